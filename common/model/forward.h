@@ -1,0 +1,50 @@
+// THE forward pass: one function over a ragged batch of tokens, for edge and cloud alike.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/model/kv_cache.h"
+#include "common/model/model.h"
+
+namespace updraft {
+
+// A ragged batch: row t is token tokens[t] of some sequence at positions[t], whose block table is block_tables[t].
+// Rows of one sequence come in ascending position; every position below a row's own is either in the KV pool already (for the
+// layers that run) or in the same batch. The spans must stay valid during the call.
+struct Batch {
+  std::span<const int32_t> tokens;                 // [n_tok]
+  std::span<const int32_t> positions;              // [n_tok]
+  std::span<const int32_t* const> block_tables;    // [n_tok]; room for positions[t] is reserved
+
+  int n_tok() const { return static_cast<int>(tokens.size()); }
+};
+
+// Scratch of one forward pass, grown to the largest batch seen and then reused. One per engine thread.
+struct Scratch {
+  std::vector<float> norm;    // [n_tok, d_model]
+  std::vector<float> q;       // [n_tok, n_head * head_dim]
+  std::vector<float> k, v;    // [n_tok, n_kv_head * head_dim]
+  std::vector<float> attn;    // [n_tok, n_head * head_dim]
+  std::vector<float> gate;    // [n_tok, d_ff]
+  std::vector<float> up;      // [n_tok, d_ff]
+  std::vector<kernels::AttentionRow> rows;  // [n_tok]
+};
+
+struct LayerRange {
+  int from = 0;  // 0: embeds the tokens first; otherwise `hidden` holds the residual stream after `from` layers
+  int to = 0;    // exclusive
+};
+
+// hidden: [n_tok, d_model], the residual stream, written (from == 0) or updated in place. Writes this step's K, V of layers [from, to)
+// at each row's position. Shapes were checked at load and admission, so nothing here fails. (The CPU backend cannot fail; a device
+// backend keeps its first error and reports it through its Ops.)
+void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvPool& kv, Scratch& scratch);
+
+// Head of exit `exit` (index into config.exit_layers), or the final head when exit < 0: norm and output projection of rows
+// [n_rows, d_model] to logits [n_rows, n_vocab].
+void ComputeLogits(const Model& model, int exit, std::span<const float> hidden_rows, int n_rows, std::span<float> logits,
+                   Scratch& scratch);
+
+}  // namespace updraft

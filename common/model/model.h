@@ -1,0 +1,63 @@
+// A loaded model: the mapped file, its configuration and its weights laid out for the machine.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/gguf/reader.h"
+#include "common/model/config.h"
+#include "kernels/ops.h"
+
+namespace updraft {
+
+struct LayerWeights {
+  std::vector<float> attn_norm;  // [d_model]
+  std::unique_ptr<kernels::PackedMatrix> wq, wk, wv, wo;
+  std::vector<float> bq, bk, bv;          // [n_head * head_dim], [n_kv_head * head_dim] twice; empty: none
+  std::vector<float> q_norm, k_norm;      // [head_dim]; empty: none
+  std::vector<float> ffn_norm;            // [d_model]
+  std::unique_ptr<kernels::PackedMatrix> w_gate, w_up, w_down;
+};
+
+struct LoadOptions {
+  int n_threads = 0;  // 0: what the process may use
+};
+
+// Immutable after Load except for the Ops inside (its thread pool and scratch), so one thread runs a Model at a time. Another
+// engine on the same file loads its own Model; the mapped pages are shared by the kernel.
+class Model {
+ public:
+  // Maps `path`, checks every tensor's presence, shape and type against the configuration, packs the weights. Errors name the tensor.
+  static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
+  static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops);
+
+  const ModelConfig& config() const { return config_; }
+  const gguf::File& file() const { return file_; }
+  kernels::Ops& ops() const { return *ops_; }
+
+  const LayerWeights& layer(int i) const { return layers_[i]; }
+  const gguf::TensorInfo& token_embedding() const { return *token_embedding_; }
+  const std::vector<float>& output_norm() const { return output_norm_; }
+  const kernels::PackedMatrix& output() const { return *output_; }  // the head; packed from the embedding when tied
+  const std::vector<float>& exit_norm(int exit) const { return exit_norms_[exit]; }  // [d_model]
+  std::span<const float> rope_freq_factors() const { return rope_freq_factors_; }
+  // Bytes of weights that one decoded token reads (all layers and the head).
+  size_t bytes_per_token() const;
+
+ private:
+  Model(gguf::File file, std::unique_ptr<kernels::Ops> ops) : file_(std::move(file)), ops_(std::move(ops)) {}
+  gguf::File file_;
+  std::unique_ptr<kernels::Ops> ops_;
+  ModelConfig config_;
+  std::vector<LayerWeights> layers_;
+  const gguf::TensorInfo* token_embedding_ = nullptr;
+  std::vector<float> output_norm_;
+  std::unique_ptr<kernels::PackedMatrix> output_;
+  std::vector<std::vector<float>> exit_norms_;
+  std::vector<float> rope_freq_factors_;
+};
+
+}  // namespace updraft
