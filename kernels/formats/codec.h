@@ -1,0 +1,33 @@
+// Scalar encoders and decoders of every weight format: the reference that vector kernels are tested against, and the
+// encoder that the quantizer uses.
+//
+// Decoding is exact arithmetic on the formulas of blocks.h in float, in the order written there, without fused
+// multiply-add: the same bits on every machine, and those of ggml's reference decoder.
+//
+// Encoding of q8_0, q4_0, q4_1, q5_0 and q5_1 gives the same bytes as ggml's reference encoder wherever that one is
+// defined. The K formats leave the choice of scales open; ours minimises the squared error (see kquants.cc).
+//
+// Encoding never fails and has no undefined results: into a quantized format NaN is read as 0, infinities and values
+// beyond the format are clamped, so that what is decoded again is always finite. f16 and bf16 convert as float16.h
+// says, and so keep NaN and infinity.
+//
+// All functions are pure and may be called from any number of threads. `src` and `dst` do not overlap. Neither needs an
+// alignment beyond its element's (float: 4 bytes; coded rows: none).
+#ifndef UPDRAFT_KERNELS_FORMATS_CODEC_H_
+#define UPDRAFT_KERNELS_FORMATS_CODEC_H_
+
+#include <cstdint>
+
+#include "kernels/formats/dtype.h"
+
+namespace updraft::kernels {
+
+// src: RowBytes(type, n) bytes. dst: [n] f32. n is a multiple of Info(type).block_elems.
+void DequantizeRow(DType type, const void* src, float* dst, int64_t n);
+
+// src: [n] f32. dst: RowBytes(type, n) bytes. n is a multiple of Info(type).block_elems.
+void QuantizeRow(DType type, const float* src, void* dst, int64_t n);
+
+}  // namespace updraft::kernels
+
+#endif  // UPDRAFT_KERNELS_FORMATS_CODEC_H_

@@ -1,0 +1,77 @@
+#include "kernels/formats/dtype.h"
+
+#include <cassert>
+#include <iterator>
+
+#include "kernels/formats/blocks.h"
+
+namespace updraft::kernels {
+namespace {
+
+// In the order of DType.
+constexpr DTypeInfo kTable[] = {
+    {"f32", 0, 1, 4},
+    {"f16", 1, 1, 2},
+    {"bf16", 30, 1, 2},
+    {"q8_0", 8, BlockQ8_0::kElems, sizeof(BlockQ8_0)},
+    {"q4_0", 2, BlockQ4_0::kElems, sizeof(BlockQ4_0)},
+    {"q4_1", 3, BlockQ4_1::kElems, sizeof(BlockQ4_1)},
+    {"q5_0", 6, BlockQ5_0::kElems, sizeof(BlockQ5_0)},
+    {"q5_1", 7, BlockQ5_1::kElems, sizeof(BlockQ5_1)},
+    {"q4_k", 12, BlockQ4_K::kElems, sizeof(BlockQ4_K)},
+    {"q5_k", 13, BlockQ5_K::kElems, sizeof(BlockQ5_K)},
+    {"q6_k", 14, BlockQ6_K::kElems, sizeof(BlockQ6_K)},
+};
+static_assert(std::size(kTable) == kNumDTypes);
+static_assert(static_cast<int>(DType::kQ6_K) == kNumDTypes - 1);
+
+// By file number. Numbers 4, 5, 31-33 and 36-38 were withdrawn by ggml; files with them still exist.
+constexpr const char* kGgmlNames[] = {
+    "F32",        "F16",        "Q4_0",       "Q4_1",  "Q4_2",     "Q4_3",     "Q5_0",     "Q5_1",    "Q8_0",
+    "Q8_1",       "Q2_K",       "Q3_K",       "Q4_K",  "Q5_K",     "Q6_K",     "Q8_K",     "IQ2_XXS", "IQ2_XS",
+    "IQ3_XXS",    "IQ1_S",      "IQ4_NL",     "IQ3_S", "IQ2_S",    "IQ4_XS",   "I8",       "I16",     "I32",
+    "I64",        "F64",        "IQ1_M",      "BF16",  "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "TQ1_0",   "TQ2_0",
+    "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4", "NVFP4",    "Q1_0",     "Q2_0",
+};
+static_assert(std::size(kGgmlNames) == 43);
+
+constexpr char ToLower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (ToLower(a[i]) != ToLower(b[i])) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const DTypeInfo& Info(DType type) {
+  assert(static_cast<int>(type) < kNumDTypes);
+  return kTable[static_cast<int>(type)];
+}
+
+std::optional<DType> FromGgmlId(uint32_t ggml_id) {
+  for (int i = 0; i < kNumDTypes; ++i) {
+    if (kTable[i].ggml_id == ggml_id) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
+
+std::optional<DType> ParseDType(std::string_view name) {
+  for (int i = 0; i < kNumDTypes; ++i) {
+    if (EqualsIgnoringCase(kTable[i].name, name)) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
+
+const char* GgmlTypeName(uint32_t ggml_id) { return ggml_id < std::size(kGgmlNames) ? kGgmlNames[ggml_id] : nullptr; }
+
+size_t RowBytes(DType type, int64_t n) {
+  const DTypeInfo& info = Info(type);
+  assert(n >= 0 && n % info.block_elems == 0);
+  return static_cast<size_t>(n / info.block_elems) * static_cast<size_t>(info.block_bytes);
+}
+
+}  // namespace updraft::kernels

@@ -1,0 +1,331 @@
+// Encoding into the K formats is a search: which scale (and minimum) per group, given that all of a block are multiples
+// of one or two 16-bit numbers, makes the decoded block closest to the original in squared error? Three steps:
+//
+//   1. Each group alone: from several starting ranges, alternate between the nearest codes for a scale and the
+//      least-squares scale for those codes (Lloyd's iteration for a uniform quantizer) and keep the best.
+//   2. The block: its 16-bit scales follow from the largest group scale; each group then tries the integer multiples
+//      around its own optimum, with the codes each of them implies.
+//   3. With codes and multiples fixed, the best 16-bit scales are again a least-squares solution; step 2 is repeated
+//      from there as long as the block's error falls.
+//
+// Squared error without weights is the right goal when nothing is known of the activations: the expected error of a dot
+// product with independent inputs of equal variance is proportional to it.
+#include "kernels/formats/kquants.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/formats/sanitize.h"
+
+namespace updraft::kernels {
+namespace {
+
+constexpr int kMaxRefinements = 3;
+
+int NearestCode(float v, int max_code) {
+  return static_cast<int>(std::clamp(v, 0.0f, static_cast<float>(max_code)) + 0.5f);
+}
+
+// A positive scale must not vanish in binary16: a block of tiny numbers is better kept in multiples of 2^-24.
+uint16_t PositiveF16(float x) {
+  const uint16_t h = SaturatedF16(x);
+  return h == 0 && x > 0.0f ? uint16_t{1} : h;
+}
+
+// ---- Affine groups (q4_k, q5_k): x ~ scale * q - min, scale >= 0, min >= 0 ------------------------------------------
+
+struct Affine {
+  float scale = 0.0f;
+  float min = 0.0f;
+  float error = std::numeric_limits<float>::infinity();
+};
+
+// Codes of x[32] under (scale, min); returns the squared error.
+float AffineCodes(const float* x, float scale, float min, int max_code, uint8_t* codes) {
+  const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+  const float usable = std::isfinite(inverse) ? inverse : 0.0f;
+  float error = 0.0f;
+  for (int i = 0; i < 32; ++i) {
+    const int q = NearestCode((x[i] + min) * usable, max_code);
+    const float miss = x[i] - (scale * static_cast<float>(q) - min);
+    codes[i] = static_cast<uint8_t>(q);
+    error += miss * miss;
+  }
+  return error;
+}
+
+// The least-squares (scale, min) for given codes.
+Affine SolveAffine(const float* x, const uint8_t* codes) {
+  float sum_x = 0.0f, sum_q = 0.0f, sum_qq = 0.0f, sum_qx = 0.0f;
+  for (int i = 0; i < 32; ++i) {
+    const float q = codes[i];
+    sum_x += x[i];
+    sum_q += q;
+    sum_qq += q * q;
+    sum_qx += q * x[i];
+  }
+  const float determinant = 32.0f * sum_qq - sum_q * sum_q;
+  Affine fit;
+  if (determinant > 0.0f) fit.scale = std::max(0.0f, (32.0f * sum_qx - sum_q * sum_x) / determinant);
+  const float offset = (sum_x - fit.scale * sum_q) / 32.0f;
+  fit.min = -offset;
+  if (offset > 0.0f) {  // minima are stored without a sign: the best fit is then on the boundary
+    fit.min = 0.0f;
+    fit.scale = sum_qq > 0.0f ? std::max(0.0f, sum_qx / sum_qq) : 0.0f;
+  }
+  return fit;
+}
+
+Affine FitAffine(const float* x, int max_code) {
+  // Shares of the full range to start from. Clipping outliers gives finer steps to all others; a range a little wider
+  // than the data shifts the grid.
+  constexpr float kRangeShares[] = {1.04f, 1.0f, 0.95f, 0.9f, 0.84f, 0.77f, 0.7f};
+  constexpr int kIterations = 4;
+  const auto [least, greatest] = std::minmax_element(x, x + 32);
+  const float low = std::min(0.0f, *least);
+  const float high = std::max(*greatest, low);
+  Affine best;
+  uint8_t codes[32];
+  for (const float share : kRangeShares) {
+    Affine fit;
+    fit.scale = share * (high - low) / static_cast<float>(max_code);
+    fit.min = -low * share;
+    for (int iteration = 0; iteration < kIterations; ++iteration) {
+      const float error = AffineCodes(x, fit.scale, fit.min, max_code, codes);
+      if (error < best.error) best = {fit.scale, fit.min, error};
+      fit = SolveAffine(x, codes);
+    }
+  }
+  return best;
+}
+
+struct AffineBlock {
+  uint16_t d = 0;
+  uint16_t dmin = 0;
+  GroupScale groups[8] = {};
+  uint8_t codes[256] = {};
+  float error = std::numeric_limits<float>::infinity();
+};
+
+// Step 2 for the given 16-bit scales. wanted: [8], the groups' own optima.
+AffineBlock AssignAffine(const float* x, uint16_t d, uint16_t dmin, const Affine* wanted, int max_code) {
+  AffineBlock block;
+  block.d = d;
+  block.dmin = dmin;
+  block.error = 0.0f;
+  const float scale_unit = F16ToF32(d);
+  const float min_unit = F16ToF32(dmin);
+  for (int g = 0; g < 8; ++g) {
+    const int scale0 = scale_unit > 0.0f ? NearestCode(wanted[g].scale / scale_unit, 63) : 0;
+    const int min0 = min_unit > 0.0f ? NearestCode(wanted[g].min / min_unit, 63) : 0;
+    float best = std::numeric_limits<float>::infinity();
+    for (int s = std::max(0, scale0 - 1); s <= std::min(63, scale0 + 1); ++s) {
+      for (int m = std::max(0, min0 - 1); m <= std::min(63, min0 + 1); ++m) {
+        uint8_t codes[32];
+        const float error = AffineCodes(x + 32 * g, scale_unit * static_cast<float>(s),
+                                        min_unit * static_cast<float>(m), max_code, codes);
+        if (error >= best) continue;
+        best = error;
+        block.groups[g] = {static_cast<uint8_t>(s), static_cast<uint8_t>(m)};
+        std::memcpy(block.codes + 32 * g, codes, sizeof(codes));
+      }
+    }
+    block.error += best;
+  }
+  return block;
+}
+
+// Step 3: the least-squares (d, dmin) for fixed multiples and codes. False where the system has no unique solution.
+bool SolveUnits(const float* x, const AffineBlock& block, float* d, float* dmin) {
+  double aa = 0, ab = 0, bb = 0, ax = 0, bx = 0;  // x ~ d * a - dmin * b
+  for (int g = 0; g < 8; ++g) {
+    const double b = block.groups[g].min;
+    for (int i = 32 * g; i < 32 * g + 32; ++i) {
+      const double a = static_cast<double>(block.groups[g].scale) * block.codes[i];
+      aa += a * a;
+      ab += a * b;
+      bb += b * b;
+      ax += a * x[i];
+      bx += b * x[i];
+    }
+  }
+  const double determinant = aa * bb - ab * ab;
+  if (bb == 0.0 && aa > 0.0) {
+    *d = static_cast<float>(ax / aa);
+    *dmin = 0.0f;
+  } else if (determinant > 1e-9 * aa * bb) {
+    *d = static_cast<float>((ax * bb - bx * ab) / determinant);
+    *dmin = static_cast<float>((ax * ab - bx * aa) / determinant);
+  } else {
+    return false;
+  }
+  return *d > 0.0f && *dmin >= 0.0f;
+}
+
+AffineBlock SearchAffine(const float* x, int max_code) {
+  Affine wanted[8];
+  float max_scale = 0.0f;
+  float max_min = 0.0f;
+  for (int g = 0; g < 8; ++g) {
+    wanted[g] = FitAffine(x + 32 * g, max_code);
+    max_scale = std::max(max_scale, wanted[g].scale);
+    max_min = std::max(max_min, wanted[g].min);
+  }
+  AffineBlock best = AssignAffine(x, PositiveF16(max_scale / 63.0f), PositiveF16(max_min / 63.0f), wanted, max_code);
+  for (int round = 0; round < kMaxRefinements; ++round) {
+    float d, dmin;
+    if (!SolveUnits(x, best, &d, &dmin)) break;
+    const AffineBlock next = AssignAffine(x, PositiveF16(d), PositiveF16(dmin), wanted, max_code);
+    if (next.error >= best.error) break;
+    best = next;
+  }
+  return best;
+}
+
+// ---- Symmetric groups (q6_k): x ~ scale * q, q in [-32, 31], scale of either sign -----------------------------------
+
+struct Symmetric {
+  float scale = 0.0f;
+  float error = std::numeric_limits<float>::infinity();
+};
+
+// Codes 0..63 (32 is zero) of x[16] under the scale; returns the squared error.
+float SymmetricCodes(const float* x, float scale, uint8_t* codes) {
+  const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+  const float usable = std::isfinite(inverse) ? inverse : 0.0f;
+  float error = 0.0f;
+  for (int i = 0; i < 16; ++i) {
+    const int q = NearestCode(x[i] * usable + 32.0f, 63);
+    const float miss = x[i] - scale * static_cast<float>(q - 32);
+    codes[i] = static_cast<uint8_t>(q);
+    error += miss * miss;
+  }
+  return error;
+}
+
+Symmetric FitSymmetric(const float* x) {
+  // The code that the element of the largest magnitude starts from: on either side, clipped a little or not at all.
+  constexpr float kExtremeCodes[] = {-33.0f, -32.0f, -31.0f, -30.0f, -29.0f, 29.0f, 30.0f, 31.0f, 32.0f};
+  constexpr int kIterations = 3;
+  float extreme = 0.0f;
+  for (int i = 0; i < 16; ++i) {
+    if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
+  }
+  Symmetric best;
+  uint8_t codes[16];
+  for (const float code : kExtremeCodes) {
+    float scale = extreme / code;
+    for (int iteration = 0; iteration < kIterations; ++iteration) {
+      const float error = SymmetricCodes(x, scale, codes);
+      if (error < best.error) best = {scale, error};
+      float sum_qq = 0.0f, sum_qx = 0.0f;
+      for (int i = 0; i < 16; ++i) {
+        const float q = static_cast<float>(codes[i]) - 32.0f;
+        sum_qq += q * q;
+        sum_qx += q * x[i];
+      }
+      if (sum_qq == 0.0f) break;
+      scale = sum_qx / sum_qq;
+    }
+  }
+  return best;
+}
+
+struct SymmetricBlock {
+  uint16_t d = 0;
+  int8_t scales[16] = {};
+  uint8_t codes[256] = {};
+  float error = std::numeric_limits<float>::infinity();
+};
+
+SymmetricBlock AssignSymmetric(const float* x, uint16_t d, const Symmetric* wanted) {
+  SymmetricBlock block;
+  block.d = d;
+  block.error = 0.0f;
+  const float unit = F16ToF32(d);
+  for (int g = 0; g < 16; ++g) {
+    const int scale0 = unit > 0.0f ? NearestCode(wanted[g].scale / unit + 128.0f, 255) - 128 : 0;
+    float best = std::numeric_limits<float>::infinity();
+    for (int s = std::max(-128, scale0 - 1); s <= std::min(127, scale0 + 1); ++s) {
+      uint8_t codes[16];
+      const float error = SymmetricCodes(x + 16 * g, unit * static_cast<float>(s), codes);
+      if (error >= best) continue;
+      best = error;
+      block.scales[g] = static_cast<int8_t>(s);
+      std::memcpy(block.codes + 16 * g, codes, sizeof(codes));
+    }
+    block.error += best;
+  }
+  return block;
+}
+
+SymmetricBlock SearchSymmetric(const float* x) {
+  Symmetric wanted[16];
+  float max_scale = 0.0f;
+  for (int g = 0; g < 16; ++g) {
+    wanted[g] = FitSymmetric(x + 16 * g);
+    max_scale = std::max(max_scale, std::fabs(wanted[g].scale));
+  }
+  SymmetricBlock best = AssignSymmetric(x, PositiveF16(max_scale / 127.0f), wanted);
+  for (int round = 0; round < kMaxRefinements; ++round) {
+    double aa = 0, ax = 0;
+    for (int i = 0; i < 256; ++i) {
+      const double a = static_cast<double>(best.scales[i / 16]) * (best.codes[i] - 32);
+      aa += a * a;
+      ax += a * x[i];
+    }
+    if (aa == 0.0 || ax <= 0.0) break;
+    const SymmetricBlock next = AssignSymmetric(x, PositiveF16(static_cast<float>(ax / aa)), wanted);
+    if (next.error >= best.error) break;
+    best = next;
+  }
+  return best;
+}
+
+// Low four bits of the codes: byte i of run r holds groups 2r and 2r + 1.
+void PackRuns(const uint8_t* codes, uint8_t qs[128]) {
+  for (int r = 0; r < 4; ++r) {
+    for (int i = 0; i < 32; ++i) {
+      qs[32 * r + i] = static_cast<uint8_t>((codes[64 * r + i] & 15) | (codes[64 * r + 32 + i] & 15) << 4);
+    }
+  }
+}
+
+}  // namespace
+
+void EncodeBlock(const float* x, BlockQ4_K& block) {
+  const AffineBlock found = SearchAffine(x, 15);
+  block.d = found.d;
+  block.dmin = found.dmin;
+  PackGroupScales(found.groups, block.scales);
+  PackRuns(found.codes, block.qs);
+}
+
+void EncodeBlock(const float* x, BlockQ5_K& block) {
+  const AffineBlock found = SearchAffine(x, 31);
+  block.d = found.d;
+  block.dmin = found.dmin;
+  PackGroupScales(found.groups, block.scales);
+  PackRuns(found.codes, block.qs);
+  std::memset(block.qh, 0, sizeof(block.qh));
+  for (int i = 0; i < 256; ++i) block.qh[i % 32] |= static_cast<uint8_t>((found.codes[i] >> 4) << (i / 32));
+}
+
+void EncodeBlock(const float* x, BlockQ6_K& block) {
+  const SymmetricBlock found = SearchSymmetric(x);
+  block.d = found.d;
+  std::memcpy(block.scales, found.scales, sizeof(block.scales));
+  for (int h = 0; h < 2; ++h) {
+    for (int i = 0; i < 32; ++i) {
+      const uint8_t* q = found.codes + 128 * h + i;
+      block.ql[64 * h + i] = static_cast<uint8_t>((q[0] & 15) | (q[64] & 15) << 4);
+      block.ql[64 * h + 32 + i] = static_cast<uint8_t>((q[32] & 15) | (q[96] & 15) << 4);
+      block.qh[32 * h + i] =
+          static_cast<uint8_t>(q[0] >> 4 | (q[32] >> 4) << 2 | (q[64] >> 4) << 4 | (q[96] >> 4) << 6);
+    }
+  }
+}
+
+}  // namespace updraft::kernels
