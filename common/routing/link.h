@@ -1,0 +1,45 @@
+// The path to the upstream tier, estimated from real calls. Pure: time is an argument.
+#pragma once
+
+#include <cstdint>
+
+namespace updraft {
+
+// What is believed about the link now, with its uncertainty.
+struct LinkEstimate {
+  bool reachable = false;             // the last attempt succeeded, or none was made since a success within the validity window
+  bool measured = false;              // at least one sample
+  double rtt_s = 0.0;                 // smoothed round trip without the server's own time
+  double rtt_jitter_s = 0.0;          // smoothed absolute deviation
+  double goodput_up_bytes_per_s = 0.0;    // 0: not measured
+  double goodput_down_bytes_per_s = 0.0;
+  int64_t samples = 0;
+  double age_s = 0.0;                 // of the newest sample
+  int consecutive_failures = 0;
+};
+
+// One finished call as the caller saw it. Times in seconds on the caller's monotonic clock; bytes are payload bytes.
+struct LinkSample {
+  double time_s = 0.0;                // when the sample was completed
+  double first_byte_s = 0.0;          // from sending the request to the first response
+  double server_s = 0.0;              // the server's own share of first_byte_s (GenerateResponse.server_us)
+  uint64_t bytes_up = 0;              // of the request
+  uint64_t bytes_down = 0;            // of a bulk response; 0 when the response trickled at the server's pace
+  double transfer_down_s = 0.0;       // time in which bytes_down arrived
+};
+
+// Exponentially smoothed RTT and deviation (Jacobson 1988; RFC 6298 gains), goodput from calls large enough to tell it from RTT.
+// Not thread-safe.
+class LinkEstimator {
+ public:
+  void OnSuccess(const LinkSample& sample);
+  void OnFailure(double time_s);
+  LinkEstimate Estimate(double now_s) const;
+
+ private:
+  LinkEstimate state_;
+  double last_sample_s_ = 0.0;
+  double last_failure_s_ = 0.0;
+};
+
+}  // namespace updraft

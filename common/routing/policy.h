@@ -1,0 +1,63 @@
+// The routing decision as a pure function: no I/O, no clock, no globals. The agent and the simulator link the same object file.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/routing/link.h"
+
+namespace updraft {
+
+enum class Decision { kKeep, kHandOver, kVerify, kStreamUpstream, kDefer };
+const char* DecisionName(Decision decision);  // "keep", "hand-over", "verify", "stream-upstream", "defer"
+
+// Mirrors updraft.v1.Load.
+struct UpstreamLoad {
+  bool known = false;
+  int running_requests = 0;
+  int queued_requests = 0;
+  int queued_tokens = 0;
+  double kv_used_fraction = 0.0;
+  double predicted_wait_s = 0.0;
+  double decode_tokens_per_s = 0.0;   // per request; 0: unknown
+};
+
+enum class PolicyMode { kAuto, kLocal, kUpstream };  // kLocal: privacy or offline by choice; kUpstream: no local generation
+
+struct RoutingPolicy {
+  PolicyMode mode = PolicyMode::kAuto;
+  double confidence_threshold = 0.5;   // keep at or above it
+  double hysteresis = 0.0;             // a decision that differs from the previous request's needs this much more, in confidence
+  double max_upstream_wait_s = 10.0;   // an upstream predicted slower than this is not asked
+  double unreachable_retry_s = 2.0;    // after a failure, upstream is not tried again for this long (doubled per failure, at most 60 s)
+};
+
+enum class Stage { kBefore, kDuring, kAfter };  // of local generation
+
+struct RoutingState {
+  Stage stage = Stage::kBefore;
+  bool has_upstream = false;
+  bool local_model = true;             // this tier has a model of its own
+  double confidence = 0.0;             // calibrated; valid in kDuring and kAfter
+  int n_prompt_tokens = 0;
+  int n_draft_tokens = 0;              // generated locally so far
+  int expected_answer_tokens = 0;      // for predicting times
+  LinkEstimate link;
+  UpstreamLoad load;
+  std::optional<double> deadline_s;    // seconds left for this answer
+  double local_tokens_per_s = 0.0;     // measured; 0: unknown
+  Decision previous = Decision::kKeep; // of the previous request, for hysteresis
+  double since_failure_s = 1e9;        // since upstream last failed
+};
+
+struct RoutingDecision {
+  Decision decision = Decision::kKeep;
+  std::string reason;                  // one line for a person
+  double predicted_upstream_s = 0.0;   // completion time if handed over now: transfer + round trip + wait + decode
+  bool degraded = false;               // upstream was wanted but cannot be used
+};
+
+RoutingDecision Decide(const RoutingState& state, const RoutingPolicy& policy);
+
+}  // namespace updraft
