@@ -10,6 +10,7 @@ if(UPDRAFT_SERVICES)
   find_package(spdlog CONFIG REQUIRED)
   find_package(nlohmann_json CONFIG REQUIRED)
   find_package(prometheus-cpp CONFIG REQUIRED)
+  find_package(CLI11 CONFIG REQUIRED)
   find_package(ICU REQUIRED COMPONENTS uc)
 endif()
 

@@ -42,7 +42,8 @@ function(updraft_program name)
 endfunction()
 
 # updraft_test(NAME SRCS a_test.cc ... DEPS t ... [LABELS l ...] [TIMEOUT s] [SHARDS n] [MAIN])
-# One ctest entry per test program (or per shard). MAIN: the sources bring their own main().
+# One ctest entry per test program (or per shard). MAIN: the sources bring their own main(). Tests labelled `sanitize` are built
+# by the target sanitize_tests and run under ASan/UBSan and TSan by ./run test; ./run soak runs all of them.
 function(updraft_test name)
   cmake_parse_arguments(ARG "MAIN" "TIMEOUT;SHARDS" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
@@ -57,6 +58,9 @@ function(updraft_test name)
     set(ARG_SHARDS 1)
   endif()
   math(EXPR last "${ARG_SHARDS} - 1")
+  if("sanitize" IN_LIST ARG_LABELS)
+    add_dependencies(sanitize_tests ${name})
+  endif()
   foreach(shard RANGE ${last})
     set(entry ${name})
     if(ARG_SHARDS GREATER 1)
