@@ -252,15 +252,18 @@ bool InRanges(const Range (&ranges)[n], UChar32 c) {
   return after != ranges && c <= (after - 1)->second;
 }
 
-// \s?[ranges]+
+// \s?[ranges]+ , or without the \s?. Some ranges hold a space too, so it may be the body when nothing follows it.
 template <size_t n>
 size_t MatchRanges(const Cursor& text, size_t pos, const Range (&ranges)[n], bool space_before) {
-  const Char first = text.At(pos);
-  const size_t body = space_before && first.Is(kSpace) ? pos + first.bytes : pos;
-  size_t end = body;
-  for (Char c = text.At(end); InRanges(ranges, c.value); c = text.At(end)) end += c.bytes;
-  if (end != body) return end;
-  return pos;
+  const auto run_end = [&](size_t at) {
+    for (Char c = text.At(at); InRanges(ranges, c.value); c = text.At(at)) at += c.bytes;
+    return at;
+  };
+  if (const Char first = text.At(pos); space_before && first.Is(kSpace)) {
+    const size_t body = pos + first.bytes;
+    if (const size_t end = run_end(body); end != body) return end;
+  }
+  return run_end(pos);
 }
 
 // The cased letters that the DeepSeek LLM tokenizer.json lists one by one.
