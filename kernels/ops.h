@@ -26,9 +26,9 @@ namespace updraft::kernels {
 class PackedMatrix {
  public:
   virtual ~PackedMatrix() = default;
-  DType type() const { return type_; }          // type of the file's tensor, before packing
-  int64_t n_out() const { return n_out_; }      // rows
-  int64_t n_in() const { return n_in_; }        // columns: the contracted dimension
+  DType type() const { return type_; }                   // type of the file's tensor, before packing
+  int64_t n_out() const { return n_out_; }               // rows
+  int64_t n_in() const { return n_in_; }                 // columns: the contracted dimension
   size_t packed_bytes() const { return packed_bytes_; }  // bytes read by one MatMul with n_tok = 1
 
  protected:
@@ -44,27 +44,27 @@ class PackedMatrix {
 // One product of a group that shares its input: y [n_tok, n_out] = x W^T (+ bias).
 struct MatMulTarget {
   const PackedMatrix* w = nullptr;
-  float* y = nullptr;            // row stride = y_stride floats
-  int64_t y_stride = 0;          // 0: n_out
-  const float* bias = nullptr;   // [n_out] or null
-  bool accumulate = false;       // y += ... instead of y = ... (residual connections)
+  float* y = nullptr;           // row stride = y_stride floats
+  int64_t y_stride = 0;         // 0: n_out
+  const float* bias = nullptr;  // [n_out] or null
+  bool accumulate = false;      // y += ... instead of y = ... (residual connections)
 };
 
 // Rotary position embedding (Su et al. 2021) with the scalings that GGUF files state.
 struct RopeParams {
-  int n_rot = 0;                        // leading dimensions of a head that rotate (even)
-  bool interleaved = true;              // true: pairs (2i, 2i+1), GGUF `llama`; false: (i, i + n_rot/2), NeoX style
+  int n_rot = 0;            // leading dimensions of a head that rotate (even)
+  bool interleaved = true;  // true: pairs (2i, 2i+1), GGUF `llama`; false: (i, i + n_rot/2), NeoX style
   float freq_base = 10000.0f;
   float freq_scale = 1.0f;              // linear scaling: position * freq_scale
   const float* freq_factors = nullptr;  // [n_rot/2] divides each frequency (Llama-3 `rope_freqs`), or null
   float ext_factor = 0.0f;              // YaRN mix (Peng et al. 2023); 0: off
   float attn_factor = 1.0f;             // magnitude multiplier on cos and sin
   float beta_fast = 32.0f, beta_slow = 1.0f;
-  int n_ctx_orig = 0;                   // YaRN: context length of training
+  int n_ctx_orig = 0;  // YaRN: context length of training
 };
 
-// Paged key/value storage of one layer, IEEE half precision: k and v are each [n_blocks, n_kv_head, block_tokens, head_dim].
-// Position p of a sequence lives in block table[p / block_tokens], slot p % block_tokens.
+// Paged key/value storage of one layer, IEEE half precision: k and v are each [n_blocks, n_kv_head, block_tokens,
+// head_dim]. Position p of a sequence lives in block table[p / block_tokens], slot p % block_tokens.
 struct KvLayer {
   uint16_t* k = nullptr;
   uint16_t* v = nullptr;
@@ -75,21 +75,22 @@ struct KvShape {
   int block_tokens = 0;
 };
 
-// A row is one token of one sequence. The blocks of the row's sequence are block_table[0 .. ceil((position+1)/block_tokens)).
+// A row is one token of one sequence. The blocks of the row's sequence are block_table[0 ..
+// ceil((position+1)/block_tokens)).
 struct AttentionRow {
   const int32_t* block_table = nullptr;
   int32_t position = 0;  // attends to positions [max(0, position - window + 1), position]
 };
 
 struct AttentionArgs {
-  const float* q = nullptr;    // [n_tok, n_head, head_dim], already rotated
-  float* out = nullptr;        // [n_tok, n_head, head_dim]
+  const float* q = nullptr;            // [n_tok, n_head, head_dim], already rotated
+  float* out = nullptr;                // [n_tok, n_head, head_dim]
   std::span<const AttentionRow> rows;  // [n_tok]
   KvLayer kv;
   KvShape shape;
-  int n_head = 0;              // a multiple of n_kv_head (grouped-query attention)
-  float scale = 0.0f;          // usually 1/sqrt(head_dim)
-  int window = 0;              // sliding window in tokens; 0: unlimited
+  int n_head = 0;      // a multiple of n_kv_head (grouped-query attention)
+  float scale = 0.0f;  // usually 1/sqrt(head_dim)
+  int window = 0;      // sliding window in tokens; 0: unlimited
 };
 
 class Ops {
@@ -100,21 +101,23 @@ class Ops {
   virtual std::string name() const = 0;
   virtual int n_threads() const = 0;
 
-  // Lays out W [n_out, n_in] given in the file's row-major block format. `data` holds n_out * RowBytes(type, n_in) bytes and
-  // must outlive the result. Uses all threads. Never fails: every type of kernels/formats has a general path.
+  // Lays out W [n_out, n_in] given in the file's row-major block format. `data` holds n_out * RowBytes(type, n_in)
+  // bytes and must outlive the result. Uses all threads. Never fails: every type of kernels/formats has a general path.
   virtual std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) = 0;
 
   // All targets read the same x [n_tok, n_in], which is quantized at most once when the weights' types ask for it.
   virtual void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) = 0;
 
   // out[i, :] = dequantized row tokens[i] of table (type, [n_vocab, d_model], file layout).
-  virtual void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens, float* out) = 0;
+  virtual void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens,
+                         float* out) = 0;
 
-  // y = x / rms(x) * gain, each row alone; sums in f32 with a fixed order. y may equal x. x rows have stride x_stride.
+  // y = x / rms(x) * gain, each row alone; sums in f32 with a fixed order. y may equal x.
   virtual void RmsNorm(const float* x, const float* gain, int n_rows, int width, float eps, float* y) = 0;
 
   // Rotates x [n_tok, n_head, head_dim] in place; token t is at positions[t].
-  virtual void Rope(float* x, std::span<const int32_t> positions, int n_head, int head_dim, const RopeParams& params) = 0;
+  virtual void Rope(float* x, std::span<const int32_t> positions, int n_head, int head_dim,
+                    const RopeParams& params) = 0;
 
   // out = silu(gate) * up, n values; out may equal gate.
   virtual void SwiGlu(const float* gate, const float* up, int64_t n, float* out) = 0;
@@ -131,8 +134,9 @@ struct CpuOptions {
   int n_threads = 0;  // 0: what the process may use (affinity and cgroup quota)
 };
 
-// The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, avx2, avx512vnni, neon, neon_dotprod)
-// picks another that the machine supports (an unsupported or unknown name is reported on stderr and ignored).
+// The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, avx2, avx512vnni,
+// neon, neon_dotprod) picks another that the machine supports (an unsupported or unknown name is reported on stderr and
+// ignored).
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options);
 
 }  // namespace updraft::kernels

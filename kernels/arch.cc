@@ -1,0 +1,101 @@
+#include "kernels/arch.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+namespace updraft::kernels {
+namespace {
+
+constexpr Isa kAllIsas[] = {Isa::kReference,  Isa::kPortable, Isa::kAvx2,
+                            Isa::kAvx512Vnni, Isa::kNeon,     Isa::kNeonDotprod};
+
+}  // namespace
+
+const char* IsaName(Isa isa) {
+  switch (isa) {
+    case Isa::kReference:
+      return "reference";
+    case Isa::kPortable:
+      return "portable";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
+    case Isa::kNeon:
+      return "neon";
+    case Isa::kNeonDotprod:
+      return "neon_dotprod";
+  }
+  return "unknown";
+}
+
+std::optional<Isa> ParseIsa(std::string_view name) {
+  for (const Isa isa : kAllIsas) {
+    if (name == IsaName(isa)) return isa;
+  }
+  return std::nullopt;
+}
+
+bool IsaSupported(Isa isa) {
+  switch (isa) {
+    case Isa::kReference:
+    case Isa::kPortable:
+      return true;
+    case Isa::kAvx2:
+#if defined(__x86_64__)
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#else
+      return false;
+#endif
+    case Isa::kAvx512Vnni:
+#if defined(__x86_64__)
+      return IsaSupported(Isa::kAvx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512vnni");
+#else
+      return false;
+#endif
+    case Isa::kNeon:
+#if defined(__aarch64__)
+      return true;
+#else
+      return false;
+#endif
+    case Isa::kNeonDotprod:
+#if defined(__aarch64__) && defined(__linux__)
+      return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+      return false;
+#endif
+  }
+  return false;
+}
+
+std::vector<Isa> SupportedIsas() {
+  std::vector<Isa> isas;
+  for (const Isa isa : kAllIsas) {
+    if (IsaSupported(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+Isa ChooseIsa() {
+  const Isa best = SupportedIsas().back();
+  const char* forced = std::getenv("UPDRAFT_FORCE_ISA");
+  if (forced == nullptr || *forced == '\0') return best;
+  const std::optional<Isa> isa = ParseIsa(forced);
+  if (isa && IsaSupported(*isa)) return *isa;
+  std::string supported;
+  for (const Isa s : SupportedIsas()) supported += std::string(supported.empty() ? "" : ", ") + IsaName(s);
+  std::fprintf(stderr, "UPDRAFT_FORCE_ISA=%s: %s; expected one of %s; using %s\n", forced,
+               isa ? "this machine cannot run it" : "unknown name", supported.c_str(), IsaName(best));
+  return best;
+}
+
+}  // namespace updraft::kernels

@@ -1,0 +1,166 @@
+#include "kernels/cpu/reference/reference_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/rope/rope.h"
+#include "kernels/formats/codec.h"
+#include "kernels/formats/float16.h"
+#include "kernels/thread_pool.h"
+
+namespace updraft::kernels {
+namespace {
+
+class FileMatrix : public PackedMatrix {
+ public:
+  FileMatrix(DType type, int64_t n_out, int64_t n_in, const void* data)
+      : PackedMatrix(type, n_out, n_in, n_out * RowBytes(type, n_in)), data_(static_cast<const std::byte*>(data)) {}
+  const std::byte* row(int64_t out) const { return data_ + out * RowBytes(type(), n_in()); }
+
+ private:
+  const std::byte* data_;  // the file's bytes
+};
+
+class ReferenceOps : public Ops {
+ public:
+  explicit ReferenceOps(int n_threads) : pool_(n_threads) {}
+
+  std::string name() const override { return "cpu/reference, " + std::to_string(pool_.n_threads()) + " threads"; }
+  int n_threads() const override { return pool_.n_threads(); }
+
+  std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) override {
+    return std::make_unique<FileMatrix>(type, n_out, n_in, data);
+  }
+
+  void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
+    for (const MatMulTarget& target : targets) {
+      const auto& w = static_cast<const FileMatrix&>(*target.w);
+      const int n_chunks = static_cast<int>(std::min<int64_t>(w.n_out(), 4 * pool_.n_threads()));
+      pool_.Run(n_chunks, [&](int chunk, int) {
+        const int64_t from = w.n_out() * chunk / n_chunks;
+        const int64_t to = w.n_out() * (chunk + 1) / n_chunks;
+        MatMulRows(target, w, from, to, x, n_tok);
+      });
+    }
+  }
+
+  void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens, float* out) override {
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      DequantizeRow(type, static_cast<const std::byte*>(table) + tokens[t] * RowBytes(type, d_model), out + t * d_model,
+                    d_model);
+    }
+  }
+
+  void RmsNorm(const float* x, const float* gain, int n_rows, int width, float eps, float* y) override {
+    for (int row = 0; row < n_rows; ++row, x += width, y += width) {
+      double sum = 0;
+      for (int i = 0; i < width; ++i) sum += static_cast<double>(x[i]) * x[i];
+      const double scale = 1.0 / std::sqrt(sum / width + eps);
+      for (int i = 0; i < width; ++i) y[i] = static_cast<float>(x[i] * scale * gain[i]);
+    }
+  }
+
+  void Rope(float* x, std::span<const int32_t> positions, int n_head, int head_dim, const RopeParams& params) override {
+    table_.Prepare(params, positions);
+    const int half = params.n_rot / 2;
+    for (size_t t = 0; t < positions.size(); ++t) {
+      for (int head = 0; head < n_head; ++head, x += head_dim) {
+        for (int i = 0; i < half; ++i) {
+          float& a = params.interleaved ? x[2 * i] : x[i];
+          float& b = params.interleaved ? x[2 * i + 1] : x[i + half];
+          const double c = table_.cos(t)[i];
+          const double s = table_.sin(t)[i];
+          const double rotated = a * c - b * s;
+          b = static_cast<float>(a * s + b * c);
+          a = static_cast<float>(rotated);
+        }
+      }
+    }
+  }
+
+  void SwiGlu(const float* gate, const float* up, int64_t n, float* out) override {
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(gate[i] / (1.0 + std::exp(-double{gate[i]})) * up[i]);
+  }
+
+  void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
+               const KvShape& shape) override {
+    for (const AttentionRow& row : rows) {
+      for (int head = 0; head < shape.n_kv_head; ++head) {
+        const int64_t slot = SlotOffset(row, row.position, head, shape);
+        for (int i = 0; i < shape.head_dim; ++i) {
+          kv.k[slot + i] = F32ToF16(*k++);
+          kv.v[slot + i] = F32ToF16(*v++);
+        }
+      }
+    }
+  }
+
+  void Attention(const AttentionArgs& args) override {
+    const int n_tok = static_cast<int>(args.rows.size());
+    const int n_chunks = std::min(n_tok, 1024);
+    pool_.Run(n_chunks, [&](int chunk, int) {
+      for (int t = chunk; t < n_tok; t += n_chunks) {
+        for (int head = 0; head < args.n_head; ++head) AttendHead(args, t, head);
+      }
+    });
+  }
+
+ private:
+  static void MatMulRows(const MatMulTarget& target, const FileMatrix& w, int64_t from, int64_t to, const float* x,
+                         int n_tok) {
+    const int64_t stride = target.y_stride == 0 ? w.n_out() : target.y_stride;
+    std::vector<float> row(w.n_in());
+    for (int64_t out = from; out < to; ++out) {
+      DequantizeRow(w.type(), w.row(out), row.data(), w.n_in());
+      for (int64_t t = 0; t < n_tok; ++t) {
+        double sum = target.bias == nullptr ? 0.0 : target.bias[out];
+        for (int64_t i = 0; i < w.n_in(); ++i) sum += static_cast<double>(row[i]) * x[t * w.n_in() + i];
+        float& y = target.y[t * stride + out];
+        y = static_cast<float>(target.accumulate ? y + sum : sum);
+      }
+    }
+  }
+
+  static int64_t SlotOffset(const AttentionRow& row, int position, int head, const KvShape& shape) {
+    const int64_t block = row.block_table[position / shape.block_tokens];
+    return ((block * shape.n_kv_head + head) * shape.block_tokens + position % shape.block_tokens) * shape.head_dim;
+  }
+
+  static void AttendHead(const AttentionArgs& args, int64_t t, int head) {
+    const AttentionRow& row = args.rows[t];
+    const int dim = args.shape.head_dim;
+    const int kv_head = head / (args.n_head / args.shape.n_kv_head);
+    const int first = args.window > 0 ? std::max(0, row.position - args.window + 1) : 0;
+    const float* q = args.q + (t * args.n_head + head) * dim;
+    float* out = args.out + (t * args.n_head + head) * dim;
+
+    std::vector<double> weight(row.position - first + 1);
+    double max = -INFINITY;
+    for (int p = first; p <= row.position; ++p) {
+      const uint16_t* k = args.kv.k + SlotOffset(row, p, kv_head, args.shape);
+      double dot = 0;
+      for (int i = 0; i < dim; ++i) dot += static_cast<double>(q[i]) * F16ToF32(k[i]);
+      weight[p - first] = dot * args.scale;
+      max = std::max(max, weight[p - first]);
+    }
+    double total = 0;
+    for (double& w : weight) total += w = std::exp(w - max);
+    std::vector<double> sum(dim, 0.0);
+    for (int p = first; p <= row.position; ++p) {
+      const uint16_t* v = args.kv.v + SlotOffset(row, p, kv_head, args.shape);
+      for (int i = 0; i < dim; ++i) sum[i] += weight[p - first] * F16ToF32(v[i]);
+    }
+    for (int i = 0; i < dim; ++i) out[i] = static_cast<float>(sum[i] / total);
+  }
+
+  ThreadPool pool_;
+  RopeTable table_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> MakeReferenceOps(int n_threads) { return std::make_unique<ReferenceOps>(n_threads); }
+
+}  // namespace updraft::kernels

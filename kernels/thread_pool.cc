@@ -1,0 +1,197 @@
+#include "kernels/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+namespace updraft::kernels {
+namespace {
+
+// Long enough to bridge the gap between two operations of a forward pass, short enough that an idle device stays idle.
+constexpr std::chrono::microseconds kSpinTime{50};
+
+inline void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+constexpr uint64_t MakeState(uint32_t generation, int n_chunks, int next) {
+  return static_cast<uint64_t>(generation) << 32 | static_cast<uint64_t>(n_chunks) << 16 | static_cast<uint64_t>(next);
+}
+constexpr uint32_t Generation(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
+constexpr int NumChunks(uint64_t state) { return static_cast<int>(state >> 16 & 0xffff); }
+constexpr int NextChunk(uint64_t state) { return static_cast<int>(state & 0xffff); }
+
+int AffinityCpus() {
+  // The mask has to be large enough for the kernel's own; grow it until the call succeeds.
+  for (int n_cpus = 1024; n_cpus <= 1 << 20; n_cpus *= 2) {
+    cpu_set_t* set = CPU_ALLOC(n_cpus);
+    if (set == nullptr) break;
+    const size_t bytes = CPU_ALLOC_SIZE(n_cpus);
+    const bool ok = sched_getaffinity(0, bytes, set) == 0;
+    const int count = ok ? CPU_COUNT_S(bytes, set) : 0;
+    CPU_FREE(set);
+    if (ok) return std::max(1, count);
+  }
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+std::optional<std::string> ReadSmallFile(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) return std::nullopt;
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+// cgroup v1: quota and period in two files; a negative quota is unlimited.
+std::optional<double> ReadCfsQuota(const std::string& folder) {
+  const auto quota = ReadSmallFile(folder + "/cpu.cfs_quota_us");
+  const auto period = ReadSmallFile(folder + "/cpu.cfs_period_us");
+  if (!quota || !period) return std::nullopt;
+  return ParseCpuMax(*quota + " " + *period);
+}
+
+}  // namespace
+
+std::optional<double> ParseCpuMax(std::string_view text) {
+  std::istringstream in{std::string(text)};
+  double quota = 0;
+  double period = 0;
+  if (!(in >> quota >> period) || quota <= 0 || period <= 0) return std::nullopt;
+  return quota / period;
+}
+
+std::optional<double> CgroupCpus(const std::string& mount, const std::string& proc_self_cgroup) {
+  std::optional<double> limit;
+  const auto tighten = [&limit](std::optional<double> found) {
+    if (found && (!limit || *found < *limit)) limit = found;
+  };
+  std::istringstream lines(proc_self_cgroup);
+  for (std::string line; std::getline(lines, line);) {  // hierarchy:controllers:path
+    const size_t first = line.find(':');
+    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool v2 = controllers == ",,";
+    if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
+    const std::string root = v2 ? mount : mount + "/cpu";
+    std::string path = line.substr(second + 1);
+    while (true) {
+      while (!path.empty() && path.back() == '/') path.pop_back();
+      const std::string folder = root + path;
+      if (v2) {
+        if (const auto text = ReadSmallFile(folder + "/cpu.max")) tighten(ParseCpuMax(*text));
+      } else {
+        tighten(ReadCfsQuota(folder));
+      }
+      const size_t slash = path.rfind('/');
+      if (slash == std::string::npos) break;
+      path.resize(slash);
+    }
+  }
+  return limit;
+}
+
+int AvailableCpus() {
+  int cpus = AffinityCpus();
+  if (const auto self = ReadSmallFile("/proc/self/cgroup")) {
+    if (const auto limit = CgroupCpus("/sys/fs/cgroup", *self)) {
+      cpus = std::min(cpus, std::max(1, static_cast<int>(std::floor(*limit + 1e-6))));
+    }
+  }
+  return cpus;
+}
+
+ThreadPool::ThreadPool(int n_threads) {
+  for (int thread = 1; thread < n_threads; ++thread) {
+    workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true);
+  wake_.fetch_add(1);
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::RunErased(int n_chunks, Function function, const void* context) {
+  if (n_chunks <= 0) return;
+  if (n_chunks == 1 || workers_.empty()) {
+    for (int chunk = 0; chunk < n_chunks; ++chunk) function(context, chunk, 0);
+    return;
+  }
+  function_.store(function, std::memory_order_relaxed);
+  context_.store(context, std::memory_order_relaxed);
+  n_done_.store(0, std::memory_order_relaxed);
+  const uint32_t generation = Generation(state_.load(std::memory_order_relaxed)) + 1;
+  state_.store(MakeState(generation, n_chunks, 0));  // sequentially consistent: ordered before the look at n_parked_
+  if (n_parked_.load() > 0) {
+    wake_.fetch_add(1);
+    wake_.notify_all();
+  }
+  while (RunOneChunk(0)) {
+  }
+  // What is left is in the hands of threads that run right now.
+  for (int spins = 0; n_done_.load(std::memory_order_acquire) != static_cast<uint32_t>(n_chunks); ++spins) {
+    if (spins < 4096) {
+      Pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+bool ThreadPool::RunOneChunk(int thread) {
+  uint64_t state = state_.load(std::memory_order_acquire);
+  while (NextChunk(state) < NumChunks(state)) {
+    const Function function = function_.load(std::memory_order_relaxed);
+    const void* context = context_.load(std::memory_order_relaxed);
+    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      function(context, NextChunk(state), thread);
+      n_done_.fetch_add(1, std::memory_order_release);
+      return true;
+    }
+  }
+  return false;
+}
+
+// Returns when there may be a new loop; false when the pool is being destroyed.
+bool ThreadPool::WaitForWork(uint64_t seen_state) {
+  const auto unchanged = [&](std::memory_order order) {
+    return Generation(state_.load(order)) == Generation(seen_state) && !stop_.load(order);
+  };
+  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (!unchanged(std::memory_order_relaxed)) return !stop_.load();
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  // Either the caller of Run sees n_parked_ > 0 after its store of state_, or we see its state_ after our increment.
+  const uint32_t wake = wake_.load();
+  n_parked_.fetch_add(1);
+  if (unchanged(std::memory_order_seq_cst)) wake_.wait(wake);
+  n_parked_.fetch_sub(1);
+  return !stop_.load();
+}
+
+void ThreadPool::WorkerLoop(int thread) {
+  while (true) {
+    const uint64_t state = state_.load(std::memory_order_acquire);
+    while (RunOneChunk(thread)) {
+    }
+    if (!WaitForWork(state)) return;
+  }
+}
+
+}  // namespace updraft::kernels
