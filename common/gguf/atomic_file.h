@@ -1,0 +1,43 @@
+// A file that appears under its name only when it is complete. Private to this folder.
+#ifndef UPDRAFT_COMMON_GGUF_ATOMIC_FILE_H_
+#define UPDRAFT_COMMON_GGUF_ATOMIC_FILE_H_
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace updraft::gguf {
+
+// Bytes are appended to a temporary file in the target's directory. Commit flushes it to storage and renames it;
+// destruction without Commit removes it. Move-only, not thread-safe.
+class AtomicFile {
+ public:
+  static absl::StatusOr<AtomicFile> Create(const std::string& path);
+
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  // Buffered. RESOURCE_EXHAUSTED when the storage is full.
+  absl::Status Append(std::span<const std::byte> bytes);
+  absl::Status Commit();
+
+ private:
+  AtomicFile(std::string path, std::string temporary, int fd);
+  absl::Status Flush();
+  absl::Status WriteAll(std::span<const std::byte> bytes);
+  absl::Status SyncDirectory() const;
+  absl::Status Error(int error, const char* what) const;
+
+  std::string path_;
+  std::string temporary_;
+  int fd_ = -1;
+  std::string buffer_;
+};
+
+}  // namespace updraft::gguf
+
+#endif  // UPDRAFT_COMMON_GGUF_ATOMIC_FILE_H_
