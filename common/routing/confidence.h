@@ -6,80 +6,114 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/decode/evidence.h"
 #include "common/gguf/reader.h"
+#include "common/gguf/writer.h"
 
 namespace updraft {
 
-// What is known about an answer (or the part of it generated so far). Order is part of the file format (updraft.confidence.*).
+// What is known about an answer (or the part of it generated so far). Names and order are part of the file format
+// (updraft.confidence.*): a file fitted on another list is refused at load. All values are finite, whatever the
+// evidence holds.
 struct AnswerFeatures {
-  static constexpr int kCount = 10;
+  static constexpr int kCount = 12;
   std::array<float, kCount> values{};
   static std::span<const std::string_view> Names();  // kCount names, stored beside the weights and checked at load
 };
 
 struct PromptFeatures {
   int n_prompt_tokens = 0;
-  int n_turns = 1;        // user turns of the conversation
-  int n_digits = 0;       // decimal digits in the last user message
+  int n_turns = 1;   // user turns of the conversation
+  int n_digits = 0;  // decimal digits in the last user message
 };
 
-// evidence: one entry per token of the answer, in order; n_layer: of the model that gave it.
+// evidence: one entry per token of the answer, in order; n_layer: of the model that gave it. An answer without tokens
+// gets the features of a hopeless one.
 AnswerFeatures FeaturesOf(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt, int n_layer);
 
-// Logistic regression on standardized features followed by an isotonic map (Zadrozny & Elkan 2002), fitted on held-out answers of
-// this very file and quantization. Immutable; thread-safe.
+// Counts what FeaturesOf needs to know of a conversation. user_messages: contents of the user's turns, oldest first.
+PromptFeatures PromptFeaturesOf(std::span<const std::string_view> user_messages, int n_prompt_tokens);
+
+// Logistic regression on standardized features followed by an isotonic map (Zadrozny & Elkan 2002), fitted on held-out
+// answers of this very file and quantization. Immutable but for the two setters; thread-safe to read.
 class ConfidenceModel {
  public:
   struct Sample {
     AnswerFeatures features;
-    bool correct = false;      // as good as the upstream's answer
+    bool correct = false;  // as good as the upstream's answer
   };
 
-  // Uncalibrated fallback for files that carry none: the geometric mean of the chosen tokens' probabilities.
+  // Uncalibrated fallback for files that carry none: the geometric mean of the chosen tokens' probabilities, threshold
+  // 0.5.
   static ConfidenceModel Uncalibrated();
   // NotFound-free: a file without updraft.confidence.* gives Uncalibrated(); damaged metadata is InvalidArgument.
   static absl::StatusOr<ConfidenceModel> FromGguf(const gguf::File& file);
-  // L2-regularized Newton fit, isotonic regression on out-of-fold scores. Deterministic. InvalidArgument with fewer than 50 samples or
-  // a single class.
+  // L2-regularized Newton fit, isotonic regression on out-of-fold scores. Deterministic. The threshold is left at 0.5.
+  // InvalidArgument with fewer than 50 samples or a single class.
   static absl::StatusOr<ConfidenceModel> Fit(std::span<const Sample> samples);
+  // For each sample the prediction of a model that never saw it (5 folds): what ECE, AUROC and the threshold are to be
+  // taken from when all samples are needed for the fit. Same errors as Fit.
+  static absl::StatusOr<std::vector<double>> CrossFit(std::span<const Sample> samples);
 
   bool calibrated() const { return calibrated_; }
-  double Predict(const AnswerFeatures& features) const;  // in [0, 1]
-  double threshold() const { return threshold_; }        // hand over below it; chosen at fit time, see ChooseThreshold
+  // In [0, 1]; below 1 when calibrated, so that a threshold of 1 hands everything over.
+  double Predict(const AnswerFeatures& features) const;
+  double threshold() const { return threshold_; }  // hand over below it; chosen at fit time, see ChooseThreshold
   void set_threshold(double threshold) { threshold_ = threshold; }
+  const std::string& data_fingerprint() const { return data_fingerprint_; }
+  void set_data_fingerprint(std::string fingerprint) { data_fingerprint_ = std::move(fingerprint); }
 
-  // Metadata to be written to a GGUF file. Keys updraft.confidence.{version,names,mean,scale,weights,isotonic_x,isotonic_y,threshold,
-  // data_fingerprint}.
+  // What a GGUF file holds of it, under the keys
+  // updraft.confidence.{version,names,mean,scale,weights,isotonic_x,isotonic_y,threshold, data_fingerprint}.
   struct Metadata {
     std::vector<std::string> names;
-    std::vector<float> mean, scale, weights;  // weights: kCount + 1, the intercept last
-    std::vector<float> isotonic_x, isotonic_y;
+    std::vector<float> mean, scale, weights;    // [kCount], [kCount], [kCount + 1]: the intercept last
+    std::vector<float> isotonic_x, isotonic_y;  // knots: x strictly ascending (log-odds), y not descending, in (0, 1)
     float threshold = 0.0f;
     std::string data_fingerprint;
   };
+  static constexpr uint32_t kVersion = 1;
   Metadata ToMetadata() const;
-  void set_data_fingerprint(std::string fingerprint) { data_fingerprint_ = std::move(fingerprint); }
+  // Sets the keys, before the writer's first tensor data.
+  void AddTo(gguf::Writer& writer) const;
+  // The inverse of ToMetadata. InvalidArgument names the field that cannot be used.
+  static absl::StatusOr<ConfidenceModel> FromMetadata(const Metadata& metadata);
 
  private:
+  double Score(const AnswerFeatures& features) const;  // log-odds of the logistic part
+
   bool calibrated_ = false;
   std::array<float, AnswerFeatures::kCount> mean_{}, scale_{};
   std::array<float, AnswerFeatures::kCount + 1> weights_{};
   std::vector<float> isotonic_x_, isotonic_y_;
-  double threshold_ = 0.0;
+  double threshold_ = 0.5;
   std::string data_fingerprint_;
 };
 
-// Expected calibration error (Naeini et al. 2015) over `n_bins` equal-mass bins, and area under the ROC curve (ties count half).
-double ExpectedCalibrationError(std::span<const double> confidence, std::span<const bool> correct, int n_bins = 10);
-double AreaUnderRoc(std::span<const double> confidence, std::span<const bool> correct);
+// One answer as it was predicted and as it turned out.
+struct Judged {
+  double confidence = 0.0;
+  bool correct = false;
+};
+
+// Expected calibration error (Naeini et al. 2015) over `n_bins` equal-mass bins (0 without answers), and area under the
+// ROC curve (ties count half; 0.5 when there is one class only).
+double ExpectedCalibrationError(std::span<const Judged> answers, int n_bins = 10);
+double AreaUnderRoc(std::span<const Judged> answers);
+
+// Upper end of the one-sided Clopper-Pearson interval: the largest probability at which `k` or fewer events in `n`
+// trials still have probability `delta`. 1 when k >= n.
+double ClopperPearsonUpper(int64_t k, int64_t n, double delta);
 
 // The smallest threshold at which P(wrong and kept) <= risk with probability 1 - delta, by the Clopper-Pearson bound on
-// held-out samples; 1 (hand everything over) when none satisfies it.
-double ChooseThreshold(std::span<const double> confidence, std::span<const bool> correct, double risk, double delta);
+// held-out answers; 1 (hand everything over) when none satisfies it. Valid although it is the smallest of many: the
+// number of wrong answers kept is monotone in the threshold, so passing below the true one implies passing at it, which
+// has probability delta.
+double ChooseThreshold(std::span<const Judged> answers, double risk, double delta);
 
 }  // namespace updraft
