@@ -182,13 +182,8 @@ absl::StatusOr<std::vector<std::string_view>> File::GetStrings(std::string_view 
   if (array == nullptr || array->element != ValueType::kString) return WrongType(path_, key, kWanted, *value);
   std::vector<std::string_view> strings;
   strings.reserve(array->size);
-  const std::byte* at = array->bytes.data();
-  for (uint64_t i = 0; i < array->size; ++i) {  // lengths were checked when the file was parsed
-    uint64_t length;
-    std::memcpy(&length, at, sizeof(length));
-    strings.emplace_back(reinterpret_cast<const char*>(at + sizeof(length)), length);
-    at += sizeof(length) + length;
-  }
+  StringCursor cursor(*array);
+  for (uint64_t i = 0; i < array->size; ++i) strings.push_back(cursor.Next());
   return strings;
 }
 

@@ -64,6 +64,24 @@ T ElementAt(const ArrayView& array, uint64_t i) {
   return value;
 }
 
+// Walks a checked array of strings.
+class StringCursor {
+ public:
+  explicit StringCursor(const ArrayView& strings) : at_(strings.bytes.data()) {}
+
+  // To be called at most strings.size times.
+  std::string_view Next() {
+    uint64_t length;
+    std::memcpy(&length, at_, sizeof(length));
+    const auto* text = reinterpret_cast<const char*>(at_ + sizeof(length));
+    at_ += sizeof(length) + length;
+    return {text, length};
+  }
+
+ private:
+  const std::byte* at_;
+};
+
 }  // namespace updraft::gguf
 
 #endif  // UPDRAFT_COMMON_GGUF_VALUE_H_

@@ -196,7 +196,7 @@ absl::Status Writer::State::WriteHeader() {
   }
   header_written = true;
   if (absl::Status s = file.Append(std::as_bytes(std::span(out))); !s.ok()) return s;
-  return Pad(out.size());
+  return tensors.empty() ? absl::OkStatus() : Pad(out.size());
 }
 
 absl::Status Writer::State::EndTensor() {
