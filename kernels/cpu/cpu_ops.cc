@@ -1,12 +1,311 @@
-#include "kernels/arch.h"
+#include "kernels/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/reference/reference_ops.h"
-#include "kernels/ops.h"
+#include "kernels/cpu/rope/rope.h"
+#include "kernels/cpu/tile_matmul/pack.h"
+#include "kernels/formats/codec.h"
 #include "kernels/thread_pool.h"
 
 namespace updraft::kernels {
+namespace {
+
+// Work that takes less than waking another thread up (a few microseconds) stays on the calling thread; small models
+// would otherwise decode slower on two threads than on one.
+constexpr int64_t kSerialBytes = int64_t{96} << 10;      // of weights read by one matmul of a token
+constexpr int64_t kSerialElements = int64_t{16} << 10;   // of a row operation
+constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
+
+// A part of the activations that stays in a core's private cache while the weights of a chunk pass by.
+constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
+
+constexpr int64_t kMinChunkBytes = int64_t{16} << 10;  // of weights: what one claim of a chunk is worth
+constexpr int kChunksPerThread = 8;
+
+class TiledMatrix : public PackedMatrix {
+ public:
+  TiledMatrix(DType type, int64_t n_out, int64_t n_in, TiledWeights weights)
+      : PackedMatrix(type, n_out, n_in, weights.bytes()), weights_(std::move(weights)) {}
+  const TiledWeights& weights() const { return weights_; }
+
+ private:
+  TiledWeights weights_;
+};
+
+class RowMajorMatrix : public PackedMatrix {
+ public:
+  RowMajorMatrix(DType type, int64_t n_out, int64_t n_in, const void* data)
+      : PackedMatrix(type, n_out, n_in, n_out * RowBytes(type, n_in)), data_(data) {}
+  const void* data() const { return data_; }
+
+ private:
+  const void* data_;  // the file's bytes, not owned
+};
+
+// How one target's work is cut: token blocks times ranges of outputs.
+struct Split {
+  int64_t n_units = 0;     // pairs of tiles, or rows
+  int n_ranges = 0;        // of units
+  int n_token_blocks = 0;  // of groups, or of tokens
+  int tokens = 0;          // groups, or tokens
+  int chunks() const { return n_ranges * n_token_blocks; }
+};
+
+class CpuOps : public Ops {
+ public:
+  CpuOps(Isa isa, int n_threads) : kernels_(ChooseKernels(isa)), pool_(n_threads), scratch_(n_threads) {}
+
+  std::string name() const override {
+    const int n = pool_.n_threads();
+    return std::string("cpu/") + IsaName(kernels_.isa) + ", " + std::to_string(n) + (n == 1 ? " thread" : " threads");
+  }
+  int n_threads() const override { return pool_.n_threads(); }
+
+  std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) override {
+    if (!IsTiled(type)) return std::make_unique<RowMajorMatrix>(type, n_out, n_in, data);
+    return std::make_unique<TiledMatrix>(type, n_out, n_in, TiledWeights(type, n_out, n_in, data, pool_));
+  }
+
+  void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
+    const int64_t n_in = targets[0].w->n_in();
+    int64_t bytes = 0;
+    bool any_tiled = false;
+    for (const MatMulTarget& target : targets) {
+      bytes += static_cast<int64_t>(target.w->packed_bytes());
+      any_tiled |= IsTiled(target.w->type());
+    }
+    const bool serial = pool_.n_threads() == 1 || bytes * ((n_tok + 3) / 4) < kSerialBytes;
+    const QuantizedRows q = any_tiled ? Quantize(x, n_tok, n_in) : QuantizedRows{};
+
+    splits_.clear();
+    int n_chunks = 0;
+    for (const MatMulTarget& target : targets) {
+      splits_.push_back(SplitTarget(*target.w, n_tok, q, serial));
+      n_chunks += splits_.back().chunks();
+    }
+    const auto run = [&](int chunk, int) {
+      size_t i = 0;
+      for (; chunk >= splits_[i].chunks(); ++i) chunk -= splits_[i].chunks();
+      RunChunk(targets[i], splits_[i], chunk, x, q);
+    };
+    if (serial) {
+      for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
+    } else {
+      pool_.Run(n_chunks, run);
+    }
+  }
+
+  void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens, float* out) override {
+    const size_t row_bytes = RowBytes(type, d_model);
+    ForRows(static_cast<int>(tokens.size()), d_model, [&](int t) {
+      DequantizeRow(type, static_cast<const std::byte*>(table) + tokens[t] * row_bytes, out + t * d_model, d_model);
+    });
+  }
+
+  void RmsNorm(const float* x, const float* gain, int n_rows, int width, float eps, float* y) override {
+    ForRows(n_rows, width, [&](int row) {
+      const int64_t at = static_cast<int64_t>(row) * width;
+      kernels_.row_ops->rms_norm(x + at, gain, width, eps, y + at);
+    });
+  }
+
+  void Rope(float* x, std::span<const int32_t> positions, int n_head, int head_dim, const RopeParams& params) override {
+    rope_.Prepare(params, positions);
+    const int64_t width = static_cast<int64_t>(n_head) * head_dim;
+    ForRows(static_cast<int>(positions.size()), width, [&](int t) {
+      for (int head = 0; head < n_head; ++head) {
+        RopeRotate(params, rope_.cos(t), rope_.sin(t), x + t * width + static_cast<int64_t>(head) * head_dim);
+      }
+    });
+  }
+
+  void SwiGlu(const float* gate, const float* up, int64_t n, float* out) override {
+    constexpr int64_t kPiece = 4096;
+    ForRows(static_cast<int>((n + kPiece - 1) / kPiece), kPiece, [&](int piece) {
+      const int64_t at = piece * kPiece;
+      kernels_.row_ops->swiglu(gate + at, up + at, std::min(kPiece, n - at), out + at);
+    });
+  }
+
+  void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
+               const KvShape& shape) override {
+    const int64_t width = static_cast<int64_t>(shape.n_kv_head) * shape.head_dim;
+    ForRows(static_cast<int>(rows.size()), 2 * width, [&](int t) {
+      const int position = rows[t].position;
+      const int64_t block = rows[t].block_table[position / shape.block_tokens];
+      for (int64_t head = 0; head < shape.n_kv_head; ++head) {
+        const int64_t slot =
+            ((block * shape.n_kv_head + head) * shape.block_tokens + position % shape.block_tokens) * shape.head_dim;
+        kernels_.row_ops->to_f16(k + t * width + head * shape.head_dim, shape.head_dim, kv.k + slot);
+        kernels_.row_ops->to_f16(v + t * width + head * shape.head_dim, shape.head_dim, kv.v + slot);
+      }
+    });
+  }
+
+  void Attention(const AttentionArgs& args) override {
+    FindPasses(args);
+    const size_t floats = AttentionScratchFloats(args);
+    for (std::vector<float>& scratch : scratch_) {
+      if (scratch.size() < floats) scratch.resize(floats);
+    }
+    const int n_kv_head = args.shape.n_kv_head;
+    const int group = args.n_head / n_kv_head;
+    int64_t work = 0;
+    for (const auto& [from, to] : passes_) {
+      const int64_t span = args.rows[to - 1].position + 1;
+      work += (args.window > 0 ? std::min<int64_t>(span, args.window) : span) * (to - from);
+    }
+    work *= 2 * static_cast<int64_t>(args.n_head) * args.shape.head_dim;
+    const int n_passes = static_cast<int>(passes_.size());
+    const bool serial = pool_.n_threads() == 1 || work < kSerialAttention;
+    // A single token with few KV heads is cut further, by query heads.
+    const int cuts = serial || n_passes * n_kv_head >= 2 * pool_.n_threads() ? 1 : group;
+    const int items = n_passes * n_kv_head * cuts;
+    const auto run = [&](int item, int thread) {
+      const auto [from, to] = passes_[item / (n_kv_head * cuts)];
+      const int kv_head = item / cuts % n_kv_head;
+      const int cut = item % cuts;
+      AttentionPass pass;
+      pass.rows = args.rows.data();
+      pass.row_from = from;
+      pass.row_to = to;
+      pass.kv_head = kv_head;
+      pass.head_from = kv_head * group + group * cut / cuts;
+      pass.head_to = kv_head * group + group * (cut + 1) / cuts;
+      pass.scratch = scratch_[thread].data();
+      kernels_.attention->run(args, pass);
+    };
+    if (serial) {
+      for (int item = 0; item < items; ++item) run(item, 0);
+      return;
+    }
+    const int n_chunks = std::min(items, 1024);
+    pool_.Run(n_chunks, [&](int chunk, int thread) {
+      for (int item = chunk; item < items; item += n_chunks) run(item, thread);
+    });
+  }
+
+ private:
+  // Calls body(row) for every row, on all threads when rows * width is worth it.
+  template <typename Body>
+  void ForRows(int n_rows, int64_t width, const Body& body) {
+    if (n_rows == 1 || pool_.n_threads() == 1 || n_rows * width < kSerialElements) {
+      for (int row = 0; row < n_rows; ++row) body(row);
+      return;
+    }
+    const int n_chunks = std::min(n_rows, kChunksPerThread * pool_.n_threads());
+    pool_.Run(n_chunks, [&](int chunk, int) {
+      const int to = static_cast<int>(static_cast<int64_t>(n_rows) * (chunk + 1) / n_chunks);
+      for (int row = static_cast<int>(static_cast<int64_t>(n_rows) * chunk / n_chunks); row < to; ++row) body(row);
+    });
+  }
+
+  QuantizedRows Quantize(const float* x, int n_tok, int64_t n_in) {
+    const int64_t n_blocks = n_in / kTileBlock;
+    if (q_.size() < static_cast<size_t>(n_tok * n_in)) {
+      q_.resize(n_tok * n_in);
+      q_blocks_.resize(n_tok * n_blocks);
+    }
+    const int max_group = kernels_.tile_matmul->max_group;
+    const int n_groups = (n_tok + max_group - 1) / max_group;
+    ForRows(n_groups, std::min(n_tok, max_group) * n_in, [&](int index) {
+      const TokenGroup group = GroupOf(n_tok, n_groups, index);
+      kernels_.tile_matmul->quantize(x + group.from * n_in, group.size, n_in, q_.data() + group.from * n_in,
+                                     q_blocks_.data() + group.from * n_blocks);
+    });
+    return {q_.data(), q_blocks_.data(), n_tok, n_groups, n_in};
+  }
+
+  Split SplitTarget(const PackedMatrix& w, int n_tok, const QuantizedRows& q, bool serial) const {
+    Split split;
+    const bool tiled = IsTiled(w.type());
+    const int64_t token_bytes = w.n_in() * static_cast<int64_t>(tiled ? sizeof(int8_t) : sizeof(float));
+    const int64_t token_blocks = (n_tok * token_bytes + kTokenBlockBytes - 1) / kTokenBlockBytes;
+    split.tokens = tiled ? q.n_groups : n_tok;
+    split.n_token_blocks = static_cast<int>(std::clamp<int64_t>(token_blocks, 1, std::min(split.tokens, 1024)));
+    split.n_units = tiled ? static_cast<const TiledMatrix&>(w).weights().n_tiles() / 2 : w.n_out();
+    const int64_t worth = std::max<int64_t>(1, static_cast<int64_t>(w.packed_bytes()) / kMinChunkBytes);
+    const int64_t wanted = serial ? 1 : std::min<int64_t>(worth, kChunksPerThread * pool_.n_threads());
+    split.n_ranges = static_cast<int>(std::min(split.n_units, wanted));
+    return split;
+  }
+
+  void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const float* x,
+                const QuantizedRows& q) const {
+    const PackedMatrix& w = *target.w;
+    const int64_t range = chunk % split.n_ranges;
+    const int64_t block = chunk / split.n_ranges;  // token blocks outermost: a block's activations stay near
+    const int64_t unit_from = split.n_units * range / split.n_ranges;
+    const int64_t unit_to = split.n_units * (range + 1) / split.n_ranges;
+    const int tok_from = static_cast<int>(split.tokens * block / split.n_token_blocks);
+    const int tok_to = static_cast<int>(split.tokens * (block + 1) / split.n_token_blocks);
+    const int64_t y_stride = target.y_stride == 0 ? w.n_out() : target.y_stride;
+    if (IsTiled(w.type())) {
+      const TileMatMulArgs args{static_cast<const TiledMatrix&>(w).weights().view(),
+                                w.n_out(),
+                                2 * unit_from,
+                                2 * unit_to,
+                                q,
+                                tok_from,
+                                tok_to,
+                                target.y,
+                                y_stride,
+                                target.bias,
+                                target.accumulate};
+      kernels_.tile_matmul->run[static_cast<int>(w.type())](args);
+      return;
+    }
+    const DenseMatMulArgs args{static_cast<const RowMajorMatrix&>(w).data(),
+                               w.n_in(),
+                               unit_from,
+                               unit_to,
+                               x,
+                               tok_from,
+                               tok_to,
+                               target.y,
+                               y_stride,
+                               target.bias,
+                               target.accumulate};
+    const DenseMatMulKernels& dense = *kernels_.dense_matmul;
+    (w.type() == DType::kF32 ? dense.f32 : w.type() == DType::kF16 ? dense.f16 : dense.bf16)(args);
+  }
+
+  // Runs of consecutive rows of one sequence, which share the conversion of keys and values.
+  void FindPasses(const AttentionArgs& args) {
+    passes_.clear();
+    const int n_rows = static_cast<int>(args.rows.size());
+    for (int from = 0, to = 1; from < n_rows; from = to, ++to) {
+      while (to < n_rows && to - from < kAttentionMaxRows && args.rows[to].block_table == args.rows[from].block_table &&
+             args.rows[to].position > args.rows[to - 1].position) {
+        ++to;
+      }
+      passes_.emplace_back(from, to);
+    }
+  }
+
+  const KernelTable kernels_;
+  ThreadPool pool_;
+  RopeTable rope_;
+  std::vector<int8_t> q_;
+  std::vector<ActivationBlock> q_blocks_;
+  std::vector<Split> splits_;
+  std::vector<std::pair<int, int>> passes_;  // rows [from, to)
+  std::vector<std::vector<float>> scratch_;  // one per thread
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads) {
+  if (isa == Isa::kReference) return MakeReferenceOps(n_threads);
+  return std::make_unique<CpuOps>(isa, n_threads);
+}
 
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options) {
-  return MakeReferenceOps(options.n_threads > 0 ? options.n_threads : AvailableCpus());
+  return MakeCpuOpsFor(ChooseIsa(), options.n_threads > 0 ? options.n_threads : AvailableCpus());
 }
 
 }  // namespace updraft::kernels

@@ -44,6 +44,18 @@ void RopeAngles(const RopeParams& params, int32_t position, float* cos, float* s
   }
 }
 
+void RopeRotate(const RopeParams& params, const float* cos, const float* sin, float* head) {
+  const int half = params.n_rot / 2;
+  const int step = params.interleaved ? 2 : 1;        // from one pair to the next
+  const int partner = params.interleaved ? 1 : half;  // from a to b
+  for (int i = 0; i < half; ++i) {
+    const float a = head[i * step];
+    const float b = head[i * step + partner];
+    head[i * step] = a * cos[i] - b * sin[i];
+    head[i * step + partner] = a * sin[i] + b * cos[i];
+  }
+}
+
 void RopeTable::Prepare(const RopeParams& params, std::span<const int32_t> positions) {
   const RopeParams& p = params_;
   const bool same_params = p.n_rot == params.n_rot && p.freq_base == params.freq_base &&

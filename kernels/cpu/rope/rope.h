@@ -19,6 +19,10 @@ namespace updraft::kernels {
 // 0.1 ln(1 / freq_scale). Computed in double, rounded once.
 void RopeAngles(const RopeParams& params, int32_t position, float* cos, float* sin);
 
+// Rotates the first n_rot values of one head in place: (a, b) -> (a cos - b sin, a sin + b cos), products and
+// differences rounded one by one.
+void RopeRotate(const RopeParams& params, const float* cos, const float* sin, float* head);
+
 // The angles of the positions of one step, computed once and then shared by all layers, queries and keys.
 class RopeTable {
  public:

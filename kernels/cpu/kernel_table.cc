@@ -1,0 +1,34 @@
+#include "kernels/cpu/kernel_table.h"
+
+namespace updraft::kernels {
+
+#define K(isa, family, suffix) extern const family##Kernels k##family##suffix;
+#include "kernels/cpu/kernels.inc"
+#undef K
+
+namespace {
+
+// True where a machine with `isa` runs code for `code`. The list is in order of preference, the best last.
+bool Includes(Isa isa, Isa code) {
+  if (code == isa || code == Isa::kPortable) return true;
+  return (isa == Isa::kAvx512Vnni && code == Isa::kAvx2) || (isa == Isa::kNeonDotprod && code == Isa::kNeon);
+}
+
+void Set(KernelTable& table, const TileMatMulKernels& kernels) { table.tile_matmul = &kernels; }
+void Set(KernelTable& table, const DenseMatMulKernels& kernels) { table.dense_matmul = &kernels; }
+void Set(KernelTable& table, const RowOpsKernels& kernels) { table.row_ops = &kernels; }
+void Set(KernelTable& table, const AttentionKernels& kernels) { table.attention = &kernels; }
+
+}  // namespace
+
+KernelTable ChooseKernels(Isa isa) {
+  KernelTable table;
+  table.isa = isa;
+#define K(code, family, suffix) \
+  if (Includes(isa, Isa::code)) Set(table, k##family##suffix);
+#include "kernels/cpu/kernels.inc"
+#undef K
+  return table;
+}
+
+}  // namespace updraft::kernels

@@ -1,0 +1,293 @@
+// The one body of the quantized matmul, over the sixteen lanes of an instruction set (../simd/README.md).
+//
+// The kernel keeps, for kTiles tiles (16 outputs each) times a group of tokens, one vector of float sums and one of
+// integer sums per pair. Every 64-byte word of weights is loaded and unpacked once and used for all tokens of the
+// group.
+//
+// `S` brings the integer dot product in three steps, because machines differ in how wide an intermediate sum may grow:
+// Begin(acc) opens a run, Step adds 4 products per lane, End(acc, partial) closes the run. A run has at most
+// S::MaxRun(max_code) steps.
+#ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_GENERIC_H_
+#define UPDRAFT_KERNELS_CPU_TILE_MATMUL_GENERIC_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/tile_matmul/tile_matmul.h"
+
+namespace updraft::kernels {
+namespace {
+
+#define UPDRAFT_INLINE inline __attribute__((always_inline))
+
+constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
+
+// How far ahead of its use a line of weights is asked for: about the latency of memory at the speed of one core's
+// reads.
+constexpr int kPrefetchBytes = 2048;
+
+template <typename S, DType kType, int kTok>
+struct TileKernel {
+  using F = typename S::F;
+  using I = typename S::I;
+  using W = typename S::W;
+  using Partial = typename S::Partial;
+  static constexpr TileFormat kFormat = TileFormatOf(kType);
+  static constexpr int kTiles = S::kTiles;
+  static constexpr int kHalves = kFormat.scheme == TileScheme::kSuperScale16 ? 2 : 1;
+  static constexpr int kRun = S::MaxRun(kFormat.max_code()) < 8 / kHalves ? S::MaxRun(kFormat.max_code()) : 8 / kHalves;
+  // Where an instruction set takes 8-bit weights as signed, LoadW's result is brought to that form and needs no offset.
+  static constexpr bool kSigned = kFormat.low_bits == 8 && S::kSignedBytes;
+  static constexpr int kOffset = kSigned ? 0 : kFormat.offset;
+
+  // One tile's place in the planes, advanced block by block.
+  struct Cursor {
+    const uint8_t* low;
+    const uint8_t* high;
+    const uint8_t* scale;
+    const uint8_t* super;
+  };
+
+  struct State {
+    Cursor at[kTiles];
+    W raw[kTiles];    // 64 bytes of the low plane: one group of 8-bit codes or two of 4-bit codes
+    W plane[kTiles];  // 64 bytes of the high plane
+    I dot[kTiles][kTok];
+    Partial partial[kTiles][kTok];
+  };
+
+  template <int kGroup>
+  static UPDRAFT_INLINE W Codes(State& s, int n) {
+    if constexpr (kFormat.low_bits == 8) {
+      return S::LoadW(s.at[n].low + 64 * kGroup);
+    } else {
+      if constexpr (kGroup % 2 == 0) s.raw[n] = S::LoadW(s.at[n].low + 32 * kGroup);
+      const W low = kGroup % 2 == 0 ? S::Low4(s.raw[n]) : S::High4(s.raw[n]);
+      if constexpr (kFormat.high_bits == 0) {
+        return low;
+      } else if constexpr (kFormat.high_bits == 1) {
+        if constexpr (kGroup == 0) s.plane[n] = S::LoadW(s.at[n].high);
+        return S::template OrPlane<kGroup, 0x10>(low, s.plane[n]);
+      } else {
+        if constexpr (kGroup % 4 == 0) s.plane[n] = S::LoadW(s.at[n].high + 16 * kGroup);
+        return S::template OrPlane<2 * (kGroup % 4), 0x30>(low, s.plane[n]);
+      }
+    }
+  }
+
+  template <int kGroup>
+  static UPDRAFT_INLINE void Group(State& s, const int8_t* x) {
+    W w[kTiles];
+#pragma GCC unroll 4
+    for (int n = 0; n < kTiles; ++n) w[n] = Codes<kGroup>(s, n);
+#pragma GCC unroll 16
+    for (int t = 0; t < kTok; ++t) {
+#pragma GCC unroll 4
+      for (int n = 0; n < kTiles; ++n) {
+        if constexpr (kGroup % kRun == 0) s.partial[n][t] = S::Begin(s.dot[n][t]);
+        s.partial[n][t] = S::template Step<kFormat.max_code()>(s.partial[n][t], w[n], x + t * kTileBlock + 4 * kGroup);
+        if constexpr ((kGroup + 1) % kRun == 0) s.dot[n][t] = S::End(s.dot[n][t], s.partial[n][t]);
+      }
+    }
+  }
+
+  static UPDRAFT_INLINE void Start(State& s, const ActivationBlock* x, int half) {
+#pragma GCC unroll 16
+    for (int t = 0; t < kTok; ++t) {
+      I start = S::SetI(0);
+      if constexpr (kOffset > 0) {
+        const int32_t sum = kHalves == 2 ? x[t].neg_half_sum[half] : x[t].neg_sum;
+        start = S::template ShiftLeft<Log2(kOffset)>(S::SetI(sum));
+      }
+#pragma GCC unroll 4
+      for (int n = 0; n < kTiles; ++n) s.dot[n][t] = start;
+    }
+  }
+
+  static UPDRAFT_INLINE F Scale(const Cursor& at, int half) {
+    if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin32) {
+      return S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(at.super)), S::LoadU8(at.scale));
+    } else if constexpr (kFormat.scheme == TileScheme::kSuperScale16) {
+      return S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(at.super)),
+                    S::LoadI8(reinterpret_cast<const int8_t*>(at.scale) + 16 * half));
+    } else {
+      return S::LoadF16(reinterpret_cast<const uint16_t*>(at.scale));
+    }
+  }
+
+  static UPDRAFT_INLINE void Finish(State& s, const ActivationBlock* x, int half, F (&sum)[kTiles][kTok]) {
+#pragma GCC unroll 4
+    for (int n = 0; n < kTiles; ++n) {
+      const F scale = Scale(s.at[n], half);
+#pragma GCC unroll 16
+      for (int t = 0; t < kTok; ++t) {
+        sum[n][t] = S::Fma(S::ToFloat(s.dot[n][t]), S::Mul(scale, S::Set(x[t].scale)), sum[n][t]);
+      }
+      if constexpr (kFormat.scheme == TileScheme::kScaleMin32) {
+        const F min = S::LoadF16(reinterpret_cast<const uint16_t*>(s.at[n].scale) + kTileOutputs);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTok; ++t) sum[n][t] = S::Fma(min, S::Set(x[t].scaled_sum), sum[n][t]);
+      } else if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin32) {
+        const F min = S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(s.at[n].super) + kTileOutputs),
+                             S::LoadU8(s.at[n].scale + kTileOutputs));
+#pragma GCC unroll 16
+        for (int t = 0; t < kTok; ++t) sum[n][t] = S::Fma(min, S::Set(-x[t].scaled_sum), sum[n][t]);
+      }
+    }
+  }
+
+  static UPDRAFT_INLINE void Advance(State& s, int64_t block) {
+#pragma GCC unroll 4
+    for (int n = 0; n < kTiles; ++n) {
+      s.at[n].low += kFormat.low_bytes();
+      s.at[n].high += kFormat.high_bytes();
+      s.at[n].scale += kFormat.scale_bytes();
+      if constexpr (kFormat.super_bytes() > 0) {
+        constexpr int kBlocks = kTileSuperBlock / kTileBlock;
+        if (block % kBlocks == kBlocks - 1) s.at[n].super += kFormat.super_bytes();
+      }
+    }
+  }
+
+  template <int kBytes>
+  static UPDRAFT_INLINE void PrefetchLines(const uint8_t* p) {
+    if constexpr (kBytes > 0) {
+      S::Prefetch(p);
+      PrefetchLines<kBytes - 64>(p + 64);
+    }
+  }
+
+  static UPDRAFT_INLINE void Prefetch(const State& s) {
+#pragma GCC unroll 4
+    for (int n = 0; n < kTiles; ++n) {
+      PrefetchLines<kFormat.low_bytes()>(s.at[n].low + kPrefetchBytes);
+      PrefetchLines<kFormat.high_bytes()>(s.at[n].high + kPrefetchBytes / 4);
+      S::Prefetch(s.at[n].scale + kPrefetchBytes / 8);
+    }
+  }
+
+  static UPDRAFT_INLINE void Block(State& s, const int8_t* q, const ActivationBlock* x, F (&sum)[kTiles][kTok]) {
+    Prefetch(s);
+    Start(s, x, 0);
+    Group<0>(s, q);
+    Group<1>(s, q);
+    Group<2>(s, q);
+    Group<3>(s, q);
+    if constexpr (kHalves == 2) {
+      Finish(s, x, 0, sum);
+      Start(s, x, 1);
+    }
+    Group<4>(s, q);
+    Group<5>(s, q);
+    Group<6>(s, q);
+    Group<7>(s, q);
+    Finish(s, x, kHalves - 1, sum);
+  }
+
+  static UPDRAFT_INLINE void Write(const TileMatMulArgs& args, int64_t tile, int from, F (&sum)[kTiles][kTok]) {
+    for (int n = 0; n < kTiles; ++n) {
+      const int64_t out = (tile + n) * kTileOutputs;
+      if (out >= args.n_out) return;
+      const int lanes = args.n_out - out < kTileOutputs ? static_cast<int>(args.n_out - out) : kTileOutputs;
+      for (int t = 0; t < kTok; ++t) {
+        float* y = args.y + (from + t) * args.y_stride + out;
+        F value = sum[n][t];
+        if (args.bias != nullptr) value = S::Add(value, S::LoadPartial(args.bias + out, lanes));
+        if (args.accumulate) value = S::Add(value, S::LoadPartial(y, lanes));
+        S::StorePartial(y, value, lanes);
+      }
+    }
+  }
+
+  // Tiles tile .. tile + kTiles - 1 times one group of kTok tokens that starts at token `from`.
+  static void Run(const TileMatMulArgs& args, int64_t tile, int from) {
+    const int64_t n_blocks = args.w.n_blocks;
+    State s;
+    F sum[kTiles][kTok];
+    for (int n = 0; n < kTiles; ++n) {
+      const int64_t block = (tile + n) * n_blocks;
+      s.at[n] = {args.w.low + block * kFormat.low_bytes(), args.w.high + block * kFormat.high_bytes(),
+                 args.w.scale + block * kFormat.scale_bytes(),
+                 args.w.super + block / (kTileSuperBlock / kTileBlock) * kFormat.super_bytes()};
+      for (int t = 0; t < kTok; ++t) sum[n][t] = S::Zero();
+    }
+    const int8_t* q = args.x.q + from * args.x.n_in;
+    const ActivationBlock* x = args.x.blocks + from * n_blocks;
+    for (int64_t block = 0; block < n_blocks; ++block, q += kTok * kTileBlock, x += kTok) {
+      Block(s, q, x, sum);
+      Advance(s, block);
+    }
+    Write(args, tile, from, sum);
+  }
+};
+
+template <typename S, DType kType, int kTok = S::kGroup>
+void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
+  if (group.size == kTok) {
+    TileKernel<S, kType, kTok>::Run(args, tile, group.from);
+  } else if constexpr (kTok > 1) {
+    RunGroup<S, kType, kTok - 1>(args, tile, group);
+  }
+}
+
+template <typename S, DType kType>
+void TileMatMul(const TileMatMulArgs& args) {
+  // Groups innermost: the weights of one tile stay in the nearest cache while all tokens pass by.
+  for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
+    for (int group = args.group_from; group < args.group_to; ++group) {
+      RunGroup<S, kType>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, group));
+    }
+  }
+}
+
+template <typename S>
+void QuantizeGroup(const float* x, int size, int64_t n_in, int8_t* q, ActivationBlock* blocks) {
+  using F = typename S::F;
+  using I = typename S::I;
+  constexpr float kLargest = 3.40282347e+38f;
+  constexpr float kLeast = 4e-37f;  // below it 127 / max overflows; such a block counts as zero
+  for (int t = 0; t < size; ++t) {
+    for (int64_t b = 0; b < n_in / kTileBlock; ++b) {
+      const F lo = S::Load(x + t * n_in + b * kTileBlock);
+      const F hi = S::Load(x + t * n_in + b * kTileBlock + 16);
+      const float max = S::MaxAbs(lo, hi);
+      ActivationBlock& block = blocks[b * size + t];
+      int8_t* codes = q + (b * size + t) * kTileBlock;
+      const bool finite = max <= kLargest;
+      const float inverse = finite && max >= kLeast ? 127.0f / max : 0.0f;
+      const F zero = S::Zero();
+      const I ilo = S::ToInt(finite ? S::Mul(lo, S::Set(inverse)) : zero);
+      const I ihi = S::ToInt(finite ? S::Mul(hi, S::Set(inverse)) : zero);
+      S::StoreI8(codes, ilo);
+      S::StoreI8(codes + 16, ihi);
+      const int32_t slo = S::SumI(ilo);
+      const int32_t shi = S::SumI(ihi);
+      block.scale = !finite ? __builtin_nanf("") : inverse == 0.0f ? 0.0f : max / 127.0f;
+      block.scaled_sum = block.scale * static_cast<float>(slo + shi);
+      block.neg_sum = -(slo + shi);
+      block.neg_half_sum[0] = -slo;
+      block.neg_half_sum[1] = -shi;
+    }
+  }
+}
+
+// The table of one instruction set.
+template <typename S>
+constexpr TileMatMulKernels MakeTileMatMulKernels() {
+  TileMatMulKernels kernels;
+  kernels.max_group = S::kGroup;
+  kernels.run[static_cast<int>(DType::kQ8_0)] = TileMatMul<S, DType::kQ8_0>;
+  kernels.run[static_cast<int>(DType::kQ4_0)] = TileMatMul<S, DType::kQ4_0>;
+  kernels.run[static_cast<int>(DType::kQ4_1)] = TileMatMul<S, DType::kQ4_1>;
+  kernels.run[static_cast<int>(DType::kQ5_0)] = TileMatMul<S, DType::kQ5_0>;
+  kernels.run[static_cast<int>(DType::kQ5_1)] = TileMatMul<S, DType::kQ5_1>;
+  kernels.run[static_cast<int>(DType::kQ4_K)] = TileMatMul<S, DType::kQ4_K>;
+  kernels.run[static_cast<int>(DType::kQ5_K)] = TileMatMul<S, DType::kQ5_K>;
+  kernels.run[static_cast<int>(DType::kQ6_K)] = TileMatMul<S, DType::kQ6_K>;
+  kernels.quantize = QuantizeGroup<S>;
+  return kernels;
+}
+
+}  // namespace
+}  // namespace updraft::kernels
+
+#endif  // UPDRAFT_KERNELS_CPU_TILE_MATMUL_GENERIC_H_

@@ -1,0 +1,223 @@
+#include "kernels/cpu/tile_matmul/pack.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/formats/blocks.h"
+
+namespace updraft::kernels {
+namespace {
+
+// One output's block of 32 inputs, as the file states it.
+struct Block32 {
+  uint8_t codes[kTileBlock];  // unsigned, TileFormat::offset not subtracted
+  uint16_t d = 0;             // kScale32, kScaleMin32: f16
+  uint16_t m = 0;             // kScaleMin32: f16
+  uint8_t scale[2] = {};      // kSuperScaleMin32: scale, min; kSuperScale16: two signed scales
+  uint16_t super_d = 0;       // kSuper*: f16, the same for all blocks of 256 inputs
+  uint16_t super_min = 0;     // kSuperScaleMin32: f16
+};
+
+void NibbleHalves(const uint8_t* qs, uint8_t* codes) {
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = qs[i] & 15;
+    codes[i + 16] = qs[i] >> 4;
+  }
+}
+
+void AddFifthBit(const uint8_t* qh, uint8_t* codes) {
+  for (int i = 0; i < 32; ++i) codes[i] |= static_cast<uint8_t>((qh[i / 8] >> (i % 8) & 1) << 4);
+}
+
+void Read(const BlockQ8_0& in, int /*part*/, Block32& out) {
+  for (int i = 0; i < 32; ++i) out.codes[i] = static_cast<uint8_t>(in.qs[i] + 128);
+  out.d = in.d;
+}
+
+void Read(const BlockQ4_0& in, int /*part*/, Block32& out) {
+  NibbleHalves(in.qs, out.codes);
+  out.d = in.d;
+}
+
+void Read(const BlockQ4_1& in, int /*part*/, Block32& out) {
+  NibbleHalves(in.qs, out.codes);
+  out.d = in.d;
+  out.m = in.m;
+}
+
+void Read(const BlockQ5_0& in, int /*part*/, Block32& out) {
+  NibbleHalves(in.qs, out.codes);
+  AddFifthBit(in.qh, out.codes);
+  out.d = in.d;
+}
+
+void Read(const BlockQ5_1& in, int /*part*/, Block32& out) {
+  NibbleHalves(in.qs, out.codes);
+  AddFifthBit(in.qh, out.codes);
+  out.d = in.d;
+  out.m = in.m;
+}
+
+template <typename Block>
+void ReadGroupScale(const Block& in, int part, Block32& out) {
+  const GroupScale group = UnpackGroupScale(in.scales, part);
+  out.scale[0] = group.scale;
+  out.scale[1] = group.min;
+  out.super_d = in.d;
+  out.super_min = in.dmin;
+  const uint8_t* run = in.qs + part / 2 * 32;
+  for (int i = 0; i < 32; ++i) out.codes[i] = part % 2 == 0 ? run[i] & 15 : run[i] >> 4;
+}
+
+void Read(const BlockQ4_K& in, int part, Block32& out) { ReadGroupScale(in, part, out); }
+
+void Read(const BlockQ5_K& in, int part, Block32& out) {
+  ReadGroupScale(in, part, out);
+  for (int i = 0; i < 32; ++i) out.codes[i] |= static_cast<uint8_t>((in.qh[i] >> part & 1) << 4);
+}
+
+void Read(const BlockQ6_K& in, int part, Block32& out) {
+  const int half = part / 4;
+  const int quarter = part % 4;
+  const uint8_t* ql = in.ql + 64 * half + 32 * (quarter % 2);
+  const uint8_t* qh = in.qh + 32 * half;
+  for (int i = 0; i < 32; ++i) {
+    const int low = quarter < 2 ? ql[i] & 15 : ql[i] >> 4;
+    out.codes[i] = static_cast<uint8_t>(low | (qh[i] >> (2 * quarter) & 3) << 4);
+  }
+  std::memcpy(out.scale, in.scales + 2 * part, 2);
+  out.super_d = in.d;
+}
+
+template <typename Block>
+void ReadBlock(const uint8_t* row, int64_t block, Block32& out) {
+  constexpr int kParts = Block::kElems / kTileBlock;
+  Block in;
+  std::memcpy(&in, row + block / kParts * sizeof(Block), sizeof(Block));
+  Read(in, static_cast<int>(block % kParts), out);
+}
+
+using ReadFunction = void (*)(const uint8_t* row, int64_t block, Block32& out);
+
+ReadFunction ReaderOf(DType type) {
+  switch (type) {
+    case DType::kQ8_0:
+      return ReadBlock<BlockQ8_0>;
+    case DType::kQ4_1:
+      return ReadBlock<BlockQ4_1>;
+    case DType::kQ5_0:
+      return ReadBlock<BlockQ5_0>;
+    case DType::kQ5_1:
+      return ReadBlock<BlockQ5_1>;
+    case DType::kQ4_K:
+      return ReadBlock<BlockQ4_K>;
+    case DType::kQ5_K:
+      return ReadBlock<BlockQ5_K>;
+    case DType::kQ6_K:
+      return ReadBlock<BlockQ6_K>;
+    default:
+      return ReadBlock<BlockQ4_0>;
+  }
+}
+
+uint32_t FourCodes(const Block32& block, int group) {
+  uint32_t four;
+  std::memcpy(&four, block.codes + 4 * group, 4);
+  return four;
+}
+
+// Where one block of one tile goes.
+struct BlockPlanes {
+  uint8_t* low;
+  uint8_t* high;
+  uint8_t* scale;
+  uint8_t* super;
+};
+
+void WriteLow(const TileFormat& format, const Block32& block, int out, uint8_t* low) {
+  if (format.low_bits == 8) {
+    for (int g = 0; g < 8; ++g) std::memcpy(low + 64 * g + 4 * out, block.codes + 4 * g, 4);
+    return;
+  }
+  for (int r = 0; r < 4; ++r) {
+    const uint32_t nibbles = (FourCodes(block, 2 * r) & 0x0f0f0f0fu) | (FourCodes(block, 2 * r + 1) & 0x0f0f0f0fu) << 4;
+    std::memcpy(low + 64 * r + 4 * out, &nibbles, 4);
+  }
+}
+
+void WriteHigh(const TileFormat& format, const Block32& block, int out, uint8_t* high) {
+  if (format.high_bits == 1) {
+    uint32_t bits = 0;
+    for (int g = 0; g < 8; ++g) bits |= (FourCodes(block, g) >> 4 & 0x01010101u) << g;
+    std::memcpy(high + 4 * out, &bits, 4);
+  } else if (format.high_bits == 2) {
+    for (int half = 0; half < 2; ++half) {
+      uint32_t bits = 0;
+      for (int g = 0; g < 4; ++g) bits |= (FourCodes(block, 4 * half + g) >> 4 & 0x03030303u) << (2 * g);
+      std::memcpy(high + 64 * half + 4 * out, &bits, 4);
+    }
+  }
+}
+
+void WriteScales(const TileFormat& format, const Block32& block, int out, const BlockPlanes& to) {
+  switch (format.scheme) {
+    case TileScheme::kScaleMin32:
+      std::memcpy(to.scale + 32 + 2 * out, &block.m, 2);
+      [[fallthrough]];
+    case TileScheme::kScale32:
+      std::memcpy(to.scale + 2 * out, &block.d, 2);
+      break;
+    case TileScheme::kSuperScaleMin32:
+      std::memcpy(to.super + 32 + 2 * out, &block.super_min, 2);
+      [[fallthrough]];
+    case TileScheme::kSuperScale16:
+      to.scale[out] = block.scale[0];
+      to.scale[16 + out] = block.scale[1];
+      std::memcpy(to.super + 2 * out, &block.super_d, 2);
+      break;
+  }
+}
+
+}  // namespace
+
+TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool) {
+  const TileFormat format = TileFormatOf(type);
+  const int64_t n_blocks = n_in / kTileBlock;
+  const int64_t n_supers = format.super_bytes() == 0 ? 0 : n_in / kTileSuperBlock;
+  n_tiles_ = (n_out + 2 * kTileOutputs - 1) / (2 * kTileOutputs) * 2;
+
+  const size_t low_bytes = n_tiles_ * n_blocks * format.low_bytes();
+  const size_t high_bytes = n_tiles_ * n_blocks * format.high_bytes();
+  const size_t scale_bytes = n_tiles_ * n_blocks * format.scale_bytes();
+  const size_t super_bytes = n_tiles_ * n_supers * format.super_bytes();
+  buffer_ = AlignedBuffer(low_bytes + high_bytes + scale_bytes + super_bytes);
+  uint8_t* low = buffer_.data();
+  uint8_t* high = low + low_bytes;
+  uint8_t* scale = high + high_bytes;
+  uint8_t* super = scale + scale_bytes;
+  view_ = {low, high, scale, super, n_blocks};
+
+  const ReadFunction read = ReaderOf(type);
+  const size_t row_bytes = RowBytes(type, n_in);
+  const auto* rows = static_cast<const uint8_t*>(data);
+  const int n_chunks = static_cast<int>(std::min<int64_t>(n_tiles_, 256));
+  pool.Run(n_chunks, [&](int chunk, int) {
+    for (int64_t tile = n_tiles_ * chunk / n_chunks; tile < n_tiles_ * (chunk + 1) / n_chunks; ++tile) {
+      for (int64_t block = 0; block < n_blocks; ++block) {
+        const int64_t at = tile * n_blocks + block;
+        const int64_t super_at = n_supers == 0 ? 0 : tile * n_supers + block / (kTileSuperBlock / kTileBlock);
+        const BlockPlanes to{low + at * format.low_bytes(), high + at * format.high_bytes(),
+                             scale + at * format.scale_bytes(), super + super_at * format.super_bytes()};
+        for (int out = 0; out < kTileOutputs; ++out) {
+          Block32 in{};
+          if (tile * kTileOutputs + out < n_out) read(rows + (tile * kTileOutputs + out) * row_bytes, block, in);
+          WriteLow(format, in, out, to.low);
+          WriteHigh(format, in, out, to.high);
+          WriteScales(format, in, out, to);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace updraft::kernels

@@ -1,0 +1,29 @@
+// From the file's row-major blocks to tiles.
+#ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_PACK_H_
+#define UPDRAFT_KERNELS_CPU_TILE_MATMUL_PACK_H_
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/cpu/tile_matmul/tile_format.h"
+#include "kernels/thread_pool.h"
+
+namespace updraft::kernels {
+
+// Owns the planes of one matrix.
+class TiledWeights {
+ public:
+  // data: n_out rows of RowBytes(type, n_in), read during the call only. IsTiled(type); n_out, n_in > 0.
+  TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool);
+
+  TileView view() const { return view_; }
+  int64_t n_tiles() const { return n_tiles_; }  // even
+  size_t bytes() const { return buffer_.size(); }
+
+ private:
+  int64_t n_tiles_;
+  AlignedBuffer buffer_;
+  TileView view_;
+};
+
+}  // namespace updraft::kernels
+
+#endif  // UPDRAFT_KERNELS_CPU_TILE_MATMUL_PACK_H_

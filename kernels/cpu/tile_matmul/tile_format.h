@@ -1,0 +1,95 @@
+// The layout of quantized weights in memory, the same for every instruction set: nothing of the file is lost and
+// nothing is rounded; codes and scales are only moved.
+//
+// W [n_out, n_in] is cut into tiles of 16 outputs. A tile holds all n_in inputs, in blocks of 32. Outputs lie in vector
+// lanes: one 64-byte word holds 4 consecutive inputs of the 16 outputs, which is what integer dot product instructions
+// take, so that no sum ever runs across lanes. The parts of a block lie in planes of their own, so that each plane is
+// read as one aligned sequential stream:
+//
+//   low    [n_tiles][n_in/32][8 groups of 4 inputs]: codes, or their low 4 bits
+//            8-bit: group g is 64 bytes,  byte 4*out + j = code of input 4g + j
+//            4-bit: groups 2r, 2r+1 share 64 bytes: low nibbles are group 2r, high nibbles group 2r + 1
+//   high   [n_tiles][n_in/32]: the codes' bits above the fourth, bit-planes over the same 64 byte positions
+//            1 bit (5-bit codes): 64 bytes; bit g of byte p belongs to byte p of group g
+//            2 bits (6-bit codes): 128 bytes; bits 2(g%4), 2(g%4)+1 of byte 64(g/4) + p belong to byte p of group g
+//   scale  [n_tiles][n_in/32]: what changes from block to block
+//            kScale32          16 x f16 d
+//            kScaleMin32       16 x f16 d, 16 x f16 m
+//            kSuperScaleMin32  16 x u8 scale, 16 x u8 min
+//            kSuperScale16     16 x i8 scale of inputs 0..15, 16 x i8 scale of inputs 16..31
+//   super  [n_tiles][n_in/256]: what changes every 256 inputs
+//            kSuperScaleMin32  16 x f16 d, 16 x f16 dmin
+//            kSuperScale16     16 x f16 d
+//
+// Codes are unsigned; the weight is scale * (code - kOffset) [+ min]. The number of tiles is rounded up to an even
+// number; outputs beyond n_out have zero scales.
+#ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_FORMAT_H_
+#define UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_FORMAT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/formats/dtype.h"
+
+namespace updraft::kernels {
+
+inline constexpr int kTileOutputs = 16;
+inline constexpr int kTileBlock = 32;        // inputs
+inline constexpr int kTileSuperBlock = 256;  // inputs
+
+enum class TileScheme { kScale32, kScaleMin32, kSuperScaleMin32, kSuperScale16 };
+
+struct TileFormat {
+  int low_bits;   // 4 or 8
+  int high_bits;  // 0, 1, 2
+  TileScheme scheme;
+  int offset;  // subtracted from a code
+
+  constexpr int low_bytes() const { return low_bits * kTileOutputs * kTileBlock / 8; }       // per tile and block
+  constexpr int high_bytes() const { return high_bits * kTileOutputs * kTileBlock / 8; }     // per tile and block
+  constexpr int scale_bytes() const { return scheme == TileScheme::kScaleMin32 ? 64 : 32; }  // per tile and block
+  constexpr int super_bytes() const {                                                        // per tile and super-block
+    return scheme == TileScheme::kSuperScaleMin32 ? 64 : scheme == TileScheme::kSuperScale16 ? 32 : 0;
+  }
+  constexpr int max_code() const { return (1 << (low_bits + high_bits)) - 1; }
+  constexpr bool has_min() const { return scheme == TileScheme::kScaleMin32 || scheme == TileScheme::kSuperScaleMin32; }
+};
+
+constexpr bool IsTiled(DType type) { return type != DType::kF32 && type != DType::kF16 && type != DType::kBF16; }
+
+// Of a type for which IsTiled.
+constexpr TileFormat TileFormatOf(DType type) {
+  switch (type) {
+    case DType::kQ8_0:
+      return {8, 0, TileScheme::kScale32, 128};
+    case DType::kQ4_0:
+      return {4, 0, TileScheme::kScale32, 8};
+    case DType::kQ4_1:
+      return {4, 0, TileScheme::kScaleMin32, 0};
+    case DType::kQ5_0:
+      return {4, 1, TileScheme::kScale32, 16};
+    case DType::kQ5_1:
+      return {4, 1, TileScheme::kScaleMin32, 0};
+    case DType::kQ4_K:
+      return {4, 0, TileScheme::kSuperScaleMin32, 0};
+    case DType::kQ5_K:
+      return {4, 1, TileScheme::kSuperScaleMin32, 0};
+    case DType::kQ6_K:
+      return {4, 2, TileScheme::kSuperScale16, 32};
+    default:
+      return {};
+  }
+}
+
+// Pointers into packed weights; not owning.
+struct TileView {
+  const uint8_t* low = nullptr;
+  const uint8_t* high = nullptr;
+  const uint8_t* scale = nullptr;
+  const uint8_t* super = nullptr;
+  int64_t n_blocks = 0;  // n_in / 32
+};
+
+}  // namespace updraft::kernels
+
+#endif  // UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_FORMAT_H_

@@ -1,0 +1,78 @@
+// y [n_tok, n_out] = x W^T for quantized weights in tiles (tile_format.h) and activations quantized to 8 bits in blocks
+// of 32. The integer products of a block are exact; what is rounded, and in which order, is fixed here for every
+// instruction set, every n_tok and every split of the work:
+//
+//   for each block b of 32 inputs, in ascending order:
+//     dot = sum of (code - offset) * q over the block                  exact, int32 (kSuperScale16: two halves in turn)
+//     sum = fma(float(dot), weight_scale * x.scale, sum)               one rounding for the product, one for the fma
+//     sum = fma(weight_min, x.scaled_sum, sum)                         formats with a minimum; negated where subtracted
+//   y = sum [+ bias] [+ y]
+#ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
+#define UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/tile_matmul/tile_format.h"
+
+namespace updraft::kernels {
+
+// What goes with 32 quantized activations of one token.
+struct ActivationBlock {
+  float scale;              // x ~ scale * q; NaN when the 32 values hold a NaN or an infinity
+  float scaled_sum;         // scale * (sum of q)
+  int32_t neg_sum;          // -(sum of q)
+  int32_t neg_half_sum[2];  // the same of each half of 16
+};
+
+// Quantized activations x [n_tok, n_in]. Tokens are processed in groups; a group's tokens lie side by side block by
+// block, so that one pointer walks through all of them:
+//   group of tokens [from, from + size): codes at q + from * n_in, as [n_in / 32][size][32];
+//   its blocks at blocks + from * n_in / 32, as [n_in / 32][size].
+struct QuantizedRows {
+  const int8_t* q = nullptr;
+  const ActivationBlock* blocks = nullptr;
+  int n_tok = 0;
+  int n_groups = 0;
+  int64_t n_in = 0;
+};
+
+// The tokens of one group: sizes differ by at most one.
+struct TokenGroup {
+  int from;
+  int size;
+};
+
+constexpr TokenGroup GroupOf(int n_tok, int n_groups, int index) {
+  const int base = n_tok / n_groups;
+  const int larger = n_tok % n_groups;  // the first `larger` groups have base + 1
+  return {index * base + (index < larger ? index : larger), base + (index < larger ? 1 : 0)};
+}
+
+// Tiles [tile_from, tile_to) times the token groups [group_from, group_to). tile_from and tile_to are even.
+struct TileMatMulArgs {
+  TileView w;
+  int64_t n_out = 0;
+  int64_t tile_from = 0;
+  int64_t tile_to = 0;
+  QuantizedRows x;
+  int group_from = 0;
+  int group_to = 0;
+  float* y = nullptr;  // [n_tok, n_out] with row stride y_stride
+  int64_t y_stride = 0;
+  const float* bias = nullptr;  // [n_out] or null
+  bool accumulate = false;      // y += ...
+};
+
+using TileMatMulFunction = void (*)(const TileMatMulArgs& args);
+
+// One instruction set's kernels, an entry of kernels.inc.
+struct TileMatMulKernels {
+  int max_group = 0;                        // largest group size
+  TileMatMulFunction run[kNumDTypes] = {};  // by DType; null where the type is not tiled
+  // Quantizes one group: x [size, n_in] with row stride n_in, to the group's own q and blocks. n_in a multiple of 32.
+  void (*quantize)(const float* x, int size, int64_t n_in, int8_t* q, ActivationBlock* blocks) = nullptr;
+};
+
+}  // namespace updraft::kernels
+
+#endif  // UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_

@@ -1,0 +1,212 @@
+// Matrix products: every type, instruction set and odd shape against the double-precision reference with a derived
+// bound, and bit for bit against the portable body, other batch sizes and other thread counts.
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/tile_matmul/tile_format.h"
+#include "tests/kernels/cpu/test_util.h"
+
+namespace updraft::kernels {
+namespace {
+
+struct Shape {
+  int64_t n_out;
+  int64_t n_in;
+};
+
+// Outputs below, at and off the tile of 16 and the pair of tiles; inputs of one block only, and several.
+std::vector<Shape> ShapesOf(DType type) {
+  const int block = Info(type).block_elems;
+  if (block == 1) return {{1, 1}, {3, 7}, {4, 16}, {5, 172}, {37, 288}};
+  return {{1, block}, {15, block}, {16, 2 * block}, {17, 3 * block}, {33, block}, {70, 5 * block}};
+}
+
+std::vector<float> MatMul(Ops& ops, DType type, Shape shape, const std::vector<std::byte>& w, const float* x,
+                          int n_tok) {
+  const auto packed = ops.Pack(type, shape.n_out, shape.n_in, w.data());
+  std::vector<float> y(n_tok * shape.n_out, -1.0f);
+  const MatMulTarget target{packed.get(), y.data()};
+  ops.MatMul({&target, 1}, x, n_tok);
+  return y;
+}
+
+class MatMulTest : public ::testing::TestWithParam<DType> {};
+
+// What may differ from the exact product of the dequantized weights.
+//
+// Tiled types: an activation moves by at most half a step of its block, max|x| / 254 (1 + 2^-20 for the rounding of the
+// step itself), so a block of 32 contributes at most max|x| / 254 * sum|w|. Each block then costs at most 4 roundings
+// of terms no larger than 3 max|w| sum|x| (scale times code and minimum each stay below 2 max|w|), and the running sum
+// one rounding per term. Float types: n_in / 16 fused steps and 4 + 2 additions, of terms bounded by |w||x|.
+double ErrorBound(DType type, const float* w, const float* x, int64_t n_in) {
+  constexpr double kUnit = 0x1p-24;
+  double quantization = 0;
+  double magnitude = 0;
+  if (!IsTiled(type)) {
+    for (int64_t i = 0; i < n_in; ++i) magnitude += std::fabs(static_cast<double>(w[i]) * x[i]);
+    return (static_cast<double>(n_in) / 16 + 7) * kUnit * magnitude;
+  }
+  for (int64_t b = 0; b < n_in; b += 32) {
+    double max_x = 0, max_w = 0, sum_x = 0, sum_w = 0;
+    for (int64_t i = b; i < b + 32; ++i) {
+      max_x = std::max<double>(max_x, std::fabs(x[i]));
+      max_w = std::max<double>(max_w, std::fabs(w[i]));
+      sum_x += std::fabs(x[i]);
+      sum_w += std::fabs(w[i]);
+    }
+    quantization += max_x / 254 * (1 + 0x1p-20) * sum_w;
+    magnitude += 3 * max_w * sum_x;
+  }
+  return quantization + (4 + 2 * static_cast<double>(n_in) / 32) * kUnit * magnitude;
+}
+
+TEST_P(MatMulTest, WithinBoundOfTheReferenceAndSameBitsOnEveryInstructionSet) {
+  const DType type = GetParam();
+  double worst = 0;
+  for (const Shape shape : ShapesOf(type)) {
+    const uint64_t seed = 1000 * shape.n_out + shape.n_in;
+    SCOPED_TRACE("n_out " + std::to_string(shape.n_out) + " n_in " + std::to_string(shape.n_in) + " seed " +
+                 std::to_string(seed));
+    const auto w = EncodedWeights(type, shape.n_out, shape.n_in, seed);
+    const auto decoded = DecodedWeights(type, shape.n_out, shape.n_in, w);
+    for (const int n_tok : {1, 2, 3, 5, 8, 17}) {
+      SCOPED_TRACE("n_tok " + std::to_string(n_tok));
+      const auto x = Gaussian(n_tok * shape.n_in, seed + 1);
+      const auto exact = MatMul(*MakeCpuOpsFor(Isa::kReference, 1), type, shape, w, x.data(), n_tok);
+      const auto portable = MatMul(*MakeCpuOpsFor(Isa::kPortable, 1), type, shape, w, x.data(), n_tok);
+      for (int t = 0; t < n_tok; ++t) {
+        for (int64_t out = 0; out < shape.n_out; ++out) {
+          const double bound = ErrorBound(type, &decoded[out * shape.n_in], &x[t * shape.n_in], shape.n_in);
+          const double error = std::fabs(double{portable[t * shape.n_out + out]} - exact[t * shape.n_out + out]) -
+                               std::fabs(exact[t * shape.n_out + out]) * 0x1p-24;  // the reference's own rounding
+          ASSERT_LE(error, bound) << "token " << t << " output " << out;
+          if (bound > 0) worst = std::max(worst, error / bound);
+        }
+      }
+      for (const Isa isa : VectorIsas()) {
+        EXPECT_TRUE(SameBits(MatMul(*MakeCpuOpsFor(isa, 1), type, shape, w, x.data(), n_tok), portable))
+            << IsaName(isa);
+      }
+    }
+  }
+  RecordProperty("percent_of_bound_used", static_cast<int>(100 * worst));
+  EXPECT_GT(worst, 0.001) << "the bound is too slack to test anything";
+}
+
+TEST_P(MatMulTest, RowsDoNotDependOnBatchNorThreads) {
+  const DType type = GetParam();
+  const Shape shape{150, Info(type).block_elems == 1 ? 500 : 4 * Info(type).block_elems};
+  const int n_tok = 23;
+  const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 7);
+  const auto x = Gaussian(n_tok * shape.n_in, 8);
+  for (const Isa isa : VectorIsas()) {
+    SCOPED_TRACE(IsaName(isa));
+    std::vector<float> one_by_one;
+    const auto single = MakeCpuOpsFor(isa, 1);
+    for (int t = 0; t < n_tok; ++t) {
+      const auto row = MatMul(*single, type, shape, w, x.data() + t * shape.n_in, 1);
+      one_by_one.insert(one_by_one.end(), row.begin(), row.end());
+    }
+    for (const int threads : {1, 2, 3, 7}) {
+      EXPECT_TRUE(SameBits(MatMul(*MakeCpuOpsFor(isa, threads), type, shape, w, x.data(), n_tok), one_by_one))
+          << threads << " threads";
+    }
+  }
+}
+
+TEST_P(MatMulTest, NanAndInfinityStayInTheirRow) {
+  const DType type = GetParam();
+  const Shape shape{40, Info(type).block_elems == 1 ? 64 : 2 * Info(type).block_elems};
+  const int n_tok = 9;
+  const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 17);
+  const auto clean = Gaussian(n_tok * shape.n_in, 18);
+  auto x = clean;
+  x[2 * shape.n_in + 5] = std::numeric_limits<float>::quiet_NaN();
+  x[6 * shape.n_in + 1] = std::numeric_limits<float>::infinity();
+  for (const Isa isa : VectorIsas()) {
+    SCOPED_TRACE(IsaName(isa));
+    const auto ops = MakeCpuOpsFor(isa, 2);
+    const auto expected = MatMul(*ops, type, shape, w, clean.data(), n_tok);
+    const auto y = MatMul(*ops, type, shape, w, x.data(), n_tok);
+    for (int t = 0; t < n_tok; ++t) {
+      for (int64_t out = 0; out < shape.n_out; ++out) {
+        if (t == 2 || t == 6) {
+          EXPECT_FALSE(std::isfinite(y[t * shape.n_out + out])) << "token " << t << " output " << out;
+        } else {
+          EXPECT_EQ(y[t * shape.n_out + out], expected[t * shape.n_out + out]) << "token " << t << " output " << out;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(MatMulTest, TypicalErrorOfGaussianDataIsSmall) {
+  const DType type = GetParam();
+  const Shape shape{64, 2048};
+  const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 27);
+  const auto x = Gaussian(shape.n_in, 28);
+  const auto exact = MatMul(*MakeCpuOpsFor(Isa::kReference, 1), type, shape, w, x.data(), 1);
+  const auto y = MatMul(*MakeCpuOps({}), type, shape, w, x.data(), 1);
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < y.size(); ++i) {
+    error += (double{y[i]} - exact[i]) * (double{y[i]} - exact[i]);
+    norm += double{exact[i]} * exact[i];
+  }
+  // Rounding to steps of max|x| / 127 (about 2.1 sigma / 127 for 32 normal values) leaves a uniform error of step /
+  // sqrt(12), 0.5 % of sigma; the product keeps that ratio.
+  EXPECT_LT(std::sqrt(error / norm), IsTiled(type) ? 0.01 : 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, MatMulTest, ::testing::ValuesIn(AllTypes()),
+                         [](const auto& info) { return std::string(Info(info.param).name); });
+
+// A group of targets of different types shares x; bias, accumulation and stride are each target's own.
+TEST(MatMulGroupTest, MixedTypesBiasAccumulateAndStride) {
+  const int64_t n_in = 512;
+  const int n_tok = 5;
+  const auto x = Gaussian(n_tok * n_in, 31);
+  const auto bias = Gaussian(100, 32);
+  const DType types[] = {DType::kQ4_0, DType::kF16, DType::kQ6_K, DType::kF32};
+  const int64_t n_outs[] = {100, 20, 33, 1};
+  for (const Isa isa : SupportedIsas()) {
+    SCOPED_TRACE(IsaName(isa));
+    const auto ops = MakeCpuOpsFor(isa, 3);
+    std::vector<std::vector<std::byte>> files;
+    std::vector<std::unique_ptr<PackedMatrix>> packed;
+    std::vector<std::vector<float>> ys;
+    std::vector<MatMulTarget> targets;
+    for (int i = 0; i < 4; ++i) {
+      files.push_back(EncodedWeights(types[i], n_outs[i], n_in, 40 + i));
+      packed.push_back(ops->Pack(types[i], n_outs[i], n_in, files.back().data()));
+      ys.push_back(Gaussian(n_tok * 128, 50 + i));
+    }
+    const auto before = ys;
+    for (int i = 0; i < 4; ++i) {
+      targets.push_back({packed[i].get(), ys[i].data(), 128, i % 2 == 0 ? bias.data() : nullptr, i >= 2});
+    }
+    ops->MatMul(targets, x.data(), n_tok);
+    for (int i = 0; i < 4; ++i) {
+      const auto plain = MatMul(*ops, types[i], {n_outs[i], n_in}, files[i], x.data(), n_tok);
+      for (int t = 0; t < n_tok; ++t) {
+        for (int64_t out = 0; out < 128; ++out) {
+          const float got = ys[i][t * 128 + out];
+          if (out >= n_outs[i]) {
+            ASSERT_EQ(got, before[i][t * 128 + out]) << "wrote beyond n_out";
+            continue;
+          }
+          double expected = plain[t * n_outs[i] + out];
+          if (i % 2 == 0) expected += bias[out];
+          if (i >= 2) expected += before[i][t * 128 + out];
+          ASSERT_NEAR(got, expected, 1e-5 * (std::fabs(expected) + std::fabs(plain[t * n_outs[i] + out]) + 4))
+              << "target " << i << " token " << t << " output " << out;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace updraft::kernels
