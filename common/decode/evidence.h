@@ -7,14 +7,19 @@
 namespace updraft {
 
 struct TokenEvidence {
-  int32_t exit_layer = 0;   // layers that ran before the token was chosen (n_layer: no early exit)
-  float top_prob = 0.0f;    // largest softmax probability at temperature 1
-  float margin = 0.0f;      // largest minus second largest probability
-  float entropy = 0.0f;     // nats
-  float logprob = 0.0f;     // log-probability of the token that was chosen, nats
+  int32_t exit_layer = 0;  // layers that ran before the token was chosen (n_layer: no early exit)
+  float top_prob = 0.0f;   // largest softmax probability at temperature 1
+  float margin = 0.0f;     // largest minus second largest probability
+  float entropy = 0.0f;    // nats
+  float logprob = 0.0f;    // log-probability of the token that was chosen, nats; lowest float when its probability is 0
 };
 
-// logits: [n_vocab]. Fills everything but exit_layer for the token `chosen`. Non-finite logits count as probability 0.
+// logits: [n_vocab]. Fills everything but exit_layer for the token `chosen`, an index into logits. Non-finite logits
+// count as probability 0.
 TokenEvidence EvidenceOf(std::span<const float> logits, int32_t chosen);
+
+// Largest softmax probability at temperature 1: what an exit compares with its threshold. Equals
+// EvidenceOf(...).top_prob.
+float TopProbability(std::span<const float> logits);
 
 }  // namespace updraft

@@ -1,6 +1,6 @@
 // What a model file says about its architecture, as a table of facts: the forward pass has no branch per family.
-// Shapes use this glossary everywhere: n_tok rows of a batch, d_model residual width, n_head query heads, n_kv_head key/value heads,
-// head_dim width of one head, d_ff feed-forward width, n_vocab tokens.
+// Shapes use this glossary everywhere: n_tok rows of a batch, d_model residual width, n_head query heads, n_kv_head
+// key/value heads, head_dim width of one head, d_ff feed-forward width, n_vocab tokens.
 #pragma once
 
 #include <string>
@@ -13,9 +13,12 @@ namespace updraft {
 
 enum class Architecture { kLlama, kQwen2, kQwen3 };  // kLlama: also Mistral, TinyLlama, SmolLM
 
+// "llama", "qwen2", "qwen3": general.architecture of the file, and the prefix of its keys.
+const char* ArchitectureName(Architecture architecture);
+
 struct ModelConfig {
   Architecture architecture = Architecture::kLlama;
-  std::string name;
+  std::string name;  // general.name, or the architecture's where the file has none
   int n_layer = 0;
   int d_model = 0;
   int n_head = 0;
@@ -23,9 +26,9 @@ struct ModelConfig {
   int head_dim = 0;
   int d_ff = 0;
   int n_vocab = 0;
-  int context_length = 0;   // tokens
+  int context_length = 0;  // tokens
   float rms_eps = 1e-5f;
-  int sliding_window = 0;   // tokens; 0: none
+  int sliding_window = 0;  // tokens; 0: none
 
   // Rotary embedding, see kernels::RopeParams.
   int n_rot = 0;
@@ -33,19 +36,23 @@ struct ModelConfig {
   float rope_freq_base = 10000.0f;
   float rope_freq_scale = 1.0f;
   float rope_ext_factor = 0.0f;
-  float rope_attn_factor = 1.0f;
+  float rope_attn_factor = 1.0f;  // beside YaRN's own 0.1 ln(factor) + 1, which the operation adds
+  float rope_beta_fast = 32.0f;
+  float rope_beta_slow = 1.0f;
   int rope_orig_context = 0;
 
   // Facts by table rather than branches.
-  bool qkv_bias = false;    // Qwen2
-  bool qk_norm = false;     // Qwen3: RMSNorm over each head of q and k before rotation
-  bool tied_output = false; // no output.weight: the embedding is the head
+  bool qkv_bias = false;     // Qwen2; Llama-style files that bring the tensors
+  bool qk_norm = false;      // Qwen3: RMSNorm over each head of q and k before rotation
+  bool tied_output = false;  // no output.weight: the embedding is the head
 
-  // Early exits (updraft.exit.*): layer counts after which an exit reads the residual stream, ascending, each in [1, n_layer).
+  // Early exits (updraft.exit.*): layer counts after which an exit reads the residual stream, ascending, each in [1,
+  // n_layer).
   std::vector<int> exit_layers;
-  std::vector<float> exit_thresholds;  // top probability at which a token may leave, one per exit
+  std::vector<float> exit_thresholds;  // top probability at which a token may leave, one per exit; above 1: never
 
-  // Reads and checks every field; impossible values are InvalidArgument with key, expected and found.
+  // Reads and checks every field; impossible values are InvalidArgument with key, expected and found, and what this
+  // build lacks (another architecture, mixture of experts, another position scaling) is Unimplemented by name.
   static absl::StatusOr<ModelConfig> FromGguf(const gguf::File& file);
 };
 

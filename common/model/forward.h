@@ -11,40 +11,43 @@
 namespace updraft {
 
 // A ragged batch: row t is token tokens[t] of some sequence at positions[t], whose block table is block_tables[t].
-// Rows of one sequence come in ascending position; every position below a row's own is either in the KV pool already (for the
-// layers that run) or in the same batch. The spans must stay valid during the call.
+// Rows of one sequence come in ascending position; every position below a row's own is either in the KV pool already
+// (for the layers that run) or in the same batch. The spans must stay valid during the call.
 struct Batch {
-  std::span<const int32_t> tokens;                 // [n_tok]
-  std::span<const int32_t> positions;              // [n_tok]
-  std::span<const int32_t* const> block_tables;    // [n_tok]; room for positions[t] is reserved
+  std::span<const int32_t> tokens;               // [n_tok], each in [0, n_vocab)
+  std::span<const int32_t> positions;            // [n_tok], each in [0, context_length)
+  std::span<const int32_t* const> block_tables;  // [n_tok]; room for positions[t] is reserved
 
   int n_tok() const { return static_cast<int>(tokens.size()); }
 };
 
 // Scratch of one forward pass, grown to the largest batch seen and then reused. One per engine thread.
 struct Scratch {
-  std::vector<float> norm;    // [n_tok, d_model]
-  std::vector<float> q;       // [n_tok, n_head * head_dim]
-  std::vector<float> k, v;    // [n_tok, n_kv_head * head_dim]
-  std::vector<float> attn;    // [n_tok, n_head * head_dim]
-  std::vector<float> gate;    // [n_tok, d_ff]
-  std::vector<float> up;      // [n_tok, d_ff]
+  std::vector<float> norm;                  // [n_tok, d_model]: input of the matmuls, normalized
+  std::vector<float> q;                     // [n_tok, n_head * head_dim]
+  std::vector<float> k, v;                  // [n_tok, n_kv_head * head_dim]
+  std::vector<float> attn;                  // [n_tok, n_head * head_dim]
+  std::vector<float> gate;                  // [n_tok, d_ff]
+  std::vector<float> up;                    // [n_tok, d_ff]
   std::vector<kernels::AttentionRow> rows;  // [n_tok]
 };
 
 struct LayerRange {
   int from = 0;  // 0: embeds the tokens first; otherwise `hidden` holds the residual stream after `from` layers
-  int to = 0;    // exclusive
+  int to = 0;    // exclusive, <= n_layer
 };
 
-// hidden: [n_tok, d_model], the residual stream, written (from == 0) or updated in place. Writes this step's K, V of layers [from, to)
-// at each row's position. Shapes were checked at load and admission, so nothing here fails. (The CPU backend cannot fail; a device
-// backend keeps its first error and reports it through its Ops.)
-void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvPool& kv, Scratch& scratch);
+// hidden: [n_tok, d_model], the residual stream, written (from == 0) or updated in place; what it holds afterwards is
+// the state at boundary `to`, which the caller may keep and continue later with layers [to, ...): the result is the
+// same bits. Writes this step's K, V of layers [from, to) at each row's position. Shapes were checked at load and
+// admission, so nothing here fails. (The CPU backend cannot fail; a device backend keeps its first error and reports it
+// through its Ops.) REQUIRES: batch.n_tok() >= 1; a shared block is never written (see SequenceKv).
+void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvPool& kv,
+             Scratch& scratch);
 
-// Head of exit `exit` (index into config.exit_layers), or the final head when exit < 0: norm and output projection of rows
-// [n_rows, d_model] to logits [n_rows, n_vocab].
-void ComputeLogits(const Model& model, int exit, std::span<const float> hidden_rows, int n_rows, std::span<float> logits,
-                   Scratch& scratch);
+// Head of exit `exit` (index into config.exit_layers), or the final head when exit < 0: norm and output projection of
+// rows [n_rows, d_model] to logits [n_rows, n_vocab].
+void ComputeLogits(const Model& model, int exit, std::span<const float> hidden_rows, int n_rows,
+                   std::span<float> logits, Scratch& scratch);
 
 }  // namespace updraft

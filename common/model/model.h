@@ -1,9 +1,11 @@
 // A loaded model: the mapped file, its configuration and its weights laid out for the machine.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,21 +18,23 @@ namespace updraft {
 struct LayerWeights {
   std::vector<float> attn_norm;  // [d_model]
   std::unique_ptr<kernels::PackedMatrix> wq, wk, wv, wo;
-  std::vector<float> bq, bk, bv;          // [n_head * head_dim], [n_kv_head * head_dim] twice; empty: none
-  std::vector<float> q_norm, k_norm;      // [head_dim]; empty: none
-  std::vector<float> ffn_norm;            // [d_model]
+  std::vector<float> bq, bk, bv;      // [n_head * head_dim], [n_kv_head * head_dim] twice; empty: none
+  std::vector<float> q_norm, k_norm;  // [head_dim]; empty: none
+  std::vector<float> ffn_norm;        // [d_model]
   std::unique_ptr<kernels::PackedMatrix> w_gate, w_up, w_down;
 };
 
 struct LoadOptions {
-  int n_threads = 0;  // 0: what the process may use
+  int n_threads = 0;  // 0: what the process may use; fixed from here on
 };
 
-// Immutable after Load except for the Ops inside (its thread pool and scratch), so one thread runs a Model at a time. Another
-// engine on the same file loads its own Model; the mapped pages are shared by the kernel.
+// Immutable after Load except for the Ops inside (its thread pool and scratch), so one thread runs a Model at a time.
+// Another engine on the same file loads its own Model; the mapped pages are shared by the kernel.
 class Model {
  public:
-  // Maps `path`, checks every tensor's presence, shape and type against the configuration, packs the weights. Errors name the tensor.
+  // Maps `path`, checks every tensor's presence, shape and type against the configuration, packs the weights. Errors
+  // name the tensor. A tensor that the configuration gives no use for is refused too, since leaving it out would change
+  // the answers; `updraft.*` tensors of later formats are ignored, as they only add to what a model can do.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
   static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops);
 
@@ -44,11 +48,14 @@ class Model {
   const kernels::PackedMatrix& output() const { return *output_; }  // the head; packed from the embedding when tied
   const std::vector<float>& exit_norm(int exit) const { return exit_norms_[exit]; }  // [d_model]
   std::span<const float> rope_freq_factors() const { return rope_freq_factors_; }
+  const kernels::RopeParams& rope() const { return rope_; }
   // Bytes of weights that one decoded token reads (all layers and the head).
   size_t bytes_per_token() const;
 
  private:
   Model(gguf::File file, std::unique_ptr<kernels::Ops> ops) : file_(std::move(file)), ops_(std::move(ops)) {}
+  friend class WeightLoader;
+
   gguf::File file_;
   std::unique_ptr<kernels::Ops> ops_;
   ModelConfig config_;
@@ -58,6 +65,7 @@ class Model {
   std::unique_ptr<kernels::PackedMatrix> output_;
   std::vector<std::vector<float>> exit_norms_;
   std::vector<float> rope_freq_factors_;
+  kernels::RopeParams rope_;
 };
 
 }  // namespace updraft

@@ -1,0 +1,201 @@
+#include "common/model/model.h"
+
+#include <cmath>
+#include <cstdint>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/formats/codec.h"
+
+namespace updraft {
+
+// Takes tensors out of the file one by one, each checked against the shape that the configuration asks for. Remembers
+// the first error, so that the list of weights reads as a list; after an error what it returns is empty.
+class WeightLoader {
+ public:
+  explicit WeightLoader(Model& model) : model_(model), file_(model.file_), ops_(*model.ops_) {}
+
+  absl::Status LoadAll();
+
+ private:
+  LayerWeights Layer(int i);
+  void Exits();
+  void Rope();
+  void RefuseUnused();
+
+  const gguf::TensorInfo* Find(const std::string& name, int64_t n_in, int64_t n_out);
+  std::unique_ptr<kernels::PackedMatrix> Matrix(const std::string& name, int64_t n_out, int64_t n_in);
+  std::vector<float> Vector(const std::string& name, int64_t n);
+  void Fail(absl::Status status) { status_.Update(std::move(status)); }
+
+  Model& model_;
+  const gguf::File& file_;
+  kernels::Ops& ops_;
+  absl::flat_hash_set<std::string> used_;
+  absl::Status status_;
+};
+
+namespace {
+
+std::string Shape(int64_t n_in, int64_t n_out) {
+  return n_out == 1 ? absl::StrFormat("[%d]", n_in) : absl::StrFormat("[%d, %d]", n_in, n_out);
+}
+
+std::string ShapeOf(const gguf::TensorInfo& tensor) {
+  std::string shape = "[";
+  for (int i = 0; i < tensor.n_dims; ++i) absl::StrAppend(&shape, i > 0 ? ", " : "", tensor.dims[i]);
+  return shape + "]";
+}
+
+}  // namespace
+
+const gguf::TensorInfo* WeightLoader::Find(const std::string& name, int64_t n_in, int64_t n_out) {
+  if (!status_.ok()) return nullptr;
+  const gguf::TensorInfo* tensor = file_.FindTensor(name);
+  if (tensor == nullptr) {
+    Fail(absl::InvalidArgumentError(
+        absl::StrFormat("model '%s': tensor '%s': expected %s, found none; the file is incomplete or of another "
+                        "architecture than the %s that it states",
+                        file_.path(), name, Shape(n_in, n_out), ArchitectureName(model_.config_.architecture))));
+    return nullptr;
+  }
+  if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->elements() != n_in * n_out) {
+    Fail(absl::InvalidArgumentError(absl::StrFormat("model '%s': tensor '%s': expected %s, found %s", file_.path(),
+                                                    name, Shape(n_in, n_out), ShapeOf(*tensor))));
+    return nullptr;
+  }
+  used_.insert(name);
+  return tensor;
+}
+
+std::unique_ptr<kernels::PackedMatrix> WeightLoader::Matrix(const std::string& name, int64_t n_out, int64_t n_in) {
+  const gguf::TensorInfo* tensor = Find(name, n_in, n_out);
+  return tensor == nullptr ? nullptr : ops_.Pack(tensor->type, n_out, n_in, tensor->data.data());
+}
+
+std::vector<float> WeightLoader::Vector(const std::string& name, int64_t n) {
+  const gguf::TensorInfo* tensor = Find(name, n, 1);
+  if (tensor == nullptr) return {};
+  using kernels::DType;
+  if (tensor->type != DType::kF32 && tensor->type != DType::kF16 && tensor->type != DType::kBF16) {
+    Fail(absl::InvalidArgumentError(absl::StrFormat("model '%s': tensor '%s': expected f32, f16 or bf16, found %s",
+                                                    file_.path(), name, kernels::Info(tensor->type).name)));
+    return {};
+  }
+  std::vector<float> values(n);
+  kernels::DequantizeRow(tensor->type, tensor->data.data(), values.data(), n);
+  return values;
+}
+
+LayerWeights WeightLoader::Layer(int i) {
+  const ModelConfig& c = model_.config_;
+  const std::string blk = absl::StrFormat("blk.%d.", i);
+  const int64_t q_width = int64_t{c.n_head} * c.head_dim;
+  const int64_t kv_width = int64_t{c.n_kv_head} * c.head_dim;
+
+  LayerWeights w;
+  w.attn_norm = Vector(blk + "attn_norm.weight", c.d_model);
+  w.wq = Matrix(blk + "attn_q.weight", q_width, c.d_model);
+  w.wk = Matrix(blk + "attn_k.weight", kv_width, c.d_model);
+  w.wv = Matrix(blk + "attn_v.weight", kv_width, c.d_model);
+  w.wo = Matrix(blk + "attn_output.weight", c.d_model, q_width);
+  if (c.qkv_bias) {
+    w.bq = Vector(blk + "attn_q.bias", q_width);
+    w.bk = Vector(blk + "attn_k.bias", kv_width);
+    w.bv = Vector(blk + "attn_v.bias", kv_width);
+  }
+  if (c.qk_norm) {
+    w.q_norm = Vector(blk + "attn_q_norm.weight", c.head_dim);
+    w.k_norm = Vector(blk + "attn_k_norm.weight", c.head_dim);
+  }
+  w.ffn_norm = Vector(blk + "ffn_norm.weight", c.d_model);
+  w.w_gate = Matrix(blk + "ffn_gate.weight", c.d_ff, c.d_model);
+  w.w_up = Matrix(blk + "ffn_up.weight", c.d_ff, c.d_model);
+  w.w_down = Matrix(blk + "ffn_down.weight", c.d_model, c.d_ff);
+  return w;
+}
+
+void WeightLoader::Exits() {
+  for (const int layers : model_.config_.exit_layers) {
+    model_.exit_norms_.push_back(
+        Vector(absl::StrFormat("updraft.exit.%d.norm.weight", layers), model_.config_.d_model));
+  }
+}
+
+void WeightLoader::Rope() {
+  const ModelConfig& c = model_.config_;
+  if (file_.FindTensor("rope_freqs.weight") != nullptr) {
+    model_.rope_freq_factors_ = Vector("rope_freqs.weight", c.n_rot / 2);
+    for (const float factor : model_.rope_freq_factors_) {
+      if (!(factor > 0.0f && std::isfinite(factor))) {
+        Fail(absl::InvalidArgumentError(absl::StrFormat(
+            "model '%s': tensor 'rope_freqs.weight': expected positive factors, found %g", file_.path(), factor)));
+        break;
+      }
+    }
+  }
+  model_.rope_ = {.n_rot = c.n_rot,
+                  .interleaved = c.rope_interleaved,
+                  .freq_base = c.rope_freq_base,
+                  .freq_scale = c.rope_freq_scale,
+                  .freq_factors = model_.rope_freq_factors_.empty() ? nullptr : model_.rope_freq_factors_.data(),
+                  .ext_factor = c.rope_ext_factor,
+                  .attn_factor = c.rope_attn_factor,
+                  .beta_fast = c.rope_beta_fast,
+                  .beta_slow = c.rope_beta_slow,
+                  .n_ctx_orig = c.rope_orig_context};
+}
+
+void WeightLoader::RefuseUnused() {
+  for (const gguf::TensorInfo& tensor : file_.tensors()) {
+    if (used_.contains(tensor.name) || absl::StartsWith(tensor.name, "updraft.")) continue;
+    Fail(absl::UnimplementedError(absl::StrFormat(
+        "model '%s': tensor '%s' has no use in a %s model that this build knows; the file's architecture "
+        "has a feature that is not supported",
+        file_.path(), tensor.name, ArchitectureName(model_.config_.architecture))));
+    return;
+  }
+}
+
+absl::Status WeightLoader::LoadAll() {
+  const ModelConfig& c = model_.config_;
+  model_.token_embedding_ = Find("token_embd.weight", c.d_model, c.n_vocab);
+  model_.output_norm_ = Vector("output_norm.weight", c.d_model);
+  Rope();
+  Exits();
+  for (int i = 0; i < c.n_layer && status_.ok(); ++i) model_.layers_.push_back(Layer(i));
+  model_.output_ = Matrix(c.tied_output ? "token_embd.weight" : "output.weight", c.n_vocab, c.d_model);
+  RefuseUnused();
+  return status_;
+}
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, const LoadOptions& options) {
+  absl::StatusOr<gguf::File> file = gguf::File::Open(path);
+  if (!file.ok()) return file.status();
+  return FromFile(*std::move(file), kernels::MakeCpuOps({.n_threads = options.n_threads}));
+}
+
+absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops) {
+  absl::StatusOr<ModelConfig> config = ModelConfig::FromGguf(file);
+  if (!config.ok()) return config.status();
+  std::unique_ptr<Model> model(new Model(std::move(file), std::move(ops)));
+  model->config_ = *std::move(config);
+  if (absl::Status status = WeightLoader(*model).LoadAll(); !status.ok()) return status;
+  return model;
+}
+
+size_t Model::bytes_per_token() const {
+  size_t bytes = output_->packed_bytes();
+  for (const LayerWeights& w : layers_) {
+    for (const kernels::PackedMatrix* matrix :
+         {w.wq.get(), w.wk.get(), w.wv.get(), w.wo.get(), w.w_gate.get(), w.w_up.get(), w.w_down.get()}) {
+      bytes += matrix->packed_bytes();
+    }
+  }
+  return bytes;
+}
+
+}  // namespace updraft

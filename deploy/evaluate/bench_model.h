@@ -1,0 +1,33 @@
+// How fast a model reads and writes on this machine.
+#pragma once
+
+#include <cstddef>
+
+#include "absl/status/statusor.h"
+#include "common/model/model.h"
+
+namespace updraft {
+
+struct BenchModelOptions {
+  int prefill = 512;  // tokens read at once; 0: not measured
+  int decode = 128;   // tokens written one by one from an empty context; 0: not measured
+  int repeat = 5;     // measured runs, after one that is not
+  int batch = 256;    // rows of a prefill pass
+};
+
+struct Spread {
+  double median = 0, min = 0, max = 0;
+};
+
+struct BenchModelResult {
+  Spread prefill_tok_s;
+  Spread decode_tok_s;
+  size_t bytes_per_token = 0;  // weights read per decoded token
+  double bandwidth_gb_s = 0;   // of those bytes, at the median decoding speed: 10^9 bytes per second
+};
+
+// Deterministic token ids; every run ends with the final head for the last token (prefill) or each token (decode).
+// InvalidArgument when the model's context is too short or a figure is negative.
+absl::StatusOr<BenchModelResult> BenchModel(const Model& model, const BenchModelOptions& options);
+
+}  // namespace updraft
