@@ -1,0 +1,45 @@
+#include "common/rpc/channel.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include <chrono>
+
+#include "absl/time/clock.h"
+#include "common/rpc/address.h"
+
+namespace updraft {
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address, const std::string& what,
+                                                           const ChannelOptions& options) {
+  // A target with a scheme is gRPC's to resolve; a plain address is checked here, because gRPC reports a bad one only
+  // as a call that never connects.
+  if (address.find("://") == std::string::npos) {
+    const absl::StatusOr<HostPort> parsed = ParseHostPort(address, what, PortZero::kRefused);
+    if (!parsed.ok()) return parsed.status();
+  }
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_interval)));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_timeout)));
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // 0: a slow answer may be pinged for as long as it takes
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options.max_reconnect_backoff)));
+  arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout));
+}
+
+absl::Time DeadlineOf(std::chrono::system_clock::time_point deadline) {
+  // gRPC says "no deadline" with the clock's largest value; a century ahead is the same thing for a call.
+  const absl::Time time = absl::FromChrono(deadline);
+  return time > absl::Now() + absl::Hours(24 * 365 * 100) ? absl::InfiniteFuture() : time;
+}
+
+}  // namespace updraft

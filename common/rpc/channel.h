@@ -1,0 +1,34 @@
+// Channels to another tier.
+#pragma once
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace updraft {
+
+struct ChannelOptions {
+  absl::Duration keepalive_interval = absl::Seconds(20);  // a silent peer is pinged this often
+  absl::Duration keepalive_timeout = absl::Seconds(5);    // and given up after this long without an answer
+  absl::Duration max_reconnect_backoff = absl::Seconds(2);
+  int max_message_bytes = 16 << 20;  // largest reply that is accepted
+};
+
+// A channel that connects on first use. `address` is HOST:PORT, or any target that gRPC resolves ("dns:///name:port");
+// `what` names the flag or field in errors.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address, const std::string& what,
+                                                           const ChannelOptions& options = {});
+
+// Every call has a deadline: sets `timeout` from now.
+void SetTimeout(grpc::ClientContext& context, absl::Duration timeout);
+
+// The deadline that the caller of a served call set; InfiniteFuture when it set none.
+absl::Time DeadlineOf(std::chrono::system_clock::time_point deadline);
+
+}  // namespace updraft

@@ -1,0 +1,22 @@
+// Wire messages <-> native structs, for both ends.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "common/decode/evidence.h"
+#include "common/decode/sampler.h"
+#include "common/routing/policy.h"
+#include "updraft/v1/inference.pb.h"
+
+namespace updraft {
+
+// Checks every field (SamplingOptions::Validate); absent optional fields take the defaults of SamplingOptions.
+absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::Sampling& proto);
+v1::Sampling SamplingToProto(const SamplingOptions& options);
+
+TokenEvidence EvidenceFromProto(const v1::Evidence& proto);
+v1::Evidence EvidenceToProto(const TokenEvidence& evidence);
+
+// A peer's load is a hint: values that cannot be (negative, NaN) are taken as 0.
+UpstreamLoad LoadFromProto(const v1::Load& proto);
+
+}  // namespace updraft

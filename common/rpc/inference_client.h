@@ -1,0 +1,43 @@
+// A blocking client of the Inference service, for tools and tests. Daemons use the asynchronous stub instead.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "updraft/v1/inference.grpc.pb.h"
+
+namespace updraft {
+
+struct ClientAnswer {
+  std::string text;
+  std::vector<int32_t> tokens;
+  v1::Done done;
+  v1::Load load;               // of the last response
+  absl::Duration first_chunk;  // from sending the request to the first chunk with text or tokens
+  absl::Duration total;
+  std::vector<absl::Duration> gaps;  // between chunks after the first, divided by the tokens of the later chunk
+};
+
+// Thread-safe; calls may run in parallel over one HTTP/2 connection.
+class InferenceClient {
+ public:
+  explicit InferenceClient(const std::string& address);  // HOST:PORT; connects lazily
+
+  // Streams one answer. `on_chunk` (may be empty) is called on this thread for every chunk; returning false cancels the
+  // call (then the result is CancelledError). UNAVAILABLE names the address and what to check.
+  absl::StatusOr<ClientAnswer> Generate(const v1::GenerateRequest& request, absl::Duration timeout,
+                                        const std::function<bool(const v1::Chunk&)>& on_chunk = {});
+  absl::StatusOr<v1::GetStatusResponse> GetStatus(absl::Duration timeout);
+
+ private:
+  absl::Status Explain(const grpc::Status& status) const;
+  std::string address_;
+  std::unique_ptr<v1::Inference::Stub> stub_;
+};
+
+}  // namespace updraft

@@ -1,0 +1,81 @@
+#include "common/rpc/convert.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace updraft {
+namespace {
+
+TEST(Sampling, AbsentFieldsAreTheNativeDefaults) {
+  const auto options = SamplingFromProto(v1::Sampling());
+  ASSERT_TRUE(options.ok()) << options.status();
+  const SamplingOptions defaults;
+  EXPECT_EQ(options->temperature, defaults.temperature);
+  EXPECT_EQ(options->top_p, defaults.top_p);
+  EXPECT_EQ(options->repetition_penalty, defaults.repetition_penalty);
+}
+
+TEST(Sampling, RoundTrips) {
+  const SamplingOptions options{.temperature = 0.7f,
+                                .top_k = 40,
+                                .top_p = 0.9f,
+                                .min_p = 0.05f,
+                                .repetition_penalty = 1.1f,
+                                .seed = ~uint64_t{0}};
+  const auto back = SamplingFromProto(SamplingToProto(options));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->temperature, options.temperature);
+  EXPECT_EQ(back->top_k, options.top_k);
+  EXPECT_EQ(back->top_p, options.top_p);
+  EXPECT_EQ(back->min_p, options.min_p);
+  EXPECT_EQ(back->repetition_penalty, options.repetition_penalty);
+  EXPECT_EQ(back->seed, options.seed);
+}
+
+TEST(Sampling, RefusesWhatCannotBe) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto refused = [](auto change) {
+    v1::Sampling proto;
+    change(proto);
+    return SamplingFromProto(proto).status().code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(refused([&](auto& p) { p.set_temperature(nan); }));
+  EXPECT_TRUE(refused([](auto& p) { p.set_temperature(-1); }));
+  EXPECT_TRUE(refused([](auto& p) { p.set_temperature(std::numeric_limits<float>::infinity()); }));
+  EXPECT_TRUE(refused([](auto& p) { p.set_top_p(0); }));
+  EXPECT_TRUE(refused([&](auto& p) { p.set_top_p(nan); }));
+  EXPECT_TRUE(refused([](auto& p) { p.set_top_k(-1); }));
+  EXPECT_TRUE(refused([](auto& p) { p.set_min_p(1); }));
+  EXPECT_TRUE(refused([](auto& p) { p.set_repetition_penalty(0); }));
+}
+
+TEST(Evidence, RoundTrips) {
+  const TokenEvidence evidence{.exit_layer = 3, .top_prob = 0.5f, .margin = 0.25f, .entropy = 1.5f, .logprob = -0.7f};
+  const TokenEvidence back = EvidenceFromProto(EvidenceToProto(evidence));
+  EXPECT_EQ(back.exit_layer, evidence.exit_layer);
+  EXPECT_EQ(back.top_prob, evidence.top_prob);
+  EXPECT_EQ(back.margin, evidence.margin);
+  EXPECT_EQ(back.entropy, evidence.entropy);
+  EXPECT_EQ(back.logprob, evidence.logprob);
+}
+
+TEST(Load, HostileNumbersBecomeZero) {
+  v1::Load proto;
+  proto.set_running_requests(-5);
+  proto.set_queued_requests(3);
+  proto.set_kv_used_fraction(7.0f);
+  proto.set_predicted_wait_ms(std::numeric_limits<float>::quiet_NaN());
+  proto.set_decode_tokens_per_s(-1.0f);
+  const UpstreamLoad load = LoadFromProto(proto);
+  EXPECT_TRUE(load.known);
+  EXPECT_EQ(load.running_requests, 0);
+  EXPECT_EQ(load.queued_requests, 3);
+  EXPECT_EQ(load.kv_used_fraction, 1.0);
+  EXPECT_EQ(load.predicted_wait_s, 0.0);
+  EXPECT_EQ(load.decode_tokens_per_s, 0.0);
+}
+
+}  // namespace
+}  // namespace updraft
