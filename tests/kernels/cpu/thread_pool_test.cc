@@ -1,0 +1,153 @@
+// The pool under load, idle, oversubscribed and short-lived (run it under ThreadSanitizer too); processor limits.
+#include "kernels/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/arch.h"
+
+namespace updraft::kernels {
+namespace {
+
+TEST(ThreadPoolTest, EveryChunkRunsExactlyOnce) {
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    ASSERT_EQ(pool.n_threads(), threads);
+    for (int loop = 0; loop < 2000; ++loop) {
+      const int n_chunks = loop % 37;
+      std::vector<int> runs(n_chunks, 0);  // not atomic: a chunk is one thread's alone
+      pool.Run(n_chunks, [&](int chunk, int thread) {
+        ASSERT_GE(thread, 0);
+        ASSERT_LT(thread, threads);
+        ++runs[chunk];
+      });
+      for (const int count : runs) ASSERT_EQ(count, 1);
+    }
+  }
+}
+
+TEST(ThreadPoolTest, WhatALoopWroteIsSeenByTheNext) {
+  ThreadPool pool(3);
+  std::vector<int64_t> values(64, 0);
+  for (int loop = 0; loop < 3000; ++loop) {
+    pool.Run(64, [&](int chunk, int) { values[chunk] += values[(chunk + 1) % 64] >= 0 ? 0 : 1; });
+    pool.Run(64, [&](int chunk, int) { values[63 - chunk] += chunk; });
+  }
+  for (int i = 0; i < 64; ++i) EXPECT_EQ(values[i], 3000 * (63 - i));
+}
+
+TEST(ThreadPoolTest, WakesUpAfterBeingIdle) {
+  ThreadPool pool(4);
+  for (int loop = 0; loop < 20; ++loop) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // beyond the time of spinning: the workers have parked
+    std::atomic<int> sum{0};
+    pool.Run(100, [&](int chunk, int) { sum += chunk; });
+    EXPECT_EQ(sum.load(), 4950);
+  }
+}
+
+TEST(ThreadPoolTest, MaximumNumberOfChunks) {
+  ThreadPool pool(2);
+  std::atomic<int64_t> sum{0};
+  pool.Run(ThreadPool::kMaxChunks, [&](int chunk, int) { sum += chunk; });
+  EXPECT_EQ(sum.load(), int64_t{ThreadPool::kMaxChunks} * (ThreadPool::kMaxChunks - 1) / 2);
+}
+
+TEST(ThreadPoolTest, StartsAndStopsManyTimes) {
+  for (int i = 0; i < 200; ++i) {
+    ThreadPool pool(1 + i % 5);
+    if (i % 3 == 0) continue;  // stopped without having worked
+    std::atomic<int> sum{0};
+    pool.Run(8, [&](int, int) { ++sum; });
+    EXPECT_EQ(sum.load(), 8);
+  }
+}
+
+TEST(ThreadPoolTest, SeveralPoolsAtOnce) {
+  std::vector<std::thread> callers;
+  std::atomic<int> total{0};
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&total] {
+      ThreadPool pool(3);
+      for (int loop = 0; loop < 300; ++loop) pool.Run(5, [&](int, int) { ++total; });
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(total.load(), 4 * 300 * 5);
+}
+
+TEST(CpuLimitTest, AtLeastOneAndNoMoreThanTheMachineHas) {
+  EXPECT_GE(AvailableCpus(), 1);
+  EXPECT_LE(AvailableCpus(), static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+TEST(CpuLimitTest, ParsesCpuMax) {
+  EXPECT_EQ(ParseCpuMax("max 100000\n"), std::nullopt);
+  EXPECT_EQ(ParseCpuMax("150000 100000\n"), 1.5);
+  EXPECT_EQ(ParseCpuMax("-1\n 100000\n"), std::nullopt);  // cgroup v1, unlimited
+  for (const char* bad : {"", "5", "x y", "100000 0", "0 100000", "1e400 1"}) {
+    EXPECT_EQ(ParseCpuMax(bad), std::nullopt) << bad;
+  }
+}
+
+class CgroupTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = std::filesystem::temp_directory_path() / ("updraft-cgroup-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(root_);
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  void Write(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories((root_ / path).parent_path());
+    std::ofstream(root_ / path) << text;
+  }
+  std::filesystem::path root_;
+};
+
+TEST_F(CgroupTest, TightestLimitUpTheTree) {
+  Write("cpu.max", "800000 100000");
+  Write("a/cpu.max", "200000 100000");
+  Write("a/b/cpu.max", "max 100000");
+  EXPECT_EQ(CgroupCpus(root_.string(), "0::/a/b\n"), 2.0);
+  EXPECT_EQ(CgroupCpus(root_.string(), "0::/\n"), 8.0);
+  EXPECT_EQ(CgroupCpus(root_.string(), "0::/elsewhere\n"), 8.0);
+}
+
+TEST_F(CgroupTest, Version1) {
+  Write("cpu/box/cpu.cfs_quota_us", "250000\n");
+  Write("cpu/box/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(CgroupCpus(root_.string(), "5:memory:/box\n4:cpu,cpuacct:/box\n"), 2.5);
+  EXPECT_EQ(CgroupCpus(root_.string(), "5:memory:/box\n"), std::nullopt);
+}
+
+TEST_F(CgroupTest, NonsenseIsNoLimit) {
+  for (const char* text : {"", "\n\n", "nonsense", "0:", "::", "0::"}) {
+    EXPECT_EQ(CgroupCpus(root_.string(), text), std::nullopt) << text;
+  }
+}
+
+TEST(IsaTest, NamesAndForcing) {
+  for (const Isa isa : SupportedIsas()) {
+    EXPECT_EQ(ParseIsa(IsaName(isa)), isa);
+    ASSERT_EQ(::setenv("UPDRAFT_FORCE_ISA", IsaName(isa), 1), 0);
+    EXPECT_EQ(ChooseIsa(), isa);
+  }
+  const Isa best = SupportedIsas().back();
+  for (const char* name : {"sparc", "", "AVX2"}) {
+    ASSERT_EQ(::setenv("UPDRAFT_FORCE_ISA", name, 1), 0);
+    EXPECT_EQ(ChooseIsa(), best) << name;
+  }
+  ::unsetenv("UPDRAFT_FORCE_ISA");
+  EXPECT_EQ(ChooseIsa(), best);
+}
+
+}  // namespace
+}  // namespace updraft::kernels
