@@ -1,0 +1,428 @@
+#include "common/http/connection.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+
+namespace updraft::http::internal {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace bhttp = boost::beast::http;
+using tcp = asio::ip::tcp;
+
+namespace {
+
+constexpr size_t kReadBytes = 4096;
+constexpr size_t kReadAheadBytes = 64 << 10;  // pipelined input kept while a request is answered
+constexpr size_t kMaxDiscardedBytes = 16 << 20;
+constexpr std::chrono::seconds kLingerTime(2);
+
+std::chrono::nanoseconds Chrono(absl::Duration d) { return absl::ToChronoNanoseconds(d); }
+
+// The facade that handlers hold; dropping it ends the exchange.
+class HandlerExchange final : public Exchange {
+ public:
+  HandlerExchange(Request request, std::shared_ptr<ExchangeState> state)
+      : request_(std::move(request)), state_(std::move(state)) {}
+  ~HandlerExchange() override { state_->Abandon(); }
+
+  const Request& request() const override { return request_; }
+  void Respond(Response response) override { state_->Respond(response); }
+  void StartStream(Response head) override { state_->StartStream(head); }
+  absl::Status Write(std::string_view bytes) override { return state_->Write(bytes); }
+  void Finish() override { state_->Finish(); }
+  void OnDisconnect(std::function<void()> fn) override { state_->OnDisconnect(std::move(fn)); }
+
+ private:
+  const Request request_;
+  const std::shared_ptr<ExchangeState> state_;
+};
+
+template <typename StringView>
+std::string ToString(const StringView& view) {
+  return std::string(view.data(), view.size());
+}
+
+}  // namespace
+
+// ---- ExchangeState
+// ---------------------------------------------------------------------------------------------------
+
+std::string ExchangeState::Head(const Response& response, std::optional<size_t> length) {
+  if (connection_ != nullptr && connection_->draining()) framing_.keep_alive = false;
+  if (!length && !framing_.chunked) framing_.keep_alive = false;
+  std::string head =
+      absl::StrFormat("HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nConnection: %s\r\n", response.status,
+                      ToString(bhttp::obsolete_reason(static_cast<bhttp::status>(response.status))),
+                      absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
+                      response.content_type, framing_.keep_alive ? "keep-alive" : "close");
+  for (const auto& [name, value] : response.headers) absl::StrAppendFormat(&head, "%s: %s\r\n", name, value);
+  if (length) {
+    absl::StrAppendFormat(&head, "Content-Length: %d\r\n", *length);
+  } else if (framing_.chunked) {
+    head += "Transfer-Encoding: chunked\r\n";
+  }
+  head += "\r\n";
+  return head;
+}
+
+void ExchangeState::AppendBody(std::string_view bytes) {
+  // An empty chunk would end the stream.
+  if (bytes.empty() || framing_.no_body) return;
+  if (framing_.chunked) absl::StrAppendFormat(&out_, "%x\r\n", bytes.size());
+  out_.append(bytes);
+  if (framing_.chunked) out_ += "\r\n";
+}
+
+void ExchangeState::Respond(const Response& response) {
+  std::shared_ptr<Connection> connection;
+  {
+    std::lock_guard lock(mu_);
+    if (head_queued_ || broken_) return;
+    head_queued_ = complete_ = true;
+    out_ = Head(response, response.body.size());
+    if (!framing_.no_body) out_ += response.body;
+    connection = connection_;
+  }
+  if (connection != nullptr) connection->ScheduleFlush();
+}
+
+void ExchangeState::StartStream(const Response& head) {
+  std::shared_ptr<Connection> connection;
+  {
+    std::lock_guard lock(mu_);
+    if (head_queued_ || broken_) return;
+    head_queued_ = true;
+    out_ = Head(head, std::nullopt);
+    AppendBody(head.body);
+    connection = connection_;
+  }
+  if (connection != nullptr) connection->ScheduleFlush();
+}
+
+absl::Status ExchangeState::Write(std::string_view bytes) {
+  std::shared_ptr<Connection> connection;
+  bool too_slow = false;
+  {
+    std::lock_guard lock(mu_);
+    if (broken_ || connection_ == nullptr) return absl::CancelledError("the client is gone");
+    if (!head_queued_ || complete_) return absl::FailedPreconditionError("Write outside of a stream");
+    connection = connection_;
+    too_slow = out_.size() + bytes.size() > connection->max_buffered_bytes();
+    if (!too_slow) AppendBody(bytes);
+  }
+  if (too_slow) {
+    connection->Close();
+    return absl::ResourceExhaustedError(absl::StrFormat("the client reads too slowly: more than %d bytes wait for it",
+                                                        connection->max_buffered_bytes()));
+  }
+  connection->ScheduleFlush();
+  return absl::OkStatus();
+}
+
+void ExchangeState::Finish() {
+  std::shared_ptr<Connection> connection;
+  {
+    std::lock_guard lock(mu_);
+    if (complete_ || broken_ || !head_queued_) return;
+    complete_ = true;
+    if (framing_.chunked && !framing_.no_body) out_ += "0\r\n\r\n";
+    connection = connection_;
+  }
+  if (connection != nullptr) connection->ScheduleFlush();
+}
+
+void ExchangeState::Abandon() {
+  std::shared_ptr<Connection> connection;
+  bool answered = false;
+  {
+    std::lock_guard lock(mu_);
+    if (complete_ || broken_) return;
+    answered = head_queued_;
+    connection = connection_;
+  }
+  if (!answered) {
+    Respond(Response{500, "text/plain", "the server gave no answer\n", {}});
+  } else if (connection != nullptr) {
+    connection->Close();  // a stream without its end must not look complete
+  }
+}
+
+void ExchangeState::OnDisconnect(std::function<void()> fn) {
+  {
+    std::lock_guard lock(mu_);
+    if (!broken_) {
+      if (connection_ != nullptr) on_disconnect_ = std::move(fn);
+      return;
+    }
+  }
+  fn();
+}
+
+std::string ExchangeState::TakeOutput() {
+  std::lock_guard lock(mu_);
+  return std::exchange(out_, {});
+}
+
+bool ExchangeState::complete() {
+  std::lock_guard lock(mu_);
+  return complete_;
+}
+
+void ExchangeState::Break() {
+  std::function<void()> fn;
+  {
+    std::lock_guard lock(mu_);
+    broken_ = true;
+    if (!complete_) fn = std::exchange(on_disconnect_, nullptr);
+  }
+  if (fn) fn();
+}
+
+void ExchangeState::Detach() {
+  std::shared_ptr<Connection> connection;
+  std::function<void()> fn;
+  std::lock_guard lock(mu_);
+  connection.swap(connection_);
+  fn.swap(on_disconnect_);
+}
+
+// ---- Connection: reading
+// ---------------------------------------------------------------------------------------------
+
+Connection::Connection(tcp::socket socket, std::shared_ptr<ServerState> state)
+    : state_(std::move(state)),
+      stream_(std::move(socket)),
+      buffer_(state_->options.max_header_bytes + kReadAheadBytes) {}
+
+Connection::~Connection() {
+  std::lock_guard lock(state_->mu);
+  state_->connections.erase(this);
+}
+
+void Connection::Start() {
+  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] { self->ReadRequest(); });
+}
+
+void Connection::Refuse() {
+  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
+    self->AnswerError(503, absl::StrFormat("the server holds %d connections already; try again later",
+                                           self->state_->options.max_connections));
+  });
+}
+
+void Connection::Close() {
+  asio::post(stream_.get_executor(), [self = shared_from_this()] { self->Fail(); });
+}
+
+void Connection::CloseIfIdle() {
+  asio::post(stream_.get_executor(), [self = shared_from_this()] {
+    if (self->reading_idle_) self->Fail();
+  });
+}
+
+void Connection::ReadRequest() {
+  if (state_->draining) return Linger();
+  // The rest of a pipelined request may be here already.
+  if (buffer_.size() > 0) return ReadHeader();
+  reading_idle_ = true;
+  stream_.expires_after(Chrono(state_->options.idle_timeout));
+  stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, size_t n_bytes) {
+    self->reading_idle_ = false;
+    if (error) return self->Fail();
+    self->buffer_.commit(n_bytes);
+    self->ReadHeader();
+  });
+}
+
+void Connection::ReadHeader() {
+  parser_.emplace();
+  parser_->header_limit(static_cast<uint32_t>(state_->options.max_header_bytes));
+  parser_->body_limit(state_->options.max_body_bytes);
+  stream_.expires_after(Chrono(state_->options.read_timeout));
+  bhttp::async_read_header(stream_, buffer_, *parser_,
+                           [self = shared_from_this()](Error error, size_t) { self->OnHeader(error); });
+}
+
+void Connection::OnHeader(Error error) {
+  if (error) return OnReadFailed(error);
+  const auto& message = parser_->get();
+  // A coding that is not understood would leave the end of the body, and so the start of the next request, to
+  // guesswork.
+  if (message.count(bhttp::field::transfer_encoding) != 0 && !parser_->chunked()) {
+    return AnswerError(400, "Transfer-Encoding: only 'chunked' is supported");
+  }
+  if (beast::iequals(message[bhttp::field::expect], "100-continue")) {
+    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    asio::async_write(
+        stream_, asio::buffer(kContinue.data(), kContinue.size()),
+        [self = shared_from_this()](Error write_error, size_t) { write_error ? self->Fail() : self->ReadBody(); });
+    return;
+  }
+  ReadBody();
+}
+
+void Connection::ReadBody() {
+  bhttp::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](Error error, size_t) {
+    error ? self->OnReadFailed(error) : self->Dispatch();
+  });
+}
+
+void Connection::OnReadFailed(Error error) {
+  const ServerOptions& options = state_->options;
+  if (error == bhttp::error::body_limit) {
+    return AnswerError(413, absl::StrFormat("the body is larger than %d bytes", options.max_body_bytes));
+  }
+  if (error == bhttp::error::header_limit || error == bhttp::error::buffer_overflow) {
+    return AnswerError(431, absl::StrFormat("the header is larger than %d bytes", options.max_header_bytes));
+  }
+  if (error == bhttp::error::end_of_stream) return Fail();  // between requests: nobody waits for an answer
+  if (error.category() == bhttp::make_error_code(bhttp::error::bad_method).category()) {
+    return AnswerError(400, "malformed HTTP request: " + error.message());
+  }
+  Fail();  // time-out, reset, or our own closing
+}
+
+void Connection::Dispatch() {
+  auto message = parser_->release();
+  parser_.reset();
+  Request request;
+  request.method = ToString(message.method_string());
+  const std::string target = ToString(message.target());
+  const size_t mark = target.find('?');
+  request.path = target.substr(0, mark);
+  if (mark != std::string::npos) request.query = target.substr(mark + 1);
+  for (const auto& field : message) {
+    request.headers[absl::AsciiStrToLower(ToString(field.name_string()))] = ToString(field.value());
+  }
+  request.body = std::move(message.body());
+
+  ExchangeState::Framing framing;
+  framing.keep_alive = message.keep_alive();
+  framing.chunked = message.version() >= 11;
+  framing.no_body = message.method() == bhttp::verb::head;
+  exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
+  auto exchange = exchange_;
+  state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), exchange));
+  if (exchange_ == exchange && !exchange->complete()) Watch();
+}
+
+void Connection::AnswerError(int status, const std::string& message) {
+  ExchangeState::Framing framing;
+  framing.keep_alive = false;  // where the next request starts is not known
+  exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
+  exchange_->Respond(state_->router.Error(status, message));
+}
+
+// ---- Connection: answering
+// -------------------------------------------------------------------------------------------
+
+void Connection::Watch() {
+  // A client that pipelines more than the read-ahead is not watched any more; writing to it tells when it has gone.
+  if (watching_ || closed_ || buffer_.size() + kReadBytes > kReadAheadBytes) return;
+  watching_ = true;
+  stream_.expires_never();
+  stream_.async_read_some(buffer_.prepare(kReadBytes),
+                          [self = shared_from_this()](Error error, size_t n_bytes) { self->OnWatch(error, n_bytes); });
+}
+
+void Connection::OnWatch(Error error, size_t n_bytes) {
+  watching_ = false;
+  if (!error) buffer_.commit(n_bytes);
+  if (closed_) return;
+  switch (std::exchange(after_watch_, AfterWatch::kNothing)) {
+    case AfterWatch::kReadRequest:
+      return error && error != asio::error::operation_aborted ? Fail() : ReadRequest();
+    case AfterWatch::kLinger:
+      return error && error != asio::error::operation_aborted ? Fail() : Linger();
+    case AfterWatch::kNothing:
+      break;
+  }
+  if (!error) return Watch();
+  // Half-closed after a whole answer was queued: the client may still be reading it.
+  if (error == asio::error::eof && exchange_ != nullptr && exchange_->complete()) return;
+  Fail();
+}
+
+void Connection::ScheduleFlush() {
+  // Weak: bytes queued after the server has stopped must not keep it alive through its own io_context.
+  asio::post(stream_.get_executor(), [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->Flush();
+  });
+}
+
+void Connection::Flush() {
+  if (writing_ || closed_ || exchange_ == nullptr) return;
+  // Completion is asked for first: what completes the answer is queued with or before the mark.
+  const bool complete = exchange_->complete();
+  in_flight_ = exchange_->TakeOutput();
+  written_ = 0;
+  if (!in_flight_.empty()) {
+    writing_ = true;
+    return WriteSome();
+  }
+  if (complete) EndExchange();
+}
+
+void Connection::WriteSome() {
+  stream_.expires_after(Chrono(state_->options.write_timeout));
+  stream_.async_write_some(asio::buffer(in_flight_.data() + written_, in_flight_.size() - written_),
+                           [self = shared_from_this()](Error error, size_t n_bytes) {
+                             if (error) {
+                               self->writing_ = false;
+                               return self->Fail();
+                             }
+                             self->written_ += n_bytes;
+                             if (self->written_ < self->in_flight_.size()) return self->WriteSome();
+                             self->writing_ = false;
+                             self->Flush();
+                           });
+}
+
+void Connection::EndExchange() {
+  const bool keep_alive = exchange_->keep_alive();
+  exchange_->Detach();
+  exchange_.reset();
+  if (watching_) {
+    after_watch_ = keep_alive ? AfterWatch::kReadRequest : AfterWatch::kLinger;
+    return stream_.cancel();
+  }
+  keep_alive ? ReadRequest() : Linger();
+}
+
+void Connection::Linger() {
+  Error ignored;
+  stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  stream_.expires_after(kLingerTime);
+  DiscardInput();
+}
+
+void Connection::DiscardInput() {
+  buffer_.clear();
+  if (discarded_ > kMaxDiscardedBytes) return Fail();
+  stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, size_t n_bytes) {
+    if (error) return self->Fail();
+    self->discarded_ += n_bytes;
+    self->DiscardInput();
+  });
+}
+
+void Connection::Fail() {
+  if (closed_) return;
+  closed_ = true;
+  Error ignored;
+  stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
+  stream_.close();
+  auto exchange = std::move(exchange_);
+  exchange_.reset();
+  if (exchange != nullptr) {
+    exchange->Break();
+    exchange->Detach();
+  }
+}
+
+}  // namespace updraft::http::internal

@@ -1,0 +1,140 @@
+// One client's connection: reads requests one after the other, hands them to the router, writes the answers. Private to
+// this folder.
+//
+// Threads: everything named "on strand" runs on the connection's strand of the server's io_context. Handlers answer
+// from any thread through ExchangeState, which holds the bytes on their way to the strand behind a mutex; no lock is
+// held while calling out.
+//
+// Life: pending socket operations own the connection, and so does an exchange in progress (it and the connection own
+// each other until EndExchange or Fail parts them).
+#pragma once
+
+#include <atomic>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "absl/status/status.h"
+#include "common/http/server.h"
+
+namespace updraft::http::internal {
+
+class Connection;
+
+// What all connections of one server share. Outlives them all: each holds a reference.
+struct ServerState {
+  ServerState(ServerOptions opts, Router r) : options(std::move(opts)), router(std::move(r)), io(options.n_threads) {}
+  const ServerOptions options;
+  const Router router;
+  boost::asio::io_context io;
+  std::atomic<bool> draining{false};  // no new requests; every answer closes its connection
+
+  std::mutex mu;
+  std::unordered_map<Connection*, std::weak_ptr<Connection>> connections;  // guarded by mu
+};
+
+// One request's answer on its way out.
+class ExchangeState {
+ public:
+  struct Framing {
+    bool keep_alive = true;  // the connection goes on after this answer
+    bool chunked = true;     // streams are chunked; otherwise (HTTP/1.0) the close ends them
+    bool no_body = false;    // HEAD
+  };
+
+  ExchangeState(std::shared_ptr<Connection> connection, Framing framing)
+      : connection_(std::move(connection)), framing_(framing) {}
+
+  // Any thread.
+  void Respond(const Response& response);
+  void StartStream(const Response& head);
+  absl::Status Write(std::string_view bytes);
+  void Finish();
+  void Abandon();  // the handler let go of it
+  void OnDisconnect(std::function<void()> fn);
+
+  // On strand.
+  std::string TakeOutput();
+  bool complete();
+  bool keep_alive() const { return framing_.keep_alive; }  // settled once the head is queued
+  void Break();                                            // the client is gone: later writes fail, the callback runs
+  void Detach();                                           // lets go of connection and callback
+
+ private:
+  std::string Head(const Response& response, std::optional<size_t> length);  // mu_ held
+  void AppendBody(std::string_view bytes);                                   // mu_ held
+
+  std::mutex mu_;
+  std::shared_ptr<Connection> connection_;  // guarded by mu_; null once the exchange is over
+  Framing framing_;
+  std::string out_;                      // guarded by mu_
+  bool head_queued_ = false;             // guarded by mu_
+  bool complete_ = false;                // guarded by mu_
+  bool broken_ = false;                  // guarded by mu_
+  std::function<void()> on_disconnect_;  // guarded by mu_
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(boost::asio::ip::tcp::socket socket, std::shared_ptr<ServerState> state);
+  ~Connection();
+
+  // Any thread.
+  void Start();
+  void Refuse();  // answers 503 and closes
+  void Close();
+  void CloseIfIdle();
+  void ScheduleFlush();
+  size_t max_buffered_bytes() const { return state_->options.max_buffered_bytes; }
+  bool draining() const { return state_->draining; }
+
+ private:
+  using Error = boost::beast::error_code;
+
+  // On strand.
+  void ReadRequest();
+  void ReadHeader();
+  void OnHeader(Error error);
+  void ReadBody();
+  void OnReadFailed(Error error);
+  void Dispatch();
+  void AnswerError(int status, const std::string& message);
+  void Watch();  // notices the client's going while a request is answered
+  void OnWatch(Error error, size_t n_bytes);
+  void Flush();
+  void WriteSome();
+  void EndExchange();
+  void Linger();  // closes our side and lets the client read what was sent before the socket goes
+  void DiscardInput();
+  void Fail();
+
+  std::shared_ptr<ServerState> state_;  // first: its io_context must outlive the stream
+  boost::beast::tcp_stream stream_;
+  boost::beast::flat_buffer buffer_;  // read but not yet parsed
+  std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
+  std::shared_ptr<ExchangeState> exchange_;  // null between requests
+  std::string in_flight_;                    // being written
+  size_t written_ = 0;                       // of in_flight_
+  size_t discarded_ = 0;
+  bool writing_ = false;
+  bool watching_ = false;
+  bool reading_idle_ = false;
+  enum class AfterWatch { kNothing, kReadRequest, kLinger };
+  AfterWatch after_watch_ = AfterWatch::kNothing;  // what to do once the cancelled watch has returned
+  bool closed_ = false;
+};
+
+}  // namespace updraft::http::internal

@@ -1,0 +1,123 @@
+// The part of OpenAI's HTTP API that Updraft speaks: chat completions, completions, models, errors. Requests are parsed
+// and checked here; what they mean is the caller's business. Pure functions, thread-safe. Source:
+// https://platform.openai.com/docs/api-reference (chat, completions, models).
+//
+// Unknown fields are ignored. A known field of the wrong type, out of range, or asking for what Updraft cannot do
+// (tools, images, several choices) is InvalidArgument; FieldOf(status) names the field.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/http/json.h"
+#include "common/http/server.h"
+
+namespace updraft::http::openai {
+
+struct Message {
+  std::string role;     // "system", "user" or "assistant" ("developer" becomes "system")
+  std::string content;  // UTF-8; text parts are joined
+};
+
+// What both kinds of completion share.
+struct GenerationParams {
+  std::string model;              // empty: the server's
+  std::optional<int> max_tokens;  // >= 1; max_completion_tokens wins over max_tokens
+  double temperature = 0.0;  // [0, 2]; 0 (the default here: answers drive actions, so they should repeat) is greedy
+  double top_p = 1.0;        // (0, 1]
+  int top_k = 0;             // >= 0; extension, as are the next two
+  double min_p = 0.0;        // [0, 1)
+  double repetition_penalty = 1.0;  // (0, 10]
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;  // at most 16 of 1..128 bytes
+  bool stream = false;
+  bool include_usage = false;  // stream_options.include_usage
+  bool logprobs = false;
+  int top_logprobs = 0;  // [0, 20]; alternatives listed per token (only the chosen token is known, so at most one)
+};
+
+struct ChatRequest {
+  std::vector<Message> messages;  // at least one; the last is not empty
+  GenerationParams params;
+};
+
+struct CompletionRequest {
+  std::string prompt;  // not empty
+  GenerationParams params;
+};
+
+absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body);
+absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body);
+
+// An InvalidArgument (or `code`) that names the request's field, e.g. "messages[2].role".
+absl::Status FieldError(std::string_view field, std::string_view message,
+                        absl::StatusCode code = absl::StatusCode::kInvalidArgument);
+// The field named by FieldError, or empty.
+std::string FieldOf(const absl::Status& status);
+
+// ---- Answers
+// ---------------------------------------------------------------------------------------------------------
+
+struct Usage {
+  int prompt_tokens = 0;
+  int completion_tokens = 0;
+};
+
+struct TokenLogprob {
+  std::string bytes;     // of the token; need not be whole characters
+  double logprob = 0.0;  // nats
+};
+
+// What every object of one answer repeats.
+struct AnswerHeader {
+  std::string id;  // e.g. "chatcmpl-..."
+  std::string model;
+  int64_t created = 0;    // Unix seconds
+  bool chat = true;       // chat.completion, otherwise text_completion
+  bool logprobs = false;  // asked for
+  int top_logprobs = 0;
+};
+
+// finish_reason: "stop" or "length". updraft: provenance, put into the field "updraft"; null: none.
+Json AnswerObject(const AnswerHeader& header, const std::string& text, const std::string& finish_reason,
+                  const std::vector<TokenLogprob>& logprobs, const Usage& usage, const Json& updraft);
+
+// Objects of a stream: one opening (chat only: it carries the role), any number of deltas, one closing, and a usage
+// object if the request asked for it. text_offset: bytes of text before this delta, for the completions form of
+// logprobs.
+Json StreamOpening(const AnswerHeader& header);
+Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
+                 size_t text_offset);
+Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft);
+Json StreamUsage(const AnswerHeader& header, const Usage& usage);
+
+// One server-sent event carrying `value`, and the one that ends a stream (WHATWG HTML, section 9.2).
+std::string ServerSentEvent(const Json& value);
+inline constexpr std::string_view kStreamEnd = "data: [DONE]\n\n";
+
+struct ModelEntry {
+  std::string id;
+  int64_t created = 0;
+  std::string owned_by = "updraft";
+};
+Json ModelList(const std::vector<ModelEntry>& models);
+
+// ---- Errors
+// ----------------------------------------------------------------------------------------------------------
+
+// The HTTP status of an absl code: 400, 404, 429, 499, 500, 501, 503, 504, ...
+int HttpStatusOf(absl::StatusCode code);
+// {"error": {"message", "type", "param", "code"}}
+Json ErrorObject(const absl::Status& status);
+// The whole answer. ResourceExhausted and Unavailable carry Retry-After: the status's retry delay (common/status), or
+// one second.
+Response ErrorResponse(const absl::Status& status);
+// What the HTTP server itself refuses, in the same form.
+Response ServerErrorBody(int http_status, const std::string& message);
+
+}  // namespace updraft::http::openai

@@ -1,0 +1,312 @@
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_format.h"
+#include "common/http/openai.h"
+
+namespace updraft::http::openai {
+
+namespace {
+
+constexpr char kFieldPayload[] = "updraft/field";
+constexpr size_t kMaxMessages = 1024;
+constexpr size_t kMaxStops = 16;
+constexpr size_t kMaxStopBytes = 128;
+constexpr size_t kMaxModelBytes = 256;
+
+absl::Status WrongType(const std::string& field, const char* expected, const Json& found) {
+  return FieldError(field, absl::StrFormat("expected %s, found %s", expected, JsonTypeName(found)));
+}
+
+// Reads fields of one JSON object into variables, and remembers the first error. A field that is absent or null leaves
+// the variable.
+class FieldReader {
+ public:
+  explicit FieldReader(const Json& object, std::string prefix = "") : object_(object), prefix_(std::move(prefix)) {}
+
+  const absl::Status& status() const { return status_; }
+  void Fail(absl::Status status) {
+    if (status_.ok()) status_ = std::move(status);
+  }
+  std::string Name(const char* field) const { return prefix_ + field; }
+
+  // The field's value; null when it is absent, null, or something failed before.
+  const Json* Find(const char* field) const {
+    if (!status_.ok()) return nullptr;
+    auto it = object_.find(field);
+    return it == object_.end() || it->is_null() ? nullptr : &*it;
+  }
+
+  void Bool(const char* field, bool& out) {
+    const Json* value = Find(field);
+    if (value == nullptr) return;
+    if (!value->is_boolean()) return Fail(WrongType(Name(field), "a boolean", *value));
+    out = value->get<bool>();
+  }
+
+  void String(const char* field, size_t max_bytes, std::string& out) {
+    const Json* value = Find(field);
+    if (value == nullptr) return;
+    if (!value->is_string()) return Fail(WrongType(Name(field), "a string", *value));
+    out = value->get<std::string>();
+    if (out.size() > max_bytes) {
+      Fail(FieldError(Name(field), absl::StrFormat("expected at most %d bytes, found %d", max_bytes, out.size())));
+    }
+  }
+
+  // Whole numbers only; whatever does not fit int64 is out of range.
+  void Integer(const char* field, int64_t low, int64_t high, std::optional<int64_t>& out) {
+    const Json* value = Find(field);
+    if (value == nullptr) return;
+    if (!value->is_number_integer()) return Fail(WrongType(Name(field), "a whole number", *value));
+    const bool beyond = value->is_number_unsigned() &&
+                        value->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    const int64_t number = beyond ? std::numeric_limits<int64_t>::max() : value->get<int64_t>();
+    if (beyond || number < low || number > high) {
+      return Fail(FieldError(
+          Name(field), absl::StrFormat("expected a whole number in [%d, %d], found %s", low, high, DumpJson(*value))));
+    }
+    out = number;
+  }
+
+  void Number(const char* field, double low, double high, double& out) {
+    const Json* value = Find(field);
+    if (value == nullptr) return;
+    if (!value->is_number()) return Fail(WrongType(Name(field), "a number", *value));
+    const double number = value->get<double>();
+    if (!(number >= low && number <= high)) {
+      return Fail(FieldError(Name(field),
+                             absl::StrFormat("expected a number in [%g, %g], found %s", low, high, DumpJson(*value))));
+    }
+    out = number;
+  }
+
+  // A field that OpenAI knows and Updraft does not act on: only values that ask for nothing pass.
+  void Unsupported(const char* field, const char* what) {
+    const Json* value = Find(field);
+    if (value == nullptr) return;
+    const bool asks_for_nothing = (value->is_structured() && value->empty()) ||
+                                  (value->is_boolean() && !value->get<bool>()) ||
+                                  (value->is_number() && value->get<double>() == 0.0) ||
+                                  (value->is_string() && value->get_ref<const std::string&>().empty());
+    if (!asks_for_nothing)
+      Fail(FieldError(Name(field), absl::StrFormat("%s not supported; leave the field out", what)));
+  }
+
+ private:
+  const Json& object_;
+  const std::string prefix_;
+  absl::Status status_;
+};
+
+void ReadStop(FieldReader& reader, std::vector<std::string>& stop) {
+  const Json* value = reader.Find("stop");
+  if (value == nullptr) return;
+  if (!value->is_string() && !value->is_array()) {
+    return reader.Fail(WrongType("stop", "a string or an array of strings", *value));
+  }
+  const Json list = value->is_string() ? Json::array({*value}) : *value;
+  if (list.size() > kMaxStops) {
+    return reader.Fail(
+        FieldError("stop", absl::StrFormat("expected at most %d strings, found %d", kMaxStops, list.size())));
+  }
+  for (size_t i = 0; i < list.size(); ++i) {
+    const std::string field = absl::StrFormat("stop[%d]", i);
+    if (!list[i].is_string()) return reader.Fail(WrongType(field, "a string", list[i]));
+    std::string text = list[i].get<std::string>();
+    if (text.empty() || text.size() > kMaxStopBytes) {
+      return reader.Fail(
+          FieldError(field, absl::StrFormat("expected 1 to %d bytes, found %d", kMaxStopBytes, text.size())));
+    }
+    stop.push_back(std::move(text));
+  }
+}
+
+void ReadStreamOptions(FieldReader& reader, GenerationParams& params) {
+  const Json* value = reader.Find("stream_options");
+  if (value == nullptr) return;
+  if (!value->is_object()) return reader.Fail(WrongType("stream_options", "an object", *value));
+  if (!params.stream) return reader.Fail(FieldError("stream_options", "only allowed together with \"stream\": true"));
+  FieldReader options(*value, "stream_options.");
+  options.Bool("include_usage", params.include_usage);
+  reader.Fail(options.status());
+}
+
+void ReadResponseFormat(FieldReader& reader) {
+  const Json* value = reader.Find("response_format");
+  if (value == nullptr) return;
+  if (!value->is_object()) return reader.Fail(WrongType("response_format", "an object", *value));
+  std::string type;
+  FieldReader format(*value, "response_format.");
+  format.String("type", 64, type);
+  reader.Fail(format.status());
+  if (type != "text") {
+    reader.Fail(FieldError("response_format.type", absl::StrFormat("only \"text\" is supported, found \"%s\"", type)));
+  }
+}
+
+void ReadParams(FieldReader& reader, GenerationParams& params) {
+  reader.String("model", kMaxModelBytes, params.model);
+  constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
+  std::optional<int64_t> max_tokens, seed, top_k, n, best_of;
+  reader.Integer("max_tokens", 1, kMaxInt, max_tokens);
+  reader.Integer("max_completion_tokens", 1, kMaxInt, max_tokens);
+  reader.Number("temperature", 0.0, 2.0, params.temperature);
+  reader.Number("top_p", 0.0, 1.0, params.top_p);
+  if (params.top_p <= 0.0) reader.Fail(FieldError("top_p", "expected a number above 0 and at most 1, found 0"));
+  reader.Integer("top_k", 0, kMaxInt, top_k);
+  reader.Number("min_p", 0.0, 1.0, params.min_p);
+  if (params.min_p >= 1.0) reader.Fail(FieldError("min_p", "expected a number of at least 0 and below 1, found 1"));
+  reader.Number("repetition_penalty", 0.0, 10.0, params.repetition_penalty);
+  if (params.repetition_penalty <= 0.0) {
+    reader.Fail(FieldError("repetition_penalty", "expected a number above 0 and at most 10, found 0"));
+  }
+  reader.Integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(), seed);
+  reader.Integer("n", 1, 1, n);
+  reader.Integer("best_of", 1, 1, best_of);
+  ReadStop(reader, params.stop);
+  reader.Bool("stream", params.stream);
+  ReadStreamOptions(reader, params);
+  ReadResponseFormat(reader);
+  reader.Unsupported("tools", "tools are");
+  reader.Unsupported("functions", "functions are");
+  reader.Unsupported("logit_bias", "a logit bias is");
+  reader.Unsupported("frequency_penalty", "a frequency penalty is");
+  reader.Unsupported("presence_penalty", "a presence penalty is");
+  if (max_tokens) params.max_tokens = static_cast<int>(*max_tokens);
+  if (top_k) params.top_k = static_cast<int>(*top_k);
+  if (seed) params.seed = static_cast<uint64_t>(*seed);
+}
+
+absl::StatusOr<std::string> ReadContent(const Json& message, const std::string& field) {
+  auto content = message.find("content");
+  if (content == message.end()) return FieldError(field, "missing; expected a string");
+  if (content->is_string()) return content->get<std::string>();
+  if (!content->is_array()) return WrongType(field, "a string or an array of text parts", *content);
+  std::string text;
+  for (size_t i = 0; i < content->size(); ++i) {
+    const Json& part = (*content)[i];
+    const std::string name = absl::StrFormat("%s[%d]", field, i);
+    if (!part.is_object()) return WrongType(name, "an object", part);
+    auto type = part.find("type");
+    if (type == part.end() || !type->is_string() || type->get_ref<const std::string&>() != "text") {
+      return FieldError(name + ".type", "only parts of type \"text\" are supported");
+    }
+    auto value = part.find("text");
+    if (value == part.end() || !value->is_string()) return FieldError(name + ".text", "expected a string");
+    text += value->get_ref<const std::string&>();
+  }
+  return text;
+}
+
+absl::StatusOr<Message> ReadMessage(const Json& json, size_t index) {
+  const std::string prefix = absl::StrFormat("messages[%d]", index);
+  if (!json.is_object()) return WrongType(prefix, "an object", json);
+  auto role = json.find("role");
+  if (role == json.end())
+    return FieldError(prefix + ".role", "missing; expected \"system\", \"user\" or \"assistant\"");
+  if (!role->is_string()) return WrongType(prefix + ".role", "a string", *role);
+  Message message;
+  message.role = role->get<std::string>();
+  if (message.role == "developer") message.role = "system";
+  if (message.role == "tool" || message.role == "function") {
+    return FieldError(prefix + ".role", "tools are not supported; expected \"system\", \"user\" or \"assistant\"");
+  }
+  if (message.role != "system" && message.role != "user" && message.role != "assistant") {
+    return FieldError(prefix + ".role",
+                      absl::StrFormat("expected \"system\", \"developer\", \"user\" or \"assistant\", "
+                                      "found %s",
+                                      DumpJson(message.role.substr(0, 64))));
+  }
+  auto content = ReadContent(json, prefix + ".content");
+  if (!content.ok()) return content.status();
+  message.content = *std::move(content);
+  return message;
+}
+
+absl::StatusOr<Json> ParseObject(std::string_view body) {
+  auto json = ParseJson(body);
+  if (!json.ok()) return json.status();
+  if (!json->is_object()) {
+    return absl::InvalidArgumentError(absl::StrFormat("body: expected a JSON object, found %s", JsonTypeName(*json)));
+  }
+  return json;
+}
+
+}  // namespace
+
+absl::Status FieldError(std::string_view field, std::string_view message, absl::StatusCode code) {
+  absl::Status status(code, absl::StrFormat("%s: %s", std::string(field), std::string(message)));
+  status.SetPayload(kFieldPayload, absl::Cord(std::string(field)));
+  return status;
+}
+
+std::string FieldOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kFieldPayload);
+  return payload ? std::string(*payload) : std::string();
+}
+
+absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body) {
+  auto json = ParseObject(body);
+  if (!json.ok()) return json.status();
+  ChatRequest request;
+  auto messages = json->find("messages");
+  if (messages == json->end()) return FieldError("messages", "missing; expected an array of messages");
+  if (!messages->is_array()) return WrongType("messages", "an array of messages", *messages);
+  if (messages->empty() || messages->size() > kMaxMessages) {
+    return FieldError("messages",
+                      absl::StrFormat("expected 1 to %d messages, found %d", kMaxMessages, messages->size()));
+  }
+  for (size_t i = 0; i < messages->size(); ++i) {
+    auto message = ReadMessage((*messages)[i], i);
+    if (!message.ok()) return message.status();
+    request.messages.push_back(*std::move(message));
+  }
+  if (request.messages.back().content.empty()) {
+    return FieldError(absl::StrFormat("messages[%d].content", messages->size() - 1),
+                      "the last message is empty; expected something to answer");
+  }
+  FieldReader reader(*json);
+  ReadParams(reader, request.params);
+  std::optional<int64_t> top_logprobs;
+  reader.Bool("logprobs", request.params.logprobs);
+  reader.Integer("top_logprobs", 0, 20, top_logprobs);
+  if (top_logprobs && !request.params.logprobs) {
+    reader.Fail(FieldError("top_logprobs", "only allowed together with \"logprobs\": true"));
+  }
+  request.params.top_logprobs = static_cast<int>(top_logprobs.value_or(0));
+  if (!reader.status().ok()) return reader.status();
+  return request;
+}
+
+absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body) {
+  auto json = ParseObject(body);
+  if (!json.ok()) return json.status();
+  CompletionRequest request;
+  auto prompt = json->find("prompt");
+  if (prompt == json->end()) return FieldError("prompt", "missing; expected a string");
+  if (prompt->is_array() && prompt->size() == 1 && prompt->front().is_string()) {
+    request.prompt = prompt->front().get<std::string>();
+  } else if (prompt->is_string()) {
+    request.prompt = prompt->get<std::string>();
+  } else {
+    return FieldError("prompt",
+                      absl::StrFormat("expected one string (token ids and batches are not supported), found %s",
+                                      JsonTypeName(*prompt)));
+  }
+  if (request.prompt.empty()) return FieldError("prompt", "is empty; expected text to continue");
+  FieldReader reader(*json);
+  ReadParams(reader, request.params);
+  reader.Unsupported("echo", "echoing the prompt is");
+  reader.Unsupported("suffix", "a suffix is");
+  std::optional<int64_t> logprobs;
+  reader.Integer("logprobs", 0, 5, logprobs);
+  if (!reader.status().ok()) return reader.status();
+  request.params.logprobs = logprobs.has_value();
+  request.params.top_logprobs = static_cast<int>(logprobs.value_or(0));
+  return request;
+}
+
+}  // namespace updraft::http::openai

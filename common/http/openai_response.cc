@@ -1,0 +1,222 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "common/http/openai.h"
+#include "common/status/retry_delay.h"
+
+namespace updraft::http::openai {
+
+namespace {
+
+// JSON has no infinities: the lowest float stands for log 0, as OpenAI's own servers give -9999.
+double FiniteLogprob(double logprob) { return std::isfinite(logprob) ? logprob : -9999.0; }
+
+Json ChatLogprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens) {
+  Json content = Json::array();
+  for (const TokenLogprob& token : tokens) {
+    Json bytes = Json::array();
+    for (unsigned char byte : token.bytes) bytes.push_back(byte);
+    Json entry = {{"token", token.bytes}, {"logprob", FiniteLogprob(token.logprob)}, {"bytes", std::move(bytes)}};
+    Json chosen = entry;
+    entry["top_logprobs"] = header.top_logprobs > 0 ? Json::array({std::move(chosen)}) : Json::array();
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json CompletionLogprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens, size_t text_offset) {
+  Json result = {{"tokens", Json::array()}, {"token_logprobs", Json::array()}, {"text_offset", Json::array()}};
+  Json top = Json::array();
+  for (const TokenLogprob& token : tokens) {
+    result["tokens"].push_back(token.bytes);
+    result["token_logprobs"].push_back(FiniteLogprob(token.logprob));
+    result["text_offset"].push_back(text_offset);
+    top.push_back({{token.bytes, FiniteLogprob(token.logprob)}});
+    text_offset += token.bytes.size();
+  }
+  result["top_logprobs"] = header.top_logprobs > 0 ? std::move(top) : Json(nullptr);
+  return result;
+}
+
+Json Logprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens, size_t text_offset) {
+  if (!header.logprobs) return nullptr;
+  return header.chat ? ChatLogprobs(header, tokens) : CompletionLogprobs(header, tokens, text_offset);
+}
+
+Json UsageObject(const Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+}
+
+Json Envelope(const AnswerHeader& header, const char* chat_object) {
+  return {{"id", header.id},
+          {"object", header.chat ? chat_object : "text_completion"},
+          {"created", header.created},
+          {"model", header.model}};
+}
+
+// One object of a stream with one choice. `delta` is the chat form's; `text` the completion form's.
+Json StreamObject(const AnswerHeader& header, Json delta, const std::string& text, Json finish_reason, Json logprobs) {
+  Json choice = {{"index", 0}, {"finish_reason", std::move(finish_reason)}, {"logprobs", std::move(logprobs)}};
+  if (header.chat) {
+    choice["delta"] = std::move(delta);
+  } else {
+    choice["text"] = text;
+  }
+  Json object = Envelope(header, "chat.completion.chunk");
+  object["choices"] = Json::array({std::move(choice)});
+  return object;
+}
+
+const char* ErrorType(int http_status) {
+  switch (http_status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    case 504:
+      return "timeout_error";
+    default:
+      return http_status < 500 ? "invalid_request_error" : "server_error";
+  }
+}
+
+Json ErrorJson(int http_status, const std::string& message, const std::string& field, Json code) {
+  return {{"error",
+           {{"message", message},
+            {"type", ErrorType(http_status)},
+            {"param", field.empty() ? Json(nullptr) : Json(field)},
+            {"code", std::move(code)}}}};
+}
+
+Json ErrorCode(const absl::Status& status, const std::string& field) {
+  switch (status.code()) {
+    case absl::StatusCode::kNotFound:
+      return field == "model" ? "model_not_found" : "not_found";
+    case absl::StatusCode::kResourceExhausted:
+      return "rate_limit_exceeded";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "deadline_exceeded";
+    case absl::StatusCode::kOutOfRange:
+      return "context_length_exceeded";
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+Json AnswerObject(const AnswerHeader& header, const std::string& text, const std::string& finish_reason,
+                  const std::vector<TokenLogprob>& logprobs, const Usage& usage, const Json& updraft) {
+  Json choice = {{"index", 0}, {"finish_reason", finish_reason}, {"logprobs", Logprobs(header, logprobs, 0)}};
+  if (header.chat) {
+    choice["message"] = {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
+  } else {
+    choice["text"] = text;
+  }
+  Json object = Envelope(header, "chat.completion");
+  object["choices"] = Json::array({std::move(choice)});
+  object["usage"] = UsageObject(usage);
+  if (!updraft.is_null()) object["updraft"] = updraft;
+  return object;
+}
+
+Json StreamOpening(const AnswerHeader& header) {
+  return StreamObject(header, {{"role", "assistant"}, {"content", ""}}, "", nullptr, nullptr);
+}
+
+Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
+                 size_t text_offset) {
+  return StreamObject(header, {{"content", text}}, text, nullptr, Logprobs(header, logprobs, text_offset));
+}
+
+Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft) {
+  Json object = StreamObject(header, Json::object(), "", finish_reason, nullptr);
+  if (!updraft.is_null()) object["updraft"] = updraft;
+  return object;
+}
+
+Json StreamUsage(const AnswerHeader& header, const Usage& usage) {
+  Json object = Envelope(header, "chat.completion.chunk");
+  object["choices"] = Json::array();
+  object["usage"] = UsageObject(usage);
+  return object;
+}
+
+std::string ServerSentEvent(const Json& value) { return "data: " + DumpJson(value) + "\n\n"; }
+
+Json ModelList(const std::vector<ModelEntry>& models) {
+  Json data = Json::array();
+  for (const ModelEntry& model : models) {
+    data.push_back({{"id", model.id}, {"object", "model"}, {"created", model.created}, {"owned_by", model.owned_by}});
+  }
+  return {{"object", "list"}, {"data", std::move(data)}};
+}
+
+int HttpStatusOf(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kOk:
+      return 200;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kOutOfRange:
+      return 400;
+    case absl::StatusCode::kUnauthenticated:
+      return 401;
+    case absl::StatusCode::kPermissionDenied:
+      return 403;
+    case absl::StatusCode::kNotFound:
+      return 404;
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kAlreadyExists:
+      return 409;
+    case absl::StatusCode::kResourceExhausted:
+      return 429;
+    case absl::StatusCode::kCancelled:
+      return 499;  // the client closed the request; no standard status says so
+    case absl::StatusCode::kUnimplemented:
+      return 501;
+    case absl::StatusCode::kUnavailable:
+      return 503;
+    case absl::StatusCode::kDeadlineExceeded:
+      return 504;
+    default:
+      return 500;
+  }
+}
+
+Json ErrorObject(const absl::Status& status) {
+  const std::string field = FieldOf(status);
+  return ErrorJson(HttpStatusOf(status.code()), std::string(status.message()), field, ErrorCode(status, field));
+}
+
+Response ErrorResponse(const absl::Status& status) {
+  Response response;
+  response.status = HttpStatusOf(status.code());
+  response.body = DumpJson(ErrorObject(status));
+  if (response.status == 429 || response.status == 503) {
+    const absl::Duration delay = RetryDelayOf(status).value_or(absl::Seconds(1));
+    const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(delay, absl::Seconds(1)));
+    response.headers.emplace_back("Retry-After", absl::StrFormat("%d", std::max<int64_t>(seconds, 1)));
+    // What OpenAI's clients look at first; whole seconds are long for a device.
+    response.headers.emplace_back("Retry-After-Ms",
+                                  absl::StrFormat("%d", std::max<int64_t>(absl::ToInt64Milliseconds(delay), 1)));
+  }
+  return response;
+}
+
+Response ServerErrorBody(int http_status, const std::string& message) {
+  return Response{http_status, "application/json", DumpJson(ErrorJson(http_status, message, "", nullptr)), {}};
+}
+
+}  // namespace updraft::http::openai

@@ -1,0 +1,234 @@
+#include "common/http/server.h"
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "common/http/connection.h"
+
+namespace updraft::http {
+
+namespace asio = boost::asio;
+using tcp = asio::ip::tcp;
+using internal::Connection;
+using internal::ServerState;
+
+std::string_view Request::header(const std::string& name) const {
+  auto it = headers.find(name);
+  return it == headers.end() ? std::string_view() : std::string_view(it->second);
+}
+
+absl::Status ServerOptions::Validate() const {
+  if (n_threads < 1 || n_threads > 64) {
+    return absl::InvalidArgumentError(absl::StrFormat("http: n_threads: expected 1..64, found %d", n_threads));
+  }
+  if (max_connections < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("http: max_connections: expected at least 1, found %d", max_connections));
+  }
+  if (max_header_bytes < 1024 || max_header_bytes > (1 << 20)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("http: max_header_bytes: expected 1024..1048576, found %d", max_header_bytes));
+  }
+  for (absl::Duration timeout : {read_timeout, write_timeout, idle_timeout}) {
+    if (timeout <= absl::ZeroDuration() || timeout > absl::Hours(24)) {
+      return absl::InvalidArgumentError("http: time-outs: expected more than 0 and at most 24 h");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// ---- Router
+// ----------------------------------------------------------------------------------------------------------
+
+void Router::Handle(const std::string& method, const std::string& path, Handler handler) {
+  routes_[path][method] = std::move(handler);
+}
+
+Response Router::Error(int status, const std::string& message) const {
+  if (error_body_) return error_body_(status, message);
+  return Response{status, "text/plain", message + "\n", {}};
+}
+
+void Router::Dispatch(std::shared_ptr<Exchange> exchange) const {
+  const Request& request = exchange->request();
+  auto path = routes_.find(request.path);
+  if (path == routes_.end()) {
+    std::vector<std::string> known;
+    for (const auto& [name, methods] : routes_) known.push_back(name);
+    return exchange->Respond(Error(404, "no such path; this server answers " + absl::StrJoin(known, ", ")));
+  }
+  auto method = path->second.find(request.method);
+  if (method == path->second.end() && request.method == "HEAD") method = path->second.find("GET");
+  if (method == path->second.end()) {
+    std::vector<std::string> allowed;
+    for (const auto& [name, handler] : path->second) allowed.push_back(name);
+    Response response = Error(405, path->first + " expects " + absl::StrJoin(allowed, " or "));
+    response.headers.emplace_back("Allow", absl::StrJoin(allowed, ", "));
+    return exchange->Respond(std::move(response));
+  }
+  method->second(std::move(exchange));
+}
+
+// ---- Server
+// ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+absl::StatusOr<tcp::endpoint> ResolveListen(asio::io_context& io, const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  int port = -1;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 ||
+      port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("http: listen address: expected HOST:PORT with a port of 0..65535, found '%s'", listen));
+  }
+  std::string host = listen.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  boost::system::error_code error;
+  tcp::resolver resolver(io);
+  auto results = resolver.resolve(host, std::to_string(port), tcp::resolver::passive, error);
+  if (error || results.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("http: listen address '%s': the host cannot be resolved: %s", listen, error.message()));
+  }
+  return results.begin()->endpoint();
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(ServerOptions options, Router router)
+      : state_(std::make_shared<ServerState>(std::move(options), std::move(router))),
+        acceptor_(asio::make_strand(state_->io)),
+        retry_(acceptor_.get_executor()) {}
+
+  absl::Status Listen() {
+    const std::string& listen = state_->options.listen;
+    auto endpoint = ResolveListen(state_->io, listen);
+    if (!endpoint.ok()) return endpoint.status();
+    boost::system::error_code error;
+    acceptor_.open(endpoint->protocol(), error);
+    if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor_.bind(*endpoint, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    if (error == asio::error::address_in_use) {
+      return absl::AlreadyExistsError(
+          absl::StrFormat("http: cannot listen on %s: the port is in use; stop what holds it, or choose another (port "
+                          "0 picks a free one)",
+                          listen));
+    }
+    if (error) {
+      return absl::InvalidArgumentError(absl::StrFormat("http: cannot listen on %s: %s", listen, error.message()));
+    }
+    port_ = acceptor_.local_endpoint(error).port();
+    return absl::OkStatus();
+  }
+
+  void Run() {
+    asio::post(acceptor_.get_executor(), [this] { Accept(); });
+    for (int i = 0; i < state_->options.n_threads; ++i) {
+      threads_.emplace_back([this] { state_->io.run(); });
+    }
+  }
+
+  int port() const { return port_; }
+
+  int n_connections() const {
+    std::lock_guard lock(state_->mu);
+    return static_cast<int>(state_->connections.size());
+  }
+
+  void Stop(absl::Duration grace) {
+    if (threads_.empty()) return;
+    state_->draining = true;
+    asio::post(acceptor_.get_executor(), [this] {
+      boost::system::error_code ignored;
+      acceptor_.close(ignored);
+      retry_.cancel();
+    });
+    for (const auto& connection : Connections()) connection->CloseIfIdle();
+    const absl::Time deadline = absl::Now() + grace;
+    while (n_connections() > 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+    // With every socket closed no operation is left, and run() returns by itself. A connection accepted in the last
+    // moment is closed by the next round.
+    work_.reset();
+    std::thread closer([this] {
+      while (!state_->io.stopped()) {
+        for (const auto& connection : Connections()) connection->Close();
+        absl::SleepFor(absl::Milliseconds(5));
+      }
+    });
+    for (std::thread& thread : threads_) thread.join();
+    closer.join();
+    threads_.clear();
+  }
+
+ private:
+  std::vector<std::shared_ptr<Connection>> Connections() const {
+    std::vector<std::shared_ptr<Connection>> all;
+    std::lock_guard lock(state_->mu);
+    for (const auto& [pointer, weak] : state_->connections) {
+      if (auto connection = weak.lock()) all.push_back(std::move(connection));
+    }
+    return all;
+  }
+
+  void Accept() {
+    if (!acceptor_.is_open()) return;
+    acceptor_.async_accept(asio::make_strand(state_->io), [this](boost::system::error_code error, tcp::socket socket) {
+      if (!acceptor_.is_open()) return;
+      if (error) {  // out of file descriptors, or the client gave up: accept again a little later
+        retry_.expires_after(std::chrono::milliseconds(50));
+        return retry_.async_wait([this](boost::system::error_code) { Accept(); });
+      }
+      Admit(std::move(socket));
+      Accept();
+    });
+  }
+
+  void Admit(tcp::socket socket) {
+    boost::system::error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);  // tokens are small and must not wait for one another
+    auto connection = std::make_shared<Connection>(std::move(socket), state_);
+    int n_open;
+    {
+      std::lock_guard lock(state_->mu);
+      state_->connections[connection.get()] = connection;
+      n_open = static_cast<int>(state_->connections.size());
+    }
+    if (n_open <= state_->options.max_connections) return connection->Start();
+    // Refusing politely costs a descriptor for a moment; under a flood the socket is simply dropped.
+    if (n_open <= 2 * state_->options.max_connections) connection->Refuse();
+  }
+
+  std::shared_ptr<ServerState> state_;
+  tcp::acceptor acceptor_;
+  asio::steady_timer retry_;
+  asio::executor_work_guard<asio::io_context::executor_type> work_{state_->io.get_executor()};
+  std::vector<std::thread> threads_;
+  int port_ = 0;
+};
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() { Stop(absl::ZeroDuration()); }
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, Router router) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(router));
+  if (absl::Status status = impl->Listen(); !status.ok()) return status;
+  impl->Run();
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+int Server::port() const { return impl_->port(); }
+int Server::n_connections() const { return impl_->n_connections(); }
+void Server::Stop(absl::Duration grace) { impl_->Stop(grace); }
+
+}  // namespace updraft::http

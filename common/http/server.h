@@ -1,0 +1,121 @@
+// An asynchronous HTTP/1.1 server: keep-alive, pipelining, bounded bodies, streamed (chunked) responses with
+// back-pressure. It knows nothing of models or of OpenAI; see openai.h for that.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace updraft::http {
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:8080";  // HOST:PORT, IPv6 as [::1]:PORT; port 0 picks a free one
+  int n_threads = 1;                      // threads that run handlers and all socket work
+
+  // What one client may take. Beyond it: 413, 431, or the connection is closed.
+  size_t max_body_bytes = 1 << 20;
+  size_t max_header_bytes = 16 << 10;
+  size_t max_buffered_bytes = 1 << 20;  // streamed bytes that wait for a slow reader before its request is ended
+  int max_connections = 256;            // more are answered 503 and closed
+
+  absl::Duration read_timeout = absl::Seconds(30);   // first byte of a request to its last
+  absl::Duration write_timeout = absl::Seconds(30);  // without the client taking a byte
+  absl::Duration idle_timeout = absl::Seconds(75);   // between requests of one connection
+
+  absl::Status Validate() const;
+};
+
+struct Request {
+  std::string method;  // as sent, e.g. "POST"
+  std::string path;    // of the target, without the query; not decoded
+  std::string query;   // without '?'
+  std::string body;
+  std::map<std::string, std::string> headers;  // names in lower case; the last of equal names
+
+  // Empty when the header is absent. name: lower case.
+  std::string_view header(const std::string& name) const;
+};
+
+struct Response {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;  // extra ones, of the server's own making
+};
+
+// The answering half of one request. Any thread may call; nothing here blocks. One that is dropped without an answer
+// gives the client a 500, or the end of the connection when a stream had begun.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+
+  virtual const Request& request() const = 0;
+
+  // Answers with a whole response. Use this or the stream, once.
+  virtual void Respond(Response response) = 0;
+
+  // Begins a streamed response; head.body is sent first if it is not empty. Then Write any number of times, then
+  // Finish.
+  virtual void StartStream(Response head) = 0;
+  // Queues bytes. Cancelled when the client is gone; ResourceExhausted when it reads too slowly, which also ends the
+  // connection.
+  virtual absl::Status Write(std::string_view bytes) = 0;
+  // Ends the stream.
+  virtual void Finish() = 0;
+
+  // `fn` runs at most once, on a server thread, when the client goes away before the answer is complete; at once if it
+  // already has. Called once. The server drops `fn` when the exchange ends.
+  virtual void OnDisconnect(std::function<void()> fn) = 0;
+};
+
+// Runs on a server thread and must not block: it answers at once or keeps the exchange and answers from elsewhere.
+using Handler = std::function<void(std::shared_ptr<Exchange>)>;
+// Makes the response of what the server itself refuses (malformed, too large, unknown path), so that errors look alike.
+using ErrorBody = std::function<Response(int status, const std::string& message)>;
+
+// Exact paths to handlers, per method.
+class Router {
+ public:
+  void Handle(const std::string& method, const std::string& path, Handler handler);
+  void set_error_body(ErrorBody error_body) { error_body_ = std::move(error_body); }
+
+  // Runs the handler, or answers 404 or 405 (with Allow).
+  void Dispatch(std::shared_ptr<Exchange> exchange) const;
+  Response Error(int status, const std::string& message) const;
+
+ private:
+  std::map<std::string, std::map<std::string, Handler>> routes_;  // path -> method -> handler
+  ErrorBody error_body_;
+};
+
+class Server {
+ public:
+  // Binds, listens and serves from threads of its own. InvalidArgument for options that cannot work, AlreadyExists for
+  // a busy port.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, Router router);
+  // Stops without grace if still running.
+  ~Server();
+
+  int port() const;
+  int n_connections() const;
+
+  // Refuses new connections, closes idle ones, lets requests in progress end for `grace`, then closes the rest. Not to
+  // be called from a handler. Callable again.
+  void Stop(absl::Duration grace);
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace updraft::http

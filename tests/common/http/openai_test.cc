@@ -1,0 +1,247 @@
+#include "common/http/openai.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "common/status/retry_delay.h"
+
+namespace updraft::http::openai {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr char kHello[] = R"("messages":[{"role":"user","content":"hello"}])";
+std::string Chat(const std::string& rest) { return std::string("{") + kHello + (rest.empty() ? "" : ",") + rest + "}"; }
+
+TEST(ParseChatTest, ReadsEveryField) {
+  auto request = ParseChatRequest(R"({
+    "model": "m", "messages": [
+      {"role": "developer", "content": "be brief"},
+      {"role": "user", "content": [{"type": "text", "text": "turn "}, {"type": "text", "text": "左边"}], "name": "ann"},
+      {"role": "assistant", "content": ""},
+      {"role": "user", "content": "on"}],
+    "temperature": 0.5, "top_p": 0.25, "top_k": 7, "min_p": 0.125, "repetition_penalty": 1.5, "seed": -1, "n": 1,
+    "max_tokens": 5, "max_completion_tokens": 6, "stop": ["a", "b"], "stream": true,
+    "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 2, "user": "x", "unknown": {"a": 1},
+    "tools": [], "frequency_penalty": 0, "response_format": {"type": "text"}, "logit_bias": null})");
+  ASSERT_TRUE(request.ok()) << request.status();
+  ASSERT_EQ(request->messages.size(), 4u);
+  EXPECT_EQ(request->messages[0].role, "system");
+  EXPECT_EQ(request->messages[1].content, "turn 左边");
+  const GenerationParams& params = request->params;
+  EXPECT_EQ(params.model, "m");
+  EXPECT_EQ(params.temperature, 0.5);
+  EXPECT_EQ(params.top_p, 0.25);
+  EXPECT_EQ(params.top_k, 7);
+  EXPECT_EQ(params.min_p, 0.125);
+  EXPECT_EQ(params.repetition_penalty, 1.5);
+  EXPECT_EQ(params.seed, std::numeric_limits<uint64_t>::max());
+  EXPECT_EQ(params.max_tokens, 6);
+  EXPECT_THAT(params.stop, ElementsAre("a", "b"));
+  EXPECT_TRUE(params.stream && params.include_usage && params.logprobs);
+  EXPECT_EQ(params.top_logprobs, 2);
+}
+
+TEST(ParseChatTest, DefaultsAreGreedy) {
+  auto request = ParseChatRequest(Chat(R"("stop":null,"stream":null,"seed":null)"));
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->params.temperature, 0.0);
+  EXPECT_EQ(request->params.top_p, 1.0);
+  EXPECT_FALSE(request->params.max_tokens.has_value());
+  EXPECT_FALSE(request->params.seed.has_value());
+  EXPECT_TRUE(request->params.stop.empty());
+  EXPECT_FALSE(request->params.stream);
+}
+
+struct BadCase {
+  std::string body;
+  std::string field;
+};
+
+TEST(ParseChatTest, RefusesAndNamesTheField) {
+  const BadCase cases[] = {
+      {"{}", "messages"},
+      {R"({"messages":null})", "messages"},
+      {R"({"messages":"hi"})", "messages"},
+      {R"({"messages":[]})", "messages"},
+      {R"({"messages":["hi"]})", "messages[0]"},
+      {R"({"messages":[{"content":"x"}]})", "messages[0].role"},
+      {R"({"messages":[{"role":7,"content":"x"}]})", "messages[0].role"},
+      {R"({"messages":[{"role":"king","content":"x"}]})", "messages[0].role"},
+      {R"({"messages":[{"role":"tool","content":"x"}]})", "messages[0].role"},
+      {R"({"messages":[{"role":"user"}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"user","content":null}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"user","content":7}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"user","content":""}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"user","content":[]}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"user","content":["x"]}]})", "messages[0].content[0]"},
+      {R"({"messages":[{"role":"user","content":[{"type":"image_url"}]}]})", "messages[0].content[0].type"},
+      {R"({"messages":[{"role":"user","content":[{"type":"text","text":1}]}]})", "messages[0].content[0].text"},
+      {Chat(R"("temperature":"hot")"), "temperature"},
+      {Chat(R"("temperature":-0.1)"), "temperature"},
+      {Chat(R"("temperature":2.1)"), "temperature"},
+      {Chat(R"("top_p":0)"), "top_p"},
+      {Chat(R"("top_p":1.1)"), "top_p"},
+      {Chat(R"("min_p":1)"), "min_p"},
+      {Chat(R"("repetition_penalty":0)"), "repetition_penalty"},
+      {Chat(R"("top_k":-1)"), "top_k"},
+      {Chat(R"("max_tokens":0)"), "max_tokens"},
+      {Chat(R"("max_tokens":1.5)"), "max_tokens"},
+      {Chat(R"("max_tokens":4294967296)"), "max_tokens"},
+      {Chat(R"("max_tokens":18446744073709551615)"), "max_tokens"},
+      {Chat(R"("max_completion_tokens":"5")"), "max_completion_tokens"},
+      {Chat(R"("seed":"x")"), "seed"},
+      {Chat(R"("n":2)"), "n"},
+      {Chat(R"("stop":7)"), "stop"},
+      {Chat(R"("stop":[7])"), "stop[0]"},
+      {Chat(R"("stop":"")"), "stop[0]"},
+      {Chat(R"("stop":["a","b","c","d","e","f","g","h","i","j","k","l","m","n","o","p","q"])"), "stop"},
+      {Chat(R"("stop":")" + std::string(129, 'x') + "\""), "stop[0]"},
+      {Chat(R"("stream":"yes")"), "stream"},
+      {Chat(R"("stream_options":{"include_usage":true})"), "stream_options"},
+      {Chat(R"("stream":true,"stream_options":[])"), "stream_options"},
+      {Chat(R"("stream":true,"stream_options":{"include_usage":1})"), "stream_options.include_usage"},
+      {Chat(R"("logprobs":1)"), "logprobs"},
+      {Chat(R"("top_logprobs":1)"), "top_logprobs"},
+      {Chat(R"("logprobs":true,"top_logprobs":21)"), "top_logprobs"},
+      {Chat(R"("tools":[{"type":"function"}])"), "tools"},
+      {Chat(R"("logit_bias":{"1":2})"), "logit_bias"},
+      {Chat(R"("presence_penalty":0.5)"), "presence_penalty"},
+      {Chat(R"("response_format":{"type":"json_object"})"), "response_format.type"},
+      {Chat(R"("response_format":"json")"), "response_format"},
+      {Chat(R"("model":5)"), "model"},
+      {Chat(R"("model":")" + std::string(300, 'm') + "\""), "model"},
+  };
+  for (const BadCase& bad : cases) {
+    auto request = ParseChatRequest(bad.body);
+    ASSERT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument) << bad.body;
+    EXPECT_EQ(FieldOf(request.status()), bad.field) << bad.body << "\n" << request.status();
+    EXPECT_THAT(std::string(request.status().message()), HasSubstr(bad.field));
+  }
+}
+
+TEST(ParseChatTest, RefusesWhatIsNotJson) {
+  const std::string nested_in_string = Chat("\"x\":\"" + std::string(5000, '[') + "\"");
+  EXPECT_TRUE(ParseChatRequest(nested_in_string).ok());
+  const std::string bad[] = {"",
+                             " ",
+                             "{",
+                             "[]",
+                             "null",
+                             "7",
+                             "\"x\"",
+                             "{\"messages\":}",
+                             Chat("") + "x",
+                             std::string("{\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\"}]}"),
+                             std::string("{\"messages\":[{\"role\":\"user\",\"content\":\"\xed\xa0\x80\"}]}"),
+                             R"({"messages":[{"role":"user","content":"\ud800"}]})",
+                             Chat("\"temperature\":1e999"),
+                             Chat("\"temperature\":NaN"),
+                             std::string(100000, '['),
+                             std::string(100000, '[') + std::string(100000, ']'),
+                             Chat("\"x\":" + std::string(100, '[') + std::string(100, ']'))};
+  for (const std::string& body : bad) {
+    auto request = ParseChatRequest(body);
+    EXPECT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument) << body.substr(0, 200);
+    EXPECT_EQ(FieldOf(request.status()), "");
+  }
+}
+
+TEST(ParseChatTest, ManyMessagesAreRefused) {
+  std::string body = R"({"messages":[)";
+  for (int i = 0; i < 1025; ++i) body += R"({"role":"user","content":"x"},)";
+  body.back() = ']';
+  EXPECT_EQ(FieldOf(ParseChatRequest(body + "}").status()), "messages");
+}
+
+TEST(ParseCompletionTest, ReadsAndRefuses) {
+  auto request = ParseCompletionRequest(R"({"prompt":"once","max_tokens":3,"logprobs":2,"echo":false,"suffix":null})");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->prompt, "once");
+  EXPECT_TRUE(request->params.logprobs);
+  EXPECT_EQ(request->params.top_logprobs, 2);
+  EXPECT_EQ(ParseCompletionRequest(R"({"prompt":["once"]})")->prompt, "once");
+  const BadCase cases[] = {{"{}", "prompt"},
+                           {R"({"prompt":""})", "prompt"},
+                           {R"({"prompt":[1,2]})", "prompt"},
+                           {R"({"prompt":["a","b"]})", "prompt"},
+                           {R"({"prompt":"a","echo":true})", "echo"},
+                           {R"({"prompt":"a","suffix":"b"})", "suffix"},
+                           {R"({"prompt":"a","best_of":2})", "best_of"},
+                           {R"({"prompt":"a","logprobs":6})", "logprobs"}};
+  for (const BadCase& bad : cases) {
+    EXPECT_EQ(FieldOf(ParseCompletionRequest(bad.body).status()), bad.field) << bad.body;
+  }
+}
+
+TEST(ResponseTest, ChatCompletion) {
+  AnswerHeader header{"chatcmpl-1", "m", 17, true, true, 1};
+  Json object = AnswerObject(header, "hé", "stop", {{"h", -0.5}, {"\xc3", -1.0}, {"\xa9", -HUGE_VAL}}, {3, 2},
+                             {{"decision", "keep"}});
+  EXPECT_EQ(object["object"], "chat.completion");
+  EXPECT_EQ(object["choices"][0]["message"]["content"], "hé");
+  EXPECT_EQ(object["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(object["usage"]["total_tokens"], 5);
+  EXPECT_EQ(object["updraft"]["decision"], "keep");
+  const Json& content = object["choices"][0]["logprobs"]["content"];
+  EXPECT_EQ(content[1]["bytes"], Json::array({0xc3}));
+  EXPECT_EQ(content[0]["top_logprobs"][0]["token"], "h");
+  // Half a character in a token and an infinite logprob still make valid JSON.
+  auto parsed = ParseJson(DumpJson(object));
+  ASSERT_TRUE(parsed.ok());
+  EXPECT_EQ((*parsed)["choices"][0]["logprobs"]["content"][2]["logprob"], -9999.0);
+}
+
+TEST(ResponseTest, StreamObjects) {
+  AnswerHeader header{"chatcmpl-1", "m", 17, true, false, 0};
+  EXPECT_EQ(StreamOpening(header)["choices"][0]["delta"]["role"], "assistant");
+  Json delta = StreamDelta(header, "x", {}, 0);
+  EXPECT_EQ(delta["object"], "chat.completion.chunk");
+  EXPECT_EQ(delta["choices"][0]["delta"], Json({{"content", "x"}}));
+  EXPECT_TRUE(delta["choices"][0]["finish_reason"].is_null());
+  Json closing = StreamClosing(header, "length", {{"tier", "edge"}});
+  EXPECT_EQ(closing["choices"][0]["delta"], Json::object());
+  EXPECT_EQ(closing["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(closing["updraft"]["tier"], "edge");
+  EXPECT_TRUE(StreamUsage(header, {1, 2})["choices"].empty());
+  EXPECT_EQ(ServerSentEvent({{"a", 1}}), "data: {\"a\":1}\n\n");
+}
+
+TEST(ResponseTest, CompletionForm) {
+  AnswerHeader header{"cmpl-1", "m", 17, false, true, 1};
+  Json object = StreamDelta(header, "ab", {{"a", -1.0}, {"b", -2.0}}, 10);
+  EXPECT_EQ(object["object"], "text_completion");
+  EXPECT_EQ(object["choices"][0]["text"], "ab");
+  EXPECT_EQ(object["choices"][0]["logprobs"]["text_offset"], Json::array({10, 11}));
+  EXPECT_EQ(object["choices"][0]["logprobs"]["top_logprobs"][1]["b"], -2.0);
+}
+
+TEST(ErrorTest, MapsCodesAndCarriesTheField) {
+  Response response = ErrorResponse(FieldError("temperature", "expected less"));
+  EXPECT_EQ(response.status, 400);
+  Json body = *ParseJson(response.body);
+  EXPECT_EQ(body["error"]["param"], "temperature");
+  EXPECT_EQ(body["error"]["type"], "invalid_request_error");
+  EXPECT_EQ(body["error"]["message"], "temperature: expected less");
+
+  response = ErrorResponse(WithRetryDelay(absl::ResourceExhaustedError("full"), absl::Milliseconds(1200)));
+  EXPECT_EQ(response.status, 429);
+  EXPECT_THAT(response.headers, ::testing::Contains(std::make_pair(std::string("Retry-After"), std::string("2"))));
+  EXPECT_THAT(response.headers,
+              ::testing::Contains(std::make_pair(std::string("Retry-After-Ms"), std::string("1200"))));
+
+  response = ErrorResponse(FieldError("model", "no model 'x' here", absl::StatusCode::kNotFound));
+  EXPECT_EQ(response.status, 404);
+  EXPECT_EQ((*ParseJson(response.body))["error"]["code"], "model_not_found");
+  EXPECT_EQ(ErrorResponse(absl::DeadlineExceededError("late")).status, 504);
+  EXPECT_EQ(ErrorResponse(absl::UnavailableError("down")).status, 503);
+  EXPECT_EQ(ErrorResponse(absl::InternalError("oops")).status, 500);
+  EXPECT_EQ(ErrorResponse(absl::UnimplementedError("no")).status, 501);
+  EXPECT_EQ((*ParseJson(ServerErrorBody(413, "too \xff large").body))["error"]["param"], nullptr);
+}
+
+}  // namespace
+}  // namespace updraft::http::openai
