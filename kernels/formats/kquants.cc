@@ -24,8 +24,51 @@ namespace {
 
 constexpr int kMaxRefinements = 3;
 
+// Four floats at a time, which every supported machine has (SSE2, NEON): the same operations in the same order
+// everywhere, and so the same model file from the same weights.
+using Float4 = float __attribute__((vector_size(16)));
+using Int4 = int32_t __attribute__((vector_size(16)));
+
+Float4 Load4(const float* x) {
+  Float4 v;
+  std::memcpy(&v, x, sizeof(v));
+  return v;
+}
+
+float Total(Float4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+
 int NearestCode(float v, int max_code) {
   return static_cast<int>(std::clamp(v, 0.0f, static_cast<float>(max_code)) + 0.5f);
+}
+
+// 1 / scale where codes can be computed with it; 0, which makes every code that of zero, for scales too small or zero.
+float UsableInverse(float scale) {
+  const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+  return std::isfinite(inverse) ? inverse : 0.0f;
+}
+
+// The nearest codes, kept as floats, of N numbers under x ~ scale * (q - zero) + offset; returns the squared error.
+template <int N>
+float NearestCodes(const float* x, float scale, float offset, float zero, float max_code, float* q) {
+  const float inverse = UsableInverse(scale);
+  const Float4 least = {};
+  const Float4 greatest = least + max_code;
+  Float4 error = {};
+  for (int i = 0; i < N; i += 4) {
+    const Float4 xs = Load4(x + i);
+    const Float4 v = (xs - offset) * inverse + zero;
+    const Float4 floored = v > least ? v : least;
+    const Float4 clamped = floored < greatest ? floored : greatest;
+    const Float4 codes = __builtin_convertvector(__builtin_convertvector(clamped + 0.5f, Int4), Float4);
+    const Float4 miss = xs - (scale * (codes - zero) + offset);
+    error += miss * miss;
+    std::memcpy(q + i, &codes, sizeof(codes));
+  }
+  return Total(error);
+}
+
+void StoreCodes(const float* q, int n, uint8_t* codes) {
+  for (int i = 0; i < n; ++i) codes[i] = static_cast<uint8_t>(q[i]);
 }
 
 // A positive scale must not vanish in binary16: a block of tiny numbers is better kept in multiples of 2^-24.
@@ -42,30 +85,16 @@ struct Affine {
   float error = std::numeric_limits<float>::infinity();
 };
 
-// Codes of x[32] under (scale, min); returns the squared error.
-float AffineCodes(const float* x, float scale, float min, int max_code, uint8_t* codes) {
-  const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-  const float usable = std::isfinite(inverse) ? inverse : 0.0f;
-  float error = 0.0f;
-  for (int i = 0; i < 32; ++i) {
-    const int q = NearestCode((x[i] + min) * usable, max_code);
-    const float miss = x[i] - (scale * static_cast<float>(q) - min);
-    codes[i] = static_cast<uint8_t>(q);
-    error += miss * miss;
-  }
-  return error;
-}
-
 // The least-squares (scale, min) for given codes.
-Affine SolveAffine(const float* x, const uint8_t* codes) {
-  float sum_x = 0.0f, sum_q = 0.0f, sum_qq = 0.0f, sum_qx = 0.0f;
-  for (int i = 0; i < 32; ++i) {
-    const float q = codes[i];
-    sum_x += x[i];
-    sum_q += q;
-    sum_qq += q * q;
-    sum_qx += q * x[i];
+Affine SolveAffine(const float* x, const float* codes, float sum_x) {
+  Float4 q_sums = {}, qq_sums = {}, qx_sums = {};
+  for (int i = 0; i < 32; i += 4) {
+    const Float4 q = Load4(codes + i);
+    q_sums += q;
+    qq_sums += q * q;
+    qx_sums += q * Load4(x + i);
   }
+  const float sum_q = Total(q_sums), sum_qq = Total(qq_sums), sum_qx = Total(qx_sums);
   const float determinant = 32.0f * sum_qq - sum_q * sum_q;
   Affine fit;
   if (determinant > 0.0f) fit.scale = std::max(0.0f, (32.0f * sum_qx - sum_q * sum_x) / determinant);
@@ -86,16 +115,20 @@ Affine FitAffine(const float* x, int max_code) {
   const auto [least, greatest] = std::minmax_element(x, x + 32);
   const float low = std::min(0.0f, *least);
   const float high = std::max(*greatest, low);
+  Float4 sum_x = {};
+  for (int i = 0; i < 32; i += 4) sum_x += Load4(x + i);
   Affine best;
-  uint8_t codes[32];
+  float codes[32];
   for (const float share : kRangeShares) {
     Affine fit;
     fit.scale = share * (high - low) / static_cast<float>(max_code);
     fit.min = -low * share;
     for (int iteration = 0; iteration < kIterations; ++iteration) {
-      const float error = AffineCodes(x, fit.scale, fit.min, max_code, codes);
+      const float error = NearestCodes<32>(x, fit.scale, -fit.min, 0.0f, static_cast<float>(max_code), codes);
       if (error < best.error) best = {fit.scale, fit.min, error};
-      fit = SolveAffine(x, codes);
+      const Affine next = SolveAffine(x, codes, Total(sum_x));
+      if (next.scale == fit.scale && next.min == fit.min) break;
+      fit = next;
     }
   }
   return best;
@@ -123,13 +156,14 @@ AffineBlock AssignAffine(const float* x, uint16_t d, uint16_t dmin, const Affine
     float best = std::numeric_limits<float>::infinity();
     for (int s = std::max(0, scale0 - 1); s <= std::min(63, scale0 + 1); ++s) {
       for (int m = std::max(0, min0 - 1); m <= std::min(63, min0 + 1); ++m) {
-        uint8_t codes[32];
-        const float error = AffineCodes(x + 32 * g, scale_unit * static_cast<float>(s),
-                                        min_unit * static_cast<float>(m), max_code, codes);
+        float codes[32];
+        const float error =
+            NearestCodes<32>(x + 32 * g, scale_unit * static_cast<float>(s), -min_unit * static_cast<float>(m), 0.0f,
+                             static_cast<float>(max_code), codes);
         if (error >= best) continue;
         best = error;
         block.groups[g] = {static_cast<uint8_t>(s), static_cast<uint8_t>(m)};
-        std::memcpy(block.codes + 32 * g, codes, sizeof(codes));
+        StoreCodes(codes, 32, block.codes + 32 * g);
       }
     }
     block.error += best;
@@ -191,20 +225,6 @@ struct Symmetric {
   float error = std::numeric_limits<float>::infinity();
 };
 
-// Codes 0..63 (32 is zero) of x[16] under the scale; returns the squared error.
-float SymmetricCodes(const float* x, float scale, uint8_t* codes) {
-  const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-  const float usable = std::isfinite(inverse) ? inverse : 0.0f;
-  float error = 0.0f;
-  for (int i = 0; i < 16; ++i) {
-    const int q = NearestCode(x[i] * usable + 32.0f, 63);
-    const float miss = x[i] - scale * static_cast<float>(q - 32);
-    codes[i] = static_cast<uint8_t>(q);
-    error += miss * miss;
-  }
-  return error;
-}
-
 Symmetric FitSymmetric(const float* x) {
   // The code that the element of the largest magnitude starts from: on either side, clipped a little or not at all.
   constexpr float kExtremeCodes[] = {-33.0f, -32.0f, -31.0f, -30.0f, -29.0f, 29.0f, 30.0f, 31.0f, 32.0f};
@@ -214,20 +234,22 @@ Symmetric FitSymmetric(const float* x) {
     if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
   }
   Symmetric best;
-  uint8_t codes[16];
+  float codes[16];
   for (const float code : kExtremeCodes) {
     float scale = extreme / code;
     for (int iteration = 0; iteration < kIterations; ++iteration) {
-      const float error = SymmetricCodes(x, scale, codes);
+      const float error = NearestCodes<16>(x, scale, 0.0f, 32.0f, 63.0f, codes);
       if (error < best.error) best = {scale, error};
-      float sum_qq = 0.0f, sum_qx = 0.0f;
-      for (int i = 0; i < 16; ++i) {
-        const float q = static_cast<float>(codes[i]) - 32.0f;
-        sum_qq += q * q;
-        sum_qx += q * x[i];
+      Float4 qq = {}, qx = {};
+      for (int i = 0; i < 16; i += 4) {
+        const Float4 q = Load4(codes + i) - 32.0f;
+        qq += q * q;
+        qx += q * Load4(x + i);
       }
-      if (sum_qq == 0.0f) break;
-      scale = sum_qx / sum_qq;
+      if (Total(qq) == 0.0f) break;
+      const float next = Total(qx) / Total(qq);
+      if (next == scale) break;
+      scale = next;
     }
   }
   return best;
@@ -249,12 +271,12 @@ SymmetricBlock AssignSymmetric(const float* x, uint16_t d, const Symmetric* want
     const int scale0 = unit > 0.0f ? NearestCode(wanted[g].scale / unit + 128.0f, 255) - 128 : 0;
     float best = std::numeric_limits<float>::infinity();
     for (int s = std::max(-128, scale0 - 1); s <= std::min(127, scale0 + 1); ++s) {
-      uint8_t codes[16];
-      const float error = SymmetricCodes(x + 16 * g, unit * static_cast<float>(s), codes);
+      float codes[16];
+      const float error = NearestCodes<16>(x + 16 * g, unit * static_cast<float>(s), 0.0f, 32.0f, 63.0f, codes);
       if (error >= best) continue;
       best = error;
       block.scales[g] = static_cast<int8_t>(s);
-      std::memcpy(block.codes + 16 * g, codes, sizeof(codes));
+      StoreCodes(codes, 16, block.codes + 16 * g);
     }
     block.error += best;
   }
