@@ -1,0 +1,144 @@
+// Reads the tokenizer of a GGUF file: the keys `tokenizer.ggml.*` (specified in ggml's docs/gguf.md).
+#include <algorithm>
+#include <cctype>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "common/gguf/reader.h"
+#include "common/text/tokenizer.h"
+
+namespace updraft::text {
+namespace {
+
+// Errors of one key after another: the first stays, later reads do nothing.
+class KeyReader {
+ public:
+  explicit KeyReader(const gguf::File& file) : file_(file) {}
+
+  bool Has(std::string_view key) const { return file_.Has(key); }
+
+  std::string String(std::string_view key) { return std::string(Take(file_.GetString(key))); }
+  std::string StringOr(std::string_view key, std::string_view fallback) {
+    return std::string(Take(file_.GetStringOr(key, fallback)));
+  }
+  bool BoolOr(std::string_view key, bool fallback) { return Take(file_.GetBoolOr(key, fallback)); }
+
+  std::vector<std::string> Strings(std::string_view key) {
+    const std::vector<std::string_view> views = Take(file_.GetStrings(key));
+    return {views.begin(), views.end()};
+  }
+  std::vector<int32_t> Ints(std::string_view key) { return Take(file_.GetI32s(key)); }
+  std::vector<float> Floats(std::string_view key) { return Take(file_.GetF32s(key)); }
+
+  // An id that need not be there. Writers store -1 (as 2^32 - 1) for "none".
+  std::optional<int32_t> Id(std::string_view key) {
+    if (!file_.Has(key)) return std::nullopt;
+    const uint32_t id = Take(file_.GetU32(key));
+    if (id == UINT32_MAX) return std::nullopt;
+    if (id > static_cast<uint32_t>(INT32_MAX)) {
+      Fail(absl::InvalidArgumentError(absl::StrFormat("%s: expected a token id, found %u", std::string(key), id)));
+      return std::nullopt;
+    }
+    return static_cast<int32_t>(id);
+  }
+
+  const absl::Status& status() const { return status_; }
+
+ private:
+  void Fail(const absl::Status& status) {
+    if (status_.ok()) status_ = status;
+  }
+  template <typename T>
+  T Take(absl::StatusOr<T> value) {
+    if (value.ok()) return *std::move(value);
+    Fail(value.status());
+    return T();
+  }
+
+  const gguf::File& file_;
+  absl::Status status_;
+};
+
+bool NamesPhi3(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name.find("phi-3") != name.npos || name.find("phi3") != name.npos;
+}
+
+void ReadSentencePiece(KeyReader& keys, TokenizerParts* parts) {
+  parts->model = TokenizerModel::kSentencePieceBpe;
+  if (keys.Has("tokenizer.ggml.scores")) parts->scores = keys.Floats("tokenizer.ggml.scores");
+  parts->add_space_prefix = keys.BoolOr("tokenizer.ggml.add_space_prefix", true);
+  // SentencePiece's own numbers, for files that leave them out.
+  const auto n = static_cast<int32_t>(std::min<size_t>(parts->tokens.size(), INT32_MAX));
+  if (!parts->unk_id && n > 0) parts->unk_id = 0;
+  if (!parts->bos_id && n > 1) parts->bos_id = 1;
+  if (!parts->eos_id && n > 2) parts->eos_id = 2;
+  parts->add_bos = keys.BoolOr("tokenizer.ggml.add_bos_token", parts->bos_id.has_value());
+}
+
+void ReadByteLevel(KeyReader& keys, TokenizerParts* parts) {
+  parts->model = TokenizerModel::kByteLevelBpe;
+  parts->pre = keys.StringOr("tokenizer.ggml.pre", "default");
+  parts->merges = keys.Strings("tokenizer.ggml.merges");
+  // The tokenizers whose original adds bos although old files do not say so.
+  const bool bos_by_default = parts->pre == "llama3" || parts->pre == "llama-v3" || parts->pre == "llama-bpe" ||
+                              parts->pre == "falcon3" || parts->pre == "tekken";
+  parts->add_bos = keys.BoolOr("tokenizer.ggml.add_bos_token", bos_by_default && parts->bos_id.has_value());
+}
+
+absl::StatusOr<TokenizerParts> ReadParts(const gguf::File& file) {
+  KeyReader keys(file);
+  if (!keys.Has("tokenizer.ggml.model")) {
+    return absl::InvalidArgumentError(
+        "expected a tokenizer, found no key tokenizer.ggml.model; convert the model again with its tokenizer");
+  }
+  TokenizerParts parts;
+  const std::string model = keys.String("tokenizer.ggml.model");
+  parts.tokens = keys.Strings("tokenizer.ggml.tokens");
+  if (keys.Has("tokenizer.ggml.token_type")) {
+    for (const int32_t type : keys.Ints("tokenizer.ggml.token_type")) {
+      parts.types.push_back(static_cast<TokenType>(type));
+    }
+    if (parts.types.empty() && !parts.tokens.empty() && keys.status().ok()) {
+      return absl::InvalidArgumentError("tokenizer.ggml.token_type: expected one for each token, found none");
+    }
+  }
+  parts.bos_id = keys.Id("tokenizer.ggml.bos_token_id");
+  parts.eos_id = keys.Id("tokenizer.ggml.eos_token_id");
+  parts.eot_id = keys.Id("tokenizer.ggml.eot_token_id");
+  parts.eom_id = keys.Id("tokenizer.ggml.eom_token_id");
+  parts.unk_id = keys.Id("tokenizer.ggml.unknown_token_id");
+  parts.pad_id = keys.Id("tokenizer.ggml.padding_token_id");
+  parts.add_eos = keys.BoolOr("tokenizer.ggml.add_eos_token", false);
+  parts.strip_after_special = NamesPhi3(keys.StringOr("general.name", ""));
+  if (!keys.status().ok()) return keys.status();
+
+  if (model == "llama") {
+    ReadSentencePiece(keys, &parts);
+  } else if (model == "gpt2") {
+    ReadByteLevel(keys, &parts);
+  } else {
+    return absl::UnimplementedError(absl::StrFormat(
+        "tokenizer.ggml.model: expected 'llama' (SentencePiece BPE) or 'gpt2' (byte-level BPE), found '%s'; "
+        "use a model with one of these",
+        model.substr(0, 40)));
+  }
+  if (!keys.status().ok()) return keys.status();
+  return parts;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const gguf::File& file) {
+  const auto in_file = [&](const absl::Status& status) {
+    return absl::Status(status.code(),
+                        absl::StrFormat("tokenizer of '%s': %s", file.path(), std::string(status.message())));
+  };
+  absl::StatusOr<TokenizerParts> parts = ReadParts(file);
+  if (!parts.ok()) return in_file(parts.status());
+  absl::StatusOr<std::shared_ptr<const Tokenizer>> made = FromParts(*parts);
+  if (!made.ok()) return in_file(made.status());
+  return made;
+}
+
+}  // namespace updraft::text
