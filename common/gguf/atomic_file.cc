@@ -83,7 +83,7 @@ absl::Status AtomicFile::WriteAll(std::span<const std::byte> bytes) {
 }
 
 absl::Status AtomicFile::Flush() {
-  const absl::Status status = WriteAll(std::as_bytes(std::span(buffer_)));
+  absl::Status status = WriteAll(std::as_bytes(std::span(buffer_)));
   buffer_.clear();
   return status;
 }

@@ -201,7 +201,7 @@ std::string JsonArray(const Items& items, Show show) {
 
 std::string JsonMetadata(const MetadataSummary& entry) {
   if (entry.type != ValueType::kArray) return JsonScalar(entry.first.front());
-  const std::string elements = JsonArray(entry.first, JsonScalar);
+  std::string elements = JsonArray(entry.first, JsonScalar);
   if (entry.size == entry.first.size()) return elements;
   return absl::StrFormat("{\"array\":\"%s\",\"size\":%d,\"first\":%s}", ValueTypeName(entry.element), entry.size,
                          elements);

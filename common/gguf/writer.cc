@@ -200,7 +200,7 @@ absl::Status Writer::State::WriteHeader() {
 }
 
 absl::Status Writer::State::EndTensor() {
-  const absl::Status padded = Pad(tensors[current].bytes);  // tensors start aligned
+  absl::Status padded = Pad(tensors[current].bytes);  // tensors start aligned
   ++current;
   current_bytes = 0;
   return padded;

@@ -1,4 +1,4 @@
-// Scalar encoders and decoders of every weight format: the reference that vector kernels are tested against, and the
+// Portable encoders and decoders of every weight format: the reference that vector kernels are tested against, and the
 // encoder that the quantizer uses.
 //
 // Decoding is exact arithmetic on the formulas of blocks.h in float, in the order written there, without fused
