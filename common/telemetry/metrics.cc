@@ -1,0 +1,137 @@
+#include "common/telemetry/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+namespace updraft {
+
+using prometheus::BuildCounter;
+using prometheus::BuildGauge;
+using prometheus::BuildHistogram;
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+
+namespace {
+
+// From an answer of one token on a device to a long one over a bad link.
+const Histogram::BucketBoundaries kSeconds = {0.005, 0.01, 0.02, 0.04, 0.06, 0.1,  0.2,
+                                              0.4,   0.8,  1.6,  3.2,  6.4,  12.8, 30.0};
+const Histogram::BucketBoundaries kProbability = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99};
+
+}  // namespace
+
+struct Metrics::Families {
+  Families(const std::string& tier, const std::string& model_name)
+      : labels{{"tier", tier}},
+        model{{"model_name", model_name}},
+        requests(BuildCounter()
+                     .Name("updraft_requests_total")
+                     .Help("Requests by how they ended and what routing decided")
+                     .Labels(labels)
+                     .Register(registry)),
+        tokens(BuildCounter()
+                   .Name("updraft_tokens_total")
+                   .Help("Answer tokens by the tier that wrote them")
+                   .Register(registry)),
+        link_bytes(BuildCounter()
+                       .Name("updraft_link_bytes_total")
+                       .Help("Payload bytes exchanged with the upstream tier")
+                       .Labels(labels)
+                       .Register(registry)),
+        goodput(BuildGauge()
+                    .Name("updraft_link_goodput_bytes_per_second")
+                    .Help("Estimated goodput of the link; 0: not measured")
+                    .Labels(labels)
+                    .Register(registry)),
+        degraded(AddCounter("updraft_degraded_total", "Answers given locally because upstream could not be used")),
+        request_seconds(AddHistogram("updraft_request_seconds", "Arrival to end of the answer", kSeconds)),
+        first_token_seconds(AddHistogram("updraft_first_token_seconds", "Arrival to first text", kSeconds)),
+        queue_seconds(AddHistogram("updraft_queue_seconds", "Waiting for the local model", kSeconds)),
+        confidence(AddHistogram("updraft_confidence", "Calibrated confidence of local drafts", kProbability)),
+        bytes_up(link_bytes.Add({{"direction", "up"}})),
+        bytes_down(link_bytes.Add({{"direction", "down"}})),
+        resident_bytes(AddGauge("updraft_resident_bytes", "Resident memory of the process", labels)),
+        waiting(AddGauge("vllm:num_requests_waiting", "Requests waiting for the model", model)),
+        running(AddGauge("vllm:num_requests_running", "Requests in the model", model)),
+        kv_used(AddGauge("vllm:kv_cache_usage_perc", "KV blocks in use, 1 means all", model)) {}
+
+  Counter& AddCounter(const char* name, const char* help) {
+    return BuildCounter().Name(name).Help(help).Labels(labels).Register(registry).Add({});
+  }
+  Gauge& AddGauge(const char* name, const char* help, const prometheus::Labels& with) {
+    return BuildGauge().Name(name).Help(help).Labels(with).Register(registry).Add({});
+  }
+  Histogram& AddHistogram(const char* name, const char* help, const Histogram::BucketBoundaries& bounds) {
+    return BuildHistogram().Name(name).Help(help).Labels(labels).Register(registry).Add({}, bounds);
+  }
+
+  prometheus::Registry registry;
+  const prometheus::Labels labels;
+  const prometheus::Labels model;
+  Family<Counter>& requests;
+  Family<Counter>& tokens;
+  Family<Counter>& link_bytes;
+  Family<Gauge>& goodput;
+  Counter& degraded;
+  Histogram& request_seconds;
+  Histogram& first_token_seconds;
+  Histogram& queue_seconds;
+  Histogram& confidence;
+  Counter& bytes_up;
+  Counter& bytes_down;
+  Gauge& resident_bytes;
+  Gauge& waiting;
+  Gauge& running;
+  Gauge& kv_used;
+};
+
+Metrics::Metrics(const std::string& tier, const std::string& model)
+    : families_(std::make_unique<Families>(tier, model)) {}
+Metrics::~Metrics() = default;
+
+void Metrics::OnRequest(const RequestRecord& record) {
+  Families& f = *families_;
+  f.requests
+      .Add({{"outcome", std::string(record.outcome)},
+            {"decision", record.decision.empty() ? "none" : std::string(record.decision)}})
+      .Increment();
+  if (record.degraded) f.degraded.Increment();
+  f.request_seconds.Observe(record.total_s);
+  if (record.first_token_s > 0.0) f.first_token_seconds.Observe(record.first_token_s);
+  f.queue_seconds.Observe(record.queue_s);
+  if (record.confidence >= 0.0) f.confidence.Observe(record.confidence);
+  f.bytes_up.Increment(static_cast<double>(record.bytes_up));
+  f.bytes_down.Increment(static_cast<double>(record.bytes_down));
+}
+
+void Metrics::OnTokens(const std::string& tier, int n_tokens) {
+  if (n_tokens > 0) families_->tokens.Add({{"tier", tier}}).Increment(n_tokens);
+}
+
+void Metrics::SetLoad(const LoadGauges& load) {
+  families_->running.Set(load.running_requests);
+  families_->waiting.Set(load.queued_requests);
+  families_->kv_used.Set(load.kv_used_fraction);
+}
+
+void Metrics::SetLink(const LinkGauges& link) {
+  if (!link.configured) return;
+  Families& f = *families_;
+  f.AddGauge("updraft_link_reachable", "1 while the upstream tier answers", f.labels).Set(link.reachable ? 1 : 0);
+  f.AddGauge("updraft_link_rtt_seconds", "Smoothed round trip without the server's time", f.labels).Set(link.rtt_s);
+  f.AddGauge("updraft_link_rtt_jitter_seconds", "Smoothed deviation of the round trip", f.labels)
+      .Set(link.rtt_jitter_s);
+  f.goodput.Add({{"direction", "up"}}).Set(link.goodput_up_bytes_per_s);
+  f.goodput.Add({{"direction", "down"}}).Set(link.goodput_down_bytes_per_s);
+}
+
+void Metrics::SetResidentBytes(uint64_t bytes) { families_->resident_bytes.Set(static_cast<double>(bytes)); }
+
+std::string Metrics::Render() const { return prometheus::TextSerializer().Serialize(families_->registry.Collect()); }
+
+}  // namespace updraft

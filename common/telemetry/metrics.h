@@ -1,0 +1,68 @@
+// What a tier counts and measures, for GET /metrics in the Prometheus text format. The HTTP front serves Render();
+// there is no server in here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace updraft {
+
+// How a request ended, as a label: "ok", or an absl status code in lower case ("cancelled", "deadline_exceeded", ...).
+struct RequestRecord {
+  std::string_view outcome = "ok";
+  std::string_view decision = {};  // DecisionName; empty: refused before there was one
+  bool degraded = false;           // upstream was wanted but could not be used
+  double total_s = 0.0;            // arrival to last byte queued
+  double first_token_s = 0.0;      // arrival to first text queued; 0: none was
+  double queue_s = 0.0;            // waiting for the local model
+  double confidence = -1.0;        // of the local draft; negative: there was none
+  uint64_t bytes_up = 0;           // payload to upstream
+  uint64_t bytes_down = 0;
+};
+
+struct LoadGauges {
+  int running_requests = 0;
+  int queued_requests = 0;
+  double kv_used_fraction = 0.0;  // [0, 1]
+};
+
+struct LinkGauges {
+  bool configured = false;  // false: no link metrics at all
+  bool reachable = false;
+  double rtt_s = 0.0;
+  double rtt_jitter_s = 0.0;
+  double goodput_up_bytes_per_s = 0.0;
+  double goodput_down_bytes_per_s = 0.0;
+};
+
+// Thread-safe. Names: updraft_requests_total{outcome,decision}, updraft_degraded_total, updraft_tokens_total{tier},
+// updraft_link_bytes_total{direction}, updraft_request_seconds, updraft_first_token_seconds, updraft_queue_seconds,
+// updraft_confidence, updraft_link_{reachable,rtt_seconds,rtt_jitter_seconds},
+// updraft_link_goodput_bytes_per_second{direction}, updraft_resident_bytes, and for load the three names that the
+// endpoint picker of the Kubernetes Gateway API Inference Extension reads unless told otherwise:
+// vllm:num_requests_waiting, vllm:num_requests_running, vllm:kv_cache_usage_perc (a fraction, in spite of its name),
+// labelled model_name.
+class Metrics {
+ public:
+  // tier: constant label of every metric of ours; model: of the load gauges.
+  Metrics(const std::string& tier, const std::string& model);
+  ~Metrics();
+
+  void OnRequest(const RequestRecord& record);
+  void OnTokens(const std::string& tier, int n_tokens);  // tier that wrote them; a handful of different names at most
+  void SetLoad(const LoadGauges& load);
+  void SetLink(const LinkGauges& link);
+  void SetResidentBytes(uint64_t bytes);
+
+  // Prometheus text exposition format 0.0.4.
+  std::string Render() const;
+  static constexpr const char* kContentType = "text/plain; version=0.0.4; charset=utf-8";
+
+ private:
+  struct Families;
+  std::unique_ptr<Families> families_;
+};
+
+}  // namespace updraft

@@ -1,0 +1,68 @@
+#include "common/telemetry/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+namespace updraft {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(MetricsTest, CountsByOutcomeDecisionAndTier) {
+  Metrics metrics("edge", "tiny");
+  metrics.OnRequest({.outcome = "ok", .decision = "keep", .total_s = 0.03, .first_token_s = 0.02, .confidence = 0.97});
+  metrics.OnRequest({.outcome = "ok", .decision = "hand-over", .total_s = 0.3, .bytes_up = 100, .bytes_down = 900});
+  metrics.OnRequest({.outcome = "cancelled", .degraded = true});
+  metrics.OnTokens("edge", 7);
+  metrics.OnTokens("cloud", 9);
+  metrics.OnTokens("cloud", 0);
+  const std::string text = metrics.Render();
+  EXPECT_THAT(text, HasSubstr(R"(updraft_requests_total{tier="edge",decision="keep",outcome="ok"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_requests_total{tier="edge",decision="none",outcome="cancelled"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_degraded_total{tier="edge"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_tokens_total{tier="cloud"} 9)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_link_bytes_total{tier="edge",direction="down"} 900)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_request_seconds_bucket{tier="edge",le="0.04"} 2)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_request_seconds_count{tier="edge"} 3)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_confidence_count{tier="edge"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_first_token_seconds_count{tier="edge"} 1)"));
+}
+
+TEST(MetricsTest, GaugesHoldTheLastValue) {
+  Metrics metrics("edge", "tiny");
+  metrics.SetLink({});
+  EXPECT_THAT(metrics.Render(), Not(HasSubstr("updraft_link_reachable")));
+  metrics.SetLink({.configured = true, .reachable = true, .rtt_s = 0.5});
+  metrics.SetLink({.configured = true, .reachable = true, .rtt_s = 0.25, .goodput_up_bytes_per_s = 1e6});
+  metrics.SetLoad({.running_requests = 1, .queued_requests = 3, .kv_used_fraction = 0.5});
+  metrics.SetResidentBytes(1 << 20);
+  const std::string text = metrics.Render();
+  EXPECT_THAT(text, HasSubstr(R"(updraft_link_rtt_seconds{tier="edge"} 0.25)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_link_goodput_bytes_per_second{tier="edge",direction="up"} 1000000)"));
+  EXPECT_THAT(text, HasSubstr(R"(vllm:num_requests_waiting{model_name="tiny"} 3)"));
+  EXPECT_THAT(text, HasSubstr(R"(vllm:num_requests_running{model_name="tiny"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(vllm:kv_cache_usage_perc{model_name="tiny"} 0.5)"));
+}
+
+TEST(MetricsTest, ManyThreads) {
+  Metrics metrics("edge", "tiny");
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&metrics, t] {
+      for (int i = 0; i < 250; ++i) {
+        metrics.OnRequest({.outcome = "ok", .decision = t % 2 == 0 ? "keep" : "hand-over"});
+        metrics.SetLink({.configured = true, .rtt_s = 0.1 * t});
+        if (i % 50 == 0) metrics.Render();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(metrics.Render(), HasSubstr(R"(decision="keep",outcome="ok"} 500)"));
+}
+
+}  // namespace
+}  // namespace updraft
