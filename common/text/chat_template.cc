@@ -123,7 +123,7 @@ absl::StatusOr<ChatTemplate> ChatTemplate::FromJinja(std::string_view source) {
     ChatTemplate chat(ChatFormat::kLlama3, "llama3");
     chat.bos_ = bos;
     chat.trim_ = TrimsContent(text);
-    chat.dates_ = Has(text, "Cutting Knowledge Date: December 2023\nToday Date: ");
+    chat.dates_ = Has(text, "Cutting Knowledge Date: December 2023\n") && Has(text, "Today Date: ");
     return chat;
   }
   if (Has(text, "<start_of_turn>") && Has(text, "<end_of_turn>\n")) {
