@@ -1,0 +1,142 @@
+#include "cloud/engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "common/status/retry_delay.h"
+
+namespace updraft::engine {
+
+absl::Status EngineOptions::Validate() const {
+  if (scheduler.max_running < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("max_running: expected at least 1, found %d", scheduler.max_running));
+  }
+  if (scheduler.max_step_tokens < scheduler.max_running) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("max_step_tokens: expected at least max_running (%d), so that every sequence can decode in "
+                        "every step, found %d",
+                        scheduler.max_running, scheduler.max_step_tokens));
+  }
+  if (max_queued < 1) {
+    return absl::InvalidArgumentError(absl::StrFormat("max_queued: expected at least 1, found %d", max_queued));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, std::unique_ptr<Executor> executor,
+                                                       std::unique_ptr<KvPool> pool, Clock clock) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  return std::unique_ptr<Engine>(new Engine(options, std::move(executor), std::move(pool), std::move(clock)));
+}
+
+Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, std::unique_ptr<KvPool> pool,
+               Clock clock)
+    : options_(options),
+      executor_(std::move(executor)),
+      pool_(std::move(pool)),
+      clock_(std::move(clock)),
+      core_(options.scheduler, executor_.get(), pool_.get(), clock_) {
+  Publish();
+  thread_ = std::thread([this] { Loop(); });
+}
+
+Engine::~Engine() { Shutdown(absl::ZeroDuration()); }
+
+absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<Sink> sink) {
+  if (absl::Status status = core_.Check(request); !status.ok()) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ++n_refused_;
+    return status;
+  }
+  uint64_t ticket = 0;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (stopping_) {
+      ++n_refused_;
+      return absl::UnavailableError("the engine is shutting down; ask another replica");
+    }
+    if (n_waiting_ >= options_.max_queued) {
+      ++n_refused_;
+      const absl::Duration delay =
+          std::clamp(absl::Milliseconds(load_.predicted_wait_ms), absl::Milliseconds(50), absl::Seconds(30));
+      return WithRetryDelay(absl::ResourceExhaustedError(absl::StrFormat(
+                                "the queue is full (%d requests wait); retry after the given delay", n_waiting_)),
+                            delay);
+    }
+    ticket = next_ticket_++;
+    ++n_waiting_;
+    submitted_.push_back({ticket, std::move(request), std::move(sink)});
+  }
+  wake_.notify_one();
+  return ticket;
+}
+
+void Engine::Cancel(uint64_t ticket) {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    cancelled_.push_back(ticket);
+  }
+  wake_.notify_one();
+}
+
+LoadReport Engine::load() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return load_;
+}
+
+Stats Engine::stats() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  Stats stats = stats_;
+  stats.n_refused = n_refused_;
+  return stats;
+}
+
+void Engine::Shutdown(absl::Duration grace) {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    stopping_ = true;
+    stop_at_ = std::min(stop_at_, absl::Now() + grace);
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::Loop() {
+  while (TakeMessages()) {
+    core_.Step();
+    Publish();
+    core_.DeliverDone();
+  }
+}
+
+bool Engine::TakeMessages() {
+  std::vector<Message> submitted;
+  std::vector<uint64_t> cancelled;
+  bool end_all = false;
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    while (core_.idle() && submitted_.empty() && cancelled_.empty()) {
+      if (stopping_) return false;
+      wake_.wait(lock);
+    }
+    submitted.swap(submitted_);
+    cancelled.swap(cancelled_);
+    end_all = stopping_ && absl::Now() >= stop_at_;
+  }
+  for (Message& message : submitted) core_.Accept(message.ticket, std::move(message.request), std::move(message.sink));
+  for (const uint64_t ticket : cancelled) core_.Cancel(ticket);
+  if (end_all) core_.EndAll(absl::UnavailableError("the engine is shutting down; ask another replica"));
+  return true;
+}
+
+void Engine::Publish() {
+  const LoadReport load = core_.load();
+  const std::lock_guard<std::mutex> lock(mu_);
+  load_ = load;
+  stats_ = core_.stats();
+  n_waiting_ = core_.n_never_started() + static_cast<int>(submitted_.size());
+}
+
+}  // namespace updraft::engine

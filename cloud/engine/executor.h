@@ -1,0 +1,44 @@
+// What the engine asks of a model: run a step, choose the tokens. The real one is model_executor.h; tests have a fake.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/decode/evidence.h"
+#include "common/decode/sampler.h"
+#include "common/model/forward.h"
+#include "common/model/kv_cache.h"
+
+namespace updraft::engine {
+
+// A row of the batch after which a token is chosen.
+struct SampleRow {
+  int row = 0;  // index into the batch
+  const SamplingOptions* sampling = nullptr;
+  std::span<const int32_t> context;  // all tokens of the sequence; the chosen token gets position context.size()
+  bool include_evidence = false;
+};
+
+struct SampledToken {
+  int32_t token = 0;
+  TokenEvidence evidence;  // filled when asked for
+};
+
+// Used by one thread at a time.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  virtual int n_vocab() const = 0;
+  virtual int context_length() const = 0;  // tokens of one sequence
+
+  // Runs the batch, writes its KV, chooses one token per entry of `samples` into `sampled` [samples.size()]. What is
+  // chosen for a sequence must depend on nothing but its own tokens and sampling options: preemption and batching rely
+  // on it. An error ends every request of the step with that status.
+  virtual absl::Status Run(const Batch& batch, std::span<const SampleRow> samples, KvPool& kv,
+                           std::span<SampledToken> sampled) = 0;
+};
+
+}  // namespace updraft::engine

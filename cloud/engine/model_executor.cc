@@ -1,0 +1,51 @@
+#include "cloud/engine/model_executor.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace updraft::engine {
+
+ModelExecutor::ModelExecutor(const Model* model) : model_(model) {
+  head_rows_.resize(static_cast<size_t>(kHeadRows) * model->config().d_model);
+  logits_.resize(static_cast<size_t>(kHeadRows) * model->config().n_vocab);
+}
+
+int ModelExecutor::n_vocab() const { return model_->config().n_vocab; }
+int ModelExecutor::context_length() const { return model_->config().context_length; }
+
+absl::Status ModelExecutor::Run(const Batch& batch, std::span<const SampleRow> samples, KvPool& kv,
+                                std::span<SampledToken> sampled) {
+  const ModelConfig& config = model_->config();
+  const size_t d_model = config.d_model, n_vocab = config.n_vocab;
+  const size_t n_hidden = batch.tokens.size() * d_model;
+  if (hidden_.size() < n_hidden) hidden_.resize(n_hidden);
+  const std::span<float> hidden(hidden_.data(), n_hidden);
+  Forward(*model_, batch, {.from = 0, .to = config.n_layer}, hidden, kv, scratch_);
+
+  for (size_t first = 0; first < samples.size(); first += kHeadRows) {
+    const size_t n_rows = std::min<size_t>(kHeadRows, samples.size() - first);
+    for (size_t i = 0; i < n_rows; ++i) {
+      std::copy_n(hidden.data() + samples[first + i].row * d_model, d_model, head_rows_.data() + i * d_model);
+    }
+    ComputeLogits(*model_, /*exit=*/-1, std::span<const float>(head_rows_.data(), n_rows * d_model),
+                  static_cast<int>(n_rows), std::span<float>(logits_.data(), n_rows * n_vocab), scratch_);
+    for (size_t i = 0; i < n_rows; ++i) {
+      const SampleRow& sample = samples[first + i];
+      SampledToken& result = sampled[first + i];
+      const std::span<float> logits(logits_.data() + i * n_vocab, n_vocab);
+      result = SampledToken();
+      // Evidence is about the model's own distribution, so it is taken before sampling reshapes the logits; only the
+      // log-probability of the choice has to wait for it.
+      std::vector<float> original;
+      const bool keep = sample.include_evidence && !LeavesLogitsUnchanged(*sample.sampling);
+      if (keep) original.assign(logits.begin(), logits.end());
+      result.token = SampleToken(logits, *sample.sampling, static_cast<int64_t>(sample.context.size()), sample.context);
+      if (!sample.include_evidence) continue;
+      result.evidence = EvidenceOf(keep ? std::span<const float>(original) : logits, result.token);
+      result.evidence.exit_layer = config.n_layer;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace updraft::engine

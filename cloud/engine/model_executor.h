@@ -1,0 +1,33 @@
+// The executor on a real model: forward pass, final head, sampling.
+#pragma once
+
+#include <vector>
+
+#include "cloud/engine/executor.h"
+#include "common/model/model.h"
+
+namespace updraft::engine {
+
+class ModelExecutor final : public Executor {
+ public:
+  // `model` must outlive the executor, and no other thread may run it.
+  explicit ModelExecutor(const Model* model);
+
+  int n_vocab() const override;
+  int context_length() const override;
+  absl::Status Run(const Batch& batch, std::span<const SampleRow> samples, KvPool& kv,
+                   std::span<SampledToken> sampled) override;
+
+ private:
+  // Rows for which logits are computed at once: [kHeadRows, n_vocab] floats stay within tens of MB for the largest
+  // vocabularies.
+  static constexpr int kHeadRows = 16;
+
+  const Model* model_;
+  Scratch scratch_;
+  std::vector<float> hidden_;     // [n_tok, d_model]
+  std::vector<float> head_rows_;  // [<= kHeadRows, d_model]
+  std::vector<float> logits_;     // [<= kHeadRows, n_vocab]
+};
+
+}  // namespace updraft::engine
