@@ -1,0 +1,145 @@
+// The life of a request on the edge: validate, render, decide, generate locally with evidence, decide again, keep or
+// hand over, and go on locally when upstream fails. Transports (grpc_service.h, http_front.h) submit requests and take
+// answers; docs/LIFE_OF_A_REQUEST.md tells the story.
+//
+// Threads: one worker owns the model's generation. Calls upstream run on gRPC's threads, one per call at a time. A
+// request belongs to exactly one of queue, worker and upstream call at any moment, and passes between them under the
+// agent's mutex.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_set>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/routing/policy.h"
+#include "common/telemetry/metrics.h"
+#include "edge/agent/local_model.h"
+#include "edge/agent/upstream.h"
+#include "updraft/v1/inference.pb.h"
+
+namespace updraft {
+
+struct AgentOptions {
+  std::string tier = "edge";
+  RoutingPolicy policy;          // mode and threshold included
+  int max_queued = 64;           // requests that wait for the model; more are refused
+  int max_handed_over = 256;     // requests in progress beside those; more are refused too
+  int max_tokens_default = 256;  // answer tokens when a request does not say
+};
+
+// Takes one answer. Called by one thread at a time, in order; must not block.
+class AnswerSink {
+ public:
+  virtual ~AnswerSink() = default;
+  // False: nobody takes the answer any more; the request is cancelled.
+  virtual bool OnChunk(const v1::Chunk& chunk) = 0;
+  // Exactly once, last. `done` is filled as far as things went, also on error.
+  virtual void OnEnd(const absl::Status& status, const v1::Done& done) = 0;
+};
+
+class Job;
+
+// Unique for ever, 32 hexadecimal digits.
+std::string NewRequestId();
+
+// What a transport holds on to; freeing it does not cancel.
+class RequestHandle {
+ public:
+  RequestHandle() = default;
+  RequestHandle(class Agent* agent, std::shared_ptr<Job> job) : agent_(agent), job_(std::move(job)) {}
+  // Any thread, any number of times, also after the end. OnEnd(Cancelled) follows if the answer was not complete. The
+  // agent must still exist.
+  void Cancel() const;
+
+ private:
+  Agent* agent_ = nullptr;
+  std::shared_ptr<Job> job_;
+};
+
+class Agent {
+ public:
+  // upstream may be null. metrics must outlive the agent.
+  Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::unique_ptr<Upstream> upstream, Metrics* metrics);
+  ~Agent();  // Stop
+
+  // Starts a request; every outcome, refusal included, goes to the sink, possibly before this returns. Errors:
+  // InvalidArgument and OutOfRange (prompt too long) name the field; ResourceExhausted with a retry delay when the
+  // queue is full; Unavailable when stopping.
+  RequestHandle Submit(v1::GenerateRequest request, absl::Time deadline, std::shared_ptr<AnswerSink> sink);
+  void Cancel(const std::shared_ptr<Job>& job);
+
+  v1::Load CurrentLoad() const;
+  v1::Link CurrentLink() const;
+  // Everything but the process's own figures (version, uptime, memory).
+  v1::GetStatusResponse Status() const;
+  const LocalModel& model() const { return *model_; }
+  const AgentOptions& options() const { return options_; }
+
+  // New requests are refused with Unavailable from here on.
+  void BeginDrain();
+  bool draining() const;
+  // Waits until no request is left, at most `grace`; then cancels the rest and stops. Callable again.
+  void Stop(absl::Duration grace = absl::ZeroDuration());
+
+ private:
+  friend class UpstreamLeg;
+
+  // agent.cc: the way in and out.
+  absl::Status Prepare(Job& job) const;
+  absl::Status Admit(const std::shared_ptr<Job>& job);
+  void Begin(const std::shared_ptr<Job>& job);
+  RoutingDecision DecideNow(const Job& job, Stage stage) const;
+  void Enqueue(const std::shared_ptr<Job>& job, bool in_front);
+  absl::Status Interrupted(const Job& job) const;  // cancelled, or the deadline is over
+  void Emit(Job& job, const v1::Chunk& chunk, int n_tokens);
+  void EmitDraft(Job& job);
+  void Finish(const std::shared_ptr<Job>& job, const absl::Status& status);
+  absl::Duration PredictedWait() const;  // mu_ held
+
+  // agent_local.cc: on the worker.
+  void WorkerLoop();
+  void RunLocally(const std::shared_ptr<Job>& job);
+  absl::StatusOr<bool> Generate(Job& job, LocalRun& run);
+  bool DraftIsHopeless(Job& job) const;
+  double ConfidenceOf(const Job& job) const;
+  void DecideAfterDraft(const std::shared_ptr<Job>& job);
+
+  // agent_upstream.cc: handing over and coming back.
+  void StartUpstream(const std::shared_ptr<Job>& job);
+  v1::GenerateRequest UpstreamRequest(Job& job) const;
+  void OnUpstreamResponse(const std::shared_ptr<Job>& job, const v1::GenerateResponse& response);
+  void OnUpstreamFinished(const std::shared_ptr<Job>& job, absl::Status status, const UpstreamTraffic& traffic);
+  void FallBack(const std::shared_ptr<Job>& job, const absl::Status& why);
+
+  const AgentOptions options_;
+  const std::unique_ptr<LocalModel> model_;
+  const std::unique_ptr<Upstream> upstream_;
+  Metrics* const metrics_;
+
+  mutable std::mutex mu_;
+  std::condition_variable changed_;
+  std::deque<std::shared_ptr<Job>> queue_;         // waiting for the worker
+  std::unordered_set<std::shared_ptr<Job>> jobs_;  // all that are not finished
+  std::shared_ptr<Job> running_;                   // on the worker
+  bool draining_ = false;
+  bool stopping_ = false;
+  Decision previous_ = Decision::kKeep;
+  v1::RoutingSummary summary_;
+  // Smoothed over finished local runs; 0: none yet.
+  double local_tokens_per_s_ = 0.0;
+  double local_run_s_ = 0.0;
+  double answer_tokens_ = 0.0;
+  std::atomic<int> running_tokens_{0};  // of the sequence on the worker
+  std::thread worker_;
+};
+
+}  // namespace updraft

@@ -1,0 +1,134 @@
+// updraft-edge: the agent on the device.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "common/http/server.h"
+#include "common/rpc/config.h"
+#include "common/rpc/process.h"
+#include "common/rpc/server.h"
+#include "common/telemetry/log.h"
+#include "edge/agent/agent.h"
+#include "edge/agent/grpc_service.h"
+#include "edge/agent/http_front.h"
+#include "updraft/v1/config.pb.h"
+
+namespace updraft {
+namespace {
+
+constexpr double kDefaultThreshold = 0.5;  // for a file without calibration: its confidence is a plain probability
+
+enum ExitCode { kFailed = 1, kBadUsage = 2 };
+
+int Fail(const absl::Status& status, ExitCode code) {
+  std::fprintf(stderr, "updraft-edge: %s\n", std::string(status.message()).c_str());
+  return code;
+}
+
+// An address that cannot be is wrong usage; one that is taken is bad luck.
+int FailToListen(const absl::Status& status) {
+  return Fail(status, absl::IsInvalidArgument(status) ? kBadUsage : kFailed);
+}
+
+ExitMode ExitModeOf(const std::string& name) {
+  if (name == "lossy") return ExitMode::kLossy;
+  return name == "lossless" ? ExitMode::kLossless : ExitMode::kOff;
+}
+
+PolicyMode PolicyModeOf(const std::string& name) {
+  if (name == "local") return PolicyMode::kLocal;
+  return name == "upstream" ? PolicyMode::kUpstream : PolicyMode::kAuto;
+}
+
+AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceModel& confidence) {
+  AgentOptions options;
+  options.tier = config.tier();
+  options.max_queued = config.max_queued();
+  options.max_tokens_default = config.max_tokens_default();
+  options.policy.mode = PolicyModeOf(config.policy());
+  options.policy.confidence_threshold = config.confidence_threshold();
+  if (config.confidence_threshold() == 0.0) {
+    options.policy.confidence_threshold = confidence.calibrated() ? confidence.threshold() : kDefaultThreshold;
+  }
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& config) {
+  if (config.upstream().empty()) return std::unique_ptr<Upstream>();
+  UpstreamOptions options;
+  options.address = config.upstream();
+  options.stall_timeout = absl::Milliseconds(config.upstream_timeout_ms());
+  options.probe_interval = absl::Milliseconds(config.link_probe_interval_ms());
+  return Upstream::Create(options);
+}
+
+int Run(const v1::EdgeConfig& config) {
+  const absl::Time process_start = ProcessStartTime();
+  if (absl::Status status = SetUpLogging(config.log_level(), config.tier()); !status.ok())
+    return Fail(status, kBadUsage);
+  ShutdownSignal shutdown;
+  LogEvent(LogLevel::kInfo, "config", {{"resolved", ConfigToJson(config)}});
+
+  // The first probe of upstream runs while the model loads.
+  auto upstream = MakeUpstream(config);
+  if (!upstream.ok()) return Fail(upstream.status(), kBadUsage);
+  auto model = LocalModel::Load({.path = config.model(),
+                                 .n_threads = config.threads(),
+                                 .kv_tokens = config.kv_tokens(),
+                                 .exit_mode = ExitModeOf(config.exit_mode())});
+  if (!model.ok()) return Fail(model.status(), kFailed);
+  if (!(*model)->confidence().calibrated() && *upstream != nullptr && config.policy() == "auto") {
+    LogEvent(LogLevel::kWarn, "uncalibrated",
+             {{"model", config.model()}, {"hint", "confidence is a plain token probability; run updraft calibrate"}});
+  }
+  const AgentOptions options = MakeAgentOptions(config, (*model)->confidence());
+  if (absl::Status status = options.policy.Validate(); !status.ok()) return Fail(status, kBadUsage);
+  Metrics metrics(config.tier(), (*model)->info().name());
+  Agent agent(options, *std::move(model), *std::move(upstream), &metrics);
+
+  EdgeService service(&agent, process_start, UPDRAFT_VERSION);
+  auto grpc_server = ServerHandle::Start({.listen = config.listen()}, {&service});
+  if (!grpc_server.ok()) return FailToListen(grpc_server.status());
+  http::ServerOptions http_options;
+  http_options.listen = config.http_listen();
+  http_options.max_body_bytes = static_cast<size_t>(config.max_http_body_bytes());
+  auto http_server = http::Server::Start(http_options, MakeHttpFront(&agent, &metrics));
+  if (!http_server.ok()) return FailToListen(http_server.status());
+
+  service.set_ready(absl::Now());
+  LogEvent(LogLevel::kInfo, "ready",
+           {{"grpc", (*grpc_server)->address()},
+            {"http_port", (*http_server)->port()},
+            {"model", agent.model().info().name()},
+            {"threshold", options.policy.confidence_threshold},
+            {"after_ms", absl::ToDoubleMilliseconds(absl::Now() - process_start)},
+            {"resident_mb", static_cast<double>(ResidentBytes()) / (1 << 20)}});
+  if (!config.port_file().empty()) {
+    const std::string ports = absl::StrFormat("%d %d", (*grpc_server)->port(), (*http_server)->port());
+    if (absl::Status status = WritePortFile(config.port_file(), ports); !status.ok()) return Fail(status, kFailed);
+  }
+
+  const int signal = shutdown.Wait();
+  LogEvent(LogLevel::kInfo, "draining", {{"signal", signal}});
+  const absl::Duration grace = absl::Milliseconds(config.drain_timeout_ms());
+  agent.BeginDrain();
+  std::thread http_drain([&] { (*http_server)->Stop(grace); });
+  (*grpc_server)->Shutdown(grace);
+  http_drain.join();
+  agent.Stop();
+  LogEvent(LogLevel::kInfo, "stopped");
+  return 0;
+}
+
+}  // namespace
+}  // namespace updraft
+
+int main(int argc, char** argv) {
+  const auto config = updraft::LoadConfigOrExit<updraft::v1::EdgeConfig>(
+      argc, argv, "updraft-edge", "The agent on the device: answers locally, hands over what it is not sure of.");
+  return updraft::Run(config);
+}
