@@ -1,0 +1,305 @@
+#include "deploy/calibrate/calibrate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "common/text/sha256.h"
+#include "deploy/calibrate/exit_thresholds.h"
+
+namespace updraft {
+namespace {
+
+AnswerOptions AnswerOptionsOf(const CalibrateOptions& options, ExitMode exit_mode, const std::string& stage) {
+  AnswerOptions answer;
+  answer.exit_mode = exit_mode;
+  answer.max_tokens = options.max_tokens;
+  answer.n_workers = options.n_workers;
+  if (options.on_progress) {
+    answer.on_progress = [stage, report = options.on_progress](int done, int total) { report(stage, done, total); };
+  }
+  return answer;
+}
+
+absl::StatusOr<std::string> Fingerprint(std::span<const TaskItem> items) {
+  text::FieldHasher hasher;
+  for (const TaskItem& item : items) {
+    for (const text::ChatMessage& message : item.messages) {
+      hasher.Add(message.role);
+      hasher.Add(message.content);
+    }
+    hasher.Add(item.expected);
+  }
+  return hasher.Finish();
+}
+
+// What the threshold has to weigh: an answer is wrong to keep only where upstream's would have been right.
+struct Outcome {
+  double confidence = 0.0;
+  bool correct = false;
+  bool upstream_correct = true;
+};
+
+Interval AurocInterval(std::span<const Judged> judged) {
+  constexpr int kResamples = 200;
+  std::mt19937_64 rng(1);
+  std::vector<double> values;
+  std::vector<Judged> resample(judged.size());
+  for (int r = 0; r < kResamples && !judged.empty(); ++r) {
+    for (Judged& j : resample) j = judged[rng() % judged.size()];
+    values.push_back(AreaUnderRoc(resample));
+  }
+  return {Quantile(values, 0.025), Quantile(values, 0.975)};
+}
+
+ConfidenceReport Summarize(std::span<const Outcome> outcomes, double threshold, double delta, bool has_upstream) {
+  ConfidenceReport report;
+  report.n = static_cast<int>(outcomes.size());
+  report.threshold = threshold;
+  report.has_upstream = has_upstream;
+  std::vector<Judged> judged;
+  int64_t correct = 0, upstream = 0, together = 0, regretted = 0, escalated = 0;
+  for (const Outcome& outcome : outcomes) {
+    judged.push_back({outcome.confidence, outcome.correct});
+    const bool kept = outcome.confidence >= threshold;
+    correct += outcome.correct ? 1 : 0;
+    upstream += outcome.upstream_correct ? 1 : 0;
+    together += (kept ? outcome.correct : outcome.upstream_correct) ? 1 : 0;
+    regretted += kept && !outcome.correct && outcome.upstream_correct ? 1 : 0;
+    escalated += kept ? 0 : 1;
+  }
+  const double n = std::max(report.n, 1);
+  report.accuracy = correct / n;
+  report.accuracy_interval = WilsonInterval(correct, report.n);
+  report.ece = ExpectedCalibrationError(judged);
+  report.auroc = AreaUnderRoc(judged);
+  report.auroc_interval = AurocInterval(judged);
+  report.risk = regretted / n;
+  report.risk_bound = ClopperPearsonUpper(regretted, report.n, delta);
+  report.escalated_share = escalated / n;
+  report.upstream_accuracy = upstream / n;
+  report.collaborative_accuracy = together / n;
+  return report;
+}
+
+absl::StatusOr<std::vector<Outcome>> OutcomesOf(std::span<const TaskItem> items, std::span<const LocalAnswer> answers,
+                                                const CalibrateOptions& options) {
+  if (!options.upstream_answers.empty() && options.upstream_answers.size() != items.size()) {
+    return absl::InvalidArgumentError(absl::StrFormat("upstream_answers: expected one for each of %d items, found %d",
+                                                      items.size(), options.upstream_answers.size()));
+  }
+  std::vector<Outcome> outcomes(items.size());
+  for (size_t i = 0; i < items.size(); ++i) {
+    outcomes[i].correct = IsCorrect(items[i], answers[i].text);
+    outcomes[i].upstream_correct = options.upstream_answers.empty() || IsCorrect(items[i], options.upstream_answers[i]);
+  }
+  return outcomes;
+}
+
+absl::StatusOr<std::vector<std::vector<ExitTrace>>> TraceAll(const std::string& model_path,
+                                                             std::span<const LocalAnswer> full_answers,
+                                                             const CalibrateOptions& options) {
+  auto answerer = Answerer::Load(model_path, options.n_workers);
+  if (!answerer.ok()) return answerer.status();
+  std::vector<std::vector<ExitTrace>> traces;
+  for (const LocalAnswer& answer : full_answers) {
+    auto trace = TraceExits(**answerer, answer);
+    if (!trace.ok()) return trace.status();
+    traces.push_back(*std::move(trace));
+    if (options.on_progress) {
+      options.on_progress("exits", static_cast<int>(traces.size()), static_cast<int>(full_answers.size()));
+    }
+  }
+  return traces;
+}
+
+// Same meaning, whether right or wrong: the exits' answer is judged with the full one as the expected answer.
+bool SameMeaning(const TaskItem& item, const std::string& full, const std::string& other) {
+  if (full == other) return true;
+  TaskItem as_expected = item;
+  as_expected.expected = full;
+  return IsCorrect(as_expected, other);
+}
+
+double MeanExitLayer(std::span<const LocalAnswer> answers) {
+  double layers = 0.0, tokens = 0.0;
+  for (const LocalAnswer& answer : answers) {
+    layers += answer.mean_exit_layer() * static_cast<double>(answer.evidence.size());
+    tokens += static_cast<double>(answer.evidence.size());
+  }
+  return tokens > 0.0 ? layers / tokens : 0.0;
+}
+
+double ChangedShare(std::span<const TaskItem> items, std::span<const LocalAnswer> full,
+                    std::span<const LocalAnswer> other) {
+  double changed = 0.0;
+  for (size_t i = 0; i < items.size(); ++i) changed += SameMeaning(items[i], full[i].text, other[i].text) ? 0.0 : 1.0;
+  return items.empty() ? 0.0 : changed / static_cast<double>(items.size());
+}
+
+struct AnswersWithExits {
+  std::vector<LocalAnswer> answers;
+  std::vector<float> fitted_thresholds;  // empty: those of the file
+  ExitReport report;
+};
+
+// Answers with lossy exits whose thresholds change the meaning of no more answers than the budget allows. Most tokens
+// that an exit gets wrong are wording, so thresholds are tried from more changed tokens to fewer; the budget on tokens
+// itself is the last resort.
+absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, const ModelConfig& config,
+                                                 std::span<const TaskItem> items, const CalibrateOptions& options) {
+  const std::vector<Conversation> conversations = ConversationsOf(items);
+  auto full = AnswerAll(model_path, conversations, AnswerOptionsOf(options, ExitMode::kOff, "full depth"));
+  if (!full.ok()) return full.status();
+  std::vector<std::vector<ExitTrace>> traces;
+  if (options.fit_exit_thresholds) {
+    auto traced = TraceAll(model_path, *full, options);
+    if (!traced.ok()) return traced.status();
+    traces = *std::move(traced);
+  }
+  AnswersWithExits result;
+  for (const double looseness : {8.0, 4.0, 2.0, 1.0}) {
+    AnswerOptions answer_options = AnswerOptionsOf(options, ExitMode::kLossy, "early exits");
+    if (options.fit_exit_thresholds) {
+      result.fitted_thresholds = ChooseExitThresholds(traces, looseness * options.exit_budget);
+      answer_options.exit_thresholds = result.fitted_thresholds;
+    }
+    auto answers = AnswerAll(model_path, conversations, answer_options);
+    if (!answers.ok()) return answers.status();
+    result.answers = *std::move(answers);
+    result.report.changed_share = ChangedShare(items, *full, result.answers);
+    if (!options.fit_exit_thresholds || result.report.changed_share <= options.exit_budget) break;
+  }
+  double full_correct = 0.0;
+  for (size_t i = 0; i < items.size(); ++i) full_correct += IsCorrect(items[i], (*full)[i].text) ? 1.0 : 0.0;
+  result.report.layers = config.exit_layers;
+  result.report.thresholds = options.fit_exit_thresholds ? result.fitted_thresholds : config.exit_thresholds;
+  result.report.full_accuracy = items.empty() ? 0.0 : full_correct / static_cast<double>(items.size());
+  result.report.mean_exit_layer = MeanExitLayer(result.answers);
+  result.report.n_layer = config.n_layer;
+  return result;
+}
+
+// Fits confidence and threshold on answers that are judged already; fills `outcomes` with cross-fitted confidences.
+absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
+                                              std::vector<Outcome>& outcomes) {
+  std::vector<ConfidenceModel::Sample> samples;
+  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].correct});
+  auto model = ConfidenceModel::Fit(samples);
+  if (!model.ok()) return model.status();
+  auto predicted = ConfidenceModel::CrossFit(samples);
+  if (!predicted.ok()) return predicted.status();
+  std::vector<Judged> regrets;  // "correct" here: as good as upstream's
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    outcomes[i].confidence = (*predicted)[i];
+    regrets.push_back({outcomes[i].confidence, outcomes[i].correct || !outcomes[i].upstream_correct});
+  }
+  model->set_threshold(ChooseThreshold(regrets, options.max_loss, options.delta));
+  return model;
+}
+
+}  // namespace
+
+absl::Status CalibrateOptions::Validate() const {
+  const std::pair<const char*, double> shares[] = {
+      {"exit_budget", exit_budget}, {"max_loss", max_loss}, {"delta", delta}};
+  for (const auto& [name, value] : shares) {
+    if (!(value > 0.0 && value < 1.0)) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("%s: expected a number between 0 and 1, found %g", name, value));
+    }
+  }
+  AnswerOptions answer;
+  answer.max_tokens = max_tokens;
+  answer.n_workers = n_workers;
+  return answer.Validate();
+}
+
+absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<const TaskItem> items,
+                                      const CalibrateOptions& options) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  const auto start = std::chrono::steady_clock::now();
+  auto file = gguf::File::Open(model_path);
+  if (!file.ok()) return file.status();
+  auto config = ModelConfig::FromGguf(*file);
+  if (!config.ok()) return config.status();
+  Calibration result;
+  std::vector<LocalAnswer> answers;
+  if (options.exit_mode == ExitMode::kLossy && !config->exit_layers.empty()) {
+    auto with_exits = AnswerWithExits(model_path, *config, items, options);
+    if (!with_exits.ok()) return with_exits.status();
+    answers = std::move(with_exits->answers);
+    result.exit_thresholds = std::move(with_exits->fitted_thresholds);
+    result.report.exits = std::move(with_exits->report);
+  } else {
+    auto plain =
+        AnswerAll(model_path, ConversationsOf(items), AnswerOptionsOf(options, options.exit_mode, "with evidence"));
+    if (!plain.ok()) return plain.status();
+    answers = *std::move(plain);
+  }
+  auto outcomes = OutcomesOf(items, answers, options);
+  if (!outcomes.ok()) return outcomes.status();
+  auto model = FitConfidence(answers, options, *outcomes);
+  if (!model.ok()) return model.status();
+  auto fingerprint = Fingerprint(items);
+  if (!fingerprint.ok()) return fingerprint.status();
+  model->set_data_fingerprint(*fingerprint);
+  result.report.confidence = Summarize(*outcomes, model->threshold(), options.delta, !options.upstream_answers.empty());
+  result.report.data_fingerprint = *fingerprint;
+  result.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.confidence = *std::move(model);
+  return result;
+}
+
+absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, const std::string& out_path,
+                                                std::span<const TaskItem> items, const CalibrateOptions& options) {
+  auto calibration = Calibrate(model_path, items, options);
+  if (!calibration.ok()) return calibration.status();
+  auto file = gguf::File::Open(model_path);
+  if (!file.ok()) return file.status();
+  const absl::Status written = CopyWithMetadata(*file, out_path, [&](gguf::Writer& writer) {
+    if (!calibration->exit_thresholds.empty()) writer.SetF32s("updraft.exit.thresholds", calibration->exit_thresholds);
+    calibration->confidence.AddTo(writer);
+  });
+  if (!written.ok()) return written;
+  return calibration->report;
+}
+
+absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_path, std::span<const TaskItem> items,
+                                                    const CalibrateOptions& options) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  auto file = gguf::File::Open(model_path);
+  if (!file.ok()) return file.status();
+  auto model = ConfidenceModel::FromGguf(*file);
+  if (!model.ok()) return model.status();
+  auto answers =
+      AnswerAll(model_path, ConversationsOf(items), AnswerOptionsOf(options, options.exit_mode, "with evidence"));
+  if (!answers.ok()) return answers.status();
+  auto outcomes = OutcomesOf(items, *answers, options);
+  if (!outcomes.ok()) return outcomes.status();
+  for (size_t i = 0; i < items.size(); ++i) (*outcomes)[i].confidence = model->Predict((*answers)[i].Features());
+  ConfidenceReport report = Summarize(*outcomes, model->threshold(), options.delta, !options.upstream_answers.empty());
+  report.calibrated = model->calibrated();
+  return report;
+}
+
+absl::Status CopyWithMetadata(const gguf::File& from, const std::string& to_path,
+                              const std::function<void(gguf::Writer&)>& change) {
+  gguf::WriterOptions options;
+  options.alignment = from.alignment();
+  auto writer = gguf::Writer::Create(to_path, options);
+  if (!writer.ok()) return writer.status();
+  writer->CopyMetadata(from);
+  change(*writer);
+  for (const gguf::TensorInfo& tensor : from.tensors()) {
+    writer->AddTensor(tensor.name, tensor.type, std::span(tensor.dims).first(tensor.n_dims));
+  }
+  for (const gguf::TensorInfo& tensor : from.tensors()) {
+    if (absl::Status status = writer->AppendTensorData(tensor.name, tensor.data); !status.ok()) return status;
+  }
+  return writer->Finish();
+}
+
+}  // namespace updraft

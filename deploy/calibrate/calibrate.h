@@ -1,0 +1,97 @@
+// Calibrates a model file on held-out conversations: which tokens may leave early, what the evidence of an answer says
+// of it being right, and below which confidence it is handed over. The results become metadata of a new file.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/gguf/reader.h"
+#include "common/gguf/writer.h"
+#include "common/routing/confidence.h"
+#include "deploy/task/task.h"
+
+namespace updraft {
+
+struct CalibrateOptions {
+  // ---- Behaviour ----
+  ExitMode exit_mode = ExitMode::kLossy;  // the agent's: confidence is fitted on answers made this way
+  bool fit_exit_thresholds = true;        // of a model with exits; otherwise those of the file stay
+  double exit_budget = 0.005;             // share of answers that lossy exits may change
+  double max_loss = 0.01;  // share of answers that may be kept although upstream's would have been better
+  double delta = 0.05;     // probability that the bound on max_loss does not hold
+  int max_tokens = 256;    // of an answer
+  // The upstream's answers to the same items, one each; empty: it is taken to be always right, which makes the
+  // threshold stricter.
+  std::vector<std::string> upstream_answers;
+  // ---- Performance ----
+  int n_workers = 2;
+  std::function<void(const std::string& stage, int done, int total)> on_progress;  // may be empty
+
+  absl::Status Validate() const;
+};
+
+struct ConfidenceReport {
+  int n = 0;
+  double accuracy = 0.0;  // of this model alone
+  Interval accuracy_interval;
+  double ece = 0.0, auroc = 0.0;  // on answers that the fit did not see
+  Interval auroc_interval;        // bootstrap, 95 %
+  double threshold = 0.0;
+  double risk = 0.0;               // share kept although wrong (and, where upstream is known, upstream right)
+  double risk_bound = 0.0;         // Clopper-Pearson upper bound of it at 1 - delta
+  double escalated_share = 0.0;    // below the threshold
+  double upstream_accuracy = 0.0;  // 1 where upstream is taken to be always right
+  double collaborative_accuracy = 0.0;
+  bool has_upstream = false;
+  bool calibrated = true;  // false: the file carries no calibration
+};
+
+struct ExitReport {
+  std::vector<int> layers;
+  std::vector<float> thresholds;
+  double changed_share = 0.0;    // answers whose meaning lossy exits changed, measured by running both
+  double mean_exit_layer = 0.0;  // over tokens
+  double full_accuracy = 0.0;    // without exits
+  int n_layer = 0;
+};
+
+struct CalibrationReport {
+  ConfidenceReport confidence;   // cross-fitted
+  ExitReport exits;              // layers empty: the model has none, or exits are off
+  std::string data_fingerprint;  // of the items
+  double seconds = 0.0;
+};
+
+struct Calibration {
+  ConfidenceModel confidence = ConfidenceModel::Uncalibrated();
+  std::vector<float> exit_thresholds;  // empty: unchanged
+  CalibrationReport report;
+};
+
+// Runs the model over the items and fits. Nothing is written. InvalidArgument as ConfidenceModel::Fit.
+absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<const TaskItem> items,
+                                      const CalibrateOptions& options);
+
+// Calibrate, then a new file at out_path (which may be model_path: the file is replaced as a whole).
+absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, const std::string& out_path,
+                                                std::span<const TaskItem> items, const CalibrateOptions& options);
+
+// How the calibration that a file carries does on items, which should be others than it was fitted on. Uses exit mode,
+// workers, delta and upstream answers of the options.
+absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_path, std::span<const TaskItem> items,
+                                                    const CalibrateOptions& options);
+
+// Copies a model file with some metadata replaced or added: `change` is called after the old metadata was set and may
+// set more.
+absl::Status CopyWithMetadata(const gguf::File& from, const std::string& to_path,
+                              const std::function<void(gguf::Writer&)>& change);
+
+std::string ToJson(const ConfidenceReport& report);
+std::string ToJson(const CalibrationReport& report);
+std::string ToText(const ConfidenceReport& report);
+std::string ToText(const CalibrationReport& report);
+
+}  // namespace updraft

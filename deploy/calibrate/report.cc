@@ -1,0 +1,78 @@
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "deploy/calibrate/calibrate.h"
+
+namespace updraft {
+namespace {
+
+using nlohmann::json;
+
+json Object(const ConfidenceReport& r) {
+  json object = {{"n", r.n},
+                 {"accuracy", r.accuracy},
+                 {"accuracy_ci95", {r.accuracy_interval.low, r.accuracy_interval.high}},
+                 {"ece", r.ece},
+                 {"auroc", r.auroc},
+                 {"auroc_ci95", {r.auroc_interval.low, r.auroc_interval.high}},
+                 {"threshold", r.threshold},
+                 {"risk", r.risk},
+                 {"risk_bound", r.risk_bound},
+                 {"escalated_share", r.escalated_share},
+                 {"collaborative_accuracy", r.collaborative_accuracy},
+                 {"calibrated", r.calibrated}};
+  if (r.has_upstream) object["upstream_accuracy"] = r.upstream_accuracy;
+  return object;
+}
+
+}  // namespace
+
+std::string ToJson(const ConfidenceReport& report) { return Object(report).dump(); }
+
+std::string ToJson(const CalibrationReport& report) {
+  json object = {{"confidence", Object(report.confidence)},
+                 {"data_fingerprint", report.data_fingerprint},
+                 {"seconds", report.seconds}};
+  if (!report.exits.layers.empty()) {
+    object["exits"] = {{"layers", report.exits.layers},
+                       {"thresholds", report.exits.thresholds},
+                       {"changed_share", report.exits.changed_share},
+                       {"mean_exit_layer", report.exits.mean_exit_layer},
+                       {"full_depth_accuracy", report.exits.full_accuracy},
+                       {"n_layer", report.exits.n_layer}};
+  }
+  return object.dump();
+}
+
+std::string ToText(const ConfidenceReport& r) {
+  std::string text = absl::StrFormat(
+      "alone %.1f %% right (%.1f to %.1f, n = %d)%s\n"
+      "calibration error %.3f, area under ROC %.3f (%.3f to %.3f)\n"
+      "threshold %.3f: %.1f %% handed over; kept and regretted %.2f %% (at most %.2f %%)\n",
+      100 * r.accuracy, 100 * r.accuracy_interval.low, 100 * r.accuracy_interval.high, r.n,
+      r.calibrated ? "" : "; the file carries no calibration", r.ece, r.auroc, r.auroc_interval.low,
+      r.auroc_interval.high, r.threshold, 100 * r.escalated_share, 100 * r.risk, 100 * r.risk_bound);
+  if (r.has_upstream) {
+    text += absl::StrFormat("together %.1f %% right, upstream alone %.1f %%\n", 100 * r.collaborative_accuracy,
+                            100 * r.upstream_accuracy);
+  }
+  return text;
+}
+
+std::string ToText(const CalibrationReport& report) {
+  std::string text = ToText(report.confidence);
+  for (size_t i = 0; i < report.exits.layers.size(); ++i) {
+    text += report.exits.thresholds[i] > 1.0f
+                ? absl::StrFormat("exit after layer %d: never taken\n", report.exits.layers[i])
+                : absl::StrFormat("exit after layer %d: from top probability %.4f\n", report.exits.layers[i],
+                                  report.exits.thresholds[i]);
+  }
+  if (!report.exits.layers.empty()) {
+    text += absl::StrFormat("exits changed the meaning of %.2f %% of answers; mean exit layer %.2f of %d\n",
+                            100 * report.exits.changed_share, report.exits.mean_exit_layer, report.exits.n_layer);
+  }
+  return text;
+}
+
+}  // namespace updraft

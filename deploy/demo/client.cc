@@ -1,0 +1,104 @@
+#include "deploy/demo/client.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace updraft {
+namespace {
+
+constexpr int kGiveUpAfter = 20;  // failures without one success
+
+Decision DecisionFromProto(v1::DecisionKind kind) {
+  switch (kind) {
+    case v1::DECISION_KIND_HAND_OVER:
+      return Decision::kHandOver;
+    case v1::DECISION_KIND_VERIFY:
+      return Decision::kVerify;
+    case v1::DECISION_KIND_STREAM_UPSTREAM:
+      return Decision::kStreamUpstream;
+    case v1::DECISION_KIND_DEFER:
+      return Decision::kDefer;
+    default:
+      return Decision::kKeep;
+  }
+}
+
+v1::GenerateRequest RequestOf(const TaskItem& item, const ClientOptions& options) {
+  v1::GenerateRequest request;
+  for (const text::ChatMessage& message : item.messages) {
+    v1::Message* added = request.mutable_conversation()->add_messages();
+    added->set_role(message.role);
+    added->set_content(message.content);
+  }
+  request.set_tier(options.tier);
+  request.set_include_evidence(options.include_evidence);
+  return request;
+}
+
+AnswerRecord Ask(InferenceClient& client, const TaskItem& item, const ClientOptions& options) {
+  AnswerRecord record;
+  const auto collect_exits = [&](const v1::Chunk& chunk) {
+    for (const v1::Evidence& evidence : chunk.evidence()) {
+      if (evidence.exit_layer() > 0) record.exit_layers.push_back(evidence.exit_layer());
+    }
+    return true;
+  };
+  auto answer = client.Generate(RequestOf(item, options), options.timeout, collect_exits);
+  if (!answer.ok()) {
+    record.status = answer.status();
+    return record;
+  }
+  const v1::Provenance& provenance = answer->done.provenance();
+  record.text = answer->text;
+  record.correct = IsCorrect(item, answer->text);
+  for (const v1::Provenance::Span& span : provenance.spans()) {
+    record.tiers += (record.tiers.empty() ? "" : " + ") + span.tier();
+  }
+  record.decision = DecisionFromProto(provenance.decision());
+  record.reason = provenance.reason();
+  record.confidence = provenance.confidence();
+  record.latency_ms = absl::ToDoubleMilliseconds(answer->total);
+  record.first_token_ms = absl::ToDoubleMilliseconds(answer->first_chunk);
+  record.bytes_up = provenance.bytes_up();
+  record.bytes_down = provenance.bytes_down();
+  record.mean_exit_layer = provenance.mean_exit_layer();
+  record.degraded = provenance.degraded();
+  record.completion_tokens = answer->done.usage().completion_tokens();
+  return record;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<AnswerRecord>> AskAll(InferenceClient& client, const std::vector<TaskItem>& items,
+                                                 const ClientOptions& options) {
+  const int total = static_cast<int>(items.size());
+  std::vector<AnswerRecord> records(items.size());
+  std::atomic<int> next_index = 0;
+  std::mutex mutex;  // guards what follows, and calls of on_progress
+  int done = 0, failed = 0;
+  absl::Status hopeless;
+  const auto work = [&] {
+    for (int i = next_index++; i < total; i = next_index++) {
+      records[i] = Ask(client, items[i], options);
+      std::lock_guard lock(mutex);
+      ++done;
+      failed += records[i].status.ok() ? 0 : 1;
+      if (failed == done && failed >= std::min(kGiveUpAfter, total)) {
+        hopeless = records[i].status;
+        next_index = total;
+      }
+      if (options.on_progress) options.on_progress(done, total);
+    }
+  };
+  std::vector<std::thread> workers;
+  for (int i = 0; i < std::clamp(options.concurrency, 1, std::max(total, 1)); ++i) workers.emplace_back(work);
+  for (std::thread& worker : workers) worker.join();
+  if (!hopeless.ok()) return hopeless;
+  return records;
+}
+
+}  // namespace updraft

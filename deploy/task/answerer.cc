@@ -1,0 +1,142 @@
+#include "deploy/task/answerer.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "common/text/detokenizer.h"
+
+namespace updraft {
+
+absl::Status AnswerOptions::Validate() const {
+  if (max_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrFormat("max_tokens: expected at least 1, found %d", max_tokens));
+  }
+  if (n_workers < 1 || n_workers > 64) {
+    return absl::InvalidArgumentError(absl::StrFormat("workers: expected 1 to 64, found %d", n_workers));
+  }
+  return absl::OkStatus();
+}
+
+double LocalAnswer::mean_exit_layer() const {
+  double layers = 0.0;
+  for (const TokenEvidence& token : evidence) layers += token.exit_layer;
+  return evidence.empty() ? 0.0 : layers / static_cast<double>(evidence.size());
+}
+
+absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& model_path, int n_threads) {
+  LoadOptions load;
+  load.n_threads = n_threads;
+  auto model = Model::Load(model_path, load);
+  if (!model.ok()) return model.status();
+  auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
+  if (!tokenizer.ok()) return tokenizer.status();
+  std::unique_ptr<Answerer> answerer(new Answerer());
+  auto chat_template = text::ChatTemplate::FromGguf((*model)->file());
+  if (chat_template.ok()) {
+    answerer->stop_tokens_ = chat_template->StopTokenIds(**tokenizer);
+    answerer->chat_template_ = std::make_unique<text::ChatTemplate>(*std::move(chat_template));
+  } else if (!absl::IsNotFound(chat_template.status())) {
+    return chat_template.status();
+  }
+  KvPoolOptions pool_options;
+  pool_options.n_blocks = (*model)->config().context_length / pool_options.block_tokens + 1;
+  auto pool = KvPool::Create((*model)->config(), pool_options);
+  if (!pool.ok()) return pool.status();
+  answerer->model_ = *std::move(model);
+  answerer->tokenizer_ = *std::move(tokenizer);
+  answerer->pool_ = *std::move(pool);
+  return answerer;
+}
+
+absl::StatusOr<std::vector<int32_t>> Answerer::Render(const Conversation& conversation) const {
+  if (chat_template_ != nullptr) {
+    return chat_template_->RenderTokens(*tokenizer_, conversation, /*add_generation_prompt=*/true);
+  }
+  std::string plain;
+  for (const text::ChatMessage& message : conversation) plain += message.content + "\n";
+  return tokenizer_->Encode(plain, {});
+}
+
+absl::StatusOr<LocalAnswer> Answerer::Answer(const Conversation& conversation, const AnswerOptions& options) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  auto prompt = Render(conversation);
+  if (!prompt.ok()) return prompt.status();
+  LocalAnswer answer;
+  answer.n_layer = model_->config().n_layer;
+  answer.prompt_tokens = *std::move(prompt);
+  std::vector<std::string_view> user_messages;
+  for (const text::ChatMessage& message : conversation) {
+    if (message.role == "user") user_messages.push_back(message.content);
+  }
+  answer.prompt = PromptFeaturesOf(user_messages, static_cast<int>(answer.prompt_tokens.size()));
+
+  GeneratorOptions generator_options;
+  generator_options.exit_mode = options.exit_mode;
+  generator_options.exit_thresholds = options.exit_thresholds;
+  Generator generator(model_.get(), pool_.get(), generator_options);
+  if (absl::Status status = generator.Prefill(answer.prompt_tokens); !status.ok()) return status;
+  text::StreamDetokenizer detokenizer(tokenizer_, {.render_special = false, .at_text_start = true});
+  for (int i = 0; i < options.max_tokens; ++i) {
+    auto next = generator.Next();
+    if (absl::IsOutOfRange(next.status())) break;  // the context is full
+    if (!next.ok()) return next.status();
+    answer.evidence.push_back(next->evidence);
+    if (tokenizer_->IsEndOfGeneration(next->token) ||
+        std::find(stop_tokens_.begin(), stop_tokens_.end(), next->token) != stop_tokens_.end()) {
+      answer.finished = true;
+      answer.end_token = next->token;
+      break;
+    }
+    answer.tokens.push_back(next->token);
+    answer.text += detokenizer.Push(next->token);
+  }
+  answer.text += detokenizer.Flush();
+  return answer;
+}
+
+absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path,
+                                                   std::span<const Conversation> conversations,
+                                                   const AnswerOptions& options) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  const int total = static_cast<int>(conversations.size());
+  std::vector<LocalAnswer> answers(conversations.size());
+  std::atomic<int> next_index = 0;
+  std::mutex mutex;  // guards first_error, done and calls of on_progress
+  absl::Status first_error;
+  int done = 0;
+  const auto fail = [&](absl::Status status) {
+    std::lock_guard lock(mutex);
+    if (first_error.ok()) first_error = std::move(status);
+    next_index = total;  // the others stop at their next conversation
+  };
+  const auto work = [&] {
+    auto answerer = Answerer::Load(model_path, /*n_threads=*/1);
+    if (!answerer.ok()) return fail(answerer.status());
+    for (int i = next_index++; i < total; i = next_index++) {
+      auto answer = (*answerer)->Answer(conversations[i], options);
+      if (answer.ok()) {
+        answers[i] = *std::move(answer);
+      } else if (absl::IsOutOfRange(answer.status())) {
+        answers[i].n_layer = (*answerer)->model().config().n_layer;
+      } else {
+        return fail(absl::Status(answer.status().code(), absl::StrFormat("conversation %d of %d: %s", i + 1, total,
+                                                                         std::string(answer.status().message()))));
+      }
+      std::lock_guard lock(mutex);
+      ++done;
+      if (options.on_progress) options.on_progress(done, total);
+    }
+  };
+  std::vector<std::thread> workers;
+  for (int i = 0; i < std::min(options.n_workers, std::max(total, 1)); ++i) workers.emplace_back(work);
+  for (std::thread& worker : workers) worker.join();
+  if (!first_error.ok()) return first_error;
+  return answers;
+}
+
+}  // namespace updraft

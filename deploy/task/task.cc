@@ -1,0 +1,224 @@
+#include "deploy/task/task.h"
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "deploy/task/text_metrics.h"
+#include "deploy/train/cockpit/generator.h"
+
+namespace updraft {
+namespace {
+
+using nlohmann::json;
+
+// The value of a string member; empty when absent, nullopt when it is something else.
+std::optional<std::string> StringMember(const json& object, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end()) return std::string();
+  if (!found->is_string()) return std::nullopt;
+  return found->get<std::string>();
+}
+
+absl::StatusOr<Conversation> MessagesOf(const json& object) {
+  const auto prompt = object.find("prompt");
+  if (prompt != object.end() && prompt->is_string()) return Conversation{{"user", prompt->get<std::string>()}};
+  const auto list = object.find("messages");
+  if (list == object.end() || !list->is_array() || list->empty()) {
+    return absl::InvalidArgumentError("expected \"messages\" (a list that is not empty) or \"prompt\" (text)");
+  }
+  Conversation messages;
+  for (const json& entry : *list) {
+    if (!entry.is_object()) return absl::InvalidArgumentError("\"messages\": expected objects");
+    const auto role = StringMember(entry, "role"), content = StringMember(entry, "content");
+    if (!role || !content || role->empty()) {
+      return absl::InvalidArgumentError("\"messages\": expected \"role\" and \"content\" as text");
+    }
+    messages.push_back({*role, *content});
+  }
+  return messages;
+}
+
+absl::StatusOr<TaskItem> ParseLine(const std::string& line) {
+  const json object = json::parse(line, /*cb=*/nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return absl::InvalidArgumentError("expected one JSON object");
+  auto messages = MessagesOf(object);
+  if (!messages.ok()) return messages.status();
+  const auto answer = StringMember(object, "answer"), id = StringMember(object, "id"),
+             family = StringMember(object, "family"), language = StringMember(object, "language");
+  if (!answer || !object.contains("answer")) return absl::InvalidArgumentError("expected \"answer\" as text");
+  if (!id || !family || !language) {
+    return absl::InvalidArgumentError("\"id\", \"family\" and \"language\": expected text where present");
+  }
+  TaskItem item{*id, *family, *language, *std::move(messages), *answer, false};
+  item.cockpit = cockpit::FamilyFromName(item.family).ok() && cockpit::CanonicalSettings(item.expected).ok();
+  return item;
+}
+
+GroupScore& GroupNamed(std::vector<GroupScore>& groups, const std::string& name) {
+  for (GroupScore& group : groups) {
+    if (group.name == name) return group;
+  }
+  groups.push_back({name, 0, 0, {}});
+  return groups.back();
+}
+
+json GroupsToJson(const std::vector<GroupScore>& groups) {
+  json object = json::object();
+  for (const GroupScore& group : groups) {
+    object[group.name] = {{"n", group.n},
+                          {"exact_match", group.exact_match()},
+                          {"exact_match_ci95", {group.interval.low, group.interval.high}}};
+  }
+  return object;
+}
+
+}  // namespace
+
+TaskItem TaskItemOf(const cockpit::Example& example) {
+  TaskItem item;
+  item.id = example.id;
+  item.family = std::string(cockpit::FamilyName(example.family));
+  item.language = std::string(cockpit::LanguageName(example.language));
+  for (const cockpit::ChatTurn& turn : example.turns) item.messages.push_back({turn.role, turn.content});
+  item.expected = example.answer;
+  item.cockpit = true;
+  return item;
+}
+
+std::vector<TaskItem> CockpitTask(cockpit::Split split, int n, uint64_t seed) {
+  cockpit::Generator generator(seed, split);
+  std::vector<TaskItem> items;
+  for (int i = 0; i < n; ++i) items.push_back(TaskItemOf(generator.Next()));
+  return items;
+}
+
+absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return absl::NotFoundError(absl::StrFormat("task '%s': cannot be opened; give a JSONL file", path));
+  std::vector<TaskItem> items;
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    auto item = ParseLine(line);
+    if (!item.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("task '%s', line %d: %s", path, number, std::string(item.status().message())));
+    }
+    items.push_back(*std::move(item));
+  }
+  if (items.empty())
+    return absl::InvalidArgumentError(absl::StrFormat("task '%s': expected lines of JSON, found none", path));
+  return items;
+}
+
+bool IsCorrect(const TaskItem& item, std::string_view answer) {
+  return item.cockpit ? cockpit::ExactMatch(item.expected, answer) : ExactText(item.expected, answer);
+}
+
+std::vector<Conversation> ConversationsOf(std::span<const TaskItem> items) {
+  std::vector<Conversation> conversations;
+  for (const TaskItem& item : items) conversations.push_back(item.messages);
+  return conversations;
+}
+
+TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::string> answers) {
+  TaskReport report;
+  report.n = static_cast<int>(std::min(items.size(), answers.size()));
+  int correct = 0;
+  std::vector<double> f1;
+  CorpusBleu bleu;
+  for (int i = 0; i < report.n; ++i) {
+    const bool right = IsCorrect(items[i], answers[i]);
+    correct += right ? 1 : 0;
+    f1.push_back(WordF1(items[i].expected, answers[i]));
+    bleu.Add(items[i].expected, answers[i]);
+    for (auto [groups, name] :
+         {std::pair(&report.by_family, &items[i].family), std::pair(&report.by_language, &items[i].language)}) {
+      if (name->empty()) continue;
+      GroupScore& group = GroupNamed(*groups, *name);
+      group.n += 1;
+      group.correct += right ? 1 : 0;
+    }
+  }
+  for (auto* groups : {&report.by_family, &report.by_language}) {
+    for (GroupScore& group : *groups) group.interval = WilsonInterval(group.correct, group.n);
+  }
+  report.exact_match = report.n > 0 ? static_cast<double>(correct) / report.n : 0.0;
+  report.exact_match_interval = WilsonInterval(correct, report.n);
+  report.f1 = Mean(f1);
+  report.f1_interval = BootstrapMeanInterval(f1, /*seed=*/1);
+  report.bleu = bleu.value();
+  return report;
+}
+
+absl::StatusOr<TaskReport> EvaluateTask(const std::string& model_path, std::span<const TaskItem> items,
+                                        const AnswerOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  auto answers = AnswerAll(model_path, ConversationsOf(items), options);
+  if (!answers.ok()) return answers.status();
+  std::vector<std::string> texts;
+  for (const LocalAnswer& answer : *answers) texts.push_back(answer.text);
+  TaskReport report = ScoreAnswers(items, texts);
+  double tokens = 0.0, layers = 0.0, early = 0.0;
+  for (const LocalAnswer& answer : *answers) {
+    report.n_layer = answer.n_layer;
+    report.unfinished += answer.finished ? 0 : 1;
+    for (const TokenEvidence& token : answer.evidence) {
+      tokens += 1.0;
+      layers += token.exit_layer;
+      early += token.exit_layer < answer.n_layer ? 1.0 : 0.0;
+    }
+  }
+  report.mean_exit_layer = tokens > 0.0 ? layers / tokens : 0.0;
+  report.early_exit_share = tokens > 0.0 ? early / tokens : 0.0;
+  report.mean_answer_tokens = report.n > 0 ? tokens / report.n : 0.0;
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+std::string ToJson(const TaskReport& report) {
+  json object = {{"n", report.n},
+                 {"exact_match", report.exact_match},
+                 {"exact_match_ci95", {report.exact_match_interval.low, report.exact_match_interval.high}},
+                 {"f1", report.f1},
+                 {"f1_ci95", {report.f1_interval.low, report.f1_interval.high}},
+                 {"bleu", report.bleu},
+                 {"by_family", GroupsToJson(report.by_family)},
+                 {"by_language", GroupsToJson(report.by_language)}};
+  if (report.n_layer > 0) {
+    object["n_layer"] = report.n_layer;
+    object["mean_exit_layer"] = report.mean_exit_layer;
+    object["early_exit_share"] = report.early_exit_share;
+    object["mean_answer_tokens"] = report.mean_answer_tokens;
+    object["unfinished"] = report.unfinished;
+    object["seconds"] = report.seconds;
+  }
+  return object.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string ToText(const TaskReport& report) {
+  std::string text = absl::StrFormat("%-14s %6s  %12s  %s\n", "", "n", "exact match", "95 % interval");
+  const auto line = [&](const std::string& name, int n, double value, const Interval& interval) {
+    absl::StrAppendFormat(&text, "%-14s %6d  %10.1f %%  %.1f to %.1f %%\n", name, n, 100 * value, 100 * interval.low,
+                          100 * interval.high);
+  };
+  for (const auto* groups : {&report.by_family, &report.by_language}) {
+    for (const GroupScore& group : *groups) line(group.name, group.n, group.exact_match(), group.interval);
+  }
+  line("all", report.n, report.exact_match, report.exact_match_interval);
+  absl::StrAppendFormat(&text, "word F1 %.3f, BLEU %.3f\n", report.f1, report.bleu);
+  if (report.n_layer > 0) {
+    absl::StrAppendFormat(&text, "mean exit layer %.2f of %d, %.1f tokens an answer, %d unfinished, %.1f s\n",
+                          report.mean_exit_layer, report.n_layer, report.mean_answer_tokens, report.unfinished,
+                          report.seconds);
+  }
+  return text;
+}
+
+}  // namespace updraft
