@@ -236,7 +236,7 @@ absl::StatusOr<ModelConfig> ModelConfig::FromGguf(const gguf::File& file) {
 
   const absl::StatusOr<std::string_view> name = file.GetStringOr("general.name", family->name);
   if (!name.ok()) return name.status();
-  config.name = std::string(*name);
+  config.name = std::string(name->substr(0, 256));  // appears in messages
 
   config.n_layer = keys.Int("block_count", 1, kMaxLayers);
   config.d_model = keys.Int("embedding_length", 1, kMaxWidth);

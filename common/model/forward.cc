@@ -87,7 +87,7 @@ void ComputeLogits(const Model& model, int exit, std::span<const float> hidden_r
                    std::span<float> logits, Scratch& scratch) {
   const ModelConfig& c = model.config();
   const std::vector<float>& gain = exit < 0 ? model.output_norm() : model.exit_norm(exit);
-  GrowTo(scratch.norm, size_t{static_cast<size_t>(n_rows)} * c.d_model);
+  GrowTo(scratch.norm, static_cast<size_t>(n_rows) * c.d_model);
   model.ops().RmsNorm(hidden_rows.data(), gain.data(), n_rows, c.d_model, c.rms_eps, scratch.norm.data());
   model.ops().MatMul(std::array<kernels::MatMulTarget, 1>{{{.w = &model.output(), .y = logits.data()}}},
                      scratch.norm.data(), n_rows);

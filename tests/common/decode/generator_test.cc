@@ -144,7 +144,7 @@ TEST(GeneratorTest, LossyKeepsTheKvCacheOfTheDeepPass) {
     auto pool = Pool(model);
     Generator generator(&model, pool.get(),
                         {.exit_mode = ExitMode::kLossy,
-                         .exit_thresholds = {kSometimes, 0.8f * kSometimes},
+                         .exit_thresholds = {1.2f * kSometimes, 0.5f * kSometimes},
                          .max_pending_tokens = static_cast<int>(random() % 9)});
     ASSERT_TRUE(generator.Prefill(prompt).ok());
     const int n = 10 + static_cast<int>(random() % 40);
