@@ -26,6 +26,15 @@ std::string WithSpaceMarks(std::string_view text, bool space_prefix) {
   return marked;
 }
 
+// Where the next word begins: at the first space mark after something else, or at the end.
+size_t NextWord(std::string_view marked) {
+  for (size_t at = marked.find(kSpaceMark, 1); at != marked.npos; at = marked.find(kSpaceMark, at + 1)) {
+    if (marked.substr(0, at).ends_with(kSpaceMark)) continue;
+    return at;
+  }
+  return marked.size();
+}
+
 std::string WithoutSpaceMarks(std::string_view marked) {
   std::string text;
   text.reserve(marked.size());
@@ -198,13 +207,19 @@ absl::Status Tokenizer::EncodeSentencePiece(std::string_view text, bool space_pr
         absl::StrFormat("text to tokenize: expected less than 4 GiB, found %u bytes; shorten it", marked.size()));
   }
   absl::Status status;
-  ScoreBpe(marked, text_ids_, scores_, longest_token_bytes_, [&](std::string_view bytes, int32_t id) {
+  const auto emit = [&](std::string_view bytes, int32_t id) {
     if (id >= 0) {
       ids->push_back(id);
     } else if (status.ok()) {
       status = AppendBytes(bytes, ids);
     }
-  });
+  };
+  std::string_view rest = marked;
+  while (!rest.empty() && status.ok()) {
+    const std::string_view word = rest.substr(0, words_apart_ ? NextWord(rest) : rest.size());
+    ScoreBpe(word, text_ids_, scores_, longest_token_bytes_, emit);
+    rest.remove_prefix(word.size());
+  }
   return status;
 }
 

@@ -160,6 +160,8 @@ class Tokenizer {
   std::vector<float> scores_;          // kSentencePieceBpe alone
   std::array<int32_t, 256> byte_ids_;  // the token of each byte, or -1
   size_t longest_token_bytes_ = 0;
+  // kSentencePieceBpe: no token has a space after something else, so that words can be merged one by one.
+  bool words_apart_ = false;
 
   // Tokens that text can become, by what they are written as; views of arena_.
   absl::flat_hash_map<std::string_view, int32_t> text_ids_;

@@ -82,6 +82,15 @@ std::optional<uint8_t> ByteOfName(std::string_view name) {
   return static_cast<uint8_t>(value);
 }
 
+// A SentencePiece token with a space after something that is none.
+bool HasInnerSpace(std::string_view token) {
+  constexpr std::string_view kSpaceMark = "\u2581";
+  for (size_t at = token.find(kSpaceMark, 1); at != token.npos; at = token.find(kSpaceMark, at + 1)) {
+    if (!token.substr(0, at).ends_with(kSpaceMark)) return true;
+  }
+  return false;
+}
+
 // A token or merge in a message: cut short, and safe to print.
 std::string Quoted(std::string_view text) {
   std::string quoted = "'";
@@ -93,6 +102,13 @@ std::string Quoted(std::string_view text) {
 }
 
 }  // namespace
+
+bool IsLlama3Family(std::string_view pre) {
+  for (const std::string_view name : {"llama3", "llama-v3", "llama-bpe", "falcon3", "tekken"}) {
+    if (pre == name) return true;
+  }
+  return false;
+}
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> TokenizerBuilder::Build() {
   made_->model_ = parts_.model;
@@ -251,14 +267,15 @@ absl::Status TokenizerBuilder::StoreTokens() {
   }
   SetByteIds();
 
-  const std::vector<std::string>& whole = {"llama3", "llama-v3", "llama-bpe", "falcon3", "tekken"};
-  made_->whole_pieces_first_ = byte_level && std::find(whole.begin(), whole.end(), parts_.pre) != whole.end();
+  made_->whole_pieces_first_ = byte_level && IsLlama3Family(parts_.pre);
   if (byte_level && !made_->whole_pieces_first_) return absl::OkStatus();
+  made_->words_apart_ = !byte_level;
   for (int32_t id = 0; id < made_->vocab_size(); ++id) {
     const std::string_view stored = made_->Stored(id);
     if (stored.empty() || !FromText(id)) continue;
     made_->text_ids_.try_emplace(stored, id);
     made_->longest_token_bytes_ = std::max(made_->longest_token_bytes_, stored.size());
+    made_->words_apart_ = made_->words_apart_ && !HasInnerSpace(stored);
   }
   if (!byte_level) {
     made_->scores_ = parts_.scores;

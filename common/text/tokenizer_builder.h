@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -11,6 +13,10 @@
 #include "common/text/tokenizer.h"
 
 namespace updraft::text {
+
+// Llama 3's family of byte-level tokenizers (by the name of the pre-tokenizer): a piece that is a token needs no
+// merges, and text begins with bos unless the file says otherwise.
+bool IsLlama3Family(std::string_view pre);
 
 // Checks TokenizerParts, which come from hostile files, and makes a Tokenizer of them. One use.
 class TokenizerBuilder {

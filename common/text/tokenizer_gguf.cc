@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "common/gguf/reader.h"
 #include "common/text/tokenizer.h"
+#include "common/text/tokenizer_builder.h"
 
 namespace updraft::text {
 namespace {
@@ -80,10 +81,7 @@ void ReadByteLevel(KeyReader& keys, TokenizerParts* parts) {
   parts->model = TokenizerModel::kByteLevelBpe;
   parts->pre = keys.StringOr("tokenizer.ggml.pre", "default");
   parts->merges = keys.Strings("tokenizer.ggml.merges");
-  // The tokenizers whose original adds bos although old files do not say so.
-  const bool bos_by_default = parts->pre == "llama3" || parts->pre == "llama-v3" || parts->pre == "llama-bpe" ||
-                              parts->pre == "falcon3" || parts->pre == "tekken";
-  parts->add_bos = keys.BoolOr("tokenizer.ggml.add_bos_token", bos_by_default && parts->bos_id.has_value());
+  parts->add_bos = keys.BoolOr("tokenizer.ggml.add_bos_token", IsLlama3Family(parts->pre) && parts->bos_id.has_value());
 }
 
 absl::StatusOr<TokenizerParts> ReadParts(const gguf::File& file) {

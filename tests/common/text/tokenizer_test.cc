@@ -209,6 +209,31 @@ TEST(ScoreBpeTest, EqualsTheDefinitionOnRandomVocabularies) {
   }
 }
 
+TEST(SentencePieceTest, WordByWordGivesTheSameAsTheWholeText) {
+  const TokenizerPtr apart = Made(SmallSentencePieceParts());
+  TokenizerParts parts = SmallSentencePieceParts();
+  parts.tokens.push_back("\u2581q\u2581q");  // a space inside: this vocabulary's text is merged as a whole
+  parts.types.push_back(TokenType::kNormal);
+  parts.scores.push_back(-100);
+  const TokenizerPtr whole = Made(parts);
+  for (uint64_t seed = 1; seed <= 2000; ++seed) {
+    std::mt19937_64 rng(seed);
+    const std::string text = RandomBytes(&rng, seed % 120);
+    ASSERT_EQ(Encoded(*apart, text), Encoded(*whole, text)) << "seed " << seed;
+  }
+}
+
+TEST(SentencePieceTest, TokensWithASpaceInsideAreFound) {
+  TokenizerParts parts = SmallSentencePieceParts();
+  for (const char* piece : {"e\u2581", "he\u2581t"}) {
+    parts.tokens.push_back(piece);
+    parts.types.push_back(TokenType::kNormal);
+    parts.scores.push_back(0);
+  }
+  const TokenizerPtr t = Made(parts);
+  EXPECT_EQ(Written(*t, Encoded(*t, "e t", {.add_special = false})), (std::vector<std::string>{" ", "e ", "t"}));
+}
+
 // ---- Special tokens
 // --------------------------------------------------------------------------------------------------
 
