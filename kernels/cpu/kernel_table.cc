@@ -18,6 +18,7 @@ void Set(KernelTable& table, const TileMatMulKernels& kernels) { table.tile_matm
 void Set(KernelTable& table, const DenseMatMulKernels& kernels) { table.dense_matmul = &kernels; }
 void Set(KernelTable& table, const RowOpsKernels& kernels) { table.row_ops = &kernels; }
 void Set(KernelTable& table, const AttentionKernels& kernels) { table.attention = &kernels; }
+void Set(KernelTable& table, const ProbeKernels& kernels) { table.probe = &kernels; }
 
 }  // namespace
 

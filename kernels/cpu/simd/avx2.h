@@ -202,9 +202,10 @@ struct Avx2 {
 
   static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
-  // ---- shape of the register block of the float matmul
+  // ---- register blocks of the float matmul and of the probes
   static constexpr int kDenseRows = 2;
   static constexpr int kDenseTokens = 2;
+  static constexpr int kChains = 5;
 };
 
 }  // namespace

@@ -132,9 +132,10 @@ struct Avx512Vnni {
 
   static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
-  // ---- shape of the register block of the float matmul
+  // ---- register blocks of the float matmul and of the probes
   static constexpr int kDenseRows = 4;
   static constexpr int kDenseTokens = 6;
+  static constexpr int kChains = 12;
 };
 
 }  // namespace

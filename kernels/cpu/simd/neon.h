@@ -241,9 +241,10 @@ struct Neon {
 
   static void Prefetch(const void* p) { __builtin_prefetch(p); }
 
-  // ---- shape of the register block of the float matmul
+  // ---- register blocks of the float matmul and of the probes
   static constexpr int kDenseRows = 2;
   static constexpr int kDenseTokens = 2;
+  static constexpr int kChains = 4;
 };
 
 }  // namespace

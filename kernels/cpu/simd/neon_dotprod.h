@@ -10,6 +10,7 @@ namespace {
 struct NeonDotprod : Neon {
   using Partial = I;
   static constexpr int kGroup = 3;
+  static constexpr int kChains = 5;
   static constexpr int MaxRun(int /*max_code*/) { return 8; }
 
   static Partial Begin(I acc) { return acc; }

@@ -8,6 +8,8 @@
 
 #include "kernels/formats/float16.h"
 
+#define UPDRAFT_NOINLINE __attribute__((noinline))
+
 namespace updraft::kernels {
 namespace {
 
@@ -23,14 +25,15 @@ struct Portable {
   };
   using Partial = I;
 
+  // Not inlined: sixteen lanes written out at each of thousands of uses would take minutes to compile.
   template <typename Fn>
-  static F Map(Fn fn) {
+  static UPDRAFT_NOINLINE F Map(Fn fn) {
     F r;
     for (int i = 0; i < 16; ++i) r.v[i] = fn(i);
     return r;
   }
   template <typename Fn>
-  static I MapI(Fn fn) {
+  static UPDRAFT_NOINLINE I MapI(Fn fn) {
     I r;
     for (int i = 0; i < 16; ++i) r.v[i] = fn(i);
     return r;
@@ -128,7 +131,7 @@ struct Portable {
   }
 
   // ---- across lanes
-  static float Sum(F a) {
+  static UPDRAFT_NOINLINE float Sum(F a) {
     for (int step = 8; step > 0; step /= 2) {
       for (int i = 0; i < step; ++i) a.v[i] += a.v[i + step];
     }
@@ -156,30 +159,30 @@ struct Portable {
 
   // ---- integer dot products
   static constexpr bool kSignedBytes = false;
-  static constexpr int kGroup = 4;
+  static constexpr int kGroup = 2;
   static constexpr int kTiles = 1;
   static constexpr int MaxRun(int /*max_code*/) { return 8; }
-  static W LoadW(const uint8_t* p) {
+  static UPDRAFT_NOINLINE W LoadW(const uint8_t* p) {
     W w;
     std::memcpy(w.v, p, sizeof(w.v));
     return w;
   }
-  static W Low4(W a) {
+  static UPDRAFT_NOINLINE W Low4(W a) {
     for (uint8_t& x : a.v) x &= 15;
     return a;
   }
-  static W High4(W a) {
+  static UPDRAFT_NOINLINE W High4(W a) {
     for (uint8_t& x : a.v) x >>= 4;
     return a;
   }
   template <int kBit, int kMask>
-  static W OrPlane(W low, W plane) {
+  static UPDRAFT_NOINLINE W OrPlane(W low, W plane) {
     for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>(((plane.v[i] >> kBit) << 4) & kMask);
     return low;
   }
   static Partial Begin(I acc) { return acc; }
   template <int kMaxCode>
-  static Partial Step(Partial acc, W w, const int8_t* x) {
+  static UPDRAFT_NOINLINE Partial Step(Partial acc, W w, const int8_t* x) {
     for (int i = 0; i < 64; ++i) acc.v[i / 4] += w.v[i] * x[i % 4];
     return acc;
   }
@@ -187,9 +190,10 @@ struct Portable {
 
   static void Prefetch(const void* /*p*/) {}
 
-  // ---- shape of the register block of the float matmul
+  // ---- register blocks of the float matmul and of the probes
   static constexpr int kDenseRows = 2;
   static constexpr int kDenseTokens = 2;
+  static constexpr int kChains = 2;
 };
 
 }  // namespace
