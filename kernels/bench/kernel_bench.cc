@@ -1,0 +1,254 @@
+#include "kernels/bench/kernel_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <numeric>
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/tile_matmul/tile_format.h"
+#include "kernels/formats/codec.h"
+#include "kernels/thread_pool.h"
+
+namespace updraft::kernels {
+namespace {
+
+constexpr size_t kProbeBytes = size_t{256} << 20;
+
+template <typename Body>
+double SecondsOf(const Body& body) {
+  const auto start = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double GbPerSecond(double bytes, double seconds) { return bytes / seconds * 1e-9; }
+
+// Values in [-1, 1) without structure; speed does not depend on which.
+std::vector<float> SomeValues(size_t n) {
+  std::vector<float> values(n);
+  uint32_t state = 12345;
+  for (float& value : values) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+  }
+  return values;
+}
+
+class BandwidthProbe {
+ public:
+  BandwidthProbe(Isa isa, int n_threads)
+      : probe_(*ChooseKernels(isa == Isa::kReference ? Isa::kPortable : isa).probe),
+        pool_(n_threads),
+        bytes_(kProbeBytes) {
+    std::memset(bytes_.data(), 0, kProbeBytes);
+  }
+
+  double GbPerSecondNow() {
+    constexpr int kChunks = 64;
+    const double seconds = SecondsOf([&] {
+      pool_.Run(kChunks, [&](int chunk, int) {
+        Keep(probe_.read(bytes_.data() + kProbeBytes / kChunks * chunk, kProbeBytes / kChunks));
+      });
+    });
+    return GbPerSecond(kProbeBytes, seconds);
+  }
+
+ private:
+  static void Keep(float value) {
+    volatile float kept = value;
+    static_cast<void>(kept);
+  }
+
+  const ProbeKernels& probe_;
+  ThreadPool pool_;
+  AlignedBuffer bytes_;
+};
+
+// Best of several tries: a peak is what is possible, not what is usual.
+template <typename Run>
+double BestGopPerSecond(ThreadPool& pool, int ops_per_round, const Run& run) {
+  constexpr int64_t kRounds = 200000;
+  double best = 0;
+  for (int i = 0; i < 7; ++i) {
+    const double seconds = SecondsOf([&] {
+      pool.Run(pool.n_threads(), [&](int, int) {
+        volatile auto kept = run(kRounds);
+        static_cast<void>(kept);
+      });
+    });
+    best = std::max(best, 1e-9 * static_cast<double>(kRounds) * ops_per_round * pool.n_threads() / seconds);
+  }
+  return best;
+}
+
+// One kind of call, prepared so that successive calls touch different weights.
+struct Subject {
+  std::string name;
+  double bytes = 0;
+  double flops = 0;
+  double peak_gflop_s = 0;
+  std::function<void(int call)> run;
+};
+
+KernelBenchResult Measure(const Subject& subject, const KernelBenchOptions& options, BandwidthProbe& probe) {
+  subject.run(0);
+  const double once = SecondsOf([&] { subject.run(1); });
+  const int calls = std::max(1, static_cast<int>(std::ceil(options.seconds_per_run / std::max(once, 1e-7))));
+  std::vector<double> seconds, roofs, fractions;
+  int next = 2;
+  for (int i = 0; i < std::max(1, options.repeat); ++i) {
+    const double roof = probe.GbPerSecondNow();
+    const double time = SecondsOf([&] {
+                          for (int call = 0; call < calls; ++call) subject.run(next++);
+                        }) /
+                        calls;
+    const double least = std::max(subject.bytes / roof, subject.flops / subject.peak_gflop_s) * 1e-9;
+    seconds.push_back(time);
+    roofs.push_back(roof);
+    fractions.push_back(least / time);
+  }
+  KernelBenchResult result;
+  result.name = subject.name;
+  result.bytes = subject.bytes;
+  result.flops = subject.flops;
+  result.seconds = SpreadOf(seconds);
+  result.gb_s = GbPerSecond(subject.bytes, result.seconds.median);
+  result.gflop_s = subject.flops / result.seconds.median * 1e-9;
+  result.roof_gb_s = SpreadOf(roofs).median;
+  result.peak_gflop_s = subject.peak_gflop_s;
+  result.roofline_fraction = SpreadOf(fractions).median;
+  return result;
+}
+
+// The shape of a feed-forward projection of a model of 1.1 billion parameters.
+constexpr int64_t kOut = 5632;
+constexpr int64_t kIn = 2048;
+
+void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const MachinePeaks& peaks,
+                 const std::function<void(const Subject&)>& measure) {
+  const size_t row_bytes = RowBytes(type, kIn);
+  const int copies = std::max(1, static_cast<int>(options.megabytes * 1e6 / static_cast<double>(kOut * row_bytes)));
+  const std::vector<float> row = SomeValues(kIn);
+  std::vector<std::byte> file(kOut * row_bytes);
+  QuantizeRow(type, row.data(), file.data(), kIn);
+  for (int64_t i = 1; i < kOut; ++i) std::memcpy(file.data() + i * row_bytes, file.data(), row_bytes);
+  // Types read in place would all read the same file: each copy gets its own.
+  std::vector<std::vector<std::byte>> files;
+  std::vector<std::unique_ptr<PackedMatrix>> matrices;
+  for (int i = 0; i < copies; ++i) {
+    if (!IsTiled(type)) files.push_back(file);
+    matrices.push_back(ops.Pack(type, kOut, kIn, IsTiled(type) ? file.data() : files.back().data()));
+  }
+  for (const int n_tok : {1, 4, 8, 16, 256}) {
+    const std::vector<float> x = SomeValues(n_tok * kIn);
+    std::vector<float> y(n_tok * kOut);
+    Subject subject;
+    subject.name = std::string("matmul ") + Info(type).name + " " + std::to_string(kOut) + "x" + std::to_string(kIn) +
+                   " n_tok " + std::to_string(n_tok);
+    subject.bytes = static_cast<double>(matrices[0]->packed_bytes());
+    subject.flops = 2.0 * kOut * kIn * n_tok;
+    subject.peak_gflop_s = IsTiled(type) ? peaks.int8_gop_s : peaks.fp32_gflop_s;
+    subject.run = [&](int call) {
+      const MatMulTarget target{matrices[call % copies].get(), y.data()};
+      ops.MatMul({&target, 1}, x.data(), n_tok);
+    };
+    measure(subject);
+  }
+}
+
+void BenchAttention(Ops& ops, const MachinePeaks& peaks, const std::function<void(const Subject&)>& measure) {
+  constexpr int kHeads = 32, kKvHeads = 4, kDim = 64, kBlock = 16, kContext = 2048;
+  for (const int n_tok : {1, 64}) {
+    const int n_blocks = kContext / kBlock;
+    std::vector<int32_t> table(n_blocks);
+    std::iota(table.begin(), table.end(), 0);
+    std::vector<uint16_t> k(static_cast<size_t>(kContext) * kKvHeads * kDim, 0x3800);  // 0.5
+    std::vector<uint16_t> v = k;
+    std::vector<AttentionRow> rows;
+    for (int t = 0; t < n_tok; ++t) rows.push_back({table.data(), kContext - n_tok + t});
+    const std::vector<float> q = SomeValues(static_cast<size_t>(n_tok) * kHeads * kDim);
+    std::vector<float> out(q.size());
+    AttentionArgs args;
+    args.q = q.data();
+    args.out = out.data();
+    args.rows = rows;
+    args.kv = {k.data(), v.data()};
+    args.shape = {kKvHeads, kDim, kBlock};
+    args.n_head = kHeads;
+    args.scale = 0.125f;
+    Subject subject;
+    subject.name = "attention 32/4 heads of 64, 2048 positions, n_tok " + std::to_string(n_tok);
+    subject.bytes = 0;  // keys and values of one layer stay in the cache here
+    subject.flops = 4.0 * kContext * kHeads * kDim * n_tok;
+    subject.peak_gflop_s = peaks.fp32_gflop_s;
+    subject.run = [&](int) { ops.Attention(args); };
+    measure(subject);
+  }
+}
+
+void BenchRowOps(Ops& ops, const MachinePeaks& peaks, const std::function<void(const Subject&)>& measure) {
+  constexpr int kRows = 256;
+  const std::vector<float> x = SomeValues(kRows * kOut);
+  const std::vector<float> gain(kOut, 1.0f);
+  std::vector<float> y(x.size());
+  Subject norm;
+  norm.name = "rms_norm 256x2048";
+  norm.flops = 4.0 * kRows * kIn;
+  norm.peak_gflop_s = peaks.fp32_gflop_s;
+  norm.run = [&](int) { ops.RmsNorm(x.data(), gain.data(), kRows, kIn, 1e-5f, y.data()); };
+  measure(norm);
+  Subject gate;
+  gate.name = "swiglu 256x5632";
+  gate.flops = 16.0 * kRows * kOut;
+  gate.peak_gflop_s = peaks.fp32_gflop_s;
+  gate.run = [&](int) { ops.SwiGlu(x.data(), x.data(), kRows * kOut, y.data()); };
+  measure(gate);
+}
+
+}  // namespace
+
+Spread SpreadOf(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+  return {median, values.front(), values.back()};
+}
+
+MachinePeaks ProbeMachine(Isa isa, int n_threads) {
+  const ProbeKernels& probe = *ChooseKernels(isa == Isa::kReference ? Isa::kPortable : isa).probe;
+  MachinePeaks peaks;
+  {
+    BandwidthProbe one(isa, 1);
+    BandwidthProbe all(isa, n_threads);
+    for (int i = 0; i < 5; ++i) {
+      peaks.read_gb_s_one = std::max(peaks.read_gb_s_one, one.GbPerSecondNow());
+      peaks.read_gb_s_all = std::max(peaks.read_gb_s_all, all.GbPerSecondNow());
+    }
+  }
+  ThreadPool pool(n_threads);
+  peaks.int8_gop_s = BestGopPerSecond(pool, probe.ops_per_round, probe.dot);
+  peaks.fp32_gflop_s = BestGopPerSecond(pool, probe.flops_per_round, probe.multiply_add);
+  return peaks;
+}
+
+void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& peaks,
+                      const std::function<void(const KernelBenchResult&)>& report) {
+  const int n_threads = options.n_threads > 0 ? options.n_threads : AvailableCpus();
+  const Isa isa = ChooseIsa();
+  const std::unique_ptr<Ops> ops = MakeCpuOpsFor(isa, n_threads);
+  BandwidthProbe probe(isa, n_threads);
+  const auto measure = [&](const Subject& subject) {
+    if (subject.name.find(options.filter) == std::string::npos) return;
+    report(Measure(subject, options, probe));
+  };
+  for (int i = 0; i < kNumDTypes; ++i) BenchMatMul(*ops, static_cast<DType>(i), options, peaks, measure);
+  BenchAttention(*ops, peaks, measure);
+  BenchRowOps(*ops, peaks, measure);
+}
+
+}  // namespace updraft::kernels
