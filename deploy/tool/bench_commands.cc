@@ -1,0 +1,133 @@
+// bench model | serve: speed beside the machine's limits.
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "common/model/model.h"
+#include "deploy/bench/serve_bench.h"
+#include "deploy/evaluate/bench_model.h"
+#include "deploy/tool/commands.h"
+
+namespace updraft::tool {
+namespace {
+
+using nlohmann::json;
+
+json ToJson(const Spread& spread) { return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}}; }
+json ToJson(const Percentiles& p) { return {{"p50", p.p50}, {"p95", p.p95}, {"p99", p.p99}}; }
+
+struct ModelFlags {
+  std::string model;
+  int threads = 0;
+  bool as_json = false;
+  BenchModelOptions options;
+};
+
+absl::Status RunBenchModel(const ModelFlags& flags) {
+  auto model = Model::Load(flags.model, {.n_threads = flags.threads});
+  if (!model.ok()) return model.status();
+  auto result = BenchModel(**model, flags.options);
+  if (!result.ok()) return result.status();
+  if (flags.as_json) {
+    std::cout << json{{"model", flags.model},
+                      {"backend", (*model)->ops().name()},
+                      {"prefill_tok_s", ToJson(result->prefill_tok_s)},
+                      {"decode_tok_s", ToJson(result->decode_tok_s)},
+                      {"bytes_per_token", result->bytes_per_token},
+                      {"bandwidth_gb_s", result->bandwidth_gb_s}}
+                     .dump()
+              << "\n";
+    return absl::OkStatus();
+  }
+  std::cout << absl::StrFormat(
+      "%s (%s)\n  prefill %4d: %8.1f tok/s  [%.1f, %.1f]\n  decode  %4d: %8.1f tok/s  [%.1f, %.1f]  %.1f MB per token, "
+      "%.1f GB/s\n",
+      flags.model, (*model)->ops().name(), flags.options.prefill, result->prefill_tok_s.median,
+      result->prefill_tok_s.min, result->prefill_tok_s.max, flags.options.decode, result->decode_tok_s.median,
+      result->decode_tok_s.min, result->decode_tok_s.max, static_cast<double>(result->bytes_per_token) / 1e6,
+      result->bandwidth_gb_s);
+  return absl::OkStatus();
+}
+
+void AddBenchModel(CLI::App* bench, int* exit_code) {
+  auto flags = std::make_shared<ModelFlags>();
+  CLI::App* command = bench->add_subcommand("model", "Prefill and decode speed of a model file");
+  command->add_option("--model", flags->model, "GGUF file")->required();
+  command->add_option("--prefill", flags->options.prefill, "Prompt tokens; 0: skip")->check(CLI::Range(0, 1 << 20));
+  command->add_option("--decode", flags->options.decode, "Tokens to decode; 0: skip")->check(CLI::Range(0, 1 << 20));
+  command->add_option("--repeat", flags->options.repeat, "Measured runs")->check(CLI::Range(1, 1000));
+  command->add_option("--threads", flags->threads, "0: what the process may use");
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+  command->callback([flags, exit_code] {
+    if (absl::Status status = RunBenchModel(*flags); !status.ok()) *exit_code = Fail(status);
+  });
+}
+
+absl::Status RunServe(const ServeBenchOptions& options, bool as_json) {
+  auto result = RunServeBench(options);
+  if (!result.ok()) return result.status();
+  if (as_json) {
+    std::cout << json{{"output_tok_s", result->output_tok_s},
+                      {"ttft_ms", ToJson(result->ttft_ms)},
+                      {"itl_ms", ToJson(result->itl_ms)},
+                      {"latency_ms", ToJson(result->latency_ms)},
+                      {"completed", result->completed},
+                      {"errors", result->errors},
+                      {"first_error", result->first_error},
+                      {"output_tokens", result->output_tokens},
+                      {"seconds", result->seconds}}
+                     .dump()
+              << "\n";
+  } else {
+    std::cout << absl::StrFormat("%d completed, %d errors, %d tokens in %.2f s: %.1f tok/s\n", result->completed,
+                                 result->errors, result->output_tokens, result->seconds, result->output_tok_s);
+    const auto line = [](const char* name, const Percentiles& p) {
+      std::cout << absl::StrFormat("  %-8s p50 %8.2f ms   p95 %8.2f ms   p99 %8.2f ms\n", name, p.p50, p.p95, p.p99);
+    };
+    line("TTFT", result->ttft_ms);
+    line("ITL", result->itl_ms);
+    line("latency", result->latency_ms);
+  }
+  if (result->errors > 0) return absl::UnavailableError("bench serve: " + result->first_error);
+  return absl::OkStatus();
+}
+
+void AddBenchServe(CLI::App* bench, int* exit_code) {
+  struct Flags {
+    ServeBenchOptions options;
+    int timeout_s = 120;
+    bool as_json = false;
+  };
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = bench->add_subcommand("serve", "Load a server: TTFT, inter-token latency, throughput");
+  ServeBenchOptions& options = flags->options;
+  command->add_option("--grpc", options.grpc, "HOST:PORT of an Inference service");
+  command->add_option("--openai", options.openai, "http://HOST:PORT[/v1] of an OpenAI-compatible server");
+  command->add_option("--openai-model", options.openai_model, "Model name; default: the first listed");
+  command->add_option("--concurrency", options.concurrency, "Requests in flight");
+  command->add_option("--requests", options.requests, "Requests in all");
+  command->add_option("--prompt-tokens", options.prompt_tokens, "Per request");
+  command->add_option("--output-tokens", options.output_tokens, "Asked for per request");
+  command->add_option("--rate", options.rate, "Requests per second, Poisson arrivals; 0: as concurrency allows");
+  command->add_option("--seed", options.seed, "Of prompts and arrivals");
+  command->add_option("--timeout", flags->timeout_s, "Seconds per request")->check(CLI::Range(1, 86400));
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+  command->callback([flags, exit_code] {
+    flags->options.timeout = absl::Seconds(flags->timeout_s);
+    if (absl::Status status = RunServe(flags->options, flags->as_json); !status.ok()) *exit_code = Fail(status);
+  });
+}
+
+}  // namespace
+
+void AddBenchCommands(CLI::App& app, int* exit_code) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed: model, serve");
+  bench->require_subcommand(1);
+  AddBenchModel(bench, exit_code);
+  AddBenchServe(bench, exit_code);
+}
+
+}  // namespace updraft::tool

@@ -1,0 +1,30 @@
+// The subcommands of `updraft`. Each Add function declares one (or a family) on the command line; when the user chose
+// it, its callback runs and stores the exit status: 0 success, 1 failure, 2 bad usage.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace updraft::tool {
+
+constexpr int kOk = 0;
+constexpr int kFailure = 1;
+constexpr int kBadUsage = 2;
+
+// Prints "updraft: <message>" to stderr and gives the exit status: InvalidArgument is bad usage, everything else
+// failure.
+int Fail(const absl::Status& status);
+
+void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
+void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth
+void AddEvaluateCommands(CLI::App& app,
+                         int* exit_code);              // evaluate perplexity | compare | task | confidence, calibrate
+void AddBenchCommands(CLI::App& app, int* exit_code);  // bench model | kernels | serve
+void AddTrainCommands(CLI::App& app, int* exit_code, const std::string& program);  // train, cockpit-data
+void AddDemoCommand(CLI::App& app, int* exit_code, const std::string& program);    // demo
+
+}  // namespace updraft::tool

@@ -1,0 +1,324 @@
+// evaluate perplexity | compare | task | confidence, and calibrate.
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/model/model.h"
+#include "common/text/tokenizer.h"
+#include "deploy/calibrate/calibrate.h"
+#include "deploy/demo/demo.h"
+#include "deploy/evaluate/compare.h"
+#include "deploy/evaluate/perplexity.h"
+#include "deploy/task/task.h"
+#include "deploy/tool/commands.h"
+
+namespace updraft::tool {
+namespace {
+
+using nlohmann::json;
+
+absl::StatusOr<std::string> ReadText(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::NotFoundError(absl::StrCat("--text: cannot open '", path, "' for reading"));
+  std::ostringstream bytes;
+  bytes << in.rdbuf();
+  return bytes.str();
+}
+
+void ShowProgress(const std::string& what, int done, int total) {
+  std::fprintf(stderr, "\r%s %d / %d%s", what.c_str(), done, total, done == total ? "\n" : "");
+}
+
+// ---- perplexity, compare -------------------------------------------------------------------------------------------
+
+struct TextFlags {
+  std::string model, reference, text;
+  int context = 512, chunks = 0, threads = 0;
+  bool as_json = false, reference_double = false;
+};
+
+struct TokenizedText {
+  std::unique_ptr<Model> model;
+  std::vector<int32_t> tokens;
+  EvaluationOptions options;
+};
+
+absl::StatusOr<TokenizedText> LoadWithText(const TextFlags& flags) {
+  auto text = ReadText(flags.text);
+  if (!text.ok()) return text.status();
+  TokenizedText loaded;
+  auto model = Model::Load(flags.model, {.n_threads = flags.threads});
+  if (!model.ok()) return model.status();
+  loaded.model = *std::move(model);
+  auto tokenizer = text::Tokenizer::FromGguf(loaded.model->file());
+  if (!tokenizer.ok()) return tokenizer.status();
+  auto tokens = (*tokenizer)->Encode(*text, {.add_special = true, .parse_special = false});
+  if (!tokens.ok()) return tokens.status();
+  loaded.tokens = *std::move(tokens);
+  loaded.options.context = flags.context;
+  loaded.options.chunks = flags.chunks;
+  // A file that opens texts with BOS expects it at the head of every chunk.
+  if (!loaded.tokens.empty() && (*tokenizer)->bos_id() == loaded.tokens.front())
+    loaded.options.bos = loaded.tokens.front();
+  if (!flags.as_json) {
+    loaded.options.progress = [](int done, int total) { ShowProgress("chunks", done, total); };
+  }
+  return loaded;
+}
+
+absl::Status RunPerplexity(const TextFlags& flags) {
+  auto loaded = LoadWithText(flags);
+  if (!loaded.ok()) return loaded.status();
+  auto result = Perplexity(*loaded->model, loaded->tokens, loaded->options);
+  if (!result.ok()) return result.status();
+  if (flags.as_json) {
+    std::cout << json{{"perplexity", result->perplexity},
+                      {"perplexity_error", result->perplexity_error},
+                      {"nll", result->nll},
+                      {"tokens", result->tokens},
+                      {"chunks", result->chunks}}
+                     .dump()
+              << "\n";
+  } else {
+    std::cout << absl::StrFormat("perplexity %.4f +- %.4f (%d tokens, %d chunks of %d)\n", result->perplexity,
+                                 result->perplexity_error, result->tokens, result->chunks, flags.context);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunCompare(const TextFlags& flags) {
+  auto loaded = LoadWithText(flags);
+  if (!loaded.ok()) return loaded.status();
+  auto reference = Model::Load(flags.reference, {.n_threads = flags.threads});
+  if (!reference.ok()) return reference.status();
+  absl::StatusOr<ComparisonResult> result;
+  if (flags.reference_double) {
+    auto model_source = ModelSource::Create(loaded->model.get(), flags.context);
+    if (!model_source.ok()) return model_source.status();
+    ReferenceSource reference_source(reference->get());
+    result = Compare(**model_source, reference_source, loaded->tokens, loaded->options);
+  } else {
+    result = Compare(*loaded->model, **reference, loaded->tokens, loaded->options);
+  }
+  if (!result.ok()) return result.status();
+  if (flags.as_json) {
+    std::cout << json{{"kld_mean", result->kld_mean},
+                      {"kld_mean_error", result->kld_mean_error},
+                      {"kld_p99", result->kld_p99},
+                      {"kld_max", result->kld_max},
+                      {"top1_agreement", result->top1_agreement},
+                      {"perplexity", result->perplexity},
+                      {"perplexity_ratio", result->perplexity_ratio},
+                      {"tokens", result->tokens}}
+                     .dump()
+              << "\n";
+  } else {
+    std::cout << absl::StrFormat(
+        "KL divergence %.3g +- %.1g nats (99 %%: %.3g, max %.3g), same top token %.2f %%, perplexity %.4f = %.4f of "
+        "the reference's, %d tokens\n",
+        result->kld_mean, result->kld_mean_error, result->kld_p99, result->kld_max, 100 * result->top1_agreement,
+        result->perplexity, result->perplexity_ratio, result->tokens);
+  }
+  return absl::OkStatus();
+}
+
+void AddTextOptions(CLI::App* command, TextFlags* flags) {
+  command->add_option("--model", flags->model, "GGUF file")->required();
+  command->add_option("--text", flags->text, "Text file")->required();
+  command->add_option("--context", flags->context, "Tokens per chunk; the first half of each is not scored")
+      ->check(CLI::Range(4, 1 << 20));
+  command->add_option("--chunks", flags->chunks, "0: all")->check(CLI::Range(0, 1 << 30));
+  command->add_option("--threads", flags->threads, "0: what the process may use");
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+}
+
+// ---- task, confidence, calibrate -----------------------------------------------------------------------------------
+
+struct TaskFlags {
+  std::string model, edge, data, out, exit = "off", tier = "auto", upstream_model;
+  int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
+  uint64_t seed = 1;
+  double max_loss = 0.01, exit_budget = 0.005;
+  bool as_json = false;
+};
+
+absl::StatusOr<ExitMode> ParseExit(const std::string& name) {
+  if (name == "off") return ExitMode::kOff;
+  if (name == "lossless") return ExitMode::kLossless;
+  if (name == "lossy") return ExitMode::kLossy;
+  return absl::InvalidArgumentError(absl::StrCat("--exit: expected off, lossless or lossy, found '", name, "'"));
+}
+
+absl::StatusOr<std::vector<TaskItem>> Items(const TaskFlags& flags, cockpit::Split split) {
+  if (!flags.data.empty()) return ReadTask(flags.data);
+  return CockpitTask(split, flags.count, flags.seed);
+}
+
+absl::Status RunTask(const TaskFlags& flags) {
+  auto items = Items(flags, cockpit::Split::kTest);
+  if (!items.ok()) return items.status();
+  if (flags.model.empty() == flags.edge.empty()) {
+    return absl::InvalidArgumentError("evaluate task: give exactly one of --model FILE and --edge HOST:PORT");
+  }
+  if (!flags.edge.empty()) {
+    DemoOptions options;
+    options.edge_address = flags.edge;
+    options.concurrency = flags.concurrency;
+    options.progress = !flags.as_json;
+    const v1::TierChoice tier = flags.tier == "local"      ? v1::TIER_CHOICE_LOCAL_ONLY
+                                : flags.tier == "upstream" ? v1::TIER_CHOICE_UPSTREAM_ONLY
+                                                           : v1::TIER_CHOICE_UNSPECIFIED;
+    auto report = EvaluateTaskOnEdge(options, *items, tier);
+    if (!report.ok()) return report.status();
+    std::cout << (flags.as_json ? ToJson(*report) : ToText(report->task)) << "\n";
+    return absl::OkStatus();
+  }
+  auto exit_mode = ParseExit(flags.exit);
+  if (!exit_mode.ok()) return exit_mode.status();
+  AnswerOptions options;
+  options.exit_mode = *exit_mode;
+  options.max_tokens = flags.max_tokens;
+  options.n_workers = flags.workers;
+  if (!flags.as_json) options.on_progress = [](int done, int total) { ShowProgress("answers", done, total); };
+  auto report = EvaluateTask(flags.model, *items, options);
+  if (!report.ok()) return report.status();
+  std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
+  return absl::OkStatus();
+}
+
+// What the upstream model answers to the same items, for a risk that counts only what upstream would have done better.
+absl::StatusOr<std::vector<std::string>> UpstreamAnswers(const TaskFlags& flags, const std::vector<TaskItem>& items) {
+  std::vector<std::string> texts;
+  if (flags.upstream_model.empty()) return texts;
+  AnswerOptions options;
+  options.n_workers = flags.workers;
+  options.max_tokens = flags.max_tokens;
+  if (!flags.as_json) options.on_progress = [](int done, int total) { ShowProgress("upstream answers", done, total); };
+  auto answers = AnswerAll(flags.upstream_model, ConversationsOf(items), options);
+  if (!answers.ok()) return answers.status();
+  for (LocalAnswer& answer : *answers) texts.push_back(std::move(answer.text));
+  return texts;
+}
+
+absl::StatusOr<CalibrateOptions> CalibrateOptionsOf(const TaskFlags& flags, const std::vector<TaskItem>& items) {
+  CalibrateOptions options;
+  options.max_loss = flags.max_loss;
+  options.exit_budget = flags.exit_budget;
+  options.max_tokens = flags.max_tokens;
+  options.n_workers = flags.workers;
+  if (!flags.as_json) {
+    options.on_progress = [](const std::string& stage, int done, int total) { ShowProgress(stage, done, total); };
+  }
+  auto upstream = UpstreamAnswers(flags, items);
+  if (!upstream.ok()) return upstream.status();
+  options.upstream_answers = *std::move(upstream);
+  return options;
+}
+
+absl::Status RunConfidence(const TaskFlags& flags) {
+  auto items = Items(flags, cockpit::Split::kTest);
+  if (!items.ok()) return items.status();
+  auto options = CalibrateOptionsOf(flags, *items);
+  if (!options.ok()) return options.status();
+  auto report = EvaluateConfidence(flags.model, *items, *options);
+  if (!report.ok()) return report.status();
+  std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
+  return absl::OkStatus();
+}
+
+absl::Status RunCalibrate(const TaskFlags& flags) {
+  auto items = Items(flags, cockpit::Split::kCalibrate);
+  if (!items.ok()) return items.status();
+  auto options = CalibrateOptionsOf(flags, *items);
+  if (!options.ok()) return options.status();
+  auto report = CalibrateFile(flags.model, flags.out, *items, *options);
+  if (!report.ok()) return report.status();
+  std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
+  return absl::OkStatus();
+}
+
+void AddDataOptions(CLI::App* command, TaskFlags* flags) {
+  command->add_option("--data", flags->data,
+                      "JSONL with messages and answer; without it held-out cockpit queries are generated");
+  command->add_option("--count", flags->count, "Generated queries")->check(CLI::Range(1, 10'000'000));
+  command->add_option("--seed", flags->seed, "Of the generated queries");
+  command->add_option("--workers", flags->workers, "Threads, each with its own model")->check(CLI::Range(1, 64));
+  command->add_option("--max-tokens", flags->max_tokens, "Of an answer")->check(CLI::Range(1, 1 << 20));
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+}
+
+std::function<void()> Run(absl::Status (*function)(const TaskFlags&), std::shared_ptr<TaskFlags> flags,
+                          int* exit_code) {
+  return [function, flags, exit_code] {
+    if (absl::Status status = function(*flags); !status.ok()) *exit_code = Fail(status);
+  };
+}
+
+void AddTextCommands(CLI::App* evaluate, int* exit_code) {
+  auto flags = std::make_shared<TextFlags>();
+  const auto run = [flags, exit_code](absl::Status (*function)(const TextFlags&)) {
+    return [flags, exit_code, function] {
+      if (absl::Status status = function(*flags); !status.ok()) *exit_code = Fail(status);
+    };
+  };
+  CLI::App* perplexity = evaluate->add_subcommand("perplexity", "Perplexity of a model on a text");
+  AddTextOptions(perplexity, flags.get());
+  perplexity->callback(run(RunPerplexity));
+
+  CLI::App* compare =
+      evaluate->add_subcommand("compare", "KL divergence and agreement of a model with a reference on a text");
+  AddTextOptions(compare, flags.get());
+  compare->add_option("--reference", flags->reference, "GGUF file with the same vocabulary")->required();
+  compare->add_flag("--double", flags->reference_double,
+                    "Run the reference in double precision on its dequantized weights (slow)");
+  compare->callback(run(RunCompare));
+}
+
+}  // namespace
+
+void AddEvaluateCommands(CLI::App& app, int* exit_code) {
+  CLI::App* evaluate = app.add_subcommand("evaluate", "Measure quality: perplexity, compare, task, confidence");
+  evaluate->require_subcommand(1);
+  AddTextCommands(evaluate, exit_code);
+
+  auto flags = std::make_shared<TaskFlags>();
+  CLI::App* task = evaluate->add_subcommand("task", "Exact match, F1 and BLEU on a task, by family");
+  task->add_option("--model", flags->model, "GGUF file to answer with");
+  task->add_option("--edge", flags->edge, "HOST:PORT of a running agent to ask instead");
+  task->add_option("--tier", flags->tier, "With --edge: auto, local or upstream")
+      ->check(CLI::IsMember({"auto", "local", "upstream"}));
+  task->add_option("--concurrency", flags->concurrency, "With --edge: queries in flight")->check(CLI::Range(1, 1024));
+  task->add_option("--exit", flags->exit, "Early exits: off, lossless or lossy");
+  AddDataOptions(task, flags.get());
+  task->callback(Run(RunTask, flags, exit_code));
+
+  CLI::App* confidence =
+      evaluate->add_subcommand("confidence", "How well a file's calibrated confidence does on held-out data");
+  confidence->add_option("--model", flags->model, "GGUF file")->required();
+  confidence->add_option("--upstream-model", flags->upstream_model,
+                         "GGUF file of the upstream, for the risk against it");
+  AddDataOptions(confidence, flags.get());
+  confidence->callback(Run(RunConfidence, flags, exit_code));
+
+  CLI::App* calibrate = app.add_subcommand(
+      "calibrate", "Fit confidence, threshold and exits of an edge model; write them into a new file");
+  calibrate->add_option("--model", flags->model, "GGUF file")->required();
+  calibrate->add_option("--out", flags->out, "GGUF file to write; may be the same")->required();
+  calibrate->add_option("--upstream-model", flags->upstream_model,
+                        "GGUF file of the upstream; without it upstream counts as always right");
+  calibrate->add_option("--max-loss", flags->max_loss,
+                        "Share of answers that may be kept although upstream's is better");
+  calibrate->add_option("--exit-budget", flags->exit_budget, "Share of answers that lossy exits may change");
+  AddDataOptions(calibrate, flags.get());
+  calibrate->callback(Run(RunCalibrate, flags, exit_code));
+}
+
+}  // namespace updraft::tool

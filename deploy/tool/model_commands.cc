@@ -1,0 +1,252 @@
+// generate, tokenize, inspect, synth: one process, no daemon.
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/decode/generator.h"
+#include "common/gguf/inspect.h"
+#include "common/gguf/reader.h"
+#include "common/model/model.h"
+#include "common/text/chat_template.h"
+#include "common/text/detokenizer.h"
+#include "common/text/tokenizer.h"
+#include "deploy/synth/synth.h"
+#include "deploy/tool/commands.h"
+
+namespace updraft::tool {
+namespace {
+
+using nlohmann::json;
+
+struct GenerateFlags {
+  std::string model, prompt, exit = "off";
+  bool chat = false, as_json = false, ignore_eos = false;
+  int max_tokens = 128, threads = 0;
+  SamplingOptions sampling;
+};
+
+absl::StatusOr<ExitMode> ParseExitMode(const std::string& name) {
+  if (name == "off") return ExitMode::kOff;
+  if (name == "lossless") return ExitMode::kLossless;
+  if (name == "lossy") return ExitMode::kLossy;
+  return absl::InvalidArgumentError(absl::StrCat("--exit: expected off, lossless or lossy, found '", name, "'"));
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodePrompt(const GenerateFlags& flags, const gguf::File& file,
+                                                  const text::Tokenizer& tokenizer) {
+  if (!flags.chat) return tokenizer.Encode(flags.prompt, {.add_special = true, .parse_special = false});
+  auto chat = text::ChatTemplate::FromGguf(file);
+  if (!chat.ok()) return chat.status();
+  const std::vector<text::ChatMessage> messages = {{"user", flags.prompt}};
+  return chat->RenderTokens(tokenizer, messages, /*add_generation_prompt=*/true);
+}
+
+absl::Status Generate(const GenerateFlags& flags) {
+  auto exit_mode = ParseExitMode(flags.exit);
+  if (!exit_mode.ok()) return exit_mode.status();
+  if (absl::Status status = flags.sampling.Validate(); !status.ok()) return status;
+  auto model = Model::Load(flags.model, {.n_threads = flags.threads});
+  if (!model.ok()) return model.status();
+  auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
+  if (!tokenizer.ok()) return tokenizer.status();
+  auto prompt = EncodePrompt(flags, (*model)->file(), **tokenizer);
+  if (!prompt.ok()) return prompt.status();
+  const ModelConfig& config = (*model)->config();
+  KvPoolOptions pool_options;
+  const int n_positions = std::min<int>(config.context_length, static_cast<int>(prompt->size()) + flags.max_tokens + 1);
+  pool_options.n_blocks = n_positions / pool_options.block_tokens + 2;
+  auto pool = KvPool::Create(config, pool_options);
+  if (!pool.ok()) return pool.status();
+
+  GeneratorOptions options;
+  options.sampling = flags.sampling;
+  options.exit_mode = *exit_mode;
+  Generator generator(model->get(), pool->get(), options);
+  if (absl::Status status = generator.Prefill(*prompt); !status.ok()) return status;
+  text::StreamDetokenizer detokenizer(*tokenizer);
+  json tokens = json::array();
+  std::string text;
+  for (int i = 0; i < flags.max_tokens; ++i) {
+    auto next = generator.Next();
+    if (!next.ok()) {
+      if (next.status().code() == absl::StatusCode::kOutOfRange) break;  // the context is full: a normal end
+      return next.status();
+    }
+    if (!flags.ignore_eos && (*tokenizer)->IsEndOfGeneration(next->token)) break;
+    tokens.push_back(next->token);
+    const std::string piece = detokenizer.Push(next->token);
+    text += piece;
+    if (!flags.as_json) std::cout << piece << std::flush;
+  }
+  text += detokenizer.Flush();
+  if (flags.as_json) {
+    const double n = static_cast<double>(std::max<size_t>(1, tokens.size()));
+    std::cout << json{{"text", text},
+                      {"tokens", tokens},
+                      {"prompt_tokens", prompt->size()},
+                      {"mean_exit_layer", static_cast<double>(generator.layers_run()) / n}}
+                     .dump(-1, ' ', false, json::error_handler_t::replace)
+              << "\n";
+  } else {
+    std::cout << "\n";
+  }
+  return absl::OkStatus();
+}
+
+void AddGenerate(CLI::App& app, int* exit_code) {
+  auto flags = std::make_shared<GenerateFlags>();
+  CLI::App* command = app.add_subcommand("generate", "Generate with one model in this process");
+  command->add_option("--model", flags->model, "GGUF file")->required();
+  command->add_option("--prompt", flags->prompt, "Prompt text")->required();
+  command->add_flag("--chat", flags->chat, "Render the prompt as a user message with the file's chat template");
+  command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate")->check(CLI::Range(1, 1 << 20));
+  command->add_option("--temperature", flags->sampling.temperature, "0: greedy");
+  command->add_option("--top-k", flags->sampling.top_k, "0: all");
+  command->add_option("--top-p", flags->sampling.top_p, "Nucleus, in (0, 1]");
+  command->add_option("--seed", flags->sampling.seed, "Sampling seed");
+  command->add_option("--exit", flags->exit, "Early exits: off, lossless or lossy");
+  command->add_option("--threads", flags->threads, "0: what the process may use");
+  command->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-generation token");
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+  command->callback([flags, exit_code] {
+    if (absl::Status status = Generate(*flags); !status.ok()) *exit_code = Fail(status);
+  });
+}
+
+struct TokenizeFlags {
+  std::string model, text, file, decode;
+  bool special = false, parse_special = false, as_json = false;
+  CLI::Option* text_option = nullptr;
+  CLI::Option* decode_option = nullptr;
+};
+
+absl::StatusOr<std::string> ReadWholeFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::NotFoundError(absl::StrCat("cannot open '", path, "' for reading"));
+  std::ostringstream bytes;
+  bytes << in.rdbuf();
+  return bytes.str();
+}
+
+absl::Status Decode(const TokenizeFlags& flags, const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  for (absl::string_view part : absl::StrSplit(flags.decode, absl::ByAnyChar(", "), absl::SkipEmpty())) {
+    int32_t id = 0;
+    if (!absl::SimpleAtoi(part, &id) || id < 0 || id >= tokenizer.vocab_size()) {
+      return absl::InvalidArgumentError(absl::StrCat("--decode: expected ids in [0, ", tokenizer.vocab_size(),
+                                                     ") separated by commas, found '", part, "'"));
+    }
+    ids.push_back(id);
+  }
+  const std::string text = tokenizer.Decode(ids, /*render_special=*/flags.special);
+  if (flags.as_json) {
+    std::cout << json{{"text", text}}.dump(-1, ' ', false, json::error_handler_t::replace) << "\n";
+  } else {
+    std::cout << text << "\n";
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Tokenize(const TokenizeFlags& flags) {
+  auto file = gguf::File::Open(flags.model);
+  if (!file.ok()) return file.status();
+  auto tokenizer = text::Tokenizer::FromGguf(*file);
+  if (!tokenizer.ok()) return tokenizer.status();
+  if (flags.decode_option->count() > 0) return Decode(flags, **tokenizer);
+  std::string text = flags.text;
+  if (!flags.file.empty()) {
+    auto bytes = ReadWholeFile(flags.file);
+    if (!bytes.ok()) return bytes.status();
+    text = *std::move(bytes);
+  } else if (flags.text_option->count() == 0) {
+    return absl::InvalidArgumentError("tokenize: give one of --text, --file or --decode");
+  }
+  auto ids = (*tokenizer)->Encode(text, {.add_special = flags.special, .parse_special = flags.parse_special});
+  if (!ids.ok()) return ids.status();
+  if (flags.as_json) {
+    std::cout << json{{"ids", *ids}}.dump() << "\n";
+  } else {
+    for (size_t i = 0; i < ids->size(); ++i) std::cout << (i ? "," : "") << (*ids)[i];
+    std::cout << "\n";
+  }
+  return absl::OkStatus();
+}
+
+void AddTokenize(CLI::App& app, int* exit_code) {
+  auto flags = std::make_shared<TokenizeFlags>();
+  CLI::App* command = app.add_subcommand("tokenize", "Text to token ids, or back with --decode");
+  command->add_option("--model", flags->model, "GGUF file with a tokenizer")->required();
+  flags->text_option = command->add_option("--text", flags->text, "Text to encode");
+  command->add_option("--file", flags->file, "File to encode")->excludes(flags->text_option);
+  flags->decode_option = command->add_option("--decode", flags->decode, "Ids to decode: 1,2,3");
+  command->add_flag("--special", flags->special, "Add BOS/EOS as the file says; when decoding, show special tokens");
+  command->add_flag("--parse-special", flags->parse_special, "Read special tokens such as <|im_start|> in the text");
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+  command->callback([flags, exit_code] {
+    if (absl::Status status = Tokenize(*flags); !status.ok()) *exit_code = Fail(status);
+  });
+}
+
+void AddInspect(CLI::App& app, int* exit_code) {
+  struct Flags {
+    std::string model;
+    bool as_json = false;
+  };
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("inspect", "Facts, tensors, types and bits per weight of a model file");
+  command->add_option("model", flags->model, "GGUF file")->required();
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+  command->callback([flags, exit_code] {
+    auto file = gguf::File::Open(flags->model);
+    if (!file.ok()) {
+      *exit_code = Fail(file.status());
+      return;
+    }
+    auto inspection = gguf::Inspect(*file);
+    if (!inspection.ok()) {
+      *exit_code = Fail(inspection.status());
+      return;
+    }
+    std::cout << (flags->as_json ? gguf::ToJson(*inspection) : gguf::ToText(*inspection)) << "\n";
+  });
+}
+
+void AddSynth(CLI::App& app, int* exit_code) {
+  struct Flags {
+    std::string shape, type = "q4_0", out;
+  };
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command =
+      app.add_subcommand("synth", "Write a model file of a real shape with random weights, for speed work");
+  command->add_option("--shape", flags->shape, "tinyllama-1.1b, qwen2.5-0.5b, ...")->required();
+  command->add_option("--type", flags->type, "Tensor type: q4_0, q8_0, f16, ...");
+  command->add_option("--out", flags->out, "GGUF file to write")->required();
+  command->callback([flags, exit_code] {
+    const auto type = kernels::ParseDType(flags->type);
+    if (!type) {
+      *exit_code = Fail(absl::InvalidArgumentError(
+          absl::StrCat("--type: expected a tensor type such as q4_0, q8_0 or f16, found '", flags->type, "'")));
+      return;
+    }
+    if (absl::Status status = Synthesize(flags->shape, *type, flags->out); !status.ok()) *exit_code = Fail(status);
+  });
+}
+
+}  // namespace
+
+void AddModelCommands(CLI::App& app, int* exit_code) {
+  AddGenerate(app, exit_code);
+  AddTokenize(app, exit_code);
+  AddInspect(app, exit_code);
+  AddSynth(app, exit_code);
+}
+
+}  // namespace updraft::tool
