@@ -323,30 +323,39 @@ void Agent::Finish(const std::shared_ptr<Job>& job, const absl::Status& status) 
             {"prompt_tokens", job->prompt.tokens.size()},
             {"answer_tokens", job->n_completion_tokens},
             {"total_ms", provenance.total_ms()}});
-  // The sink holds the request's handle, so keeping it would keep both for ever.
-  const std::shared_ptr<AnswerSink> sink = std::move(job->sink);
-  sink->OnEnd(status, done);
-
-  std::lock_guard lock(mu_);
-  if (jobs_.erase(job) == 0) return;  // was refused
-  summary_.set_requests(summary_.requests() + 1);
-  if (status.ok()) {
-    switch (provenance.decision()) {
-      case v1::DECISION_KIND_HAND_OVER:
-        summary_.set_handed_over(summary_.handed_over() + 1);
-        break;
-      case v1::DECISION_KIND_STREAM_UPSTREAM:
-        summary_.set_streamed_upstream(summary_.streamed_upstream() + 1);
-        break;
-      default:
-        summary_.set_kept(summary_.kept() + 1);
-    }
-    if (provenance.degraded()) summary_.set_degraded(summary_.degraded() + 1);
-    previous_ = provenance.decision() == v1::DECISION_KIND_KEEP ? Decision::kKeep : Decision::kHandOver;
-    const double gain = answer_tokens_ == 0.0 ? 1.0 : 0.1;
-    answer_tokens_ += gain * (job->n_completion_tokens - answer_tokens_);
+  // The books are closed before the client hears the end, so that it never sees itself counted as running.
+  {
+    std::lock_guard lock(mu_);
+    ++n_ending_;
+    if (jobs_.erase(job) > 0) Account(*job, status);
   }
+  // The sink holds the request's handle, so keeping it would keep both for ever.
+  std::shared_ptr<AnswerSink> sink = std::move(job->sink);
+  sink->OnEnd(status, done);
+  sink.reset();
+  std::lock_guard lock(mu_);
+  --n_ending_;
   changed_.notify_all();
+}
+
+void Agent::Account(const Job& job, const absl::Status& status) {
+  const v1::Provenance& provenance = job.provenance;
+  summary_.set_requests(summary_.requests() + 1);
+  if (!status.ok()) return;
+  switch (provenance.decision()) {
+    case v1::DECISION_KIND_HAND_OVER:
+      summary_.set_handed_over(summary_.handed_over() + 1);
+      break;
+    case v1::DECISION_KIND_STREAM_UPSTREAM:
+      summary_.set_streamed_upstream(summary_.streamed_upstream() + 1);
+      break;
+    default:
+      summary_.set_kept(summary_.kept() + 1);
+  }
+  if (provenance.degraded()) summary_.set_degraded(summary_.degraded() + 1);
+  previous_ = provenance.decision() == v1::DECISION_KIND_KEEP ? Decision::kKeep : Decision::kHandOver;
+  const double gain = answer_tokens_ == 0.0 ? 1.0 : 0.1;
+  answer_tokens_ += gain * (job.n_completion_tokens - answer_tokens_);
 }
 
 // ---- What the agent says of itself
@@ -426,7 +435,7 @@ void Agent::Stop(absl::Duration grace) {
   for (const auto& job : left) Cancel(job);
   {
     std::unique_lock lock(mu_);
-    changed_.wait(lock, [this] { return jobs_.empty(); });
+    changed_.wait(lock, [this] { return jobs_.empty() && n_ending_ == 0; });
     stopping_ = true;
     changed_.notify_all();
   }

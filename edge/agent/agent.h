@@ -103,7 +103,8 @@ class Agent {
   void Emit(Job& job, const v1::Chunk& chunk, int n_tokens);
   void EmitDraft(Job& job);
   void Finish(const std::shared_ptr<Job>& job, const absl::Status& status);
-  absl::Duration PredictedWait() const;  // mu_ held
+  void Account(const Job& job, const absl::Status& status);  // mu_ held
+  absl::Duration PredictedWait() const;                      // mu_ held
 
   // agent_local.cc: on the worker.
   void WorkerLoop();
@@ -130,6 +131,7 @@ class Agent {
   std::deque<std::shared_ptr<Job>> queue_;         // waiting for the worker
   std::unordered_set<std::shared_ptr<Job>> jobs_;  // all that are not finished
   std::shared_ptr<Job> running_;                   // on the worker
+  int n_ending_ = 0;                               // sinks that are being told the end
   bool draining_ = false;
   bool stopping_ = false;
   Decision previous_ = Decision::kKeep;

@@ -45,7 +45,10 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
     StartCall();
   }
 
-  void Cancel() override { context_.TryCancel(); }
+  void Cancel() override {
+    cancelled_ = true;
+    context_.TryCancel();
+  }
 
   // For the watcher. Returns when the call will have stalled.
   double stall_time_s(double timeout_s) const { return last_byte_s_ + timeout_s; }
@@ -83,6 +86,9 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
       status = absl::UnavailableError(
           absl::StrFormat("no answer for %d ms", absl::ToInt64Milliseconds(upstream_->options_.stall_timeout)));
     }
+    if (absl::IsCancelled(status) && !cancelled_ && !stalled_) {
+      status = absl::UnavailableError("the upstream ended the call");  // it is shutting down
+    }
     if (absl::IsUnavailable(status)) upstream_->OnLinkFailure();
     if (absl::IsResourceExhausted(status)) {
       upstream_->OnRefused(RetryDelayOf(status).value_or(absl::Seconds(1)));
@@ -102,6 +108,7 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
   double started_s_ = 0.0;
   std::atomic<double> last_byte_s_{0.0};
   std::atomic<bool> stalled_{false};
+  std::atomic<bool> cancelled_{false};  // by us
   bool was_connected_ = false;
   bool first_response_ = false;
 };

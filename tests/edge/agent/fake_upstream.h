@@ -1,0 +1,132 @@
+// An upstream tier on loopback that plays a script: answers, dies, stalls or refuses, as the test says.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "updraft/v1/inference.grpc.pb.h"
+
+namespace updraft::testing {
+
+struct Script {
+  // One chunk each: the tokens and text of the answer.
+  std::vector<v1::Chunk> chunks;
+  int end_after = -1;  // chunks sent before `end` happens; negative: all of them, then Done
+  enum class End { kStatus, kStall, kNoDone } end = End::kStatus;
+  grpc::Status status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the script says so");
+  int retry_delay_ms = 0;  // as trailer, when positive
+  absl::Duration gap;      // between chunks
+};
+
+class FakeUpstream final : public v1::Inference::Service {
+ public:
+  explicit FakeUpstream(std::string fingerprint) : fingerprint_(std::move(fingerprint)) {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
+  }
+  ~FakeUpstream() override { Stop(); }
+
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  void Stop() {
+    {
+      std::lock_guard lock(mu_);
+      stopping_ = true;
+      changed_.notify_all();
+    }
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+
+  // Called for every request; its script is played. Set before the first one.
+  std::function<Script(const v1::GenerateRequest&)> on_generate = [](const v1::GenerateRequest&) { return Script(); };
+
+  std::vector<v1::GenerateRequest> requests() const {
+    std::lock_guard lock(mu_);
+    return requests_;
+  }
+  int n_cancelled() const { return n_cancelled_; }
+  int n_probes() const { return n_probes_; }
+
+  grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
+                        grpc::ServerWriter<v1::GenerateResponse>* writer) override {
+    const Script script = on_generate(*request);
+    {
+      std::lock_guard lock(mu_);
+      requests_.push_back(*request);
+    }
+    const int n = static_cast<int>(script.chunks.size());
+    const int last = script.end_after < 0 ? n : std::min(n, script.end_after);
+    int n_tokens = 0;
+    for (int i = 0; i < last; ++i) {
+      if (script.gap > absl::ZeroDuration()) Pause(context, script.gap);
+      v1::GenerateResponse response;
+      *response.mutable_chunk() = script.chunks[i];
+      if (response.chunk().tier().empty()) response.mutable_chunk()->set_tier("cloud");
+      response.set_server_us(100);
+      n_tokens += script.chunks[i].tokens_size();
+      if (!writer->Write(response)) return Cancelled();
+    }
+    if (script.end_after >= 0) {
+      switch (script.end) {
+        case Script::End::kStall:
+          Pause(context, absl::Seconds(60));
+          return context->IsCancelled() ? Cancelled() : grpc::Status::OK;
+        case Script::End::kNoDone:
+          return grpc::Status::OK;
+        case Script::End::kStatus:
+          if (script.retry_delay_ms > 0) {
+            context->AddTrailingMetadata("updraft-retry-delay-ms", std::to_string(script.retry_delay_ms));
+          }
+          return script.status;
+      }
+    }
+    v1::GenerateResponse response;
+    response.mutable_done()->set_finish_reason(v1::FINISH_REASON_STOP);
+    response.mutable_done()->mutable_usage()->set_completion_tokens(n_tokens);
+    writer->Write(response);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*, v1::GetStatusResponse* response) override {
+    ++n_probes_;
+    response->set_tier("cloud");
+    response->mutable_model()->set_tokenizer_fingerprint(fingerprint_);
+    response->mutable_load()->set_decode_tokens_per_s(1000);
+    return grpc::Status::OK;
+  }
+
+ private:
+  grpc::Status Cancelled() {
+    ++n_cancelled_;
+    return grpc::Status(grpc::StatusCode::CANCELLED, "");
+  }
+  void Pause(grpc::ServerContext* context, absl::Duration time) {
+    const absl::Time end = absl::Now() + time;
+    std::unique_lock lock(mu_);
+    while (!stopping_ && !context->IsCancelled() && absl::Now() < end) {
+      changed_.wait_for(lock, std::chrono::milliseconds(2));
+    }
+  }
+
+  const std::string fingerprint_;
+  int port_ = 0;
+  mutable std::mutex mu_;
+  std::condition_variable changed_;
+  std::vector<v1::GenerateRequest> requests_;
+  bool stopping_ = false;
+  std::atomic<int> n_cancelled_{0};
+  std::atomic<int> n_probes_{0};
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace updraft::testing
