@@ -100,7 +100,7 @@ absl::Status Serve(Tiers& tiers, const sigset_t& signals) {
             << "  build/release/bin/updraft status --edge " << grpc << "\n"
             << "  curl -s http://127.0.0.1:" << tiers.http_port
             << "/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-            << "    -d '{\"model\":\"default\",\"messages\":[{\"role\":\"user\",\"content\":\"I am freezing\"}]}'\n"
+            << "    -d '{\"model\":\"updraft\",\"messages\":[{\"role\":\"user\",\"content\":\"I am freezing\"}]}'\n"
             << "Ctrl-C stops both.\n"
             << std::flush;
   const timespec tick{0, 500'000'000};
