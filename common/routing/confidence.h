@@ -32,8 +32,8 @@ struct PromptFeatures {
   int n_digits = 0;  // decimal digits in the last user message
 };
 
-// evidence: one entry per token of the answer, in order; n_layer: of the model that gave it. An answer without tokens
-// gets the features of a hopeless one.
+// evidence: one entry per generated token of the answer, in order, the end-of-generation token included when there was
+// one; n_layer: of the model that gave it. An answer without tokens gets the features of a hopeless one.
 AnswerFeatures FeaturesOf(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt, int n_layer);
 
 // Counts what FeaturesOf needs to know of a conversation. user_messages: contents of the user's turns, oldest first.

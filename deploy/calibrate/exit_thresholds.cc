@@ -29,7 +29,7 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
 
   std::vector<int32_t> tokens = answer.prompt_tokens;
   tokens.insert(tokens.end(), chosen.begin(), chosen.end() - 1);
-  const size_t first_choice = answer.prompt_tokens.size() - 1;  // the row whose logits chose chosen[0]
+  const size_t first_choice = answer.prompt_tokens.size();  // the row whose logits chose chosen[1]
   SequenceKv sequence(&answerer.pool());
   if (absl::Status status = sequence.Reserve(static_cast<int>(tokens.size())); !status.ok()) return status;
 
@@ -52,7 +52,7 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
         ComputeLogits(model, static_cast<int>(exit), std::span(hidden).subspan(row * config.d_model, config.d_model), 1,
                       logits, scratch);
         traces[exit].top_prob.push_back(TopProbability(logits));
-        traces[exit].agrees.push_back(ArgMax(logits) == chosen[begin + row - first_choice]);
+        traces[exit].agrees.push_back(ArgMax(logits) == chosen[begin + row - first_choice + 1]);
       }
     }
   }

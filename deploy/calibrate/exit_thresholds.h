@@ -13,7 +13,8 @@ namespace updraft {
 
 // What one exit would have done with one answer of the full depth, walked through in its own tokens (teacher forcing):
 // since the KV cache is exact at early exits, greedy decoding with exits gives the same answer as long as no token
-// leaves with another choice.
+// leaves with another choice. The first token is left out: the prompt runs at full depth, and so does its last row,
+// which chooses that token.
 struct ExitTrace {
   std::vector<float> top_prob;  // per answer token
   std::vector<bool> agrees;     // the exit's arg-max is the full depth's

@@ -32,8 +32,8 @@ p { margin: 0 0 12px; max-width: 74ch; }
 .lede b.edge, td.edge, .key.edge { color: var(--edge); }
 .lede b.cloud, td.cloud, .key.cloud { color: var(--cloud); }
 .lede b.both, td.both, .key.both { color: var(--both); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px; margin: 22px 0 8px; }
-.tile { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px 16px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(148px, 1fr)); gap: 12px; margin: 22px 0 8px; }
+.tile { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 13px 14px; }
 .tile .name { color: var(--soft); font-size: 13px; }
 .tile .value { font-size: 27px; font-weight: 640; letter-spacing: -.02em; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile .note { color: var(--faint); font-size: 12.5px; font-variant-numeric: tabular-nums; }
@@ -64,14 +64,14 @@ svg .dot.edge { fill: var(--edge); } svg .dot.cloud { fill: var(--cloud); } svg 
 svg .hit { fill: transparent; } svg .hit:hover { fill: var(--both); }
 svg .bar.edge { fill: var(--edge); } svg .bar.deep { fill: var(--faint); }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: 10px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; white-space: nowrap; }
-th, td { padding: 8px 12px; text-align: right; border-bottom: 1px solid var(--rule); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13.5px; white-space: nowrap; }
+th, td { padding: 8px 9px; text-align: right; border-bottom: 1px solid var(--rule); }
 th { font-weight: 560; color: var(--soft); font-size: 12.5px; }
 th:first-child, td:first-child { text-align: left; }
 tr:last-child td { border-bottom: 0; font-weight: 640; }
 thead tr:first-child th { border-bottom: 0; padding-bottom: 0; }
 td .ci { color: var(--faint); font-size: 12px; font-weight: 400; }
-.meter { display: inline-block; vertical-align: middle; width: 64px; height: 7px; border-radius: 4px; background: var(--rule);
+.meter { display: inline-block; vertical-align: middle; width: 54px; height: 7px; border-radius: 4px; background: var(--rule);
   margin-left: 8px; overflow: hidden; }
 .meter i { display: block; height: 100%; background: var(--cloud); }
 .talks { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; }
@@ -83,7 +83,7 @@ td .ci { color: var(--faint); font-size: 12px; font-weight: 400; }
 .say.assistant { background: transparent; border: 1px solid var(--rule); color: var(--soft); font-size: 13px; }
 .say.edge { background: var(--edge-soft); } .say.cloud { background: var(--cloud-soft); }
 .say code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; white-space: pre-wrap; }
-.why { color: var(--soft); font-size: 13px; margin-top: 8px; }
+.why { color: var(--soft); font-size: 13px; margin-top: 8px; overflow-wrap: anywhere; }
 .why b { font-weight: 600; color: var(--ink); }
 .badge { display: inline-block; font-size: 12px; border-radius: 20px; padding: 0 8px; margin-right: 6px; border: 1px solid; }
 .badge.edge { color: var(--edge); } .badge.cloud { color: var(--cloud); } .badge.wrong { color: var(--wrong); }

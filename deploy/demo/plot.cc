@@ -8,7 +8,7 @@
 namespace updraft {
 namespace {
 
-constexpr double kLeft = 54, kRight = 16, kTop = 14, kBottom = 46;
+constexpr double kLeft = 64, kRight = 28, kTop = 14, kBottom = 46;
 
 double Fraction(const Axis& axis, double value) {
   const double v = std::clamp(value, axis.low, axis.high);
@@ -157,7 +157,7 @@ std::string Plot::Render() const {
                         (kLeft + right) / 2, height_ - 8, EscapeHtml(x_.label));
   absl::StrAppendFormat(
       &svg,
-      "<text class=\"label\" x=\"14\" y=\"%g\" text-anchor=\"middle\" transform=\"rotate(-90 14 %g)\">%s</text>\n",
+      "<text class=\"label\" x=\"13\" y=\"%g\" text-anchor=\"middle\" transform=\"rotate(-90 13 %g)\">%s</text>\n",
       (kTop + bottom) / 2, (kTop + bottom) / 2, EscapeHtml(y_.label));
   return svg + body_ + "</svg>\n";
 }

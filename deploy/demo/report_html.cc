@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kExamples = 8;
 
-std::string Percent(double share) { return absl::StrFormat("%.1f&#8201;%%", 100.0 * share); }
+std::string Percent(double share) { return absl::StrFormat("%.1f&#8239;%%", 100.0 * share); }
 
 std::string Bytes(double bytes) {
   if (bytes >= 1e6) return absl::StrFormat("%.1f MB", bytes / 1e6);
@@ -48,7 +48,8 @@ std::string Lede(const DemoReport& report) {
       all.n, Percent(edge.accuracy()), Percent(cloud.accuracy()), Percent(both.accuracy()),
       Percent(1.0 - all.escalated_share()));
   if (cloud_bytes > 0.0) {
-    text += absl::StrFormat(": %s of the bytes that the cloud alone would have moved", Percent(bytes / cloud_bytes));
+    text += absl::StrFormat(", which moves %s of the bytes that the cloud alone would have needed",
+                            Percent(bytes / cloud_bytes));
   }
   return text + ".</p>\n";
 }
@@ -79,7 +80,7 @@ std::string Figures(const DemoReport& report) {
       Figure("Accuracy against share handed over",
              absl::StrFormat(
                  "Every point of the <span class=\"key both\">curve</span> is a threshold on the recorded confidences. "
-                 "Dashed: random routing. Dotted: an oracle. The curve reaches %.0f&#8201;%% of what is possible "
+                 "Dashed: random routing. Dotted: an oracle. The curve reaches %.0f&#8239;%% of what is possible "
                  "above random.",
                  100 * report.summary.random_gain_share),
              AccuracyPlot(report));
@@ -93,8 +94,8 @@ std::string Figures(const DemoReport& report) {
       LatencyPlot(report));
   html += Figure(
       "Does the confidence mean what it says?",
-      "Answers of the edge in ten groups of rising confidence, with 95&#8201;% intervals. On the diagonal, 80&#8201;% "
-      "sure is right 80&#8201;% of the time.",
+      "Answers of the edge in ten groups of rising confidence, with 95&#8239;% intervals. On the diagonal, 80&#8239;% "
+      "sure is right 80&#8239;% of the time.",
       ReliabilityPlot(report));
   html += Figure("How deep a token goes",
                  absl::StrFormat("Tokens of the edge model by the layer that decided them; grey: all %d layers.",
@@ -178,7 +179,7 @@ std::string Footer(const DemoReport& report) {
   html +=
       "</dl><p>An answer is right when its settings are exactly the expected ones; its wording does not count. "
       "Intervals are "
-      "Wilson's at 95&#8201;%. Latency is measured at the client and includes waiting for other queries in flight. "
+      "Wilson's at 95&#8239;%. Latency is measured at the client and includes waiting for other queries in flight. "
       "Bytes are "
       "those between edge and cloud.</p></footer>\n";
   return html;
@@ -199,7 +200,7 @@ std::string ToHtml(const DemoReport& report) {
           Figure("Right answers",
                  "<span class=\"key edge\">Edge alone</span>, <span class=\"key both\">together</span>, <span "
                  "class=\"key cloud\">cloud "
-                 "alone</span>, with 95&#8201;% intervals.",
+                 "alone</span>, with 95&#8239;% intervals.",
                  FamilyPlot(report)) +
           "<p></p>" + FamilyTable(report.summary);
   html += "<h2>Who answered, and why</h2>\n<div class=\"talks\">\n";

@@ -234,7 +234,7 @@ TEST(PlotTest, TicksAreRoundAndCoverTheRange) {
 TEST(PlotTest, PointsOutsideTheAxesStayInside) {
   Plot plot("t", 400, 300, {"x", 0, 1, false, {}}, {"y", 0, 1, false, {}});
   plot.Dot({5.0, -7.0}, 3, "dot");
-  EXPECT_THAT(plot.Render(), HasSubstr("cx=\"384.0\" cy=\"254.0\""));
+  EXPECT_THAT(plot.Render(), HasSubstr("cx=\"372.0\" cy=\"254.0\""));
 }
 
 TEST(EscapeHtmlTest, AllSpecialCharacters) {
