@@ -1,4 +1,4 @@
-// bench model | serve: speed beside the machine's limits.
+// bench model | kernels | serve: speed beside the machine's limits.
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -10,6 +10,8 @@
 #include "deploy/bench/serve_bench.h"
 #include "deploy/evaluate/bench_model.h"
 #include "deploy/tool/commands.h"
+#include "kernels/arch.h"
+#include "kernels/bench/kernel_bench.h"
 
 namespace updraft::tool {
 namespace {
@@ -64,6 +66,62 @@ void AddBenchModel(CLI::App* bench, int* exit_code) {
   command->callback([flags, exit_code] {
     if (absl::Status status = RunBenchModel(*flags); !status.ok()) *exit_code = Fail(status);
   });
+}
+
+struct KernelFlags {
+  kernels::KernelBenchOptions options;
+  bool as_json = false;
+};
+
+json ToJson(const kernels::KernelBenchResult& r) {
+  return {{"name", r.name},
+          {"bytes", r.bytes},
+          {"flops", r.flops},
+          {"seconds", {{"median", r.seconds.median}, {"min", r.seconds.min}, {"max", r.seconds.max}}},
+          {"gb_s", r.gb_s},
+          {"gflop_s", r.gflop_s},
+          {"roof_gb_s", r.roof_gb_s},
+          {"peak_gflop_s", r.peak_gflop_s},
+          {"roofline_fraction", r.roofline_fraction}};
+}
+
+void RunBenchKernels(const KernelFlags& flags) {
+  const kernels::Isa isa = kernels::ChooseIsa();
+  const kernels::MachinePeaks peaks = kernels::ProbeMachine(isa, flags.options.n_threads);
+  json results = json::array();
+  if (!flags.as_json) {
+    std::cout << absl::StrFormat(
+                     "%s: memory %.1f GB/s on one thread, %.1f on all; int8 %.0f Gop/s, fp32 %.0f Gflop/s\n",
+                     kernels::IsaName(isa), peaks.read_gb_s_one, peaks.read_gb_s_all, peaks.int8_gop_s,
+                     peaks.fp32_gflop_s)
+              << absl::StrFormat("%-44s %9s %9s %9s %10s %7s\n", "kernel", "us", "GB/s", "(probe)", "Gop/s", "of roof");
+  }
+  kernels::RunKernelBenches(flags.options, peaks, [&](const kernels::KernelBenchResult& r) {
+    if (flags.as_json) {
+      results.push_back(ToJson(r));
+      return;
+    }
+    std::cout << absl::StrFormat("%-44s %9.1f %9.1f %9.1f %10.1f %5.0f %%\n", r.name, 1e6 * r.seconds.median, r.gb_s,
+                                 r.roof_gb_s, r.gflop_s, 100 * r.roofline_fraction)
+              << std::flush;
+  });
+  if (!flags.as_json) return;
+  std::cout << json{{"isa", kernels::IsaName(isa)},         {"read_gb_s_one", peaks.read_gb_s_one},
+                    {"read_gb_s_all", peaks.read_gb_s_all}, {"int8_gop_s", peaks.int8_gop_s},
+                    {"fp32_gflop_s", peaks.fp32_gflop_s},   {"kernels", results}}
+                   .dump()
+            << "\n";
+}
+
+void AddBenchKernels(CLI::App* bench) {
+  auto flags = std::make_shared<KernelFlags>();
+  CLI::App* command = bench->add_subcommand("kernels", "Each kernel beside the machine's measured peaks");
+  command->add_option("--filter", flags->options.filter, "Only kernels whose name contains it");
+  command->add_option("--threads", flags->options.n_threads, "0: what the process may use");
+  command->add_option("--repeat", flags->options.repeat, "Pairs of kernel and bandwidth probe")
+      ->check(CLI::Range(1, 1000));
+  command->add_flag("--json", flags->as_json, "One JSON object on stdout");
+  command->callback([flags] { RunBenchKernels(*flags); });
 }
 
 absl::Status RunServe(const ServeBenchOptions& options, bool as_json) {
@@ -124,9 +182,10 @@ void AddBenchServe(CLI::App* bench, int* exit_code) {
 }  // namespace
 
 void AddBenchCommands(CLI::App& app, int* exit_code) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure speed: model, serve");
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed: model, kernels, serve");
   bench->require_subcommand(1);
   AddBenchModel(bench, exit_code);
+  AddBenchKernels(bench);
   AddBenchServe(bench, exit_code);
 }
 
