@@ -160,7 +160,7 @@ absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, 
     traces = *std::move(traced);
   }
   AnswersWithExits result;
-  for (const double looseness : {8.0, 4.0, 2.0, 1.0}) {
+  for (const double looseness : {4.0, 1.0}) {
     AnswerOptions answer_options = AnswerOptionsOf(options, ExitMode::kLossy, "early exits");
     if (options.fit_exit_thresholds) {
       result.fitted_thresholds = ChooseExitThresholds(traces, looseness * options.exit_budget);
