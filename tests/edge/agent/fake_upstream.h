@@ -80,7 +80,7 @@ class FakeUpstream final : public v1::Inference::Service {
       switch (script.end) {
         case Script::End::kStall:
           Pause(context, absl::Seconds(60));
-          return context->IsCancelled() ? Cancelled() : grpc::Status::OK;
+          return Cancelled();
         case Script::End::kNoDone:
           return grpc::Status::OK;
         case Script::End::kStatus:

@@ -1,0 +1,138 @@
+// The agent's gRPC face, and agents on top of one another.
+#include "edge/agent/grpc_service.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+
+#include <thread>
+
+#include "common/rpc/inference_client.h"
+#include "common/rpc/server.h"
+#include "tests/edge/agent/agent_fixture.h"
+
+namespace updraft::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class GrpcServiceTest : public AgentTest {
+ protected:
+  struct Tier {
+    std::unique_ptr<Agent> agent;
+    std::unique_ptr<EdgeService> service;
+    std::unique_ptr<ServerHandle> server;
+
+    explicit Tier(std::unique_ptr<Agent> a)
+        : agent(std::move(a)), service(std::make_unique<EdgeService>(agent.get(), absl::Now(), "test")) {
+      auto started = ServerHandle::Start({.listen = "127.0.0.1:0"}, {service.get()});
+      EXPECT_TRUE(started.ok()) << started.status();
+      server = *std::move(started);
+    }
+    ~Tier() {
+      server->Shutdown(absl::ZeroDuration());
+      agent->Stop();
+    }
+    const std::string& address() const { return server->address(); }
+  };
+};
+
+TEST_F(GrpcServiceTest, StreamsTheAnswerWithItsAccount) {
+  Tier tier(MakeAgent("", {}));
+  const v1::GenerateRequest request = ChatRequest("hello there");
+  auto truth = Ask(*tier.agent, request);
+  auto stub = v1::Inference::NewStub(grpc::CreateChannel(tier.address(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  auto reader = stub->Generate(&context, request);
+  std::vector<v1::GenerateResponse> responses;
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) responses.push_back(response);
+  ASSERT_TRUE(reader->Finish().ok());
+  ASSERT_GE(responses.size(), 2u);
+  std::string text;
+  uint64_t last_us = 0;
+  for (const auto& r : responses) {
+    text += r.chunk().text();
+    EXPECT_GE(r.server_us(), last_us);
+    last_us = r.server_us();
+  }
+  EXPECT_EQ(text, truth->text());
+  EXPECT_EQ(responses.front().request_id().size(), 32u);
+  EXPECT_TRUE(responses.front().has_load());
+  EXPECT_TRUE(responses.back().has_load());
+  EXPECT_TRUE(responses.back().has_done());
+  EXPECT_EQ(responses.back().done().provenance().spans(0).tier(), "edge");
+}
+
+TEST_F(GrpcServiceTest, StatusTellsEverything) {
+  FakeUpstream cloud(Fingerprint());
+  Tier tier(MakeAgent(cloud.address(), {}));
+  InferenceClient client(tier.address());
+  ASSERT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
+  auto status = client.GetStatus(absl::Seconds(60));
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_EQ(status->tier(), "edge");
+  EXPECT_EQ(status->version(), "test");
+  EXPECT_EQ(status->model().tokenizer_fingerprint(), Fingerprint());
+  EXPECT_EQ(status->model().n_layer(), 4);
+  EXPECT_EQ(status->routing().requests(), 1);
+  EXPECT_EQ(status->routing().kept(), 1);
+  EXPECT_EQ(status->routing().policy(), "auto");
+  EXPECT_EQ(status->upstream().tier(), "cloud");
+  EXPECT_TRUE(status->link().reachable());
+  EXPECT_GT(status->resident_bytes(), 1u << 20);
+}
+
+TEST_F(GrpcServiceTest, ErrorsKeepTheirCode) {
+  Tier tier(MakeAgent("", {}));
+  InferenceClient client(tier.address());
+  auto bad = client.Generate(ChatRequest("hi", -1), absl::Seconds(60));
+  EXPECT_EQ(bad.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(bad.status().message()), HasSubstr("max_tokens"));
+  auto late = client.Generate(ChatRequest("hello there", 400), absl::Milliseconds(1));
+  EXPECT_EQ(late.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
+}
+
+TEST_F(GrpcServiceTest, TiersChain) {
+  Tier top(MakeAgent("", {}));
+  Tier middle(MakeAgent(top.address(), {.threshold = 1.0}));
+  const v1::GenerateRequest request = ChatRequest("hello there");
+  auto truth = Ask(*top.agent, request);
+  Tier bottom(MakeAgent(middle.address(), {.threshold = 1.0}));
+  InferenceClient client(bottom.address());
+  auto answer = client.Generate(request, absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->text, truth->text());
+  EXPECT_EQ(answer->tokens, truth->tokens());
+  EXPECT_EQ(answer->done.provenance().decision(), v1::DECISION_KIND_HAND_OVER);
+  EXPECT_EQ(top.agent->Status().routing().requests(), 2);
+}
+
+TEST_F(GrpcServiceTest, CancelledAndSlowClientsDoNotDisturbOthers) {
+  Tier tier(MakeAgent("", {.max_queued = 1000}));
+  auto truth = Ask(*tier.agent, ChatRequest("hello there"));
+  std::atomic<int> n_ok{0}, n_cancelled{0};
+  std::vector<std::thread> clients;
+  for (int c = 0; c < 16; ++c) {
+    clients.emplace_back([&, c] {
+      InferenceClient client(tier.address());
+      int n_chunks = 0;
+      auto answer = client.Generate(ChatRequest("hello there"), absl::Seconds(120), [&](const v1::Chunk&) {
+        if (c % 4 == 1) absl::SleepFor(absl::Milliseconds(3));
+        return c % 4 != 0 || ++n_chunks < 3;
+      });
+      if (answer.ok() && answer->text == truth->text()) ++n_ok;
+      if (absl::IsCancelled(answer.status())) ++n_cancelled;
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_GE(n_ok, 12);
+  EXPECT_EQ(n_ok + n_cancelled, 16);
+  for (int i = 0; i < 2000 && tier.agent->CurrentLoad().running_requests() > 0; ++i)
+    absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_EQ(tier.agent->CurrentLoad().running_requests(), 0);
+}
+
+}  // namespace
+}  // namespace updraft::testing
