@@ -1,0 +1,61 @@
+#include "deploy/train/batches.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "deploy/train/cockpit/random.h"
+
+namespace updraft::train {
+namespace {
+
+constexpr int kPoolExamples = 2048;
+
+}  // namespace
+
+std::vector<Batch> CutBatches(std::vector<Sequence> sequences, int batch_tokens) {
+  std::stable_sort(sequences.begin(), sequences.end(),
+                   [](const Sequence& a, const Sequence& b) { return a.length() < b.length(); });
+  std::vector<Batch> batches;
+  for (Sequence& sequence : sequences) {
+    // Sorted: the newcomer is the longest, and the batch is padded to it.
+    if (batches.empty() ||
+        (batches.back().size() + 1) * static_cast<size_t>(sequence.length()) > static_cast<size_t>(batch_tokens)) {
+      batches.emplace_back();
+    }
+    batches.back().push_back(std::move(sequence));
+  }
+  return batches;
+}
+
+BatchStream::BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, Encoder* encoder)
+    : generator_(seed, cockpit::Split::kTrain, mix),
+      batch_tokens_(batch_tokens),
+      encoder_(encoder),
+      pool_state_(generator_.state()) {}
+
+void BatchStream::FillPool() {
+  pool_state_ = generator_.state();
+  pool_count_ = generator_.count();
+  taken_ = 0;
+  std::vector<Sequence> sequences;
+  for (int i = 0; i < kPoolExamples; ++i) sequences.push_back(encoder_->EncodeExample(generator_.Next()));
+  pool_ = CutBatches(std::move(sequences), batch_tokens_);
+  cockpit::Random random(pool_state_ ^ 0xBA7C4);
+  for (size_t i = pool_.size(); i > 1; --i) std::swap(pool_[i - 1], pool_[random.Below(static_cast<uint32_t>(i))]);
+}
+
+Batch BatchStream::Next() {
+  if (taken_ == static_cast<int64_t>(pool_.size())) FillPool();
+  return pool_[taken_++];
+}
+
+void BatchStream::Restore(const Place& place) {
+  generator_.Restore(place.generator_state, place.generator_count);
+  pool_.clear();
+  taken_ = 0;
+  if (place.batches_taken == 0) return;
+  FillPool();
+  taken_ = place.batches_taken;
+}
+
+}  // namespace updraft::train

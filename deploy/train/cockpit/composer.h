@@ -1,0 +1,81 @@
+#ifndef UPDRAFT_DEPLOY_TRAIN_COCKPIT_COMPOSER_H_
+#define UPDRAFT_DEPLOY_TRAIN_COCKPIT_COMPOSER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "deploy/train/cockpit/example.h"
+#include "deploy/train/cockpit/random.h"
+
+namespace updraft::cockpit {
+
+// Which side of the split a wording choice, an entity or a value belongs to, decided by its hash alone.
+Split SideOf(uint64_t hash);
+
+// Lower case, no punctuation, fillers or doubled spaces: two utterances with one normal form count as the same.
+std::string NormalizeUtterance(std::string_view text);
+
+// The side of a whole utterance (all user turns, normalised). A training example lies on the training side, a test
+// example on the test side: no text can be in both.
+Split SideOfUtterance(std::string_view normalized);
+
+using Slots = std::vector<std::pair<std::string_view, std::string>>;
+
+// Draws the wording of one example and keeps to its split: every choice that a pattern leaves open, every entity and
+// every value has a side by its hash. Training sees only the training side; a test utterance has no calibration choice,
+// at least one held-out wording in its last turn, and only held-out entities and values.
+class Composer {
+ public:
+  Composer(Random* random, Language language, Split split) : random_(*random), language_(language), split_(split) {}
+
+  Random& random() { return random_; }
+  Language language() const { return language_; }
+  bool english() const { return language_ == Language::kEnglish; }
+  Split split() const { return split_; }
+
+  // `pattern`: text with [a|b|c] alternatives (they nest) and {name} slots. The choices made are one wording.
+  std::string Say(std::string_view pattern, const Slots& slots = {});
+  std::string SayOne(const std::vector<std::string_view>& patterns, const Slots& slots = {});
+
+  // Draws until the text (or the value's key) lies on this split's side. Marks the example as unusable when none does.
+  std::string DrawEntity(const std::function<std::string()>& draw);
+  int DrawValue(std::string_view domain, const std::function<int()>& draw);
+
+  // While true, wording is background: an earlier turn of the conversation, which need not be held out itself.
+  void set_in_context(bool in_context) { in_context_ = in_context; }
+
+  // Whether what was drawn makes an example of this split.
+  bool Acceptable() const;
+
+ private:
+  std::string Expand(std::string_view pattern, const Slots& slots, uint64_t* signature);
+
+  Random& random_;
+  Language language_;
+  Split split_;
+  bool in_context_ = false;
+  bool failed_ = false;
+  int held_out_wordings_ = 0;
+};
+
+// Text that fillers and typos must leave alone (names, numbers) is kept between these marks until the end.
+inline constexpr char kProtectBegin = '\x02';
+inline constexpr char kProtectEnd = '\x03';
+std::string Protect(std::string_view text);
+
+// Wraps a core request in politeness, adds fillers and typos, and removes the marks. `imperative`: the core is an order
+// ("open the window"), which takes "could you ..."; otherwise a statement or a question.
+std::string Dress(std::string_view core, bool imperative, Composer* composer);
+// The text without marks and needless spaces.
+std::string RemoveMarks(std::string_view text);
+
+// 0..199 and halves in words: "twenty two and a half", "二十二点五".
+std::string NumberInWords(int tenths, Language language);
+
+}  // namespace updraft::cockpit
+
+#endif  // UPDRAFT_DEPLOY_TRAIN_COCKPIT_COMPOSER_H_

@@ -1,0 +1,41 @@
+#ifndef UPDRAFT_DEPLOY_TRAIN_GGUF_MODEL_H_
+#define UPDRAFT_DEPLOY_TRAIN_GGUF_MODEL_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "deploy/train/bpe_trainer.h"
+#include "deploy/train/recipe.h"
+#include "deploy/train/transformer.h"
+
+namespace updraft::train {
+
+// What a model file says of its training.
+struct TrainingRecord {
+  std::string recipe_fingerprint;  // of the recipe's text
+  uint64_t seed = 0;
+  int64_t tokens = 0;
+  int data_version = 0;
+};
+
+// Writes `model` as GGUF, architecture llama, with its tokenizer and chat template; exits as updraft.exit.*.
+absl::Status WriteModel(const std::string& path, const Recipe& recipe, const TrainingRecord& record,
+                        const BpeVocabulary& vocabulary, Transformer* model);
+
+struct LoadedModel {
+  BpeVocabulary vocabulary;
+  std::unique_ptr<Transformer> model;  // dequantized
+};
+
+// Reads back a file that WriteModel made.
+absl::StatusOr<LoadedModel> ReadModel(const std::string& path, torch::Device device);
+
+// Fills `model` from a file of the same width, or a wider and deeper one: layers evenly spaced, first rows and columns.
+// Parameters that the file lacks (exits) stay as they are.
+absl::Status InitializeFrom(const LoadedModel& from, Transformer* model);
+
+}  // namespace updraft::train
+
+#endif  // UPDRAFT_DEPLOY_TRAIN_GGUF_MODEL_H_

@@ -1,0 +1,227 @@
+#include "deploy/train/recipe.h"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace updraft::train {
+namespace {
+
+using nlohmann::json;
+
+// Reads the fields of one object; the first error sticks. Finish refuses what nobody asked for.
+class Fields {
+ public:
+  Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+    if (!object_.is_object()) Fail(absl::StrCat(where_, ": expected an object"));
+  }
+
+  template <typename T>
+  void Number(const char* key, double low, double high, T* out) {
+    const json* value = Find(key);
+    if (value == nullptr) return;
+    if (!value->is_number()) return Fail(absl::StrCat(where_, ".", key, ": expected a number"));
+    const double number = value->get<double>();
+    if (!(number >= low && number <= high) || static_cast<double>(static_cast<T>(number)) != number) {
+      return Fail(
+          absl::StrCat(where_, ".", key, ": expected a number from ", low, " to ", high, ", found ", value->dump()));
+    }
+    *out = static_cast<T>(number);
+  }
+  void Text(const char* key, std::string* out) {
+    const json* value = Find(key);
+    if (value == nullptr) return;
+    if (!value->is_string()) return Fail(absl::StrCat(where_, ".", key, ": expected a text"));
+    *out = value->get<std::string>();
+  }
+  template <typename T>
+  void Numbers(const char* key, double low, double high, std::vector<T>* out) {
+    const json* value = Find(key);
+    if (value == nullptr) return;
+    if (!value->is_array()) return Fail(absl::StrCat(where_, ".", key, ": expected a list"));
+    out->clear();
+    for (const json& item : *value) {
+      if (!item.is_number() || !(item.get<double>() >= low && item.get<double>() <= high)) {
+        return Fail(absl::StrCat(where_, ".", key, ": expected numbers from ", low, " to ", high));
+      }
+      out->push_back(item.get<T>());
+    }
+  }
+  void Type(const char* key, WeightType* out) {
+    std::string name;
+    Text(key, &name);
+    if (name.empty()) return;
+    for (auto [known, type] : {std::pair{"f32", WeightType::kF32},
+                               {"f16", WeightType::kF16},
+                               {"q8_0", WeightType::kQ8_0},
+                               {"q4_0", WeightType::kQ4_0}}) {
+      if (name == known) {
+        *out = type;
+        return;
+      }
+    }
+    Fail(absl::StrCat(where_, ".", key, ": expected f32, f16, q8_0 or q4_0, found '", name, "'"));
+  }
+  const json* Find(const char* key) {
+    known_.insert(key);
+    if (!status_.ok()) return nullptr;
+    const auto it = object_.find(key);
+    return it == object_.end() ? nullptr : &*it;
+  }
+  void Fail(std::string message) {
+    if (status_.ok()) status_ = absl::InvalidArgumentError("recipe: " + message);
+  }
+  void Absorb(const absl::Status& status) {
+    if (status_.ok()) status_ = status;
+  }
+  absl::Status Finish() {
+    if (!status_.ok()) return status_;
+    for (const auto& [key, value] : object_.items()) {
+      if (known_.count(key) == 0) {
+        std::string names;
+        for (const std::string& name : known_) absl::StrAppend(&names, names.empty() ? "" : ", ", name);
+        Fail(absl::StrCat(where_, ": unknown field '", key, "'; known fields are ", names));
+      }
+    }
+    return status_;
+  }
+
+ private:
+  const json& object_;
+  std::string where_;
+  std::set<std::string> known_;
+  absl::Status status_;
+};
+
+absl::Status ParseModel(const json& object, ModelShape* shape) {
+  Fields fields(object, "model");
+  fields.Number("layers", 1, 200, &shape->layers);
+  fields.Number("width", 32, 16384, &shape->width);
+  fields.Number("heads", 1, 256, &shape->heads);
+  fields.Number("kv_heads", 1, 256, &shape->kv_heads);
+  fields.Number("feed_forward", 32, 65536, &shape->feed_forward);
+  fields.Number("context", 64, 1 << 20, &shape->context);
+  fields.Number("rope_base", 1, 1e9, &shape->rope_base);
+  fields.Numbers("exits", 1, 199, &shape->exits);
+  if (absl::Status status = fields.Finish(); !status.ok()) return status;
+  if (shape->layers == 0 || shape->width == 0 || shape->heads == 0 || shape->kv_heads == 0 ||
+      shape->feed_forward == 0) {
+    return absl::InvalidArgumentError("recipe: model: expected layers, width, heads, kv_heads and feed_forward");
+  }
+  if (shape->width % shape->heads != 0 || shape->head() % 2 != 0 || shape->heads % shape->kv_heads != 0) {
+    return absl::InvalidArgumentError(
+        "recipe: model: expected heads to divide width into an even size, and kv_heads to divide heads");
+  }
+  if (shape->width % 32 != 0 || shape->feed_forward % 32 != 0) {
+    return absl::InvalidArgumentError("recipe: model: expected width and feed_forward to be multiples of 32");
+  }
+  for (int exit : shape->exits) {
+    if (exit >= shape->layers)
+      return absl::InvalidArgumentError("recipe: model.exits: expected exits before the last layer");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseMix(const json& object, cockpit::FamilyMix* mix) {
+  Fields fields(object, "steps.mix");
+  int total = 0;
+  for (int i = 0; i < cockpit::kFamilies; ++i) {
+    const std::string name(cockpit::FamilyName(static_cast<cockpit::Family>(i)));
+    (*mix)[i] = 0;
+    fields.Number(name.c_str(), 0, 1000, &(*mix)[i]);
+    total += (*mix)[i];
+  }
+  if (total == 0) fields.Fail("steps.mix: expected a share above 0 for at least one family");
+  return fields.Finish();
+}
+
+absl::Status ParseStep(const json& object, TrainStep* step) {
+  Fields fields(object, "steps");
+  fields.Text("name", &step->name);
+  fields.Number("tokens", 1, 1e13, &step->tokens);
+  fields.Number("warmup_tokens", 0, 1e13, &step->warmup_tokens);
+  fields.Number("decay_tokens", 0, 1e13, &step->decay_tokens);
+  fields.Number("batch_tokens", 64, 1 << 24, &step->batch_tokens);
+  fields.Number("learning_rate", 0, 1, &step->learning_rate);
+  fields.Number("weight_decay", 0, 1, &step->weight_decay);
+  fields.Number("clip", 0, 1e6, &step->clip);
+  fields.Number("distill", 0, 1, &step->distill);
+  fields.Number("temperature", 0.1, 100, &step->temperature);
+  fields.Number("exit_weight", 0, 10, &step->exit_weight);
+  fields.Type("matrices", &step->matrices);
+  fields.Type("embedding", &step->embedding);
+  if (const json* mix = fields.Find("mix")) fields.Absorb(ParseMix(*mix, &step->mix));
+  if (absl::Status status = fields.Finish(); !status.ok()) return status;
+  if (step->tokens == 0 || step->learning_rate == 0) {
+    return absl::InvalidArgumentError("recipe: steps: expected tokens and learning_rate in every step");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
+  const json parsed = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  if (parsed.is_discarded())
+    return absl::InvalidArgumentError("recipe: expected one JSON object; check commas and quotes");
+  Recipe recipe;
+  recipe.text = std::string(text);
+  Fields fields(parsed, "recipe");
+  fields.Text("name", &recipe.name);
+  fields.Number("seed", 0, 1e15, &recipe.seed);
+  fields.Number("vocabulary", 0, 1 << 20, &recipe.vocabulary);
+  fields.Number("tokenizer_examples", 0, 1e8, &recipe.tokenizer_examples);
+  fields.Text("teacher", &recipe.teacher);
+  fields.Text("init_from", &recipe.init_from);
+  fields.Type("file_matrices", &recipe.file_matrices);
+  fields.Type("file_embedding", &recipe.file_embedding);
+  fields.Numbers("exit_thresholds", 0, 1.01, &recipe.exit_thresholds);
+  fields.Number("check_examples", 0, 1e6, &recipe.check_examples);
+  fields.Number("check_seconds", 1, 1e6, &recipe.check_seconds);
+  fields.Number("checkpoint_seconds", 1, 1e6, &recipe.checkpoint_seconds);
+  if (const json* model = fields.Find("model")) {
+    fields.Absorb(ParseModel(*model, &recipe.model));
+  } else {
+    fields.Fail("recipe: expected a model");
+  }
+  if (const json* steps = fields.Find("steps"); steps != nullptr && steps->is_array() && !steps->empty()) {
+    for (const json& step : *steps) fields.Absorb(ParseStep(step, &recipe.steps.emplace_back()));
+  } else {
+    fields.Fail("recipe: expected a list of steps");
+  }
+  if (absl::Status status = fields.Finish(); !status.ok()) return status;
+  if (recipe.exit_thresholds.size() != recipe.model.exits.size()) {
+    return absl::InvalidArgumentError("recipe: exit_thresholds: expected one per exit of the model");
+  }
+  if (recipe.teacher.empty() && recipe.init_from.empty() &&
+      (recipe.vocabulary < 300 || recipe.tokenizer_examples < 1)) {
+    return absl::InvalidArgumentError(
+        "recipe: expected vocabulary (at least 300) and tokenizer_examples, or a teacher or a file to start from");
+  }
+  for (const TrainStep& step : recipe.steps) {
+    if (step.distill > 0 && recipe.teacher.empty()) {
+      return absl::InvalidArgumentError("recipe: steps.distill needs a teacher");
+    }
+  }
+  return recipe;
+}
+
+absl::StatusOr<Recipe> ReadRecipe(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened; give a recipe with --recipe"));
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  absl::StatusOr<Recipe> recipe = ParseRecipe(text);
+  if (!recipe.ok()) return recipe.status();
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  for (std::string* file : {&recipe->teacher, &recipe->init_from}) {
+    if (!file->empty()) *file = (folder / *file).string();
+  }
+  return recipe;
+}
+
+}  // namespace updraft::train

@@ -1,0 +1,184 @@
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "deploy/train/cockpit/catalogue.h"
+#include "deploy/train/cockpit/composer.h"
+#include "deploy/train/cockpit/generator.h"
+
+namespace updraft::cockpit {
+namespace {
+
+constexpr Split kSplits[] = {Split::kTrain, Split::kCalibrate, Split::kTest};
+
+TEST(GeneratorTest, SameSeedGivesTheSameStream) {
+  Generator a(5, Split::kTrain), b(5, Split::kTrain), other(6, Split::kTrain);
+  int different = 0;
+  for (int i = 0; i < 500; ++i) {
+    const std::string line = ToJsonLine(a.Next());
+    EXPECT_EQ(line, ToJsonLine(b.Next()));
+    different += line != ToJsonLine(other.Next());
+  }
+  EXPECT_GT(different, 490);
+}
+
+TEST(GeneratorTest, RestoreContinuesTheStream) {
+  Generator a(5, Split::kTrain);
+  for (int i = 0; i < 100; ++i) a.Next();
+  Generator b(999, Split::kTrain);
+  b.Restore(a.state(), a.count());
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(ToJsonLine(a.Next()), ToJsonLine(b.Next()));
+}
+
+// The proof that no test utterance is in the training stream: every example lies on its split's side of a function of
+// the normalised words alone, so no normalised text can be in two splits, however long the streams are.
+TEST(GeneratorTest, EveryUtteranceLiesOnItsSide) {
+  for (Split split : kSplits) {
+    Generator generator(11, split);
+    for (int i = 0; i < 3000; ++i) {
+      const Example example = generator.Next();
+      ASSERT_EQ(SideOfUtterance(NormalizedConversation(example)), split) << example.id << " " << ToJsonLine(example);
+    }
+  }
+}
+
+// And seen from outside, without the function: 300,000 training utterances against 3,000 held-out ones.
+TEST(GeneratorTest, NoHeldOutUtteranceInTheTrainingStream) {
+  std::set<std::string> held_out;
+  for (Split split : {Split::kCalibrate, Split::kTest}) {
+    Generator generator(12, split);
+    for (int i = 0; i < 1500; ++i) held_out.insert(NormalizedConversation(generator.Next()));
+  }
+  ASSERT_GT(held_out.size(), 2500u);
+  Generator training(1, Split::kTrain);
+  for (int i = 0; i < 300000; ++i) {
+    const Example example = training.Next();
+    ASSERT_EQ(held_out.count(NormalizedConversation(example)), 0u) << ToJsonLine(example);
+  }
+}
+
+TEST(GeneratorTest, EntitiesAreHeldOut) {
+  const auto entities = [](Split split, int count) {
+    std::set<std::string> found;
+    Generator generator(13, split);
+    for (int i = 0; i < count; ++i) {
+      const auto answer = nlohmann::json::parse(generator.Next(Family::kSlot).answer);
+      if (!answer.contains("call")) continue;
+      for (const char* key : {"to", "contact", "title", "artist"}) {
+        if (answer["call"].contains(key)) found.insert(answer["call"][key].get<std::string>());
+      }
+    }
+    return found;
+  };
+  const std::set<std::string> training = entities(Split::kTrain, 20000);
+  const std::set<std::string> test = entities(Split::kTest, 1500);
+  ASSERT_GT(training.size(), 2000u);
+  ASSERT_GT(test.size(), 100u);
+  for (const std::string& entity : test) EXPECT_EQ(training.count(entity), 0u) << entity;
+}
+
+// The factors of every worked product are held out as a pair.
+TEST(GeneratorTest, FactorsAreHeldOut) {
+  const auto products = [](Split split, int count) {
+    std::set<std::string> found;
+    Generator generator(14, split);
+    for (int i = 0; i < count; ++i) {
+      const auto answer = nlohmann::json::parse(generator.Next(Family::kArithmetic).answer);
+      const std::string work = answer["work"];
+      const size_t semicolon = work.find(';');
+      if (work.find('*') == std::string::npos) continue;
+      // "37-15=22;22*2=44,22*40=880,..." -> "22*2 22*40"
+      const size_t first = work.find('=', semicolon), comma = work.find(',', semicolon), second = work.find('=', comma);
+      found.insert(work.substr(semicolon + 1, first - semicolon - 1) + " " +
+                   work.substr(comma + 1, second - comma - 1));
+    }
+    return found;
+  };
+  const std::set<std::string> training = products(Split::kTrain, 20000);
+  const std::set<std::string> test = products(Split::kTest, 1000);
+  ASSERT_GT(test.size(), 100u);
+  for (const std::string& product : test) EXPECT_EQ(training.count(product), 0u) << product;
+}
+
+TEST(GeneratorTest, EveryAnswerIsLegalAndComplete) {
+  for (Split split : kSplits) {
+    Generator generator(15, split);
+    for (int i = 0; i < 3000; ++i) {
+      const Example example = generator.Next();
+      EXPECT_TRUE(CheckLegal(example.answer).ok()) << CheckLegal(example.answer) << " " << ToJsonLine(example);
+      const auto answer = nlohmann::ordered_json::parse(example.answer);
+      EXPECT_TRUE(answer.contains("set") && answer.contains("say")) << example.answer;
+      EXPECT_EQ(answer.contains("work"), example.family == Family::kArithmetic);
+      EXPECT_EQ(answer.contains("refuse"), example.family == Family::kScope);
+      if (answer.contains("work")) {
+        EXPECT_EQ(answer.begin().key(), "work");
+      }
+      const bool does_something = !answer["set"].empty() || answer.contains("call") || answer.contains("result");
+      EXPECT_NE(does_something, answer.contains("refuse")) << example.answer;
+      ASSERT_FALSE(example.turns.empty());
+      EXPECT_EQ(example.turns.back().role, "user");
+      EXPECT_EQ(example.turns.size() > 1, example.family == Family::kFollowup);
+      for (const ChatTurn& turn : example.turns) {
+        EXPECT_EQ(turn.content.find_first_of("{}[]|\x02\x03") == std::string::npos || turn.role == "assistant", true)
+            << turn.content;
+        EXPECT_FALSE(turn.content.empty());
+      }
+    }
+  }
+}
+
+// The arithmetic of the working-out and of the result, done again from the words of the answer.
+TEST(GeneratorTest, WorkingOutAndResultAgree) {
+  Generator generator(16, Split::kTrain);
+  for (int i = 0; i < 5000; ++i) {
+    const Example example = generator.Next(Family::kArithmetic);
+    const auto answer = nlohmann::json::parse(example.answer);
+    const std::string work = answer["work"];
+    const std::string last = work.substr(work.rfind('=') + 1);
+    const auto& result = answer["result"];
+    if (result.contains("total_km")) {
+      EXPECT_EQ(std::stoi(last), result["total_km"].get<int>()) << example.answer;
+    } else if (result.contains("energy_kwh")) {
+      EXPECT_NEAR(std::stoi(last) / 100.0, result["energy_kwh"].get<double>(), 1e-9) << example.answer;
+    } else if (result.contains("range_km")) {
+      EXPECT_EQ(std::stoi(last) / 10, result["range_km"].get<int>()) << example.answer;
+      const bool yes = work.size() > 3 && work.substr(work.size() - 3) == "yes";
+      EXPECT_EQ(yes, result["reachable"].get<bool>()) << example.answer;
+    } else {
+      const std::string arrival = result["arrival"];
+      EXPECT_EQ(std::stoi(last), std::stoi(arrival.substr(0, 2))) << example.answer;
+    }
+  }
+}
+
+TEST(GeneratorTest, MixIsKept) {
+  Generator generator(17, Split::kTrain, {1, 0, 3, 0, 0, 0});
+  int slot = 0;
+  for (int i = 0; i < 4000; ++i) {
+    const Family family = generator.Next().family;
+    ASSERT_TRUE(family == Family::kSlot || family == Family::kMulti);
+    slot += family == Family::kSlot;
+  }
+  // Binomial(4000, 1/4): 1000 with a deviation of 27.4; six of them.
+  EXPECT_NEAR(slot, 1000, 165);
+}
+
+TEST(ComposerTest, NormalFormForgetsNoise) {
+  EXPECT_EQ(NormalizeUtterance("Um, turn it ON!"), NormalizeUtterance("turn it on"));
+  EXPECT_EQ(NormalizeUtterance("呃，打开车窗。"), NormalizeUtterance("打开车窗"));
+  EXPECT_NE(NormalizeUtterance("turn it on"), NormalizeUtterance("turn it off"));
+}
+
+TEST(ComposerTest, NumbersInWords) {
+  EXPECT_EQ(NumberInWords(225, Language::kEnglish), "twenty two and a half");
+  EXPECT_EQ(NumberInWords(1000, Language::kEnglish), "one hundred");
+  EXPECT_EQ(NumberInWords(220, Language::kChinese), "二十二");
+  EXPECT_EQ(NumberInWords(165, Language::kChinese), "十六点五");
+  EXPECT_EQ(NumberInWords(1050, Language::kChinese), "一百零五");
+  EXPECT_EQ(NumberInWords(1100, Language::kChinese), "一百一十");
+}
+
+}  // namespace
+}  // namespace updraft::cockpit
