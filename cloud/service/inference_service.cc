@@ -1,0 +1,58 @@
+#include "cloud/service/inference_service.h"
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/process.h"
+
+namespace updraft {
+namespace {
+
+// 128 random bits.
+std::string NewRequestId() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
+}  // namespace
+
+InferenceService::InferenceService(const ServedModel* model, engine::Engine* engine,
+                                   const InferenceServiceOptions& options)
+    : model_(model), engine_(engine), options_(options), process_start_(ProcessStartTime()), ready_(absl::Now()) {}
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
+                                                                           const v1::GenerateRequest* request) {
+  absl::StatusOr<engine::Request> built = model_->BuildRequest(*request, options_.limits);
+  // An id that was refused is not repeated in the log.
+  const bool has_id = built.ok() && !request->request_id().empty();
+  const auto reactor =
+      GenerateReactor::Create(context, engine_, has_id ? request->request_id() : NewRequestId(), options_.reactor);
+  if (built.ok()) {
+    built->deadline = DeadlineOf(context->deadline());
+    reactor->Submit(*std::move(built));
+  } else {
+    reactor->Refuse(built.status());
+  }
+  return reactor.get();  // it keeps itself alive until OnDone
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest*,
+                                                      v1::GetStatusResponse* response) {
+  response->set_tier(options_.reactor.tier);
+  response->set_version(options_.version);
+  *response->mutable_model() = model_->info();
+  *response->mutable_load() = LoadToProto(engine_->load());
+  response->set_uptime_s(absl::ToDoubleSeconds(absl::Now() - process_start_));
+  response->set_resident_bytes(ResidentBytes());
+  response->set_ready_after_ms(absl::ToDoubleMilliseconds(ready_ - process_start_));
+  auto* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace updraft
