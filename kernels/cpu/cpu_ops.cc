@@ -24,7 +24,7 @@ constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
 
 constexpr int64_t kMinChunkBytes = int64_t{16} << 10;  // of weights: what one claim of a chunk is worth
-constexpr int kChunksPerThread = 8;
+constexpr int kChunksPerThread = 4;
 
 class TiledMatrix : public PackedMatrix {
  public:
@@ -210,9 +210,8 @@ class CpuOps : public Ops {
       q_.resize(n_tok * n_in);
       q_blocks_.resize(n_tok * n_blocks);
     }
-    const int max_group = kernels_.tile_matmul->max_group;
-    const int n_groups = (n_tok + max_group - 1) / max_group;
-    ForRows(n_groups, std::min(n_tok, max_group) * n_in, [&](int index) {
+    const int n_groups = kernels_.tile_matmul->NumGroups(n_tok);
+    ForRows(n_groups, (n_tok + n_groups - 1) / n_groups * n_in, [&](int index) {
       const TokenGroup group = GroupOf(n_tok, n_groups, index);
       kernels_.tile_matmul->quantize(x + group.from * n_in, group.size, n_in, q_.data() + group.from * n_in,
                                      q_blocks_.data() + group.from * n_blocks);

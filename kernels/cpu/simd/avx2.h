@@ -157,6 +157,7 @@ struct Avx2 {
   // 8-bit codes are taken as signed: |w| * sign(w) x, at most 2 * 128 * 127 = 32512.
   static constexpr bool kSignedBytes = true;
   static constexpr int kGroup = 3;
+  static constexpr int kSkinny = 4;
   static constexpr int kTiles = 1;
   static constexpr int MaxRun(int max_code) { return max_code <= 15 ? 8 : max_code <= 31 ? 4 : max_code <= 63 ? 2 : 1; }
   static W LoadW(const uint8_t* p) {

@@ -109,6 +109,7 @@ struct Avx512Vnni {
   // ---- integer dot products
   static constexpr bool kSignedBytes = false;
   static constexpr int kGroup = 6;
+  static constexpr int kSkinny = 4;
   static constexpr int kTiles = 2;
   static constexpr int MaxRun(int /*max_code*/) { return 8; }
   static W LoadW(const uint8_t* p) { return _mm512_loadu_si512(p); }

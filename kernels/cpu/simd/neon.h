@@ -192,6 +192,7 @@ struct Neon {
   // lane holds one product per step: 8 steps of codes up to 31 (8 * 31 * 127 = 31496), 4 up to 63, 2 of 8-bit codes.
   static constexpr bool kSignedBytes = true;
   static constexpr int kGroup = 2;
+  static constexpr int kSkinny = 3;
   static constexpr int kTiles = 1;
   static constexpr int MaxRun(int max_code) { return max_code <= 31 ? 8 : max_code <= 63 ? 4 : 2; }
   static W LoadW(const uint8_t* p) {

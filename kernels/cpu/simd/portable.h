@@ -160,6 +160,7 @@ struct Portable {
   // ---- integer dot products
   static constexpr bool kSignedBytes = false;
   static constexpr int kGroup = 2;
+  static constexpr int kSkinny = 3;
   static constexpr int kTiles = 1;
   static constexpr int MaxRun(int /*max_code*/) { return 8; }
   static UPDRAFT_NOINLINE W LoadW(const uint8_t* p) {

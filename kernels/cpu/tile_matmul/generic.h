@@ -21,18 +21,17 @@ namespace {
 
 constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 
-// How far ahead of its use a line of weights is asked for: about the latency of memory at the speed of one core's
-// reads.
-constexpr int kPrefetchBytes = 2048;
+// How far ahead of its use a block of weights is asked for when every block is used once: about the latency of memory
+// at the speed of one core's reads.
+constexpr int kBlocksAhead = 16;
 
-template <typename S, DType kType, int kTok>
+template <typename S, DType kType, int kTok, int kTiles>
 struct TileKernel {
   using F = typename S::F;
   using I = typename S::I;
   using W = typename S::W;
   using Partial = typename S::Partial;
   static constexpr TileFormat kFormat = TileFormatOf(kType);
-  static constexpr int kTiles = S::kTiles;
   static constexpr int kHalves = kFormat.scheme == TileScheme::kSuperScale16 ? 2 : 1;
   static constexpr int kRun = S::MaxRun(kFormat.max_code()) < 8 / kHalves ? S::MaxRun(kFormat.max_code()) : 8 / kHalves;
   // Where an instruction set takes 8-bit weights as signed, LoadW's result is brought to that form and needs no offset.
@@ -156,17 +155,16 @@ struct TileKernel {
     }
   }
 
-  static UPDRAFT_INLINE void Prefetch(const State& s) {
+  static UPDRAFT_INLINE void Prefetch(const State& s, int64_t blocks) {
 #pragma GCC unroll 4
     for (int n = 0; n < kTiles; ++n) {
-      PrefetchLines<kFormat.low_bytes()>(s.at[n].low + kPrefetchBytes);
-      PrefetchLines<kFormat.high_bytes()>(s.at[n].high + kPrefetchBytes / 4);
-      S::Prefetch(s.at[n].scale + kPrefetchBytes / 8);
+      PrefetchLines<kFormat.low_bytes()>(s.at[n].low + blocks * kFormat.low_bytes());
+      PrefetchLines<kFormat.high_bytes()>(s.at[n].high + blocks * kFormat.high_bytes());
+      PrefetchLines<64>(s.at[n].scale + blocks * kFormat.scale_bytes());
     }
   }
 
   static UPDRAFT_INLINE void Block(State& s, const int8_t* q, const ActivationBlock* x, F (&sum)[kTiles][kTok]) {
-    Prefetch(s);
     Start(s, x, 0);
     Group<0>(s, q);
     Group<1>(s, q);
@@ -199,8 +197,12 @@ struct TileKernel {
   }
 
   // Tiles tile .. tile + kTiles - 1 times one group of kTok tokens that starts at token `from`.
-  static void Run(const TileMatMulArgs& args, int64_t tile, int from) {
+  //
+  // Every n_passes-th block asks memory for the block that lies `ahead` blocks further on. One pass over the weights: a
+  // few blocks ahead. Several (one for each group of tokens): the next tiles, spread over the passes over these.
+  static void Run(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes) {
     const int64_t n_blocks = args.w.n_blocks;
+    const int64_t ahead = n_passes == 1 ? kBlocksAhead : kTiles * n_blocks;
     State s;
     F sum[kTiles][kTok];
     for (int n = 0; n < kTiles; ++n) {
@@ -212,7 +214,12 @@ struct TileKernel {
     }
     const int8_t* q = args.x.q + from * args.x.n_in;
     const ActivationBlock* x = args.x.blocks + from * n_blocks;
+    int until_prefetch = pass;
     for (int64_t block = 0; block < n_blocks; ++block, q += kTok * kTileBlock, x += kTok) {
+      if (until_prefetch-- == 0) {
+        Prefetch(s, ahead);
+        until_prefetch = n_passes - 1;
+      }
       Block(s, q, x, sum);
       Advance(s, block);
     }
@@ -220,21 +227,40 @@ struct TileKernel {
   }
 };
 
-template <typename S, DType kType, int kTok = S::kGroup>
-void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
+// Few tokens: one tile at a time, so that memory is read as few streams.
+template <typename S, DType kType, int kTok = S::kSkinny>
+void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   if (group.size == kTok) {
-    TileKernel<S, kType, kTok>::Run(args, tile, group.from);
+    for (int n = 0; n < S::kTiles; ++n) {
+      TileKernel<S, kType, kTok, 1>::Run(args, tile + n, group.from, 0, 1);
+    }
   } else if constexpr (kTok > 1) {
-    RunGroup<S, kType, kTok - 1>(args, tile, group);
+    RunSkinny<S, kType, kTok - 1>(args, tile, group);
+  }
+}
+
+// Many tokens: as many sums as there are registers, over several tiles because a broadcast of activations costs as much
+// as a dot product. Groups are cut evenly, so that none is smaller than half of kGroup.
+template <typename S, DType kType, int kTok = S::kGroup>
+void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
+  if (group.size == kTok) {
+    TileKernel<S, kType, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
+  } else if constexpr (kTok > (S::kGroup + 1) / 2) {
+    RunGroup<S, kType, kTok - 1>(args, tile, group, pass, n_passes);
   }
 }
 
 template <typename S, DType kType>
 void TileMatMul(const TileMatMulArgs& args) {
+  const int n_groups = args.group_to - args.group_from;
   // Groups innermost: the weights of one tile stay in the nearest cache while all tokens pass by.
   for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
-    for (int group = args.group_from; group < args.group_to; ++group) {
-      RunGroup<S, kType>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, group));
+    if (args.x.n_tok <= S::kSkinny) {
+      RunSkinny<S, kType>(args, tile, {0, args.x.n_tok});
+      continue;
+    }
+    for (int i = 0; i < n_groups; ++i) {
+      RunGroup<S, kType>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
     }
   }
 }
@@ -274,7 +300,8 @@ void QuantizeGroup(const float* x, int size, int64_t n_in, int8_t* q, Activation
 template <typename S>
 constexpr TileMatMulKernels MakeTileMatMulKernels() {
   TileMatMulKernels kernels;
-  kernels.max_group = S::kGroup;
+  kernels.skinny = S::kSkinny;
+  kernels.group = S::kGroup;
   kernels.run[static_cast<int>(DType::kQ8_0)] = TileMatMul<S, DType::kQ8_0>;
   kernels.run[static_cast<int>(DType::kQ4_0)] = TileMatMul<S, DType::kQ4_0>;
   kernels.run[static_cast<int>(DType::kQ4_1)] = TileMatMul<S, DType::kQ4_1>;

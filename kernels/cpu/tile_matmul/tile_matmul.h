@@ -67,7 +67,10 @@ using TileMatMulFunction = void (*)(const TileMatMulArgs& args);
 
 // One instruction set's kernels, an entry of kernels.inc.
 struct TileMatMulKernels {
-  int max_group = 0;                        // largest group size
+  int NumGroups(int n_tok) const { return n_tok <= skinny ? 1 : (n_tok + group - 1) / group; }
+
+  int skinny = 0;                           // up to so many tokens form one group
+  int group = 0;                            // more are cut evenly into groups of at most so many
   TileMatMulFunction run[kNumDTypes] = {};  // by DType; null where the type is not tiled
   // Quantizes one group: x [size, n_in] with row stride n_in, to the group's own q and blocks. n_in a multiple of 32.
   void (*quantize)(const float* x, int size, int64_t n_in, int8_t* q, ActivationBlock* blocks) = nullptr;
