@@ -1,4 +1,6 @@
 // evaluate perplexity | compare | task | confidence, and calibrate.
+#include <unistd.h>
+
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -34,6 +36,7 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
 }
 
 void ShowProgress(const std::string& what, int done, int total) {
+  if (isatty(STDERR_FILENO) == 0) return;
   std::fprintf(stderr, "\r%s %d / %d%s", what.c_str(), done, total, done == total ? "\n" : "");
 }
 
