@@ -93,16 +93,35 @@ class AttentionKernel {
     }
   }
 
+  // dots[j] = q * k[j], 16 partial sums each, for the whole tile: what lies outside a row's range is replaced later.
+  template <int kVectors>
+  void Dots(const float* q, F (&dots)[kAttentionTile]) const {
+    F qv[kVectors];
+#pragma GCC unroll 8
+    for (int c = 0; c < kVectors; ++c) qv[c] = S::Load(q + 16 * c);
+#pragma GCC unroll 16
+    for (int j = 0; j < kAttentionTile; ++j) {
+      dots[j] = S::Zero();
+#pragma GCC unroll 8
+      for (int c = 0; c < kVectors; ++c) {
+        dots[j] = S::Fma(qv[c], S::Load(k_ + j * (16 * kVectors) + 16 * c), dots[j]);
+      }
+    }
+  }
+
+  void Dots(const float* q, F (&dots)[kAttentionTile]) const {
+    if (padded_ == 64) return Dots<4>(q, dots);  // the usual head sizes, unrolled
+    if (padded_ == 128) return Dots<8>(q, dots);
+    for (int j = 0; j < kAttentionTile; ++j) {
+      dots[j] = S::Zero();
+      for (int d = 0; d < padded_; d += 16) dots[j] = S::Fma(S::Load(q + d), S::Load(k_ + j * padded_ + d), dots[j]);
+    }
+  }
+
   // One query against positions [j_from, j_to) of the tile.
   void Attend(int query, int j_from, int j_to) {
     F dots[kAttentionTile];
-    const float* q = q_ + query * padded_;
-    for (int j = 0; j < kAttentionTile; ++j) dots[j] = S::Zero();
-    for (int j = j_from; j < j_to; ++j) {
-      F sum = S::Zero();
-      for (int d = 0; d < padded_; d += 16) sum = S::Fma(S::Load(q + d), S::Load(k_ + j * padded_ + d), sum);
-      dots[j] = sum;
-    }
+    Dots(q_ + query * padded_, dots);
     alignas(64) float p[kAttentionTile];
     F scores = S::Mul(S::SumEach(dots), S::Set(args_.scale));
     if (j_to - j_from < kAttentionTile) {
@@ -142,19 +161,20 @@ class AttentionKernel {
   template <int kVectors>
   void AddValues(const float* p, int j_from, int j_to, float factor, int d, float* out) const {
     F sum[kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < kVectors; ++c) sum[c] = S::Mul(S::Load(out + d + 16 * c), S::Set(factor));
     for (int j = j_from; j < j_to; ++j) {
       const F weight = S::Set(p[j]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int c = 0; c < kVectors; ++c) sum[c] = S::Fma(weight, S::Load(v_ + j * padded_ + d + 16 * c), sum[c]);
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < kVectors; ++c) S::Store(out + d + 16 * c, sum[c]);
   }
 
   void AddValues(const float* p, int j_from, int j_to, float factor, float* out) const {
     int d = 0;
+    for (; d + 128 <= padded_; d += 128) AddValues<8>(p, j_from, j_to, factor, d, out);
     for (; d + 64 <= padded_; d += 64) AddValues<4>(p, j_from, j_to, factor, d, out);
     for (; d < padded_; d += 16) AddValues<1>(p, j_from, j_to, factor, d, out);
   }
