@@ -4,6 +4,7 @@
 
 #include "absl/time/time.h"
 #include "common/rpc/convert.h"
+#include "common/rpc/raw_message.h"
 #include "common/rpc/status.h"
 #include "common/telemetry/log.h"
 
@@ -98,13 +99,14 @@ void GenerateReactor::Close(const absl::Status& status, const engine::Summary& s
 void GenerateReactor::MaybeWrite() {
   if (is_writing_ || finished_) return;
   if (has_filling_ && !cancelled_) {
-    writing_.Clear();
-    *writing_.mutable_chunk() = std::exchange(filling_, v1::Chunk());
-    writing_.mutable_chunk()->set_tier(options_.tier);
+    v1::GenerateResponse response;
+    *response.mutable_chunk() = std::exchange(filling_, v1::Chunk());
+    response.mutable_chunk()->set_tier(options_.tier);
     has_filling_ = false;
-    n_writing_tokens_ = writing_.chunk().tokens_size();
+    n_writing_tokens_ = response.chunk().tokens_size();
     n_sent_tokens_ += n_writing_tokens_;
-    StampResponse(writing_, /*last=*/false);
+    StampResponse(response, /*last=*/false);
+    writing_ = SerializeMessage(response);
     is_writing_ = true;
     StartWrite(&writing_);
     return;
@@ -116,9 +118,10 @@ void GenerateReactor::MaybeWrite() {
     Finish(ToGrpcStatus(status_, *context_));
     return;
   }
-  writing_.Clear();
-  *writing_.mutable_done() = MakeDone();
-  StampResponse(writing_, /*last=*/true);
+  v1::GenerateResponse response;
+  *response.mutable_done() = MakeDone();
+  StampResponse(response, /*last=*/true);
+  writing_ = SerializeMessage(response);
   StartWriteAndFinish(&writing_, grpc::WriteOptions(), grpc::Status::OK);
 }
 

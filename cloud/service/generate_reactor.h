@@ -1,6 +1,7 @@
 // One streaming answer: the engine pushes tokens in at one side, gRPC writes messages out at the other.
 #pragma once
 
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <chrono>
@@ -13,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cloud/engine/engine.h"
-#include "updraft/v1/inference.grpc.pb.h"
+#include "updraft/v1/inference.pb.h"
 
 namespace updraft {
 
@@ -29,7 +30,7 @@ struct GenerateReactorOptions {
 // At most one message is being written and one is being filled: a slow reader gets fewer and larger messages, up to
 // max_buffered_tokens; then the engine is told that this reader is too slow. Finish is called exactly once, never while
 // a write is out: by the engine's end when nothing is being written, otherwise when the last write is done.
-class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
+class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   // The reactor keeps itself alive until OnDone; return the pointer to gRPC. `engine` must outlive the call.
   static std::shared_ptr<GenerateReactor> Create(grpc::CallbackServerContext* context, engine::Engine* engine,
@@ -72,7 +73,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   bool finished_ ABSL_GUARDED_BY(mu_) = false;                  // Finish was called: no operation after it
   bool is_writing_ ABSL_GUARDED_BY(mu_) = false;
   bool wrote_first_ ABSL_GUARDED_BY(mu_) = false;
-  v1::GenerateResponse writing_ ABSL_GUARDED_BY(mu_);  // gRPC reads it while is_writing_
+  grpc::ByteBuffer writing_ ABSL_GUARDED_BY(mu_);  // gRPC reads it while is_writing_
   v1::Chunk filling_ ABSL_GUARDED_BY(mu_);
   bool has_filling_ ABSL_GUARDED_BY(mu_) = false;
   int n_writing_tokens_ ABSL_GUARDED_BY(mu_) = 0;

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/process.h"
+#include "common/rpc/raw_message.h"
 
 namespace updraft {
 namespace {
@@ -25,13 +26,16 @@ InferenceService::InferenceService(const ServedModel* model, engine::Engine* eng
                                    const InferenceServiceOptions& options)
     : model_(model), engine_(engine), options_(options), process_start_(ProcessStartTime()), ready_(absl::Now()) {}
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
-                                                                           const v1::GenerateRequest* request) {
-  absl::StatusOr<engine::Request> built = model_->BuildRequest(*request, options_.limits);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(grpc::CallbackServerContext* context,
+                                                                       const grpc::ByteBuffer* bytes) {
+  v1::GenerateRequest request;
+  const absl::Status parsed = ParseMessage(*bytes, &request);
+  absl::StatusOr<engine::Request> built =
+      parsed.ok() ? model_->BuildRequest(request, options_.limits) : absl::StatusOr<engine::Request>(parsed);
   // An id that was refused is not repeated in the log.
-  const bool has_id = built.ok() && !request->request_id().empty();
+  const bool has_id = built.ok() && !request.request_id().empty();
   const auto reactor =
-      GenerateReactor::Create(context, engine_, has_id ? request->request_id() : NewRequestId(), options_.reactor);
+      GenerateReactor::Create(context, engine_, has_id ? request.request_id() : NewRequestId(), options_.reactor);
   if (built.ok()) {
     built->deadline = DeadlineOf(context->deadline());
     reactor->Submit(*std::move(built));

@@ -17,13 +17,15 @@ struct InferenceServiceOptions {
   std::string version;
 };
 
-class InferenceService final : public v1::Inference::CallbackService {
+// Generate is raw (bytes in, bytes out), so that a malformed request gets a status that says what is wrong with it.
+class InferenceService final : public v1::Inference::WithRawCallbackMethod_Generate<
+                                   v1::Inference::WithCallbackMethod_GetStatus<v1::Inference::Service>> {
  public:
   // Model and engine must outlive the service.
   InferenceService(const ServedModel* model, engine::Engine* engine, const InferenceServiceOptions& options);
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
-                                                           const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
 
