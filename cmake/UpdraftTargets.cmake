@@ -41,9 +41,16 @@ function(updraft_program name)
   endif()
 endfunction()
 
+# What ./run test repeats under a sanitizer: under ThreadSanitizer what runs several threads, under ASan/UBSan what parses or owns memory.
+set(sanitized_tests agent_grpc_test agent_http_test agent_test cloud_service_test engine_test http_server_test rpc_test)
+if(NOT UPDRAFT_SANITIZE STREQUAL "thread")
+  list(APPEND sanitized_tests byte_bpe_test chat_template_test decode_test detokenizer_test formats_test generator_test gguf_test
+              http_openai_test model_test pretokenize_test tokenizer_test)
+endif()
+
 # updraft_test(NAME SRCS a_test.cc ... DEPS t ... [LABELS l ...] [TIMEOUT s] [SHARDS n] [MAIN])
-# One ctest entry per test program (or per shard). MAIN: the sources bring their own main(). Tests labelled `sanitize` are built
-# by the target sanitize_tests and run under ASan/UBSan and TSan by ./run test; ./run soak runs all of them.
+# One ctest entry per test program (or per shard). MAIN: the sources bring their own main(). ./run test repeats the
+# sanitized_tests under ASan/UBSan and TSan (target sanitize_tests, label `sanitize`); ./run soak repeats all of them.
 function(updraft_test name)
   cmake_parse_arguments(ARG "MAIN" "TIMEOUT;SHARDS" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
@@ -58,8 +65,9 @@ function(updraft_test name)
     set(ARG_SHARDS 1)
   endif()
   math(EXPR last "${ARG_SHARDS} - 1")
-  if("sanitize" IN_LIST ARG_LABELS)
+  if(name IN_LIST sanitized_tests)
     add_dependencies(sanitize_tests ${name})
+    list(APPEND ARG_LABELS sanitize)
   endif()
   foreach(shard RANGE ${last})
     set(entry ${name})
@@ -68,7 +76,7 @@ function(updraft_test name)
     endif()
     add_test(NAME ${entry} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${entry} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
-      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${shard};UPDRAFT_SOURCE_DIR=${PROJECT_SOURCE_DIR};UPDRAFT_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};${ARG_ENV}")
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${shard};UPDRAFT_SOURCE_DIR=${PROJECT_SOURCE_DIR};UPDRAFT_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp;${ARG_ENV}")
   endforeach()
 endfunction()
 
