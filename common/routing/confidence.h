@@ -116,4 +116,17 @@ double ClopperPearsonUpper(int64_t k, int64_t n, double delta);
 // has probability delta.
 double ChooseThreshold(std::span<const Judged> answers, double risk, double delta);
 
+// The same answer beside the upstream's.
+struct Compared {
+  double confidence = 0.0;
+  bool correct = false;
+  bool upstream_correct = false;
+};
+
+// The smallest threshold at which accuracy, with everything below it handed over, is at most max_loss below upstream's
+// alone with probability about 1 - delta (one-sided normal bound on the paired difference). Unlike ChooseThreshold it
+// counts answers that are right here and wrong upstream in favour of keeping. Being the smallest of many that pass it
+// is a little optimistic: confirm it on other data. 1 when none passes.
+double ChooseThresholdAgainst(std::span<const Compared> answers, double max_loss, double delta);
+
 }  // namespace updraft

@@ -32,6 +32,16 @@ double BinomialCdf(int64_t k, int64_t n, double p) {
   return std::min(sum, 1.0);
 }
 
+// The z with P(Z > z) = delta for a standard normal Z.
+double UpperNormalQuantile(double delta) {
+  double low = -10.0, high = 10.0;
+  for (int i = 0; i < 80; ++i) {
+    const double middle = 0.5 * (low + high);
+    (0.5 * std::erfc(middle / std::sqrt(2.0)) > delta ? low : high) = middle;
+  }
+  return high;
+}
+
 }  // namespace
 
 double ExpectedCalibrationError(std::span<const Judged> answers, int n_bins) {
@@ -94,6 +104,26 @@ double ChooseThreshold(std::span<const Judged> answers, double risk, double delt
   if (low < 0) return 1.0;
   if (low >= n_wrong) return 0.0;
   return std::nextafter(wrong[low], std::numeric_limits<double>::infinity());
+}
+
+double ChooseThresholdAgainst(std::span<const Compared> answers, double max_loss, double delta) {
+  std::vector<Compared> sorted(answers.begin(), answers.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const Compared& a, const Compared& b) { return a.confidence > b.confidence; });
+  const double n = static_cast<double>(sorted.size()), z = UpperNormalQuantile(delta);
+  double threshold = 1.0, loss = 0.0, squares = 0.0;  // sums over the answers kept so far
+  for (size_t i = 0; i < sorted.size(); ++i) {
+    const double d = (sorted[i].upstream_correct ? 1.0 : 0.0) - (sorted[i].correct ? 1.0 : 0.0);
+    loss += d;
+    squares += d * d;
+    const bool last = i + 1 == sorted.size();
+    if (!last && sorted[i + 1].confidence == sorted[i].confidence) continue;
+    // At least one pair counts as different, or a handful of answers would prove anything.
+    const double mean = loss / n, variance = std::max(squares, 1.0) / n - mean * mean;
+    if (mean + z * std::sqrt(std::max(variance, 0.0) / n) > max_loss) continue;
+    threshold = last ? 0.0 : sorted[i].confidence;
+  }
+  return threshold;
 }
 
 }  // namespace updraft

@@ -182,6 +182,22 @@ absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, 
   return result;
 }
 
+double ThresholdFor(std::span<const Outcome> outcomes, const CalibrateOptions& options) {
+  std::vector<Judged> judged;
+  std::vector<Compared> compared;
+  std::vector<double> confidences;
+  for (const Outcome& outcome : outcomes) {
+    judged.push_back({outcome.confidence, outcome.correct});
+    compared.push_back({outcome.confidence, outcome.correct, outcome.upstream_correct});
+    confidences.push_back(outcome.confidence);
+  }
+  const double threshold = options.upstream_answers.empty()
+                               ? ChooseThreshold(judged, options.max_loss, options.delta)
+                               : ChooseThresholdAgainst(compared, options.max_loss, options.delta);
+  // Of n answers below a quantile q, q * n are handed over.
+  return options.max_escalated < 1.0 ? std::min(threshold, Quantile(confidences, options.max_escalated)) : threshold;
+}
+
 // Fits confidence and threshold on answers that are judged already; fills `outcomes` with cross-fitted confidences.
 absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
                                               std::vector<Outcome>& outcomes) {
@@ -191,12 +207,8 @@ absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answe
   if (!model.ok()) return model.status();
   auto predicted = ConfidenceModel::CrossFit(samples);
   if (!predicted.ok()) return predicted.status();
-  std::vector<Judged> regrets;  // "correct" here: as good as upstream's
-  for (size_t i = 0; i < outcomes.size(); ++i) {
-    outcomes[i].confidence = (*predicted)[i];
-    regrets.push_back({outcomes[i].confidence, outcomes[i].correct || !outcomes[i].upstream_correct});
-  }
-  model->set_threshold(ChooseThreshold(regrets, options.max_loss, options.delta));
+  for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].confidence = (*predicted)[i];
+  model->set_threshold(ThresholdFor(outcomes, options));
   return model;
 }
 
@@ -210,6 +222,10 @@ absl::Status CalibrateOptions::Validate() const {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: expected a number between 0 and 1, found %g", name, value));
     }
+  }
+  if (!(max_escalated > 0.0 && max_escalated <= 1.0)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("max_escalated: expected a number above 0 and at most 1, found %g", max_escalated));
   }
   AnswerOptions answer;
   answer.max_tokens = max_tokens;

@@ -20,9 +20,12 @@ struct CalibrateOptions {
   ExitMode exit_mode = ExitMode::kLossy;  // the agent's: confidence is fitted on answers made this way
   bool fit_exit_thresholds = true;        // of a model with exits; otherwise those of the file stay
   double exit_budget = 0.005;             // share of answers that lossy exits may change
-  double max_loss = 0.01;  // share of answers that may be kept although upstream's would have been better
-  double delta = 0.05;     // probability that the bound on max_loss does not hold
-  int max_tokens = 256;    // of an answer
+  // The threshold: accuracy together with the upstream may be this far below the upstream's alone, with probability 1 -
+  // delta.
+  double max_loss = 0.01;
+  double delta = 0.05;
+  double max_escalated = 1.0;  // but no more than this share is handed over, whatever that costs; in (0, 1]
+  int max_tokens = 256;        // of an answer
   // The upstream's answers to the same items, one each; empty: it is taken to be always right, which makes the
   // threshold stricter.
   std::vector<std::string> upstream_answers;

@@ -153,5 +153,76 @@ TEST(ChooseThresholdTest, ViolatesTheRiskNoMoreOftenThanPromised) {
   EXPECT_GT(mean_risk, 0.6 * kRisk) << "the bound is so loose that it is of no use";
 }
 
+// An imagined pair of tiers: this one is right with probability c, the upstream with 0.95, independently.
+std::vector<Compared> ComparedAnswers(int n, std::mt19937_64& rng) {
+  std::uniform_real_distribution<double> uniform(0.0, 1.0);
+  std::vector<Compared> answers;
+  for (int i = 0; i < n; ++i) {
+    const double confidence = uniform(rng);
+    answers.push_back({confidence, uniform(rng) < confidence, uniform(rng) < 0.95});
+  }
+  return answers;
+}
+
+TEST(ChooseThresholdAgainstTest, EqualsTryingEveryThreshold) {
+  constexpr double kZ = 1.6448536;
+  std::mt19937_64 rng(77);
+  for (int round = 0; round < 20; ++round) {
+    auto answers = ComparedAnswers(120, rng);
+    for (Compared& answer : answers) answer.confidence = std::floor(answer.confidence * 25) / 25;  // ties
+    const double n = static_cast<double>(answers.size());
+    double best = 1.0;
+    for (int level = 0; level <= 25; ++level) {
+      const double t = level / 25.0;
+      double mean = 0.0, squares = 0.0;
+      for (const Compared& a : answers) {
+        const double d = a.confidence >= t ? (a.upstream_correct ? 1.0 : 0.0) - (a.correct ? 1.0 : 0.0) : 0.0;
+        mean += d / n;
+        squares += d * d;
+      }
+      const double bound = mean + kZ * std::sqrt((std::max(squares, 1.0) / n - mean * mean) / n);
+      if (bound <= 0.05) {
+        best = t;
+        break;
+      }
+    }
+    const double got = ChooseThresholdAgainst(answers, 0.05, 0.05);
+    // Thresholds between two confidences mean the same: compare what they keep.
+    const auto kept = [&](double t) {
+      return std::count_if(answers.begin(), answers.end(), [&](const Compared& a) { return a.confidence >= t; });
+    };
+    EXPECT_EQ(kept(got), kept(best)) << "round " << round << ": " << got << " and " << best;
+  }
+}
+
+TEST(ChooseThresholdAgainstTest, LossOnFreshAnswersStaysWithinTheLimit) {
+  std::mt19937_64 rng(78);
+  constexpr int kResamples = 200;
+  constexpr double kMaxLoss = 0.02, kDelta = 0.05;
+  int violations = 0;
+  double mean_loss = 0.0;
+  for (int r = 0; r < kResamples; ++r) {
+    const double t = ChooseThresholdAgainst(ComparedAnswers(1500, rng), kMaxLoss, kDelta);
+    // The true loss: integral over c in [t, 1] of (0.95 - c).
+    const double loss = 0.95 * (1.0 - t) - 0.5 * (1.0 - t * t);
+    violations += loss > kMaxLoss ? 1 : 0;
+    mean_loss += loss / kResamples;
+  }
+  EXPECT_LE(violations / static_cast<double>(kResamples),
+            kDelta + 2.0 * std::sqrt(kDelta * (1.0 - kDelta) / kResamples));
+  EXPECT_GT(mean_loss, 0.3 * kMaxLoss) << "the bound is so loose that it is of no use";
+}
+
+TEST(ChooseThresholdAgainstTest, Extremes) {
+  EXPECT_EQ(ChooseThresholdAgainst({}, 0.01, 0.05), 1.0);
+  std::vector<Compared> better_here(400, {0.6, true, false});
+  EXPECT_EQ(ChooseThresholdAgainst(better_here, 0.01, 0.05), 0.0);
+  std::vector<Compared> worse_here(400, {0.6, false, true});
+  EXPECT_EQ(ChooseThresholdAgainst(worse_here, 0.01, 0.05), 1.0);
+  worse_here.resize(3, {0.6, true, true});
+  for (Compared& answer : worse_here) answer.correct = true;
+  EXPECT_EQ(ChooseThresholdAgainst(worse_here, 0.01, 0.05), 1.0) << "three answers prove nothing";
+}
+
 }  // namespace
 }  // namespace updraft

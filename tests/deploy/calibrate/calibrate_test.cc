@@ -232,6 +232,14 @@ TEST_F(CalibrateTest, AFallibleUpstreamLowersTheThreshold) {
   EXPECT_LE(relaxed->confidence.threshold(), strict->confidence.threshold());
   EXPECT_LE(relaxed->report.confidence.escalated_share, strict->report.confidence.escalated_share);
   EXPECT_TRUE(relaxed->exit_thresholds.empty());
+  // A limit on what may be handed over takes precedence, and the report owns up to what that costs.
+  options.upstream_answers.clear();
+  options.max_escalated = 0.1;
+  const auto limited = Calibrate(*path_, *items_, options);
+  ASSERT_TRUE(limited.ok()) << limited.status();
+  EXPECT_LE(limited->report.confidence.escalated_share, 0.1 + 1e-9);
+  EXPECT_GT(strict->report.confidence.escalated_share, 0.1);
+  EXPECT_GT(limited->report.confidence.risk_bound, options.max_loss);
 }
 
 TEST_F(CalibrateTest, Refusals) {
