@@ -424,12 +424,18 @@ bool Agent::draining() const {
   return draining_;
 }
 
+bool Agent::WaitIdle(absl::Duration timeout) {
+  std::unique_lock lock(mu_);
+  return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout),
+                           [this] { return jobs_.empty() && n_ending_ == 0; });
+}
+
 void Agent::Stop(absl::Duration grace) {
   BeginDrain();
   std::vector<std::shared_ptr<Job>> left;
+  WaitIdle(grace);
   {
-    std::unique_lock lock(mu_);
-    changed_.wait_for(lock, absl::ToChronoMilliseconds(grace), [this] { return jobs_.empty(); });
+    std::lock_guard lock(mu_);
     left.assign(jobs_.begin(), jobs_.end());
   }
   for (const auto& job : left) Cancel(job);

@@ -87,6 +87,8 @@ class Agent {
   // New requests are refused with Unavailable from here on.
   void BeginDrain();
   bool draining() const;
+  // Returns when no request is left, or after `timeout`; whether none is left.
+  bool WaitIdle(absl::Duration timeout);
   // Waits until no request is left, at most `grace`; then cancels the rest and stops. Callable again.
   void Stop(absl::Duration grace = absl::ZeroDuration());
 

@@ -22,6 +22,8 @@ namespace {
 
 constexpr double kDefaultThreshold = 0.5;  // for a file without calibration: its confidence is a plain probability
 
+constexpr absl::Duration kFlushTime = absl::Milliseconds(500);
+
 enum ExitCode { kFailed = 1, kBadUsage = 2 };
 
 int Fail(const absl::Status& status, ExitCode code) {
@@ -117,7 +119,10 @@ int Run(const v1::EdgeConfig& config) {
   const absl::Duration grace = absl::Milliseconds(config.drain_timeout_ms());
   agent.BeginDrain();
   std::thread http_drain([&] { (*http_server)->Stop(grace); });
-  (*grpc_server)->Shutdown(grace);
+  agent.WaitIdle(grace);
+  // gRPC also waits for idle connections to be closed by their clients, which may never look; only the last bytes need
+  // that time.
+  (*grpc_server)->Shutdown(kFlushTime);
   http_drain.join();
   agent.Stop();
   LogEvent(LogLevel::kInfo, "stopped");

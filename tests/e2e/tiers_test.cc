@@ -1,0 +1,250 @@
+// updraft-edge and updraft-cloud as real processes on loopback.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "absl/strings/str_format.h"
+#include "common/http/json.h"
+#include "common/rpc/inference_client.h"
+#include "deploy/synth/synth.h"
+#include "tests/common/http/raw_client.h"
+#include "tests/e2e/process.h"
+
+namespace updraft::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::GenerateRequest Request(int max_tokens = 24) {
+  v1::GenerateRequest request;
+  v1::Message* message = request.mutable_conversation()->add_messages();
+  message->set_role("user");
+  message->set_content("hello there");
+  request.set_max_tokens(max_tokens);
+  return request;
+}
+
+#define SKIP_WITHOUT(program)                                                                      \
+  if (access(Program(program).c_str(), X_OK) != 0) {                                               \
+    GTEST_SKIP() << Program(program) << " is not built: build the target, or set UPDRAFT_BIN_DIR"; \
+  }
+
+class TiersTest : public ::testing::Test {
+ protected:
+  // Two models of one vocabulary; the larger one is slow enough to be interrupted.
+  static void SetUpTestSuite() {
+    small_ = new std::string(TempPath("_small.gguf"));
+    large_ = new std::string(TempPath("_large.gguf"));
+    SynthShape shape;
+    shape.name = "e2e";
+    shape.architecture = Architecture::kQwen2;
+    shape.n_vocab = 512;
+    shape.context_length = 512;
+    ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, *small_, {.seed = 3, .n_threads = 1}).ok());
+    shape.n_layer = 12;
+    shape.d_model = 256;
+    shape.d_ff = 1024;
+    ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, *large_, {.seed = 4, .n_threads = 1}).ok());
+  }
+  static void TearDownTestSuite() {
+    std::remove(small_->c_str());
+    std::remove(large_->c_str());
+    delete small_;
+    delete large_;
+  }
+  static std::string* small_;
+  static std::string* large_;
+};
+
+std::string* TiersTest::small_ = nullptr;
+std::string* TiersTest::large_ = nullptr;
+
+TEST_F(TiersTest, EdgeAloneServesAndStops) {
+  SKIP_WITHOUT("updraft-edge");
+  Daemon edge("updraft-edge", {"--model", *small_});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient client(edge.address());
+  auto answer = client.Generate(Request(), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->done.provenance().reason(), "no upstream configured");
+  const auto http = http::testing::Fetch(edge.http_port(), "POST", "/v1/chat/completions",
+                                         R"({"messages":[{"role":"user","content":"hello there"}],"max_tokens":24})");
+  ASSERT_EQ(http.status, 200) << http.body;
+  EXPECT_EQ(http::ParseJson(http.body)->at("choices")[0]["message"]["content"], answer->text);
+  auto status = client.GetStatus(absl::Seconds(60));
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_GT(status->ready_after_ms(), 0.0);
+  EXPECT_GT(status->resident_bytes(), 1u << 20);
+  std::printf("updraft-edge: ready after %.0f ms, resident %.1f MiB\n", status->ready_after_ms(),
+              static_cast<double>(status->resident_bytes()) / (1 << 20));
+  edge.process().Signal(SIGTERM);
+  EXPECT_EQ(edge.process().Wait(absl::Seconds(30)), 0) << edge.process().Output();
+  EXPECT_THAT(edge.process().Output(), HasSubstr("resolved="));
+}
+
+TEST_F(TiersTest, DrainLetsTheAnswerInProgressEnd) {
+  SKIP_WITHOUT("updraft-edge");
+  Daemon edge("updraft-edge", {"--model", *large_, "--drain-timeout-ms", "60000"});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient client(edge.address());
+  bool signalled = false;
+  auto answer = client.Generate(Request(200), absl::Seconds(120), [&](const v1::Chunk&) {
+    if (!std::exchange(signalled, true)) edge.process().Signal(SIGTERM);
+    return true;
+  });
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(edge.process().Wait(absl::Seconds(60)), 0) << edge.process().Output();
+}
+
+TEST_F(TiersTest, DoubtIsHandedOver) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  Daemon cloud("updraft-cloud", {"--model", *large_});
+  ASSERT_TRUE(cloud.ready());
+  Daemon edge("updraft-edge", {"--model", *small_, "--upstream", cloud.address(), "--confidence-threshold", "1"});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient direct(cloud.address()), client(edge.address());
+  auto truth = direct.Generate(Request(), absl::Seconds(60));
+  ASSERT_TRUE(truth.ok()) << truth.status();
+  for (int i = 0; i < 2000; ++i) {  // until the first probe has told that the vocabularies are equal
+    auto status = client.GetStatus(absl::Seconds(60));
+    if (status.ok() && status->has_upstream()) break;
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  auto answer = client.Generate(Request(), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->text, truth->text);
+  EXPECT_EQ(answer->tokens, truth->tokens);
+  const v1::Provenance& provenance = answer->done.provenance();
+  EXPECT_EQ(provenance.decision(), v1::DECISION_KIND_HAND_OVER) << provenance.reason();
+  ASSERT_EQ(provenance.spans_size(), 1);
+  EXPECT_EQ(provenance.spans(0).tier(), "cloud");
+  EXPECT_FALSE(provenance.degraded());
+  v1::GenerateRequest local = Request();
+  local.set_tier(v1::TIER_CHOICE_LOCAL_ONLY);
+  answer = client.Generate(local, absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->done.provenance().spans(0).tier(), "edge");
+}
+
+// Both tiers have the same model, so the answer is the same whoever writes it; the cloud is killed in the middle.
+TEST_F(TiersTest, CloudThatIsKilledMidStreamCostsNoToken) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  auto cloud = std::make_unique<Daemon>("updraft-cloud", std::vector<std::string>{"--model", *large_});
+  ASSERT_TRUE(cloud->ready());
+  const std::string address = cloud->address();
+  Daemon edge("updraft-edge", {"--model", *large_, "--upstream", address, "--exit-mode", "off",
+                               "--link-probe-interval-ms", "100", "--upstream-timeout-ms", "20000"});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient direct(address), client(edge.address());
+  auto truth = direct.Generate(Request(200), absl::Seconds(120));
+  ASSERT_TRUE(truth.ok()) << truth.status();
+  v1::GenerateRequest request = Request(200);
+  request.set_tier(v1::TIER_CHOICE_UPSTREAM_ONLY);
+  bool killed = false;
+  auto answer = client.Generate(request, absl::Seconds(120), [&](const v1::Chunk& chunk) {
+    if (chunk.tier() == "cloud" && !std::exchange(killed, true)) cloud->process().Signal(SIGKILL);
+    return true;
+  });
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_TRUE(killed);
+  EXPECT_EQ(answer->tokens, truth->tokens);
+  EXPECT_EQ(answer->text, truth->text);
+  const v1::Provenance& provenance = answer->done.provenance();
+  EXPECT_TRUE(provenance.degraded());
+  ASSERT_EQ(provenance.spans_size(), 2) << provenance.reason();
+  EXPECT_EQ(provenance.spans(0).tier(), "cloud");
+  EXPECT_EQ(provenance.spans(1).tier(), "edge");
+  EXPECT_EQ(provenance.spans(0).n_tokens() + provenance.spans(1).n_tokens(), 200);
+
+  // While it is away answers are local and say so; when it is back it is used again.
+  answer = client.Generate(request, absl::Seconds(120));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_TRUE(answer->done.provenance().degraded());
+  cloud.reset();
+  Daemon back("updraft-cloud", {"--model", *large_, "--listen", address});
+  ASSERT_TRUE(back.ready());
+  bool used = false;
+  for (int i = 0; i < 100 && !used; ++i) {
+    answer = client.Generate(request, absl::Seconds(120));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->tokens, truth->tokens);
+    used = !answer->done.provenance().degraded();
+    if (!used) absl::SleepFor(absl::Milliseconds(100));
+  }
+  EXPECT_TRUE(used) << answer->done.provenance().reason();
+}
+
+TEST_F(TiersTest, CannotStartSaysWhyAndWhatToDo) {
+  SKIP_WITHOUT("updraft-edge");
+  Daemon holder("updraft-edge", {"--model", *small_});
+  ASSERT_TRUE(holder.ready());
+  const std::string damaged = TempPath("_damaged.gguf");
+  std::filesystem::copy_file(*small_, damaged);
+  std::filesystem::resize_file(damaged, 1000);
+  const std::string free = "127.0.0.1:0";
+  struct Case {
+    std::vector<std::string> flags;
+    int code;
+    std::string says;
+  };
+  const Case cases[] = {
+      {{"--model", "/no/such/file.gguf", "--listen", free, "--http-listen", free}, 1, "/no/such/file.gguf"},
+      {{"--model", damaged, "--listen", free, "--http-listen", free}, 1, damaged},
+      {{"--model", *small_, "--listen", holder.address(), "--http-listen", free}, 1, "in use"},
+      {{"--model", *small_, "--listen", free, "--http-listen", absl::StrFormat("127.0.0.1:%d", holder.http_port())},
+       1,
+       "in use"},
+      {{"--model", *small_, "--listen", "nonsense", "--http-listen", free}, 2, "nonsense"},
+      {{"--model", *small_, "--listen", free, "--http-listen", "127.0.0.1:99999"}, 2, "99999"},
+      {{"--model", *small_, "--listen", free, "--http-listen", free, "--upstream", "nowhere"}, 2, "upstream"},
+      {{"--model", *small_, "--listen", free, "--http-listen", free, "--kv-tokens", "-1"}, 2, "kv"},
+      {{"--model", *small_, "--policy", "maybe"}, 2, "policy"},
+      {{"--model", *small_, "--no-such-flag", "1"}, 2, "no-such-flag"},
+      {{}, 2, "model"},
+  };
+  for (const Case& bad : cases) {
+    std::vector<std::string> args = {Program("updraft-edge")};
+    args.insert(args.end(), bad.flags.begin(), bad.flags.end());
+    Process process(args);
+    EXPECT_EQ(process.Wait(absl::Seconds(60)), bad.code) << bad.says << "\n" << process.Output();
+    EXPECT_THAT(process.Output(), HasSubstr(bad.says));
+  }
+  std::remove(damaged.c_str());
+}
+
+// The official client decides what "OpenAI-compatible" means. It comes from the npm registry, into the build folder.
+TEST_F(TiersTest, OfficialOpenAiClient) {
+  SKIP_WITHOUT("updraft-edge");
+  namespace fs = std::filesystem;
+  const char* source = std::getenv("UPDRAFT_SOURCE_DIR");
+  const fs::path scripts = fs::path(source != nullptr ? source : ".") / "tests/e2e/openai_client";
+  const fs::path work = fs::path(Program("..")).lexically_normal() / "openai_client";
+  fs::create_directories(work);
+  for (const char* file : {"package.json", "stream_chat.mjs"}) {
+    fs::copy_file(scripts / file, work / file, fs::copy_options::overwrite_existing);
+  }
+  if (!fs::exists(work / "node_modules/openai/package.json")) {
+    Process install({"npm", "install", "--prefix", work.string(), "--no-audit", "--no-fund", "--no-package-lock"});
+    if (const int code = install.Wait(absl::Seconds(120)); code != 0) {
+      GTEST_SKIP() << "SKIPPED: the official OpenAI client was NOT tested: "
+                   << (code == 127 ? "npm is not installed (apt-get install npm)"
+                                   : "npm cannot install it, is the registry reachable?\n" + install.Output());
+    }
+  }
+  Daemon edge("updraft-edge", {"--model", *small_});
+  ASSERT_TRUE(edge.ready());
+  Process client(
+      {"node", (work / "stream_chat.mjs").string(), absl::StrFormat("http://127.0.0.1:%d/v1", edge.http_port())});
+  EXPECT_EQ(client.Wait(absl::Seconds(120)), 0) << client.Output();
+  std::printf("%s", client.Output().c_str());
+}
+
+}  // namespace
+}  // namespace updraft::testing
