@@ -112,6 +112,11 @@ std::vector<ExitShare> Exits(const std::vector<QueryRecord>& records, int n_laye
   return exits;
 }
 
+int OrderOfFamily(const std::string& name) {
+  const auto family = cockpit::FamilyFromName(name);
+  return family.ok() ? static_cast<int>(*family) : cockpit::kFamilies;
+}
+
 }  // namespace
 
 const char* PassName(Pass pass) {
@@ -142,6 +147,9 @@ Summary Summarize(const std::vector<QueryRecord>& records, int n_layer) {
     if (groups.find(record.item.family) == groups.end()) names.push_back(record.item.family);
     groups[record.item.family].push_back(&record);
   }
+  // The cockpit task's families in their own order, of growing difficulty; any others as they came.
+  std::stable_sort(names.begin(), names.end(),
+                   [](const std::string& a, const std::string& b) { return OrderOfFamily(a) < OrderOfFamily(b); });
   for (const std::string& name : names) summary.families.push_back(SummarizeGroup(name, groups[name]));
   summary.families.push_back(SummarizeGroup("all", all));
 
