@@ -165,7 +165,7 @@ TEST_F(ServerTest, MalformedRequestsGet400) {
       "POST /echo HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nwhatever",
       "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
       "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
-      std::string("GET /\0hello HTTP/1.1\r\n\r\n", 26),
+      std::string("GET /\0hello HTTP/1.1\r\n\r\n", 24),
       "\x16\x03\x01\x02",  // the start of a TLS handshake, followed by the client's end
   };
   for (const std::string& text : bad) {

@@ -18,7 +18,7 @@ TEST(Status, EveryCodeAndMessageSurvivesTheWire) {
 }
 
 TEST(Status, ACodeThatIsNoneBecomesUnknown) {
-  for (const int code : {-1, 17, 1000}) {
+  for (const int code : {-1, 17, 31}) {
     const absl::Status status = FromGrpcStatus(grpc::Status(static_cast<grpc::StatusCode>(code), "odd"));
     EXPECT_EQ(status.code(), absl::StatusCode::kUnknown) << code;
     EXPECT_EQ(std::string(status.message()), "odd");
