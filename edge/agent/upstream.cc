@@ -168,6 +168,9 @@ void Upstream::Stop() {
   if (probe != nullptr) probe->Cancel();
   std::unique_lock lock(mu_);
   changed_.wait(lock, [this] { return calls_.empty() && probe_ == nullptr; });
+  auto ended_calls = std::move(ended_calls_);
+  auto ended_probes = std::move(ended_probes_);
+  lock.unlock();
 }
 
 bool Upstream::Connected() const { return channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY; }
@@ -209,10 +212,9 @@ void Upstream::ForgetFingerprint() {
 }
 
 void Upstream::OnCallEnded(Call* call) {
-  std::shared_ptr<Call> last;  // freed after the lock
   std::lock_guard lock(mu_);
   auto it = calls_.find(call);
-  last = std::move(it->second);
+  ended_calls_.push_back(std::move(it->second));
   calls_.erase(it);
   changed_.notify_all();
 }
@@ -243,9 +245,8 @@ void Upstream::OnRefused(absl::Duration retry_delay) {
 void Upstream::OnProbeEnded(const absl::Status& status, double seconds, bool was_connected,
                             const v1::GetStatusResponse& response) {
   const double now_s = MonotonicSeconds();
-  std::shared_ptr<Probe> last;  // freed after the lock
   std::lock_guard lock(mu_);
-  last.swap(probe_);
+  ended_probes_.push_back(std::move(probe_));
   next_probe_ = absl::Now() + options_.probe_interval;
   if (status.ok()) {
     fingerprint_ = response.model().tokenizer_fingerprint();
@@ -282,6 +283,15 @@ void Upstream::Watch() {
   const double timeout_s = absl::ToDoubleSeconds(options_.stall_timeout);
   std::unique_lock lock(mu_);
   while (!stopping_) {
+    if (!ended_calls_.empty() || !ended_probes_.empty()) {
+      auto ended_calls = std::exchange(ended_calls_, {});
+      auto ended_probes = std::exchange(ended_probes_, {});
+      lock.unlock();
+      ended_calls.clear();
+      ended_probes.clear();
+      lock.lock();
+      continue;
+    }
     const absl::Time now = absl::Now();
     if (probe_ == nullptr && next_probe_ <= now) {
       const auto probe = probe_ = std::make_shared<Probe>();

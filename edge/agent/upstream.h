@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -102,6 +103,10 @@ class Upstream {
   std::condition_variable changed_;
   std::unordered_map<Call*, std::shared_ptr<Call>> calls_;  // in progress
   std::shared_ptr<Probe> probe_;                            // in progress; null: none
+  // Over, to be freed by the watcher or Stop: a call's context holds the channel, and gRPC does not survive its last
+  // channel going away on one of its own callback threads (grpc/grpc#37858).
+  std::vector<std::shared_ptr<Call>> ended_calls_;
+  std::vector<std::shared_ptr<Probe>> ended_probes_;
   bool stopping_ = false;
   absl::Time next_probe_ = absl::InfinitePast();
   LinkEstimator estimator_;
