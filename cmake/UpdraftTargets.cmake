@@ -41,7 +41,7 @@ function(updraft_program name)
   endif()
 endfunction()
 
-# What ./run test repeats under a sanitizer: under ThreadSanitizer what runs several threads, under ASan/UBSan what parses or owns memory.
+# What is worth repeating under a sanitizer: under ThreadSanitizer what runs several threads, under ASan/UBSan what parses or owns memory.
 set(sanitized_tests agent_grpc_test agent_http_test agent_test cloud_service_test engine_test http_server_test rpc_test)
 if(NOT UPDRAFT_SANITIZE STREQUAL "thread")
   list(APPEND sanitized_tests byte_bpe_test chat_template_test decode_test detokenizer_test formats_test generator_test gguf_test
@@ -50,7 +50,7 @@ endif()
 
 # updraft_test(NAME SRCS a_test.cc ... DEPS t ... [LABELS l ...] [TIMEOUT s] [SHARDS n] [MAIN])
 # One ctest entry per test program (or per shard). MAIN: the sources bring their own main(). ./run test repeats the
-# sanitized_tests under ASan/UBSan and TSan (target sanitize_tests, label `sanitize`); ./run soak repeats all of them.
+# sanitized_tests under ASan/UBSan (target sanitize_tests, label `sanitize`); ./run soak repeats all of them.
 function(updraft_test name)
   cmake_parse_arguments(ARG "MAIN" "TIMEOUT;SHARDS" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
