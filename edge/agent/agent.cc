@@ -204,8 +204,11 @@ void Agent::Begin(const std::shared_ptr<Job>& job) {
     case Decision::kDefer:
       return Finish(job, absl::UnavailableError(decision.reason));
     default:
-      // Text that went out cannot be replaced: while the answer may still be handed over, it is held back.
-      job->hold = upstream_ != nullptr && job->mode == PolicyMode::kAuto && !decision.degraded;
+      // Text that went out cannot be replaced: while the answer may still be handed over, it is held back. Where not
+      // even an answer without any confidence would be (upstream is away, or too slow), nothing speaks against
+      // streaming it.
+      job->may_hand_over = upstream_ != nullptr && job->mode == PolicyMode::kAuto && !decision.degraded;
+      job->hold = job->may_hand_over && DecideNow(*job, Stage::kAfter).decision == Decision::kHandOver;
       Enqueue(job, /*in_front=*/false);
   }
 }
@@ -303,7 +306,7 @@ void Agent::Finish(const std::shared_ptr<Job>& job, const absl::Status& status) 
   done.mutable_usage()->set_completion_tokens(job->n_completion_tokens);
   *done.mutable_provenance() = provenance;
 
-  const std::string decision = status.ok() || job->sent_any ? DecisionLabel(provenance.decision()) : "";
+  const std::string decision = DecisionLabel(provenance.decision());
   const std::string outcome = status.ok() ? "ok" : absl::AsciiStrToLower(absl::StatusCodeToString(status.code()));
   for (const v1::Provenance::Span& span : provenance.spans()) metrics_->OnTokens(span.tier(), span.n_tokens());
   metrics_->OnRequest({.outcome = outcome,

@@ -114,6 +114,7 @@ class Agent {
   absl::StatusOr<bool> Generate(Job& job, LocalRun& run);
   bool DraftIsHopeless(Job& job) const;
   double ConfidenceOf(const Job& job) const;
+  void ExplainKeeping(Job& job) const;
   void DecideAfterDraft(const std::shared_ptr<Job>& job);
 
   // agent_upstream.cc: handing over and coming back.

@@ -64,7 +64,10 @@ void Agent::RunLocally(const std::shared_ptr<Job>& job) {
   if (job->request.accepted_prefix_size() == 0 && provenance.spans_size() <= 1 && provenance.bytes_up() == 0) {
     provenance.set_confidence(ConfidenceOf(*job));
   }
-  if (!job->hold) return Finish(job, absl::OkStatus());
+  if (!job->hold) {
+    if (std::exchange(job->may_hand_over, false)) ExplainKeeping(*job);
+    return Finish(job, absl::OkStatus());
+  }
   job->draft_complete = *complete;
   DecideAfterDraft(job);
 }
@@ -131,6 +134,14 @@ bool Agent::DraftIsHopeless(Job& job) const {
   if (decision.decision != Decision::kHandOver) return false;
   job.provenance.set_reason(absl::StrFormat("after %d tokens: %s", n, decision.reason));
   return true;
+}
+
+// For an answer that was streamed because upstream could not be used when it began: whether it would have been wanted.
+void Agent::ExplainKeeping(Job& job) const {
+  const RoutingDecision decision = DecideNow(job, Stage::kAfter);
+  const bool came_back = decision.decision == Decision::kHandOver;
+  job.provenance.set_degraded(decision.degraded || came_back);
+  job.provenance.set_reason(came_back ? decision.reason + ", but not when the answer began" : decision.reason);
 }
 
 void Agent::DecideAfterDraft(const std::shared_ptr<Job>& job) {

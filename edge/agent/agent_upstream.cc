@@ -116,7 +116,7 @@ void Agent::FallBack(const std::shared_ptr<Job>& job, const absl::Status& why) {
     job->finish = job->draft_finish;
     if (complete) return Finish(job, Interrupted(*job));
   }
-  job->hold = false;
+  job->hold = job->may_hand_over = false;
   job->finish = v1::FINISH_REASON_UNSPECIFIED;
   if (!job->tokens_valid) {
     // Upstream wrote in another vocabulary: go on from the text.

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/process.h"
+#include "common/rpc/raw_message.h"
 #include "common/rpc/status.h"
 
 namespace updraft {
@@ -18,15 +19,16 @@ constexpr size_t kMaxPendingBytes = 1 << 20;
 
 // One Generate call. The agent (as its sink) and gRPC (until OnDone) hold it together. One write is out at a time; what
 // comes meanwhile is merged into one chunk, so a slow reader gets fewer, larger messages.
-class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public AnswerSink,
                               public std::enable_shared_from_this<GenerateReactor> {
  public:
   GenerateReactor(Agent* agent, grpc::CallbackServerContext* context) : agent_(agent), context_(context) {}
 
-  void Start(const v1::GenerateRequest& proto) {
+  void Start(const grpc::ByteBuffer& bytes) {
     self_ = shared_from_this();
-    v1::GenerateRequest request = proto;
+    v1::GenerateRequest request;
+    if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return OnEnd(status, {});
     if (request.request_id().empty()) request.set_request_id(NewRequestId());
     request_id_ = request.request_id();
     const RequestHandle handle = agent_->Submit(std::move(request), DeadlineOf(context_->deadline()), self_);
@@ -105,7 +107,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   }
 
  private:
-  void Stamp(v1::GenerateResponse& response, bool with_load) {
+  void Stamp(v1::GenerateResponse& response, bool with_load) {  // mu_ held
+    if (std::exchange(first_, false)) response.set_request_id(request_id_);
     response.set_server_us(static_cast<uint64_t>(absl::ToInt64Microseconds(absl::Now() - arrived_)));
     if (with_load) *response.mutable_load() = agent_->CurrentLoad();
   }
@@ -113,24 +116,23 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   void MaybeWrite() {  // mu_ held
     if (writing_ || finished_) return;
     if (!cancelled_ && !too_slow_ && !pending_.empty()) {
-      response_.Clear();
-      *response_.mutable_chunk() = std::move(pending_.front());
+      v1::GenerateResponse response;
+      *response.mutable_chunk() = std::move(pending_.front());
       pending_.erase(pending_.begin());
       if (pending_.empty()) pending_bytes_ = 0;
-      if (first_) response_.set_request_id(request_id_);
-      Stamp(response_, first_);
-      first_ = false;
+      Stamp(response, first_);
+      writing_bytes_ = SerializeMessage(response);
       writing_ = true;
-      return StartWrite(&response_);
+      return StartWrite(&writing_bytes_);
     }
     if (!ended_) return;
     finished_ = true;
     if (!end_status_.ok()) return Finish(ToGrpcStatus(end_status_, *context_));
-    response_.Clear();
-    *response_.mutable_done() = done_;
-    if (first_) response_.set_request_id(request_id_);
-    Stamp(response_, true);
-    StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+    v1::GenerateResponse response;
+    *response.mutable_done() = done_;
+    Stamp(response, true);
+    writing_bytes_ = SerializeMessage(response);
+    StartWriteAndFinish(&writing_bytes_, grpc::WriteOptions(), grpc::Status::OK);
   }
 
   Agent* const agent_;
@@ -143,7 +145,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   RequestHandle handle_;
   std::vector<v1::Chunk> pending_;
   size_t pending_bytes_ = 0;
-  v1::GenerateResponse response_;  // being written
+  grpc::ByteBuffer writing_bytes_;  // gRPC reads it while writing_
   absl::Status end_status_;
   v1::Done done_;
   bool first_ = true;
@@ -159,11 +161,11 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 EdgeService::EdgeService(Agent* agent, absl::Time process_start, std::string version)
     : agent_(agent), process_start_(process_start), version_(std::move(version)) {}
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* EdgeService::Generate(grpc::CallbackServerContext* context,
-                                                                      const v1::GenerateRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* EdgeService::Generate(grpc::CallbackServerContext* context,
+                                                                  const grpc::ByteBuffer* bytes) {
   auto reactor = std::make_shared<GenerateReactor>(agent_, context);
   GenerateReactor* raw = reactor.get();
-  raw->Start(*request);
+  raw->Start(*bytes);
   return raw;
 }
 

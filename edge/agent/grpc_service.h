@@ -7,13 +7,16 @@
 
 namespace updraft {
 
-class EdgeService final : public v1::Inference::CallbackService {
+// Generate takes and gives bytes: gRPC itself would answer a message that cannot be parsed (text that is not UTF-8,
+// say) with an INTERNAL error that names nothing.
+class EdgeService final : public v1::Inference::WithRawCallbackMethod_Generate<
+                              v1::Inference::WithCallbackMethod_GetStatus<v1::Inference::Service>> {
  public:
   // The agent must outlive the server that this is registered with. ready: when the daemon began to serve.
   EdgeService(Agent* agent, absl::Time process_start, std::string version);
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
-                                                           const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* bytes) override;
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
 

@@ -36,6 +36,7 @@ class Job {
 
   // The local draft while it is held back: not yet part of the answer.
   bool hold = false;
+  bool may_hand_over = false;  // by policy; hold says whether it could be when it began
   std::vector<v1::Chunk> draft;
   bool draft_complete = false;
   v1::FinishReason draft_finish = v1::FINISH_REASON_UNSPECIFIED;

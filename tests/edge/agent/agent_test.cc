@@ -534,6 +534,20 @@ TEST_F(AgentTest, UnreachableUpstreamIsSaidSo) {
   EXPECT_FALSE(agent->CurrentLink().reachable());
 }
 
+TEST_F(AgentTest, OfflineAnswersStream) {
+  std::string address;
+  {
+    FakeUpstream gone(Fingerprint());
+    address = gone.address();
+  }
+  auto agent = MakeAgent(address, {.threshold = 1.0, .wait_for_probe = false});
+  Ask(*agent, ChatRequest("hello there"));  // the first one finds out
+  auto answer = Ask(*agent, ChatRequest("hello there"));
+  EXPECT_TRUE(answer->provenance().degraded());
+  EXPECT_THAT(answer->provenance().reason(), HasSubstr("below"));
+  EXPECT_LT(answer->provenance().first_token_ms(), answer->provenance().local_ms());
+}
+
 TEST_F(AgentTest, CancelReachesUpstream) {
   FakeUpstream cloud(Fingerprint());
   cloud.on_generate = [](const v1::GenerateRequest&) {

@@ -2,6 +2,7 @@
 #include "edge/agent/grpc_service.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include <thread>
@@ -91,6 +92,32 @@ TEST_F(GrpcServiceTest, ErrorsKeepTheirCode) {
   EXPECT_THAT(std::string(bad.status().message()), HasSubstr("max_tokens"));
   auto late = client.Generate(ChatRequest("hello there", 400), absl::Milliseconds(1));
   EXPECT_EQ(late.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
+}
+
+TEST_F(GrpcServiceTest, MalformedMessagesAreTheCallersFault) {
+  Tier tier(MakeAgent("", {}));
+  auto channel = grpc::CreateChannel(tier.address(), grpc::InsecureChannelCredentials());
+  grpc::GenericStub stub(channel);
+  // Field 3 (prompt) with text that is not UTF-8, and bytes that are no message at all.
+  for (const std::string& bytes :
+       {std::string("\x1a\x02\xff\xfe"), std::string("\xff\xff\xff"), std::string("\x1a\x7f")}) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+    const grpc::Slice slice(bytes);
+    grpc::ByteBuffer request(&slice, 1), response;
+    grpc::CompletionQueue queue;
+    grpc::Status status;
+    auto call = stub.PrepareUnaryCall(&context, "/updraft.v1.Inference/Generate", request, &queue);
+    call->StartCall();
+    call->Finish(&response, &status, nullptr);
+    void* tag;
+    bool ok;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+    EXPECT_THAT(status.error_message(), HasSubstr("UTF-8"));
+  }
+  InferenceClient client(tier.address());
   EXPECT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
 }
 
