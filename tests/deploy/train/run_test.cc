@@ -50,6 +50,7 @@ TrainOptions Quiet(const std::string& out) {
 TEST(TrainRunTest, ResumedRunEqualsAnUnbrokenOne) {
   const Recipe recipe = TinyRecipe();
   const std::string whole = Folder() + "/whole.gguf", broken = Folder() + "/broken.gguf";
+  for (const std::string& file : {whole, broken}) std::filesystem::remove(file);  // of an earlier run of this test
   ASSERT_TRUE(Train(recipe, Quiet(whole)).ok());
   TrainOptions options = Quiet(broken);
   options.stop_after_updates = 4;
