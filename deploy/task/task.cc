@@ -158,7 +158,7 @@ TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::st
 }
 
 absl::StatusOr<TaskReport> EvaluateTask(const std::string& model_path, std::span<const TaskItem> items,
-                                        const AnswerOptions& options) {
+                                        const AnswerOptions& options, std::vector<std::string>* answer_texts) {
   const auto start = std::chrono::steady_clock::now();
   auto answers = AnswerAll(model_path, ConversationsOf(items), options);
   if (!answers.ok()) return answers.status();
@@ -179,7 +179,27 @@ absl::StatusOr<TaskReport> EvaluateTask(const std::string& model_path, std::span
   report.early_exit_share = tokens > 0.0 ? early / tokens : 0.0;
   report.mean_answer_tokens = report.n > 0 ? tokens / report.n : 0.0;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (answer_texts != nullptr) *answer_texts = std::move(texts);
   return report;
+}
+
+absl::Status WriteAnswers(const std::string& path, std::span<const TaskItem> items,
+                          std::span<const std::string> texts) {
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  for (size_t i = 0; i < items.size() && out; ++i) {
+    const TaskItem& item = items[i];
+    json messages = json::array();
+    for (const text::ChatMessage& message : item.messages)
+      messages.push_back({{"role", message.role}, {"content", message.content}});
+    const json line = {{"id", item.id},           {"family", item.family},     {"language", item.language},
+                       {"messages", messages},    {"expected", item.expected}, {"answer", texts[i]},
+                       {"correct", IsCorrect(item, texts[i])}};
+    // A model may write bytes that are not UTF-8.
+    out << line.dump(-1, ' ', false, json::error_handler_t::replace) << "\n";
+  }
+  out.flush();
+  if (!out) return absl::DataLossError(absl::StrCat("cannot write '", path, "': ", std::strerror(errno)));
+  return absl::OkStatus();
 }
 
 std::string ToJson(const TaskReport& report) {

@@ -62,9 +62,13 @@ struct TaskReport {
 // answers: one text per item.
 TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::string> answers);
 
-// Answers every item with the model and scores the answers.
+// Answers every item with the model and scores the answers, which are left in `texts` unless it is null.
 absl::StatusOr<TaskReport> EvaluateTask(const std::string& model_path, std::span<const TaskItem> items,
-                                        const AnswerOptions& options);
+                                        const AnswerOptions& options, std::vector<std::string>* texts = nullptr);
+
+// JSONL for a person who wants to know what went wrong, one object per item: id, family, language, messages, expected,
+// answer, correct. texts: one per item.
+absl::Status WriteAnswers(const std::string& path, std::span<const TaskItem> items, std::span<const std::string> texts);
 
 std::vector<Conversation> ConversationsOf(std::span<const TaskItem> items);
 

@@ -146,7 +146,7 @@ void AddTextOptions(CLI::App* command, TextFlags* flags) {
 // ---- task, confidence, calibrate -----------------------------------------------------------------------------------
 
 struct TaskFlags {
-  std::string model, edge, data, out, exit = "off", tier = "auto", upstream_model;
+  std::string model, edge, data, out, exit = "off", tier = "auto", upstream_model, answers, split = "test";
   int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
   uint64_t seed = 1;
   double max_loss = 0.01, exit_budget = 0.005;
@@ -166,7 +166,10 @@ absl::StatusOr<std::vector<TaskItem>> Items(const TaskFlags& flags, cockpit::Spl
 }
 
 absl::Status RunTask(const TaskFlags& flags) {
-  auto items = Items(flags, cockpit::Split::kTest);
+  const cockpit::Split split = flags.split == "train"       ? cockpit::Split::kTrain
+                               : flags.split == "calibrate" ? cockpit::Split::kCalibrate
+                                                            : cockpit::Split::kTest;
+  auto items = Items(flags, split);
   if (!items.ok()) return items.status();
   if (flags.model.empty() == flags.edge.empty()) {
     return absl::InvalidArgumentError("evaluate task: give exactly one of --model FILE and --edge HOST:PORT");
@@ -191,8 +194,12 @@ absl::Status RunTask(const TaskFlags& flags) {
   options.max_tokens = flags.max_tokens;
   options.n_workers = flags.workers;
   if (!flags.as_json) options.on_progress = [](int done, int total) { ShowProgress("answers", done, total); };
-  auto report = EvaluateTask(flags.model, *items, options);
+  std::vector<std::string> texts;
+  auto report = EvaluateTask(flags.model, *items, options, &texts);
   if (!report.ok()) return report.status();
+  if (!flags.answers.empty()) {
+    if (absl::Status status = WriteAnswers(flags.answers, *items, texts); !status.ok()) return status;
+  }
   std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
   return absl::OkStatus();
 }
@@ -300,6 +307,10 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code) {
       ->check(CLI::IsMember({"auto", "local", "upstream"}));
   task->add_option("--concurrency", flags->concurrency, "With --edge: queries in flight")->check(CLI::Range(1, 1024));
   task->add_option("--exit", flags->exit, "Early exits: off, lossless or lossy");
+  task->add_option("--answers", flags->answers, "With --model: file for every answer beside what was expected, JSONL")
+      ->excludes("--edge");
+  task->add_option("--split", flags->split, "Of the generated queries: train, calibrate or test")
+      ->check(CLI::IsMember({"train", "calibrate", "test"}));
   AddDataOptions(task, flags.get());
   task->callback(Run(RunTask, flags, exit_code));
 

@@ -24,65 +24,110 @@ struct PairFacts {
   std::set<int32_t> words;  // that may hold it
 };
 
+// The pair statistics of a set of words, and what merging the best pair does to them.
+class Merger {
+ public:
+  // sorted: pieces in a fixed order, so that the order of a hash table cannot show in the result.
+  explicit Merger(const std::vector<std::pair<std::string, int64_t>>& sorted) {
+    for (const auto& [piece, count] : sorted) {
+      Word word{{}, count};
+      for (char c : piece) word.symbols.push_back(static_cast<uint8_t>(c));
+      words_.push_back(std::move(word));
+      Count(static_cast<int32_t>(words_.size()) - 1, +1);
+    }
+  }
+
+  // The most frequent pair (of equals the one with the smaller ids) now is the token `result`. False when nothing
+  // occurs twice.
+  bool MergeBest(int32_t result, Pair* merged) {
+    const auto best = std::max_element(pairs_.begin(), pairs_.end(), [](const auto& a, const auto& b) {
+      return a.second.count < b.second.count;  // the first, so the smallest ids, of equals
+    });
+    if (best == pairs_.end() || best->second.count < 2) return false;
+    *merged = best->first;
+    const std::set<int32_t> touched = best->second.words;
+    for (int32_t id : touched) {
+      Count(id, -1);
+      Replace(*merged, result, &words_[id].symbols);
+      Count(id, +1);
+    }
+    pairs_.erase(*merged);
+    return true;
+  }
+
+  const std::vector<Word>& words() const { return words_; }
+
+ private:
+  void Count(int32_t id, int64_t sign) {
+    const Word& word = words_[id];
+    for (size_t i = 0; i + 1 < word.symbols.size(); ++i) {
+      PairFacts& facts = pairs_[{word.symbols[i], word.symbols[i + 1]}];
+      facts.count += sign * word.count;
+      if (sign > 0) facts.words.insert(id);
+    }
+  }
+
+  static void Replace(const Pair& merged, int32_t result, std::vector<int32_t>* symbols) {
+    size_t kept = 0;
+    for (size_t i = 0; i < symbols->size(); ++i) {
+      const bool here = i + 1 < symbols->size() && Pair((*symbols)[i], (*symbols)[i + 1]) == merged;
+      (*symbols)[kept++] = here ? result : (*symbols)[i];
+      i += here ? 1 : 0;
+    }
+    symbols->resize(kept);
+  }
+
+  std::vector<Word> words_;
+  std::map<Pair, PairFacts> pairs_;
+};
+
+bool IsLetter(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte >= 0x80 || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
+}
+
+// Whether a mark or space stands before letters, as pre-tokenizers leave it: " word", ".Name", "\"word".
+bool HasPrefix(std::string_view piece) { return piece.size() > 1 && !IsLetter(piece[0]) && IsLetter(piece[1]); }
+
 }  // namespace
 
-absl::StatusOr<BpeVocabulary> TrainBpe(const PieceCounts& pieces, int32_t size) {
+absl::StatusOr<BpeVocabulary> TrainBpe(const PieceCounts& pieces, int32_t size, double prefix_share) {
   if (size < kBytes + kControls) {
     return absl::InvalidArgumentError(
         absl::StrCat("tokenizer vocabulary: expected at least ", kBytes + kControls, " tokens, found ", size));
   }
+  // Words without what stands before them, and how often each stands behind which byte.
+  std::map<std::string, int64_t> words;
+  std::map<std::pair<std::string, uint8_t>, int64_t> prefixed;
+  for (const auto& [piece, count] : pieces) {
+    const bool prefix = HasPrefix(piece);
+    const std::string word = prefix ? piece.substr(1) : piece;
+    words[word] += count;
+    if (prefix) prefixed[{word, static_cast<uint8_t>(piece[0])}] += count;
+  }
+  Merger merger({words.begin(), words.end()});
+  const int32_t merges_wanted = size - kControls - kBytes;
+  const auto inner = static_cast<size_t>(merges_wanted * (prefixed.empty() ? 1.0 : 1.0 - prefix_share));
   std::vector<Pair> merges;
-  // Sorted, so that the order of a hash table cannot show in the result.
-  std::vector<std::pair<std::string, int64_t>> sorted(pieces.begin(), pieces.end());
-  std::sort(sorted.begin(), sorted.end());
-  std::vector<Word> words;
-  std::map<Pair, PairFacts> pairs;
-  for (const auto& [piece, count] : sorted) {
-    Word word{{}, count};
-    for (char c : piece) word.symbols.push_back(static_cast<uint8_t>(c));
-    const auto id = static_cast<int32_t>(words.size());
-    for (size_t i = 0; i + 1 < word.symbols.size(); ++i) {
-      PairFacts& facts = pairs[{word.symbols[i], word.symbols[i + 1]}];
-      facts.count += count;
-      facts.words.insert(id);
-    }
-    words.push_back(std::move(word));
+  for (Pair merged; merges.size() < inner; merges.push_back(merged)) {
+    if (!merger.MergeBest(static_cast<int32_t>(kBytes + merges.size()), &merged)) break;
   }
 
-  while (static_cast<int32_t>(kBytes + merges.size()) < size - kControls) {
-    const auto best = std::max_element(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) {
-      return a.second.count < b.second.count;  // the first, so the smallest ids, of equals
-    });
-    if (best == pairs.end() || best->second.count < 2) break;
-    const Pair merged = best->first;
-    const std::set<int32_t> touched = best->second.words;
-    const auto result = static_cast<int32_t>(kBytes + merges.size());
-    merges.push_back(merged);
-    for (int32_t id : touched) {
-      Word& word = words[id];
-      const auto add = [&](int64_t sign) {
-        for (size_t i = 0; i + 1 < word.symbols.size(); ++i) {
-          PairFacts& facts = pairs[{word.symbols[i], word.symbols[i + 1]}];
-          facts.count += sign * word.count;
-          if (sign > 0) facts.words.insert(id);
-        }
-      };
-      add(-1);
-      std::vector<int32_t> symbols;
-      for (size_t i = 0; i < word.symbols.size(); ++i) {
-        if (i + 1 < word.symbols.size() && Pair(word.symbols[i], word.symbols[i + 1]) == merged) {
-          symbols.push_back(result);
-          ++i;
-        } else {
-          symbols.push_back(word.symbols[i]);
-        }
-      }
-      word.symbols = std::move(symbols);
-      add(+1);
+  // Last, the prefix joins words that are one token by now, the most frequent first.
+  std::vector<std::pair<int64_t, Pair>> candidates;  // -count, so that sorting breaks ties by ids
+  size_t at = 0;
+  for (const auto& [word, count] : words) {
+    const std::vector<int32_t>& symbols = merger.words()[at++].symbols;
+    if (symbols.size() != 1) continue;
+    for (auto it = prefixed.lower_bound({word, 0}); it != prefixed.end() && it->first.first == word; ++it) {
+      if (it->second >= 2) candidates.push_back({-it->second, {it->first.second, symbols[0]}});
     }
-    pairs.erase(merged);
   }
-
+  std::sort(candidates.begin(), candidates.end());
+  for (const auto& [count, pair] : candidates) {
+    if (static_cast<int32_t>(merges.size()) >= merges_wanted) break;
+    merges.push_back(pair);
+  }
   return VocabularyFromMerges(std::move(merges));
 }
 

@@ -30,7 +30,7 @@ absl::StatusOr<json> ReadHeader(const std::string& path, std::ifstream* in) {
   std::string line;
   std::getline(*in, line);
   json header = json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (header.is_discarded() || header.value("format", "") != "updraft-checkpoint-1") {
+  if (header.is_discarded() || header.value("format", "") != "updraft-checkpoint-2") {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": is not a checkpoint of this trainer; remove it or name another"));
   }
@@ -40,8 +40,8 @@ absl::StatusOr<json> ReadHeader(const std::string& path, std::ifstream* in) {
 }  // namespace
 
 absl::Status SaveCheckpoint(const std::string& path, const Progress& progress, const BpeVocabulary& vocabulary,
-                            Transformer* model, AdamW* optimizer) {
-  json header = {{"format", "updraft-checkpoint-1"},
+                            Transformer* model, Optimizer* optimizer) {
+  json header = {{"format", "updraft-checkpoint-2"},
                  {"step", progress.step},
                  {"step_tokens", progress.step_tokens},
                  {"total_tokens", progress.total_tokens},
@@ -87,7 +87,7 @@ absl::StatusOr<Checkpoint> LoadCheckpoint(const std::string& path) {
   return checkpoint;
 }
 
-absl::Status LoadCheckpointTensors(const std::string& path, Transformer* model, AdamW* optimizer) {
+absl::Status LoadCheckpointTensors(const std::string& path, Transformer* model, Optimizer* optimizer) {
   std::ifstream in(path, std::ios::binary);
   absl::StatusOr<json> header = ReadHeader(path, &in);
   if (!header.ok()) return header.status();

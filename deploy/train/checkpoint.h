@@ -30,11 +30,11 @@ struct Checkpoint {
 // A checkpoint is one file: a line of JSON, then the weights and both moments as f32, in the order of the parameters.
 // It is replaced as a whole: a crash while writing leaves the old one.
 absl::Status SaveCheckpoint(const std::string& path, const Progress& progress, const BpeVocabulary& vocabulary,
-                            Transformer* model, AdamW* optimizer);
+                            Transformer* model, Optimizer* optimizer);
 
 // The header alone: what is needed to build the model that LoadCheckpointTensors fills.
 absl::StatusOr<Checkpoint> LoadCheckpoint(const std::string& path);
-absl::Status LoadCheckpointTensors(const std::string& path, Transformer* model, AdamW* optimizer);
+absl::Status LoadCheckpointTensors(const std::string& path, Transformer* model, Optimizer* optimizer);
 
 }  // namespace updraft::train
 

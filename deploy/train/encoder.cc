@@ -1,5 +1,6 @@
 #include "deploy/train/encoder.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "common/text/pretokenize.h"
@@ -77,15 +78,74 @@ Sequence Encoder::EncodeExample(const cockpit::Example& example) {
   return sequence;
 }
 
+namespace {
+
+void CountWords(std::string_view text, PieceCounts* counts) {
+  for (std::string_view piece : Pieces(text)) ++(*counts)[std::string(piece)];
+}
+
+size_t CharacterBytes(char lead) {
+  const auto byte = static_cast<uint8_t>(lead);
+  return byte < 0xC0 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+}
+
+// Where spaces divide words, a name is a word like others. Where they do not, each character counts alone: merges must
+// not reach across the border of a name, or inside it, lest it come apart differently in request and answer.
+void CountName(std::string_view name, PieceCounts* counts) {
+  for (std::string_view piece : Pieces(name)) {
+    if (static_cast<uint8_t>(piece.back()) < 0x80) {
+      ++(*counts)[std::string(piece)];
+      continue;
+    }
+    for (size_t at = 0; at < piece.size(); at += CharacterBytes(piece[at])) {
+      ++(*counts)[std::string(piece.substr(at, CharacterBytes(piece[at])))];
+    }
+  }
+}
+
+// text with every occurrence of the names counted on its own.
+void CountAround(std::string_view text, const std::vector<std::string>& names, PieceCounts* counts) {
+  size_t at = std::string_view::npos;
+  const std::string* found = nullptr;
+  for (const std::string& name : names) {
+    const size_t here = text.find(name);
+    if (here < at) at = here, found = &name;
+  }
+  if (found == nullptr) return CountWords(text, counts);
+  CountWords(text.substr(0, at), counts);
+  CountName(*found, counts);
+  CountAround(text.substr(at + found->size()), names, counts);
+}
+
+// What an answer copies from the request: contacts, places, titles.
+void AppendNames(const std::string& answer, std::vector<std::string>* names) {
+  const nlohmann::json parsed = nlohmann::json::parse(answer, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object() || !parsed.contains("call")) return;
+  for (const auto& [key, value] : parsed["call"].items()) {
+    if (key != "name" && key != "avoid" && value.is_string()) names->push_back(value.get<std::string>());
+  }
+}
+
+std::vector<std::string> NamesIn(const cockpit::Example& example) {
+  // Digits in Chinese words are turned into digits one by one, so they stay apart, too.
+  std::vector<std::string> names = {"零", "一", "二", "两", "三", "四", "五", "六", "七", "八", "九", "十", "百", "半", "点"};
+  for (const cockpit::ChatTurn& turn : example.turns) {
+    if (turn.role == "assistant") AppendNames(turn.content, &names);
+  }
+  AppendNames(example.answer, &names);
+  return names;
+}
+
+}  // namespace
+
 PieceCounts CountPieces(uint64_t seed, int examples) {
   PieceCounts counts;
   cockpit::Generator generator(seed, cockpit::Split::kTrain);
   for (int i = 0; i < examples; ++i) {
     const cockpit::Example example = generator.Next();
-    for (const cockpit::ChatTurn& turn : example.turns) {
-      for (std::string_view piece : Pieces(turn.content)) ++counts[std::string(piece)];
-    }
-    for (std::string_view piece : Pieces(example.answer)) ++counts[std::string(piece)];
+    const std::vector<std::string> names = NamesIn(example);
+    for (const cockpit::ChatTurn& turn : example.turns) CountAround(turn.content, names, &counts);
+    CountAround(example.answer, names, &counts);
   }
   return counts;
 }

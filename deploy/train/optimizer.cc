@@ -1,39 +1,30 @@
 #include "deploy/train/optimizer.h"
 
-#include <ATen/Parallel.h>
-
+#include <algorithm>
 #include <cmath>
+
+#include "deploy/train/workers.h"
 
 namespace updraft::train {
 namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.98, kEpsilon = 1e-8;
+constexpr double kMomentum = 0.95;
+// Of an element of a Muon update, root mean square, at learning rate 1: about what AdamW's come to.
+constexpr double kUpdateSize = 0.2;
 
-struct Update {
+bool ByMuon(const std::string& name, const torch::Tensor& tensor) {
+  return tensor.dim() == 2 && name != "token_embd.weight";
+}
+
+struct AdamUpdate {
   float rate;     // learning rate with both bias corrections
   float shrink;   // 1 - learning rate * weight decay
-  float scale;    // of the gradient, by clipping
   float epsilon;  // kEpsilon with the second bias correction
 };
 
-// One pass over memory instead of a dozen.
-void UpdateOnCpu(const Update& update, torch::Tensor* parameter, torch::Tensor* first, torch::Tensor* second) {
-  float* p = parameter->data_ptr<float>();
-  const float* g = parameter->grad().data_ptr<float>();
-  float* m = first->data_ptr<float>();
-  float* v = second->data_ptr<float>();
-  at::parallel_for(0, parameter->numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const float gradient = g[i] * update.scale;
-      m[i] += static_cast<float>(1 - kBeta1) * (gradient - m[i]);
-      v[i] += static_cast<float>(1 - kBeta2) * (gradient * gradient - v[i]);
-      p[i] = p[i] * update.shrink - update.rate * m[i] / (std::sqrt(v[i]) + update.epsilon);
-    }
-  });
-}
-
-void UpdateByTensors(const Update& update, torch::Tensor* parameter, torch::Tensor* first, torch::Tensor* second) {
-  const torch::Tensor gradient = parameter->grad() * update.scale;
+void AdamByTensors(const AdamUpdate& update, const torch::Tensor& gradient, torch::Tensor* parameter,
+                   torch::Tensor* first, torch::Tensor* second) {
   first->lerp_(gradient, 1 - kBeta1);
   second->lerp_(gradient.square(), 1 - kBeta2);
   parameter->mul_(update.shrink).addcdiv_(*first, second->sqrt().add_(update.epsilon), -update.rate);
@@ -41,38 +32,78 @@ void UpdateByTensors(const Update& update, torch::Tensor* parameter, torch::Tens
 
 }  // namespace
 
-AdamW::AdamW(std::vector<std::pair<std::string, torch::Tensor>>* parameters) : parameters_(parameters) {
-  for (const auto& [name, parameter] : *parameters_) {
-    first.push_back(torch::zeros_like(parameter, torch::MemoryFormat::Contiguous).detach());
-    second.push_back(torch::zeros_like(parameter, torch::MemoryFormat::Contiguous).detach());
+torch::Tensor Orthogonalized(const torch::Tensor& matrix) {
+  const bool tall = matrix.size(0) > matrix.size(1);
+  torch::Tensor x = (tall ? matrix.t() : matrix) / (matrix.norm() + 1e-7);
+  x = x.to(torch::kBFloat16).contiguous();
+  for (int i = 0; i < 5; ++i) {
+    const torch::Tensor gram = torch::matmul(x, x.t());
+    const torch::Tensor mix = torch::matmul(gram, gram) * 2.0315 - gram * 4.7750;
+    x = torch::matmul(mix, x) + x * 3.4445;
   }
+  x = x.to(torch::kFloat);
+  return tall ? x.t().contiguous() : x;
 }
 
-double AdamW::Step(double learning_rate, double weight_decay, double clip) {
-  torch::NoGradGuard no_gradient;
-  double square = 0;
-  for (const auto& [name, parameter] : *parameters_) {
-    if (parameter.grad().defined()) square += parameter.grad().square().sum().item<double>();
+Optimizer::Optimizer(NamedTensors* parameters, int workers) : parameters_(parameters), workers_(std::max(1, workers)) {
+  std::vector<std::pair<int64_t, size_t>> by_size;
+  for (size_t i = 0; i < parameters_->size(); ++i) {
+    const auto& [name, parameter] = (*parameters_)[i];
+    first.push_back(torch::zeros_like(parameter, torch::MemoryFormat::Contiguous).detach());
+    second.push_back(ByMuon(name, parameter) ? torch::zeros({0}, parameter.options().requires_grad(false))
+                                             : first.back().clone());
+    by_size.push_back({-parameter.numel(), i});
   }
-  const double norm = std::sqrt(square);
-  ++updates;
+  // The largest in turn: shares of about one size.
+  std::sort(by_size.begin(), by_size.end());
+  share_.resize(static_cast<size_t>(workers_));
+  for (size_t i = 0; i < by_size.size(); ++i) share_[i % share_.size()].push_back(by_size[i].second);
+}
+
+void Optimizer::Update(size_t i, const torch::Tensor& gradient, double learning_rate, double weight_decay) {
+  auto& [name, parameter] = (*parameters_)[i];
+  const double shrink = parameter.dim() > 1 ? 1 - learning_rate * weight_decay : 1.0;
+  if (ByMuon(name, parameter)) {
+    first[i].mul_(kMomentum).add_(gradient);
+    const double size =
+        kUpdateSize * std::sqrt(static_cast<double>(std::max(parameter.size(0), parameter.size(1))));
+    parameter.mul_(shrink).add_(Orthogonalized(gradient + first[i] * kMomentum), -learning_rate * size);
+    return;
+  }
   const double correction1 = 1 - std::pow(kBeta1, static_cast<double>(updates));
   const double correction2 = std::sqrt(1 - std::pow(kBeta2, static_cast<double>(updates)));
-  Update update;
-  update.rate = static_cast<float>(learning_rate * correction2 / correction1);
-  update.scale = static_cast<float>(clip > 0 && norm > clip ? clip / norm : 1.0);
-  update.epsilon = static_cast<float>(kEpsilon * correction2);
-  for (size_t i = 0; i < parameters_->size(); ++i) {
-    torch::Tensor& parameter = (*parameters_)[i].second;
-    if (!parameter.grad().defined()) continue;
-    update.shrink = parameter.dim() > 1 ? static_cast<float>(1 - learning_rate * weight_decay) : 1.0f;
-    if (parameter.device().is_cpu() && parameter.is_contiguous() && parameter.grad().is_contiguous()) {
-      UpdateOnCpu(update, &parameter, &first[i], &second[i]);
-    } else {
-      UpdateByTensors(update, &parameter, &first[i], &second[i]);
+  AdamByTensors({static_cast<float>(learning_rate * correction2 / correction1), static_cast<float>(shrink),
+                 static_cast<float>(kEpsilon * correction2)},
+                gradient, &parameter, &first[i], &second[i]);
+}
+
+double Optimizer::Step(const std::vector<std::vector<torch::Tensor>>& gradients, double learning_rate,
+                       double weight_decay, double clip) {
+  std::vector<torch::Tensor> sums(parameters_->size());
+  std::vector<double> squares(parameters_->size());
+  RunOnWorkers(workers_, [&](int worker) {
+    torch::NoGradGuard no_gradient;
+    for (size_t i : share_[static_cast<size_t>(worker)]) {
+      for (const std::vector<torch::Tensor>& set : gradients) {
+        if (!set[i].defined()) continue;
+        sums[i] = sums[i].defined() ? sums[i].add_(set[i]) : set[i];
+      }
+      if (sums[i].defined()) squares[i] = sums[i].square().sum().item<double>();
     }
-    parameter.mutable_grad() = torch::Tensor();
-  }
+  });
+  double square = 0;
+  for (double part : squares) square += part;
+  const double norm = std::sqrt(square);
+  const double scale = clip > 0 && norm > clip ? clip / norm : 1.0;
+  ++updates;
+  RunOnWorkers(workers_, [&](int worker) {
+    torch::NoGradGuard no_gradient;
+    for (size_t i : share_[static_cast<size_t>(worker)]) {
+      if (!sums[i].defined()) continue;
+      if (scale != 1.0) sums[i].mul_(scale);
+      Update(i, sums[i], learning_rate, weight_decay);
+    }
+  });
   return norm;
 }
 

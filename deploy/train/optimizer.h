@@ -10,21 +10,37 @@
 
 namespace updraft::train {
 
-// AdamW (Loshchilov and Hutter, 2019), betas 0.9 and 0.98, with clipping by the global norm. Norm gains are not
-// decayed. Its state is plain tensors, so that a run resumes to the bit.
-class AdamW {
- public:
-  explicit AdamW(std::vector<std::pair<std::string, torch::Tensor>>* parameters);
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 
-  // Uses and clears the gradients. Returns their global norm before clipping.
-  double Step(double learning_rate, double weight_decay, double clip);
+// Matrices of the blocks by Muon, embedding and norm gains by AdamW; norm gains are not decayed; clipping by the global
+// norm. Its state is plain tensors, so that a run resumes to the bit.
+//
+// Muon (K. Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024): the momentum of a matrix, with its
+// singular values set to about one by five Newton-Schulz steps. Scaled as in "Muon is Scalable for LLM Training"
+// (arXiv:2502.16982), so that one learning rate and one decay serve both. AdamW: Loshchilov and Hutter, 2019.
+class Optimizer {
+ public:
+  // workers: threads that share the parameters among them.
+  Optimizer(NamedTensors* parameters, int workers);
+
+  // gradients: one set of as many tensors as there are parameters, which are summed; undefined ones are left out.
+  // Returns their global norm before clipping.
+  double Step(const std::vector<std::vector<torch::Tensor>>& gradients, double learning_rate, double weight_decay,
+              double clip);
 
   int64_t updates = 0;
-  std::vector<torch::Tensor> first, second;  // moments, per parameter
+  std::vector<torch::Tensor> first, second;  // moments, per parameter; `second` has no elements where Muon needs none
 
  private:
-  std::vector<std::pair<std::string, torch::Tensor>>* parameters_;
+  void Update(size_t i, const torch::Tensor& gradient, double learning_rate, double weight_decay);
+
+  NamedTensors* parameters_;
+  int workers_;
+  std::vector<std::vector<size_t>> share_;  // of each worker: indices of parameters
 };
+
+// The nearest matrix with singular values near one, [rows, columns] f32, by Newton-Schulz steps with bf16 products.
+torch::Tensor Orthogonalized(const torch::Tensor& matrix);
 
 }  // namespace updraft::train
 

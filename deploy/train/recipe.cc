@@ -147,6 +147,7 @@ absl::Status ParseStep(const json& object, TrainStep* step) {
   fields.Number("warmup_tokens", 0, 1e13, &step->warmup_tokens);
   fields.Number("decay_tokens", 0, 1e13, &step->decay_tokens);
   fields.Number("batch_tokens", 64, 1 << 24, &step->batch_tokens);
+  fields.Number("batches", 1, 1 << 16, &step->batches);
   fields.Number("learning_rate", 0, 1, &step->learning_rate);
   fields.Number("weight_decay", 0, 1, &step->weight_decay);
   fields.Number("clip", 0, 1e6, &step->clip);

@@ -33,7 +33,8 @@ struct TrainStep {
   int64_t tokens = 0;  // padding not counted
   int64_t warmup_tokens = 0;
   int64_t decay_tokens = 0;
-  int batch_tokens = 4096;  // padding counted
+  int batch_tokens = 4096;  // of a batch, padding counted
+  int batches = 1;          // per update; they differ in length, and threads take them side by side
   double learning_rate = 0;
   double weight_decay = 0.05;
   double clip = 1.0;

@@ -20,6 +20,7 @@
 #include "deploy/train/gguf_model.h"
 #include "deploy/train/optimizer.h"
 #include "deploy/train/transformer.h"
+#include "deploy/train/workers.h"
 
 namespace updraft::train {
 namespace {
@@ -76,13 +77,15 @@ double RateAt(const TrainStep& step, int64_t tokens) {
   return rate;
 }
 
+// Summed over the positions.
 torch::Tensor LossOf(const torch::Tensor& logits, const torch::Tensor& targets, const torch::Tensor& soft,
                      const TrainStep& step) {
-  torch::Tensor loss = torch::nn::functional::cross_entropy(logits, targets);
+  torch::Tensor loss = torch::nn::functional::cross_entropy(
+      logits, targets, torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum));
   if (soft.defined()) {
     const torch::Tensor log_probabilities = torch::log_softmax(logits / step.temperature, -1);
     // Cross-entropy against the teacher; its own entropy is a constant.
-    const torch::Tensor distance = -(soft * log_probabilities).sum(-1).mean() * (step.temperature * step.temperature);
+    const torch::Tensor distance = -(soft * log_probabilities).sum() * (step.temperature * step.temperature);
     loss = loss * (1 - step.distill) + distance * step.distill;
   }
   return loss;
@@ -187,7 +190,8 @@ class Run {
     if (start && !options_.resume) {
       if (absl::Status status = InitializeFrom(*start, model_.get()); !status.ok()) return status;
     }
-    optimizer_ = std::make_unique<AdamW>(&model_->parameters());
+    workers_ = device_.is_cpu() ? WorkerCount() : 1;
+    optimizer_ = std::make_unique<Optimizer>(&model_->parameters(), workers_);
     if (options_.resume) {
       if (absl::Status status = LoadCheckpointTensors(CheckpointPath(), model_.get(), optimizer_.get()); !status.ok())
         return status;
@@ -244,11 +248,16 @@ class Run {
     Clock::time_point shown = Clock::now();
     while (progress_.step_tokens < step.tokens) {
       const Clock::time_point begin = Clock::now();
-      const TensorBatch batch = ToTensors(stream.Next(), padding, device_);
-      loss_sum += Update(step, batch);
+      std::vector<TensorBatch> batches;
+      int64_t tokens = 0;
+      for (int i = 0; i < step.batches; ++i) {
+        batches.push_back(ToTensors(stream.Next(), padding, device_));
+        tokens += batches.back().real_tokens;
+      }
+      loss_sum += Update(step, batches);
       ++loss_count;
-      progress_.step_tokens += batch.real_tokens;
-      progress_.total_tokens += batch.real_tokens;
+      progress_.step_tokens += tokens;
+      progress_.total_tokens += tokens;
       progress_.place = stream.place();
       progress_.seconds += SecondsSince(begin);
       const bool terminal = isatty(STDERR_FILENO) != 0;
@@ -274,22 +283,42 @@ class Run {
     return absl::OkStatus();
   }
 
-  double Update(const TrainStep& step, const TensorBatch& batch) {
+  // Loss of one batch summed over its positions; the gradients go to `model`.
+  double Backward(const TrainStep& step, const TensorBatch& batch, int64_t learned, Transformer* model) const {
     torch::Tensor soft;
     if (teacher_ && step.distill > 0) {
       torch::NoGradGuard no_gradient;
       soft = torch::softmax(teacher_->Forward(batch.tokens, batch.selected).logits / step.temperature, -1);
     }
-    const Transformer::Output output = model_->Forward(batch.tokens, batch.selected);
+    const Transformer::Output output = model->Forward(batch.tokens, batch.selected);
     const torch::Tensor final_loss = LossOf(output.logits, batch.targets, soft, step);
     torch::Tensor loss = final_loss;
     if (step.exit_weight > 0) {
       for (const torch::Tensor& logits : output.exits)
         loss = loss + step.exit_weight * LossOf(logits, batch.targets, soft, step);
     }
-    loss.backward();
-    optimizer_->Step(RateAt(step, progress_.step_tokens), step.weight_decay, step.clip);
+    (loss / static_cast<double>(learned)).backward();
     return final_loss.item<double>();
+  }
+
+  // One step on several batches, which count by their learned positions. Worker w takes batches w, w + workers, ...
+  double Update(const TrainStep& step, const std::vector<TensorBatch>& batches) {
+    int64_t learned = 0;
+    for (const TensorBatch& batch : batches) learned += batch.targets.numel();
+    const int workers = std::min(workers_, static_cast<int>(batches.size()));
+    std::vector<double> losses(batches.size());
+    std::vector<std::vector<torch::Tensor>> gradients(static_cast<size_t>(workers));
+    RunOnWorkers(workers, [&](int worker) {
+      Transformer twin = model_->Twin();
+      for (size_t i = static_cast<size_t>(worker); i < batches.size(); i += static_cast<size_t>(workers))
+        losses[i] = Backward(step, batches[i], learned, &twin);
+      for (auto& [name, parameter] : twin.parameters())
+        gradients[static_cast<size_t>(worker)].push_back(parameter.grad());
+    });
+    optimizer_->Step(gradients, RateAt(step, progress_.step_tokens), step.weight_decay, step.clip);
+    double loss = 0;
+    for (double part : losses) loss += part;
+    return loss / static_cast<double>(learned);
   }
 
   void Show(const TrainStep& step, double loss, double speed, bool terminal) const {
@@ -309,7 +338,8 @@ class Run {
   torch::Device device_;
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<Transformer> model_, teacher_;
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
+  int workers_ = 1;
   Progress progress_;
   Clock::time_point last_checkpoint_, last_check_;
   int64_t updates_here_ = 0;

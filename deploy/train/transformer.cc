@@ -85,6 +85,12 @@ Transformer::Transformer(const ModelShape& shape, int32_t vocabulary, uint64_t s
   swap_ = swap_.to(device_);
 }
 
+Transformer Transformer::Twin() const {
+  Transformer twin = *this;
+  for (auto& [name, tensor] : twin.parameters_) tensor = tensor.detach().set_requires_grad(true);
+  return twin;
+}
+
 torch::Tensor& Transformer::Get(const std::string& name) {
   for (auto& [known, tensor] : parameters_) {
     if (known == name) return tensor;

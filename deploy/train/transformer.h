@@ -20,6 +20,9 @@ class Transformer {
  public:
   Transformer(const ModelShape& shape, int32_t vocabulary, uint64_t seed, torch::Device device);
 
+  // A model on the same weights (not a copy of them) with gradients of its own, for another thread.
+  Transformer Twin() const;
+
   const ModelShape& shape() const { return shape_; }
   int32_t vocabulary() const { return vocabulary_; }
   torch::Device device() const { return device_; }

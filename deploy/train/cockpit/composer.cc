@@ -216,7 +216,7 @@ std::string NormalizeUtterance(std::string_view text) {
 
 Split SideOfUtterance(std::string_view normalized) { return SideOf(HashBytes(normalized, /*seed=*/0x5EED)); }
 
-std::string Composer::Expand(std::string_view pattern, const Slots& slots, uint64_t* signature) {
+std::string Composer::Expand(std::string_view pattern, const Slots& slots, Wording* wording) {
   std::string out;
   for (size_t i = 0; i < pattern.size(); ++i) {
     if (pattern[i] == '{') {
@@ -238,8 +238,9 @@ std::string Composer::Expand(std::string_view pattern, const Slots& slots, uint6
         }
       }
       const uint32_t choice = random_.Below(static_cast<uint32_t>(options.size()));
-      *signature = HashCombine(*signature, choice + 1);
-      out += Expand(options[choice], slots, signature);
+      wording->hash = HashCombine(wording->hash, choice + 1);
+      ++wording->choices;
+      out += Expand(options[choice], slots, wording);
       i = at - 1;
     } else {
       out.push_back(pattern[i]);
@@ -249,14 +250,13 @@ std::string Composer::Expand(std::string_view pattern, const Slots& slots, uint6
 }
 
 std::string Composer::Say(std::string_view pattern, const Slots& slots) {
-  const bool open = pattern.find('[') != std::string_view::npos;
   std::string text;
   for (int i = 0; i < kTries; ++i) {
-    uint64_t signature = HashBytes(pattern);
-    text = CollapseSpaces(Expand(pattern, slots, &signature));
-    // A pattern without a choice is vocabulary, not wording: every side may use it.
-    if (!open) return text;
-    const Split side = SideOf(signature);
+    Wording wording{HashBytes(pattern), 0};
+    text = CollapseSpaces(Expand(pattern, slots, &wording));
+    // One choice is a word for a thing: vocabulary, which no one can guess. Wording is how choices go together.
+    if (wording.choices < 2) return text;
+    const Split side = SideOf(wording.hash);
     if (side == Split::kTrain) return text;
     if (side == split_) {
       if (!in_context_) ++held_out_wordings_;

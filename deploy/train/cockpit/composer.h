@@ -25,8 +25,8 @@ Split SideOfUtterance(std::string_view normalized);
 
 using Slots = std::vector<std::pair<std::string_view, std::string>>;
 
-// Draws the wording of one example and keeps to its split: every choice that a pattern leaves open, every entity and
-// every value has a side by its hash. Training sees only the training side; a test utterance has no calibration choice,
+// Draws the wording of one example and keeps to its split: every combination of choices that a pattern leaves open, every
+// entity and every value has a side by its hash. Training sees only the training side; a test utterance has no calibration wording,
 // at least one held-out wording in its last turn, and only held-out entities and values.
 class Composer {
  public:
@@ -37,7 +37,8 @@ class Composer {
   bool english() const { return language_ == Language::kEnglish; }
   Split split() const { return split_; }
 
-  // `pattern`: text with [a|b|c] alternatives (they nest) and {name} slots. The choices made are one wording.
+  // `pattern`: text with [a|b|c] alternatives (they nest) and {name} slots. The choices made together are one wording;
+  // a single choice is vocabulary, open to every side.
   std::string Say(std::string_view pattern, const Slots& slots = {});
   std::string SayOne(const std::vector<std::string_view>& patterns, const Slots& slots = {});
 
@@ -52,7 +53,11 @@ class Composer {
   bool Acceptable() const;
 
  private:
-  std::string Expand(std::string_view pattern, const Slots& slots, uint64_t* signature);
+  struct Wording {
+    uint64_t hash;
+    int choices;
+  };
+  std::string Expand(std::string_view pattern, const Slots& slots, Wording* wording);
 
   Random& random_;
   Language language_;

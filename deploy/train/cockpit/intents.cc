@@ -94,6 +94,16 @@ std::string ChineseVerbTo(Composer* composer) {
   return composer->Say("[调到|设为|设置为|改成|调成|设到|调整到|设成|变成|换成]");
 }
 
+// What stands for a zone that is not said, until its "的" has gone with it.
+constexpr std::string_view kUnsaid = "\x04";
+
+std::string WithoutUnsaid(std::string text) {
+  for (std::string_view from : {"\x04的", "\x04"}) {
+    for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at)) text.erase(at, from.size());
+  }
+  return text;
+}
+
 }  // namespace
 
 const Signal& SignalOf(const Intent& intent) {
@@ -229,7 +239,8 @@ Clause SayIntent(const Intent* intent, unsigned zones, Composer* composer) {
   const bool plain = clause.zones == PlainZones(*clause.intent) && random.Percent(60);
   const bool adjective = !many || pattern.find("{s}") != std::string_view::npos;
   const ZoneWords zone = SayZone(clause.zones, plain, adjective, composer);
-  Slots slots = {{"za", zone.adjective}, {"zp", zone.phrase}, {"z", zone.chinese}, {"s", many ? "s" : ""}};
+  Slots slots = {{"za", zone.adjective}, {"zp", zone.phrase}, {"s", many ? "s" : ""}};
+  slots.emplace_back("z", zone.chinese.empty() ? std::string(kUnsaid) : zone.chinese);
   if (!composer->english()) slots.emplace_back("到", ChineseVerbTo(composer));
 
   json value;
@@ -242,7 +253,7 @@ Clause SayIntent(const Intent* intent, unsigned zones, Composer* composer) {
   } else {
     value = json::parse(clause.form->fixed);
   }
-  clause.text = composer->Say(pattern, slots);
+  clause.text = WithoutUnsaid(composer->Say(pattern, slots));
   SetInZones(*clause.intent, clause.zones, value, &clause.meaning.set);
   clause.say = ReplyFor(*clause.intent, value, composer->language());
   return clause;

@@ -225,5 +225,23 @@ TEST_F(AnswererTest, EvaluateTaskReportsDepth) {
   EXPECT_EQ(full->early_exit_share, 0.0);
 }
 
+TEST(WriteAnswersTest, OneLineAnItemWhateverTheBytes) {
+  const auto items = CockpitTask(cockpit::Split::kTest, 3, 1);
+  const std::string path = TempPath("answers.jsonl");
+  const std::vector<std::string> texts = {items[0].expected, "no JSON", "half a character \xE4\xBD"};
+  ASSERT_TRUE(WriteAnswers(path, items, texts).ok());
+  std::ifstream in(path);
+  std::string line;
+  for (size_t i = 0; i < items.size(); ++i) {
+    ASSERT_TRUE(std::getline(in, line));
+    const auto object = nlohmann::json::parse(line);
+    EXPECT_EQ(object["correct"], i == 0);
+    EXPECT_EQ(object["expected"], items[i].expected);
+    EXPECT_EQ(object["messages"].size(), items[i].messages.size());
+  }
+  EXPECT_FALSE(std::getline(in, line));
+  EXPECT_FALSE(WriteAnswers("/nonexistent/x.jsonl", items, texts).ok());
+}
+
 }  // namespace
 }  // namespace updraft

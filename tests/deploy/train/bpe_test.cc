@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,25 @@ TEST(BpeTest, MergesTheMostFrequentPairFirst) {
   EXPECT_EQ(vocabulary->merges[2], (std::pair<int32_t, int32_t>{256, 256}));  // 3
   EXPECT_EQ(vocabulary->tokens.back(), "<|im_end|>");
   EXPECT_EQ(vocabulary->im_end, 256 + 3 + 2);
+}
+
+// A word comes apart in the same way behind a space, a quote or nothing; the prefix joins it only when it is one token.
+TEST(BpeTest, PrefixesDoNotChangeHowWordsComeApart) {
+  const absl::StatusOr<BpeVocabulary> vocabulary =
+      TrainBpe({{" the", 50}, {" there", 4}, {"the", 3}, {"\"there", 2}, {" thorn", 2}}, 256 + 3 + 8, 0.5);
+  ASSERT_TRUE(vocabulary.ok());
+  for (const auto& [left, right] : vocabulary->merges) {
+    EXPECT_NE(right, ' ');
+    if (left != ' ' && left != '"') continue;
+    const std::string word = text::BytesOfPrintable(vocabulary->tokens[right]).value_or("?");
+    EXPECT_TRUE(word == "the" || word == "there") << word;
+  }
+  const auto has = [&](const char* token) {
+    return std::find(vocabulary->tokens.begin(), vocabulary->tokens.end(), text::PrintableOfBytes(token)) !=
+           vocabulary->tokens.end();
+  };
+  EXPECT_TRUE(has(" the"));
+  EXPECT_FALSE(has(" t"));
 }
 
 TEST(BpeTest, StopsWhenNothingRepeats) {
@@ -72,6 +93,39 @@ TEST(EncoderTest, RoundTripAndMarks) {
       }
     }
   }
+}
+
+// What an answer copies has the same tokens there as in the request, but for a prefix on the first.
+TEST(EncoderTest, NamesHaveTheSameTokensInRequestAndAnswer) {
+  const absl::StatusOr<BpeVocabulary> vocabulary = TrainBpe(CountPieces(1, 6000), 1500);
+  ASSERT_TRUE(vocabulary.ok());
+  absl::StatusOr<Encoder> encoder = Encoder::Create(*vocabulary);
+  ASSERT_TRUE(encoder.ok());
+  const auto tokens = [&](const std::string& text) {
+    std::vector<int32_t> out;
+    encoder->AppendText(text, &out);
+    return out;
+  };
+  int names = 0, copied = 0;
+  cockpit::Generator generator(3, cockpit::Split::kTest);
+  for (int i = 0; i < 6000; ++i) {
+    const cockpit::Example example = generator.Next(cockpit::Family::kSlot);
+    const nlohmann::json answer = nlohmann::json::parse(example.answer);
+    if (!answer.contains("call")) continue;
+    for (const char* key : {"to", "contact", "title"}) {
+      if (!answer["call"].contains(key)) continue;
+      const auto name = answer["call"][key].get<std::string>();
+      const std::vector<int32_t> in_answer = tokens("\"" + name + "\"");
+      const std::vector<int32_t> in_request = tokens(example.turns.back().content);
+      if (in_answer.size() < 5) continue;
+      // Without the quotes and the first and last token, which may hold a prefix or a comma.
+      const std::vector<int32_t> inner(in_answer.begin() + 2, in_answer.end() - 2);
+      ++names;
+      copied += std::search(in_request.begin(), in_request.end(), inner.begin(), inner.end()) != in_request.end();
+    }
+  }
+  ASSERT_GT(names, 300);
+  EXPECT_GT(copied, names * 98 / 100) << copied << " of " << names;  // the rest: words that happen to run together
 }
 
 TEST(BatchStreamTest, RestoreContinuesInsideAPool) {

@@ -165,6 +165,44 @@ TEST(GeneratorTest, MixIsKept) {
   EXPECT_NEAR(slot, 1000, 165);
 }
 
+// A zone that nobody names takes its "的" with it.
+TEST(GeneratorTest, UnsaidZonesLeaveNoParticle) {
+  Generator generator(15, Split::kTrain);
+  for (int i = 0; i < 20000; ++i) {
+    for (const ChatTurn& turn : generator.Next().turns) {
+      for (const char* wrong : {"把的", "吧的", "关闭的", "打开的", "锁上的", "\x04"}) {
+        ASSERT_EQ(turn.content.find(wrong), std::string::npos) << turn.content;
+      }
+    }
+  }
+}
+
+TEST(ComposerTest, OneChoiceIsVocabularySeveralAreWording) {
+  // Every split may use each word of a single choice ...
+  std::set<std::string> words;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    Random random(seed);
+    Composer composer(&random, Language::kEnglish, Split::kTest);
+    words.insert(composer.Say("[a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p]"));
+    EXPECT_FALSE(composer.Acceptable());  // a word alone holds nothing out
+  }
+  EXPECT_EQ(words.size(), 16u);
+  // ... but of the ways in which two choices go together, training and test share none.
+  std::set<std::string> train, test;
+  for (uint64_t seed = 0; seed < 4000; ++seed) {
+    for (const Split split : {Split::kTrain, Split::kTest}) {
+      Random random(seed);
+      Composer composer(&random, Language::kEnglish, split);
+      const std::string text = composer.Say("[a|b|c|d|e|f|g|h] [a|b|c|d|e|f|g|h]");
+      if (split == Split::kTrain) train.insert(text);
+      if (split == Split::kTest && composer.Acceptable()) test.insert(text);
+    }
+  }
+  EXPECT_GT(train.size(), 20u);
+  EXPECT_GT(test.size(), 3u);
+  for (const std::string& text : test) EXPECT_EQ(train.count(text), 0u) << text;
+}
+
 TEST(ComposerTest, NormalFormForgetsNoise) {
   EXPECT_EQ(NormalizeUtterance("Um, turn it ON!"), NormalizeUtterance("turn it on"));
   EXPECT_EQ(NormalizeUtterance("呃，打开车窗。"), NormalizeUtterance("打开车窗"));

@@ -1,0 +1,36 @@
+#include "deploy/train/workers.h"
+
+#include <ATen/Parallel.h>
+
+#include <exception>
+#include <thread>
+#include <vector>
+
+namespace updraft::train {
+
+int WorkerCount() {
+  static const int count = at::get_num_threads();  // before any worker changes it for its own thread
+  return count;
+}
+
+void RunOnWorkers(int workers, const std::function<void(int)>& body) {
+  if (workers <= 1) return body(0);
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(workers));
+  std::vector<std::thread> threads;
+  for (int worker = 0; worker < workers; ++worker) {
+    threads.emplace_back([&, worker] {
+      try {
+        at::set_num_threads(1);  // of this thread alone
+        body(worker);
+      } catch (...) {
+        errors[static_cast<size_t>(worker)] = std::current_exception();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+}  // namespace updraft::train
