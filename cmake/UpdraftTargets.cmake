@@ -48,9 +48,15 @@ if(NOT UPDRAFT_SANITIZE STREQUAL "thread")
               http_openai_test model_test pretokenize_test tokenizer_test)
 endif()
 
+# What ThreadSanitizer cannot see of gRPC and Abseil, told by the tests themselves.
+if(UPDRAFT_SANITIZE STREQUAL "thread")
+  add_library(updraft_tsan_bridge OBJECT ${PROJECT_SOURCE_DIR}/tests/tsan_bridge.cc)
+  target_link_libraries(updraft_tsan_bridge PRIVATE updraft_flags)
+endif()
+
 # updraft_test(NAME SRCS a_test.cc ... DEPS t ... [LABELS l ...] [TIMEOUT s] [SHARDS n] [MAIN])
 # One ctest entry per test program (or per shard). MAIN: the sources bring their own main(). ./run test repeats the
-# sanitized_tests under ASan/UBSan (target sanitize_tests, label `sanitize`); ./run soak repeats all of them.
+# sanitized_tests under ASan/UBSan and TSan (target sanitize_tests, label `sanitize`); ./run soak repeats all of them.
 function(updraft_test name)
   cmake_parse_arguments(ARG "MAIN" "TIMEOUT;SHARDS" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
@@ -65,6 +71,9 @@ function(updraft_test name)
     set(ARG_SHARDS 1)
   endif()
   math(EXPR last "${ARG_SHARDS} - 1")
+  if(TARGET updraft_tsan_bridge)
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:updraft_tsan_bridge>)
+  endif()
   if(name IN_LIST sanitized_tests)
     add_dependencies(sanitize_tests ${name})
     list(APPEND ARG_LABELS sanitize)
