@@ -81,6 +81,27 @@ class Merger {
   std::map<Pair, PairFacts> pairs_;
 };
 
+constexpr int64_t kOften = 3;
+
+// Characters of more than one byte that occur at least `often` times, the most frequent first: (-count, character).
+std::vector<std::pair<int64_t, std::string>> CharacterCounts(const PieceCounts& pieces, int64_t often) {
+  std::map<std::string, int64_t> counts;
+  for (const auto& [piece, count] : pieces) {
+    for (size_t at = 0; at < piece.size();) {
+      size_t end = at + 1;
+      while (end < piece.size() && (static_cast<uint8_t>(piece[end]) & 0xC0) == 0x80) ++end;
+      if (end - at > 1) counts[piece.substr(at, end - at)] += count;
+      at = end;
+    }
+  }
+  std::vector<std::pair<int64_t, std::string>> sorted;
+  for (const auto& [character, count] : counts) {
+    if (count >= often) sorted.emplace_back(-count, character);
+  }
+  std::sort(sorted.begin(), sorted.end());
+  return sorted;
+}
+
 bool IsLetter(char c) {
   const auto byte = static_cast<unsigned char>(c);
   return byte >= 0x80 || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
@@ -107,11 +128,20 @@ absl::StatusOr<BpeVocabulary> TrainBpe(const PieceCounts& pieces, int32_t size, 
   }
   Merger merger({words.begin(), words.end()});
   const int32_t merges_wanted = size - kControls - kBytes;
-  const auto inner = static_cast<size_t>(merges_wanted * (prefixed.empty() ? 1.0 : 1.0 - prefix_share));
+  // Room is kept for the prefixes and, at two merges each, for characters that do not come about by themselves.
+  const auto for_prefixes = static_cast<int32_t>(prefixed.empty() ? 0 : merges_wanted * prefix_share);
+  const auto for_characters =
+      std::min<int32_t>(2 * static_cast<int32_t>(CharacterCounts(pieces, kOften).size()), merges_wanted / 2);
   std::vector<Pair> merges;
-  for (Pair merged; merges.size() < inner; merges.push_back(merged)) {
+  for (Pair merged; static_cast<int32_t>(merges.size()) < merges_wanted - for_prefixes - for_characters;
+       merges.push_back(merged)) {
     if (!merger.MergeBest(static_cast<int32_t>(kBytes + merges.size()), &merged)) break;
   }
+  const absl::StatusOr<BpeVocabulary> inner = VocabularyFromMerges(std::move(merges));
+  if (!inner.ok()) return inner.status();
+  absl::StatusOr<BpeVocabulary> whole = WithWholeCharacters(*inner, pieces, size - for_prefixes, kOften);
+  if (!whole.ok()) return whole.status();
+  merges = std::move(whole->merges);
 
   // Last, the prefix joins words that are one token by now, the most frequent first.
   std::vector<std::pair<int64_t, Pair>> candidates;  // -count, so that sorting breaks ties by ids
@@ -127,6 +157,36 @@ absl::StatusOr<BpeVocabulary> TrainBpe(const PieceCounts& pieces, int32_t size, 
   for (const auto& [count, pair] : candidates) {
     if (static_cast<int32_t>(merges.size()) >= merges_wanted) break;
     merges.push_back(pair);
+  }
+  return VocabularyFromMerges(std::move(merges));
+}
+
+absl::StatusOr<BpeVocabulary> WithWholeCharacters(const BpeVocabulary& vocabulary, const PieceCounts& pieces,
+                                                  int32_t size, int64_t often) {
+  std::vector<Pair> merges = vocabulary.merges;
+  const auto merger_of = [](const std::vector<Pair>& all) {
+    std::vector<text::BpeMerge> ranked;
+    for (size_t i = 0; i < all.size(); ++i)
+      ranked.push_back({all[i].first, all[i].second, static_cast<int32_t>(kBytes + i)});
+    return text::BpeMerger::Create(ranked);
+  };
+  const absl::StatusOr<text::BpeMerger> merger = merger_of(merges);
+  if (!merger.ok()) return merger.status();
+  std::map<Pair, int32_t> added;
+  for (const auto& [negative_count, character] : CharacterCounts(pieces, often)) {
+    std::vector<int32_t> symbols;
+    for (char c : character) symbols.push_back(static_cast<uint8_t>(c));
+    merger->Apply(&symbols);
+    for (; symbols.size() > 1; symbols.erase(symbols.begin() + 1)) {
+      const Pair pair(symbols[0], symbols[1]);
+      const auto known = added.find(pair);
+      if (known == added.end() && static_cast<int32_t>(merges.size()) >= size - kControls - kBytes) break;
+      if (known == added.end()) {
+        added[pair] = static_cast<int32_t>(kBytes + merges.size());
+        merges.push_back(pair);
+      }
+      symbols[0] = added[pair];
+    }
   }
   return VocabularyFromMerges(std::move(merges));
 }

@@ -28,9 +28,15 @@ using PieceCounts = std::unordered_map<std::string, int64_t>;
 
 // Learns merges (most frequent pair first; of equals the one with the smaller ids) until there are `size` tokens or
 // nothing occurs twice. Deterministic. The letters of a word come apart in the same way whatever stands before them: a
-// space, dot or quote joins only words that are one token already, in the last `prefix_share` of the merges. Without this
+// space, dot or quote joins only words that are one token already, in `prefix_share` of the merges. Without this
 // " Tevun" in a request and "\"Tevun" in its answer have no token in common, and small models fail to learn to copy.
 absl::StatusOr<BpeVocabulary> TrainBpe(const PieceCounts& pieces, int32_t size, double prefix_share = 0.25);
+
+// `vocabulary` with merges behind its own, so that every character that occurs in `pieces` at least `often` times is one
+// token, as far as `size` tokens allow, the most frequent first. What was one token stays one: the new merges come last.
+// Halves of characters are hard to copy, and a wrong one is not even text.
+absl::StatusOr<BpeVocabulary> WithWholeCharacters(const BpeVocabulary& vocabulary, const PieceCounts& pieces,
+                                                  int32_t size, int64_t often = 3);
 
 // The vocabulary that merges (pairs of ids, in order of rank) stand for. Refuses a merge of ids that it does not know
 // yet.

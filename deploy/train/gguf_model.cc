@@ -241,6 +241,30 @@ absl::StatusOr<LoadedModel> ReadModel(const std::string& path, torch::Device dev
   return loaded;
 }
 
+LoadedModel WithVocabulary(const LoadedModel& from, const BpeVocabulary& larger) {
+  torch::NoGradGuard no_gradient;
+  LoadedModel grown;
+  grown.vocabulary = larger;
+  grown.model = std::make_unique<Transformer>(from.model->shape(), static_cast<int32_t>(larger.tokens.size()),
+                                              /*seed=*/0, from.model->device());
+  for (auto& [name, tensor] : grown.model->parameters()) {
+    if (name != "token_embd.weight") tensor.copy_(from.model->Get(name));
+  }
+  const torch::Tensor& old_rows = from.model->Get("token_embd.weight");
+  torch::Tensor& rows = grown.model->Get("token_embd.weight");
+  const auto bytes = static_cast<int64_t>(larger.tokens.size() - larger.merges.size()) - 3;
+  const auto kept = bytes + static_cast<int64_t>(from.vocabulary.merges.size());
+  rows.slice(0, 0, kept).copy_(old_rows.slice(0, 0, kept));
+  for (int64_t id = kept; id < bytes + static_cast<int64_t>(larger.merges.size()); ++id) {
+    const auto& [left, right] = larger.merges[static_cast<size_t>(id - bytes)];
+    rows[id].copy_((rows[left] + rows[right]) / 2);
+  }
+  rows[larger.end_of_text].copy_(old_rows[from.vocabulary.end_of_text]);
+  rows[larger.im_start].copy_(old_rows[from.vocabulary.im_start]);
+  rows[larger.im_end].copy_(old_rows[from.vocabulary.im_end]);
+  return grown;
+}
+
 absl::Status InitializeFrom(const LoadedModel& from, Transformer* model) {
   const ModelShape &large = from.model->shape(), &small = model->shape();
   if (from.model->vocabulary() != model->vocabulary() || large.layers < small.layers || large.width < small.width ||

@@ -32,6 +32,9 @@ struct LoadedModel {
 // Reads back a file that WriteModel made.
 absl::StatusOr<LoadedModel> ReadModel(const std::string& path, torch::Device device);
 
+// The model with a vocabulary whose merges begin with its own. A new token starts as the mean of its two parts.
+LoadedModel WithVocabulary(const LoadedModel& from, const BpeVocabulary& larger);
+
 // Fills `model` from a file of the same width, or a wider and deeper one: layers evenly spaced, first rows and columns.
 // Parameters that the file lacks (exits) stay as they are.
 absl::Status InitializeFrom(const LoadedModel& from, Transformer* model);

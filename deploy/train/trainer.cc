@@ -162,6 +162,12 @@ class Run {
       absl::StatusOr<LoadedModel> loaded = ReadModel(recipe_.init_from, device_);
       if (!loaded.ok()) return loaded.status();
       start = *std::move(loaded);
+      if (teacher_ == nullptr && recipe_.vocabulary > static_cast<int>(start->vocabulary.tokens.size())) {
+        absl::StatusOr<BpeVocabulary> larger =
+            WithWholeCharacters(start->vocabulary, Pieces(), recipe_.vocabulary);
+        if (!larger.ok()) return larger.status();
+        start = WithVocabulary(*start, *larger);
+      }
       if (vocabulary && vocabulary->merges != start->vocabulary.merges) {
         return absl::InvalidArgumentError(
             "recipe: teacher and init_from have different tokenizers; use one model's for both");
@@ -178,7 +184,7 @@ class Run {
       Say(absl::StrFormat("learning a tokenizer of %d tokens from %d examples", recipe_.vocabulary,
                           recipe_.tokenizer_examples));
       absl::StatusOr<BpeVocabulary> learned =
-          TrainBpe(CountPieces(recipe_.seed + 1000, recipe_.tokenizer_examples), recipe_.vocabulary);
+          TrainBpe(Pieces(), recipe_.vocabulary);
       if (!learned.ok()) return learned.status();
       vocabulary = *std::move(learned);
     }
@@ -226,6 +232,7 @@ class Run {
   bool stopped() const { return stopped_; }
 
  private:
+  PieceCounts Pieces() const { return CountPieces(recipe_.seed + 1000, recipe_.tokenizer_examples); }
   std::string CheckpointPath() const { return options_.out + ".checkpoint"; }
   void Say(const std::string& line) const {
     if (!options_.quiet) std::fprintf(stderr, "%s\n", line.c_str());

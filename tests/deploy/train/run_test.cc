@@ -107,6 +107,27 @@ TEST(TrainRunTest, StartsFromAFileAndLearnsFromATeacher) {
   EXPECT_EQ(loaded->vocabulary.merges, ReadModel(teacher, torch::kCPU)->vocabulary.merges);
 }
 
+TEST(TrainRunTest, ALargerVocabularyKeepsWhatWasLearned) {
+  const Recipe recipe = TinyRecipe();
+  const std::string path = Folder() + "/to_grow.gguf";
+  ASSERT_TRUE(Train(recipe, Quiet(path)).ok());
+  const absl::StatusOr<LoadedModel> small = ReadModel(path, torch::kCPU);
+  ASSERT_TRUE(small.ok());
+  const absl::StatusOr<BpeVocabulary> larger =
+      WithWholeCharacters(small->vocabulary, CountPieces(1, 300), static_cast<int32_t>(small->vocabulary.tokens.size()) + 50);
+  ASSERT_TRUE(larger.ok());
+  ASSERT_EQ(larger->merges.size(), small->vocabulary.merges.size() + 50);
+  const LoadedModel grown = WithVocabulary(*small, *larger);
+  // On a text of old tokens alone, the old tokens have the same logits.
+  torch::NoGradGuard no_gradient;
+  const torch::Tensor tokens = torch::randint(0, 300, {2, 20}, torch::kInt64), places = torch::arange(40);
+  const int64_t kept = 256 + static_cast<int64_t>(small->vocabulary.merges.size());
+  const torch::Tensor before = small->model->Forward(tokens, places).logits;
+  const torch::Tensor after = grown.model->Forward(tokens, places).logits;
+  EXPECT_TRUE(torch::equal(before.slice(1, 0, kept), after.slice(1, 0, kept)));
+  EXPECT_TRUE(torch::equal(before.select(1, small->vocabulary.im_end), after.select(1, larger->im_end)));
+}
+
 TEST(TrainRunTest, SaysWhatIsWrong) {
   Recipe recipe = TinyRecipe();
   TrainOptions options = Quiet(Folder() + "/nothing.gguf");
