@@ -1,6 +1,6 @@
-// Tells ThreadSanitizer about the three ways in which gRPC hands memory from thread to thread. The distribution's gRPC and
-// Abseil are not instrumented, so their atomics and futexes are out of its sight, and every hand-over would be reported
-// as a race. Linked into every test of a ThreadSanitizer build, it stands before the libraries:
+// Tells ThreadSanitizer about the three ways in which gRPC hands memory from thread to thread. The distribution's gRPC
+// and Abseil are not instrumented, so their atomics and futexes are out of its sight, and every hand-over would be
+// reported as a race. Linked into every test of a ThreadSanitizer build, it stands before the libraries:
 //
 // - absl::Mutex: unlocking happens before the next locking. What gRPC's own threads pass under its locks follows.
 // - Completion callbacks: starting a batch of operations happens before the callback that ends it.
@@ -126,8 +126,8 @@ UPDRAFT_UNSEEN void CondVar::Wait(Mutex* mutex) {
 }
 
 UPDRAFT_UNSEEN bool CondVar::WaitWithTimeout(Mutex* mutex, Duration timeout) {
-  static auto* const next = Next<bool(CondVar*, Mutex*, Duration)>(
-      AbslName("7CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE").c_str());
+  static auto* const next =
+      Next<bool(CondVar*, Mutex*, Duration)>(AbslName("7CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE").c_str());
   __tsan_release(mutex);
   const bool expired = next(this, mutex, timeout);
   __tsan_acquire(mutex);
@@ -135,8 +135,8 @@ UPDRAFT_UNSEEN bool CondVar::WaitWithTimeout(Mutex* mutex, Duration timeout) {
 }
 
 UPDRAFT_UNSEEN bool CondVar::WaitWithDeadline(Mutex* mutex, Time deadline) {
-  static auto* const next = Next<bool(CondVar*, Mutex*, Time)>(
-      AbslName("7CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE").c_str());
+  static auto* const next =
+      Next<bool(CondVar*, Mutex*, Time)>(AbslName("7CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE").c_str());
   __tsan_release(mutex);
   const bool expired = next(this, mutex, deadline);
   __tsan_acquire(mutex);

@@ -191,8 +191,12 @@ absl::Status WriteAnswers(const std::string& path, std::span<const TaskItem> ite
     json messages = json::array();
     for (const text::ChatMessage& message : item.messages)
       messages.push_back({{"role", message.role}, {"content", message.content}});
-    const json line = {{"id", item.id},           {"family", item.family},     {"language", item.language},
-                       {"messages", messages},    {"expected", item.expected}, {"answer", texts[i]},
+    const json line = {{"id", item.id},
+                       {"family", item.family},
+                       {"language", item.language},
+                       {"messages", messages},
+                       {"expected", item.expected},
+                       {"answer", texts[i]},
                        {"correct", IsCorrect(item, texts[i])}};
     // A model may write bytes that are not UTF-8.
     out << line.dump(-1, ' ', false, json::error_handler_t::replace) << "\n";

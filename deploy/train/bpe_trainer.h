@@ -32,9 +32,9 @@ using PieceCounts = std::unordered_map<std::string, int64_t>;
 // " Tevun" in a request and "\"Tevun" in its answer have no token in common, and small models fail to learn to copy.
 absl::StatusOr<BpeVocabulary> TrainBpe(const PieceCounts& pieces, int32_t size, double prefix_share = 0.25);
 
-// `vocabulary` with merges behind its own, so that every character that occurs in `pieces` at least `often` times is one
-// token, as far as `size` tokens allow, the most frequent first. What was one token stays one: the new merges come last.
-// Halves of characters are hard to copy, and a wrong one is not even text.
+// `vocabulary` with merges behind its own, so that every character that occurs in `pieces` at least `often` times is
+// one token, as far as `size` tokens allow, the most frequent first. What was one token stays one: the new merges come
+// last. Halves of characters are hard to copy, and a wrong one is not even text.
 absl::StatusOr<BpeVocabulary> WithWholeCharacters(const BpeVocabulary& vocabulary, const PieceCounts& pieces,
                                                   int32_t size, int64_t often = 3);
 

@@ -128,7 +128,8 @@ void AppendNames(const std::string& answer, std::vector<std::string>* names) {
 
 std::vector<std::string> NamesIn(const cockpit::Example& example) {
   // Digits in Chinese words are turned into digits one by one, so they stay apart, too.
-  std::vector<std::string> names = {"零", "一", "二", "两", "三", "四", "五", "六", "七", "八", "九", "十", "百", "半", "点"};
+  std::vector<std::string> names = {"零", "一", "二", "两", "三", "四", "五", "六",
+                                    "七", "八", "九", "十", "百", "半", "点"};
   for (const cockpit::ChatTurn& turn : example.turns) {
     if (turn.role == "assistant") AppendNames(turn.content, &names);
   }

@@ -65,8 +65,7 @@ void Optimizer::Update(size_t i, const torch::Tensor& gradient, double learning_
   const double shrink = parameter.dim() > 1 ? 1 - learning_rate * weight_decay : 1.0;
   if (ByMuon(name, parameter)) {
     first[i].mul_(kMomentum).add_(gradient);
-    const double size =
-        kUpdateSize * std::sqrt(static_cast<double>(std::max(parameter.size(0), parameter.size(1))));
+    const double size = kUpdateSize * std::sqrt(static_cast<double>(std::max(parameter.size(0), parameter.size(1))));
     parameter.mul_(shrink).add_(Orthogonalized(gradient + first[i] * kMomentum), -learning_rate * size);
     return;
   }

@@ -50,8 +50,8 @@ struct TrainStep {
 struct Recipe {
   std::string name;
   uint64_t seed = 1;
-  int vocabulary = 0;          // tokens to learn; a teacher brings its own; a file to start from, too, which more tokens
-                               // than it has extend by whole characters
+  int vocabulary = 0;  // tokens to learn; a teacher brings its own; a file to start from, too, which more tokens
+                       // than it has extend by whole characters
   int tokenizer_examples = 0;  // of the training stream
   std::string teacher;         // GGUF; relative to the recipe's folder
   std::string init_from;       // GGUF to start from: same shape, or larger (then layers and rows are taken from it)

@@ -163,8 +163,7 @@ class Run {
       if (!loaded.ok()) return loaded.status();
       start = *std::move(loaded);
       if (teacher_ == nullptr && recipe_.vocabulary > static_cast<int>(start->vocabulary.tokens.size())) {
-        absl::StatusOr<BpeVocabulary> larger =
-            WithWholeCharacters(start->vocabulary, Pieces(), recipe_.vocabulary);
+        absl::StatusOr<BpeVocabulary> larger = WithWholeCharacters(start->vocabulary, Pieces(), recipe_.vocabulary);
         if (!larger.ok()) return larger.status();
         start = WithVocabulary(*start, *larger);
       }
@@ -183,8 +182,7 @@ class Run {
     if (!vocabulary) {
       Say(absl::StrFormat("learning a tokenizer of %d tokens from %d examples", recipe_.vocabulary,
                           recipe_.tokenizer_examples));
-      absl::StatusOr<BpeVocabulary> learned =
-          TrainBpe(Pieces(), recipe_.vocabulary);
+      absl::StatusOr<BpeVocabulary> learned = TrainBpe(Pieces(), recipe_.vocabulary);
       if (!learned.ok()) return learned.status();
       vocabulary = *std::move(learned);
     }

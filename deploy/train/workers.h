@@ -9,8 +9,8 @@ namespace updraft::train {
 // from libtorch's threads inside each operation, whose hand-over costs as much as the operation.
 int WorkerCount();
 
-// Runs body(0) .. body(workers - 1) at once, each on a thread on which libtorch itself uses no further threads; with one
-// worker on the calling thread, which keeps its threads. Rethrows the first exception when all have ended.
+// Runs body(0) .. body(workers - 1) at once, each on a thread on which libtorch itself uses no further threads; with
+// one worker on the calling thread, which keeps its threads. Rethrows the first exception when all have ended.
 void RunOnWorkers(int workers, const std::function<void(int)>& body);
 
 }  // namespace updraft::train

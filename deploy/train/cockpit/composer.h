@@ -25,9 +25,9 @@ Split SideOfUtterance(std::string_view normalized);
 
 using Slots = std::vector<std::pair<std::string_view, std::string>>;
 
-// Draws the wording of one example and keeps to its split: every combination of choices that a pattern leaves open, every
-// entity and every value has a side by its hash. Training sees only the training side; a test utterance has no calibration wording,
-// at least one held-out wording in its last turn, and only held-out entities and values.
+// Draws the wording of one example and keeps to its split: every combination of choices that a pattern leaves open,
+// every entity and every value has a side by its hash. Training sees only the training side; a test utterance has no
+// calibration wording, at least one held-out wording in its last turn, and only held-out entities and values.
 class Composer {
  public:
   Composer(Random* random, Language language, Split split) : random_(*random), language_(language), split_(split) {}

@@ -84,7 +84,9 @@ const std::vector<Topic>& Topics() {
        "[你自己{x}|车子自己{x}|自己{x}吧|替我{x}|帮我自动{x}]", kActs, kChineseActs},
       {"[what helps against|what can i take for|i have|what should i do about|which medicine is good for] {x} "
        "[doctor|what medicine do i need|can you diagnose me|and need medical advice]",
-       "[|我|孩子|最近|要是]{x}[|了|得厉害|好几天了|老不好][，|][吃什么药|怎么治|看什么科|要不要去看医生|怎么缓解|怎么办]", kHealth, kChineseHealth},
+       "[|我|孩子|最近|要是]{x}[|了|得厉害|好几天了|老不好][，|][吃什么药|怎么治|看什么科|要不要去看医生|怎么缓解|"
+       "怎么办]",
+       kHealth, kChineseHealth},
       {"[should i|is it smart to|is it time to] [buy|sell|invest in] {x} [now|this year|today]",
        "[现在|今年|今天][该不该|适合|要不要][买|卖|投资]{x}", kFinance, kChineseFinance},
       {"[write|compose|draft|finish] [an email|a letter|a report|an essay|a speech] about {x}",

@@ -1,6 +1,5 @@
-#include "kernels/cpu/simd/neon_dotprod.h"
-
 #include "kernels/cpu/probe/generic.h"
+#include "kernels/cpu/simd/neon_dotprod.h"
 
 namespace updraft::kernels {
 extern const ProbeKernels kProbeNeonDotprod;

@@ -1,6 +1,5 @@
-#include "kernels/cpu/simd/avx2.h"
-
 #include "kernels/cpu/probe/generic.h"
+#include "kernels/cpu/simd/avx2.h"
 
 namespace updraft::kernels {
 extern const ProbeKernels kProbeAvx2;

@@ -49,14 +49,16 @@ TEST(BpeTest, PrefixesDoNotChangeHowWordsComeApart) {
 }
 
 TEST(BpeTest, CharactersBecomeWholeTokens) {
-  const PieceCounts pieces = {{"\u5510\u5148\u751f", 5}, {"\u5510\u53e4", 4}, {"\u738b", 3}, {"\u53e4", 1}, {"\u9f98", 1}};
+  const PieceCounts pieces = {
+      {"\u5510\u5148\u751f", 5}, {"\u5510\u53e4", 4}, {"\u738b", 3}, {"\u53e4", 1}, {"\u9f98", 1}};
   const absl::StatusOr<BpeVocabulary> bare = VocabularyFromMerges({});
   const absl::StatusOr<BpeVocabulary> whole = WithWholeCharacters(*bare, pieces, 1000);
   ASSERT_TRUE(whole.ok());
   const auto has = [&](const char* token) {
     return std::find(whole->tokens.begin(), whole->tokens.end(), text::PrintableOfBytes(token)) != whole->tokens.end();
   };
-  for (const char* character : {"\u5510", "\u5148", "\u751f", "\u53e4", "\u738b"}) EXPECT_TRUE(has(character)) << character;
+  for (const char* character : {"\u5510", "\u5148", "\u751f", "\u53e4", "\u738b"})
+    EXPECT_TRUE(has(character)) << character;
   EXPECT_FALSE(has("\u9f98"));  // seen once
   EXPECT_FALSE(has("\u5510\u5148"));
   // Again, nothing is missing; with little room, the most frequent come first.

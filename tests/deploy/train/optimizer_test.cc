@@ -60,8 +60,8 @@ TEST(OptimizerTest, SetsOfGradientsAreSummedAndClipped) {
     NamedTensors parameters = {{"a", torch::zeros({4})}, {"b", torch::zeros({2})}};
     Optimizer optimizer(&parameters, workers);
     // 3 + 1 = 4 in four elements: norm 8. The second parameter has no gradient and stays.
-    const double norm = optimizer.Step(
-        {{torch::full({4}, 3.0f), Tensor()}, {torch::full({4}, 1.0f), Tensor()}}, 0.5, 0.0, /*clip=*/1.0);
+    const double norm = optimizer.Step({{torch::full({4}, 3.0f), Tensor()}, {torch::full({4}, 1.0f), Tensor()}}, 0.5,
+                                       0.0, /*clip=*/1.0);
     EXPECT_DOUBLE_EQ(norm, 8.0);
     EXPECT_NEAR(optimizer.first[0][0].item<float>(), 0.1 * 4.0 / 8.0, 1e-7);
     EXPECT_EQ(parameters[1].second.abs().sum().item<float>(), 0.0f);

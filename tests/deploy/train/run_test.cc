@@ -113,8 +113,8 @@ TEST(TrainRunTest, ALargerVocabularyKeepsWhatWasLearned) {
   ASSERT_TRUE(Train(recipe, Quiet(path)).ok());
   const absl::StatusOr<LoadedModel> small = ReadModel(path, torch::kCPU);
   ASSERT_TRUE(small.ok());
-  const absl::StatusOr<BpeVocabulary> larger =
-      WithWholeCharacters(small->vocabulary, CountPieces(1, 300), static_cast<int32_t>(small->vocabulary.tokens.size()) + 50);
+  const absl::StatusOr<BpeVocabulary> larger = WithWholeCharacters(
+      small->vocabulary, CountPieces(1, 300), static_cast<int32_t>(small->vocabulary.tokens.size()) + 50);
   ASSERT_TRUE(larger.ok());
   ASSERT_EQ(larger->merges.size(), small->vocabulary.merges.size() + 50);
   const LoadedModel grown = WithVocabulary(*small, *larger);
