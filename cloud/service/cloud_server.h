@@ -9,7 +9,6 @@
 #include "absl/time/time.h"
 #include "cloud/engine/engine.h"
 #include "cloud/service/inference_service.h"
-#include "cloud/service/served_model.h"
 #include "common/rpc/server.h"
 #include "updraft/v1/config.pb.h"
 

@@ -31,7 +31,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(grpc::Cal
   v1::GenerateRequest request;
   const absl::Status parsed = ParseMessage(*bytes, &request);
   absl::StatusOr<engine::Request> built =
-      parsed.ok() ? model_->BuildRequest(request, options_.limits) : absl::StatusOr<engine::Request>(parsed);
+      parsed.ok() ? ToEngineRequest(*model_, request, options_.limits) : absl::StatusOr<engine::Request>(parsed);
   // An id that was refused is not repeated in the log.
   const bool has_id = built.ok() && !request.request_id().empty();
   const auto reactor =

@@ -5,8 +5,8 @@
 
 #include "absl/time/time.h"
 #include "cloud/engine/engine.h"
+#include "cloud/service/engine_request.h"
 #include "cloud/service/generate_reactor.h"
-#include "cloud/service/served_model.h"
 #include "updraft/v1/inference.grpc.pb.h"
 
 namespace updraft {

@@ -13,7 +13,7 @@
 namespace updraft::gguf {
 namespace {
 
-// ---- Collecting ----------------------------------------------------------------------------------------------------
+// ---- Collecting ---------------------------------------------------------------------------------------------------
 
 template <typename T>
 Scalar ToScalar(T v) {
@@ -86,7 +86,7 @@ MetadataSummary Summarize(const MetadataEntry& entry) {
   return summary;
 }
 
-// ---- Text ----------------------------------------------------------------------------------------------------------
+// ---- Text ---------------------------------------------------------------------------------------------------------
 
 std::string ShowScalar(const Scalar& scalar) {
   return std::visit(
@@ -135,7 +135,7 @@ std::string ShowDims(const std::vector<int64_t>& dims) {
   return text + "]";
 }
 
-// ---- JSON ----------------------------------------------------------------------------------------------------------
+// ---- JSON ---------------------------------------------------------------------------------------------------------
 
 // Bytes of the well-formed UTF-8 character at the start of text (RFC 3629: no overlong forms, no surrogates, at most
 // U+10FFFF); 0 when there is none.

@@ -53,7 +53,7 @@ std::string Quoted(std::string_view name) {
   return absl::StrFormat("'%s%s'", absl::CHexEscape(std::string(name.substr(0, kMaxShown))), cut ? "..." : "");
 }
 
-// ---- Errors --------------------------------------------------------------------------------------------------------
+// ---- Errors -------------------------------------------------------------------------------------------------------
 
 absl::Status Parser::MalformedAt(uint64_t offset, std::string_view what) const {
   return absl::InvalidArgumentError(
@@ -70,7 +70,7 @@ absl::Status Parser::Truncated(uint64_t wanted, std::string_view part) const {
                                    wanted, std::string(part), remaining()));
 }
 
-// ---- Primitives ----------------------------------------------------------------------------------------------------
+// ---- Primitives ---------------------------------------------------------------------------------------------------
 
 template <typename T>
 absl::StatusOr<T> Parser::ReadNumber(std::string_view part) {
@@ -105,7 +105,7 @@ absl::StatusOr<ValueType> Parser::ReadValueType(std::string_view part) {
   return static_cast<ValueType>(*number);
 }
 
-// ---- Header --------------------------------------------------------------------------------------------------------
+// ---- Header -------------------------------------------------------------------------------------------------------
 
 Parser::Parser(std::span<const std::byte> bytes, std::string name) {
   file_.bytes_ = bytes;
@@ -169,7 +169,7 @@ absl::Status Parser::CheckVersion(uint32_t version) const {
   return Unsupported(absl::StrFormat("expected GGUF version 2 or 3, found %d; a newer Updraft may read it", version));
 }
 
-// ---- Metadata ------------------------------------------------------------------------------------------------------
+// ---- Metadata -----------------------------------------------------------------------------------------------------
 
 absl::Status Parser::ParseMetadata() {
   for (uint64_t i = 0; i < n_metadata_; ++i) {
@@ -306,7 +306,7 @@ absl::Status Parser::ParseAlignment() {
   return absl::OkStatus();
 }
 
-// ---- Tensors -------------------------------------------------------------------------------------------------------
+// ---- Tensors ------------------------------------------------------------------------------------------------------
 
 absl::Status Parser::ParseTensorInfos() {
   for (uint64_t i = 0; i < n_tensors_; ++i) {

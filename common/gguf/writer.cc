@@ -242,7 +242,7 @@ absl::Status Writer::State::Finish() {
   return file.Commit();
 }
 
-// ---- The public face -----------------------------------------------------------------------------------------------
+// ---- The public face ----------------------------------------------------------------------------------------------
 
 absl::StatusOr<Writer> Writer::Create(const std::string& path, const WriterOptions& options) {
   if (!std::has_single_bit(options.alignment) || options.alignment < 8 || options.alignment > (1u << 20)) {

@@ -49,8 +49,7 @@ std::string ToString(const StringView& view) {
 
 }  // namespace
 
-// ---- ExchangeState
-// ---------------------------------------------------------------------------------------------------
+// ---- ExchangeState ------------------------------------------------------------------------------------------------
 
 std::string ExchangeState::Head(const Response& response, std::optional<size_t> length) {
   if (connection_ != nullptr && connection_->draining()) framing_.keep_alive = false;
@@ -191,8 +190,7 @@ void ExchangeState::Detach() {
   fn.swap(on_disconnect_);
 }
 
-// ---- Connection: reading
-// ---------------------------------------------------------------------------------------------
+// ---- Connection: reading ------------------------------------------------------------------------------------------
 
 Connection::Connection(tcp::socket socket, std::shared_ptr<ServerState> state)
     : state_(std::move(state)),
@@ -318,8 +316,7 @@ void Connection::AnswerError(int status, const std::string& message) {
   exchange_->Respond(state_->router.Error(status, message));
 }
 
-// ---- Connection: answering
-// -------------------------------------------------------------------------------------------
+// ---- Connection: answering ----------------------------------------------------------------------------------------
 
 void Connection::Watch() {
   // A client that pipelines more than the read-ahead is not watched any more; writing to it tells when it has gone.

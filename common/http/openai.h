@@ -60,8 +60,7 @@ absl::Status FieldError(std::string_view field, std::string_view message,
 // The field named by FieldError, or empty.
 std::string FieldOf(const absl::Status& status);
 
-// ---- Answers
-// ---------------------------------------------------------------------------------------------------------
+// ---- Answers ------------------------------------------------------------------------------------------------------
 
 struct Usage {
   int prompt_tokens = 0;
@@ -107,8 +106,7 @@ struct ModelEntry {
 };
 Json ModelList(const std::vector<ModelEntry>& models);
 
-// ---- Errors
-// ----------------------------------------------------------------------------------------------------------
+// ---- Errors -------------------------------------------------------------------------------------------------------
 
 // The HTTP status of an absl code: 400, 404, 429, 499, 500, 501, 503, 504, ...
 int HttpStatusOf(absl::StatusCode code);

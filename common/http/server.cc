@@ -43,8 +43,7 @@ absl::Status ServerOptions::Validate() const {
   return absl::OkStatus();
 }
 
-// ---- Router
-// ----------------------------------------------------------------------------------------------------------
+// ---- Router -------------------------------------------------------------------------------------------------------
 
 void Router::Handle(const std::string& method, const std::string& path, Handler handler) {
   routes_[path][method] = std::move(handler);
@@ -75,8 +74,7 @@ void Router::Dispatch(std::shared_ptr<Exchange> exchange) const {
   method->second(std::move(exchange));
 }
 
-// ---- Server
-// ----------------------------------------------------------------------------------------------------------
+// ---- Server -------------------------------------------------------------------------------------------------------
 
 namespace {
 

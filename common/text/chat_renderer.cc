@@ -149,8 +149,7 @@ std::vector<TextSegment> ChatRenderer::Run() {
   return std::move(segments_);
 }
 
-// ---- ChatML
-// ----------------------------------------------------------------------------------------------------------
+// ---- ChatML -------------------------------------------------------------------------------------------------------
 
 void ChatRenderer::ChatMl() {
   if (!StartsWithSystem() && !chat_.default_system_.empty()) {
@@ -210,8 +209,7 @@ size_t ChatRenderer::LastQuestion() const {
   return messages_.size() - 1;
 }
 
-// ---- Llama 2, Llama 3
-// ------------------------------------------------------------------------------------------------
+// ---- Llama 2, Llama 3 ---------------------------------------------------------------------------------------------
 
 void ChatRenderer::Llama2() {
   const size_t begin = StartsWithSystem() ? 1 : 0;
@@ -266,8 +264,7 @@ void ChatRenderer::Llama3() {
   Text("\n\n");
 }
 
-// ---- Gemma, Phi-3, Mistral
-// -------------------------------------------------------------------------------------------
+// ---- Gemma, Phi-3, Mistral ----------------------------------------------------------------------------------------
 
 void ChatRenderer::Gemma() {
   const size_t begin = StartsWithSystem() ? 1 : 0;

@@ -40,7 +40,7 @@ void ShowProgress(const std::string& what, int done, int total) {
   std::fprintf(stderr, "\r%s %d / %d%s", what.c_str(), done, total, done == total ? "\n" : "");
 }
 
-// ---- perplexity, compare -------------------------------------------------------------------------------------------
+// ---- perplexity, compare ------------------------------------------------------------------------------------------
 
 struct TextFlags {
   std::string model, reference, text;
@@ -143,7 +143,7 @@ void AddTextOptions(CLI::App* command, TextFlags* flags) {
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
 }
 
-// ---- task, confidence, calibrate -----------------------------------------------------------------------------------
+// ---- task, confidence, calibrate ----------------------------------------------------------------------------------
 
 struct TaskFlags {
   std::string model, edge, data, out, exit = "off", tier = "auto", upstream_model, answers, split = "test";

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/rpc/convert.h"
+#include "common/serving/request_check.h"
 #include "common/status/retry_delay.h"
 #include "common/telemetry/log.h"
 #include "edge/agent/job.h"
@@ -15,10 +16,6 @@
 namespace updraft {
 
 namespace {
-
-constexpr size_t kMaxRequestIdBytes = 128;
-constexpr int kMaxStops = 16;
-constexpr size_t kMaxStopBytes = 128;
 
 v1::DecisionKind ToProto(Decision decision) {
   switch (decision) {
@@ -68,29 +65,6 @@ PolicyMode ModeOf(PolicyMode configured, v1::TierChoice asked) {
   return configured;
 }
 
-absl::Status CheckStops(const v1::GenerateRequest& request) {
-  if (request.stop_size() > kMaxStops) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("stop: expected at most %d strings, found %d", kMaxStops, request.stop_size()));
-  }
-  for (const std::string& stop : request.stop()) {
-    if (stop.empty() || stop.size() > kMaxStopBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("stop: expected strings of 1 to %d bytes, found one of %d", kMaxStopBytes, stop.size()));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckRequestId(const std::string& id) {
-  const bool printable =
-      std::all_of(id.begin(), id.end(), [](char c) { return absl::ascii_isgraph(static_cast<unsigned char>(c)); });
-  if (id.size() <= kMaxRequestIdBytes && printable) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "request_id: expected at most %d printable ASCII characters without spaces; leave it empty to be given one",
-      kMaxRequestIdBytes));
-}
-
 }  // namespace
 
 std::string NewRequestId() {
@@ -112,8 +86,7 @@ Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::uniqu
 
 Agent::~Agent() { Stop(); }
 
-// ---- In
-// --------------------------------------------------------------------------------------------------------------
+// ---- In -----------------------------------------------------------------------------------------------------------
 
 RequestHandle Agent::Submit(v1::GenerateRequest request, absl::Time deadline, std::shared_ptr<AnswerSink> sink) {
   auto job = std::make_shared<Job>();
@@ -133,35 +106,17 @@ RequestHandle Agent::Submit(v1::GenerateRequest request, absl::Time deadline, st
 
 absl::Status Agent::Prepare(Job& job) const {
   v1::GenerateRequest& request = job.request;
-  if (absl::Status status = CheckRequestId(request.request_id()); !status.ok()) {
-    request.clear_request_id();
+  if (absl::Status status = CheckRequest(request); !status.ok()) {
+    if (!CheckId("", request.request_id()).ok()) request.clear_request_id();  // not fit for the log
     return status;
   }
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
-  if (absl::Status status = CheckStops(request); !status.ok()) return status;
   auto sampling = SamplingFromProto(request.sampling());
   if (!sampling.ok()) return sampling.status();
-  if (request.max_tokens() < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("max_tokens: expected at least 1, or 0 for the default of %d, found %d",
-                        options_.max_tokens_default, request.max_tokens()));
-  }
-  if (request.accepted_prefix_size() > 0 && request.input_case() != v1::GenerateRequest::kTokens) {
-    return absl::InvalidArgumentError("accepted_prefix: only allowed together with tokens");
-  }
-  auto prompt = model_->MakePrompt(request);
+  auto prompt = model_->served().MakePrompt(request);
   if (!prompt.ok()) return prompt.status();
   job.prompt = *std::move(prompt);
   job.tokens.assign(request.accepted_prefix().begin(), request.accepted_prefix().end());
-  const auto check_ids = [this](const std::vector<int32_t>& ids, const char* field) {
-    const int32_t n_vocab = model_->tokenizer().vocab_size();
-    auto bad = std::find_if(ids.begin(), ids.end(), [n_vocab](int32_t id) { return id < 0 || id >= n_vocab; });
-    if (bad == ids.end()) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s: expected token ids of 0 to %d, found %d", field, n_vocab - 1, *bad));
-  };
-  if (absl::Status status = check_ids(job.prompt.tokens, "tokens.ids"); !status.ok()) return status;
-  if (absl::Status status = check_ids(job.tokens, "accepted_prefix"); !status.ok()) return status;
 
   job.run_options.sampling = *sampling;
   job.run_options.max_tokens = request.max_tokens() > 0 ? request.max_tokens() : options_.max_tokens_default;
@@ -270,8 +225,7 @@ absl::Status Agent::Interrupted(const Job& job) const {
   return absl::OkStatus();
 }
 
-// ---- Out
-// -------------------------------------------------------------------------------------------------------------
+// ---- Out ----------------------------------------------------------------------------------------------------------
 
 void Agent::Emit(Job& job, const v1::Chunk& chunk, int n_tokens) {
   if (n_tokens == 0 && chunk.text().empty()) return;
@@ -361,8 +315,7 @@ void Agent::Account(const Job& job, const absl::Status& status) {
   answer_tokens_ += gain * (job.n_completion_tokens - answer_tokens_);
 }
 
-// ---- What the agent says of itself
-// -----------------------------------------------------------------------------------
+// ---- What the agent says of itself --------------------------------------------------------------------------------
 
 absl::Duration Agent::PredictedWait() const {
   const double ahead = static_cast<double>(queue_.size()) + (running_ != nullptr ? 0.5 : 0.0);
@@ -414,8 +367,7 @@ v1::GetStatusResponse Agent::Status() const {
   return status;
 }
 
-// ---- Stopping
-// --------------------------------------------------------------------------------------------------------
+// ---- Stopping -----------------------------------------------------------------------------------------------------
 
 void Agent::BeginDrain() {
   std::lock_guard lock(mu_);

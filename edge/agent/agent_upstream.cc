@@ -34,7 +34,7 @@ v1::GenerateRequest Agent::UpstreamRequest(Job& job) const {
   }
   // Where a vocabulary puts a space before the first word, token ids alone do not tell upstream whether the answer
   // begins a text.
-  const bool ids_say_all = job.prompt.at_text_start || !model_->tokenizer().adds_space_prefix();
+  const bool ids_say_all = job.prompt.at_text_start || !model_->served().tokenizer()->adds_space_prefix();
   job.sent_tokens = job.same_vocabulary && ids_say_all && !job.text_only;
   if (!job.sent_tokens) return request;
   v1::TokenIds* tokens = request.mutable_tokens();

@@ -1,4 +1,4 @@
-// The edge's own model with everything it needs to answer: tokenizer, chat template, confidence, KV pool.
+// The edge's own model with everything it needs to answer: what serving needs, confidence, KV pool.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,8 @@
 #include "absl/status/statusor.h"
 #include "common/decode/generator.h"
 #include "common/decode/stop.h"
-#include "common/model/model.h"
 #include "common/routing/confidence.h"
-#include "common/text/chat_template.h"
+#include "common/serving/served_model.h"
 #include "common/text/detokenizer.h"
 #include "common/text/tokenizer.h"
 #include "updraft/v1/inference.pb.h"
@@ -25,14 +24,6 @@ struct LocalModelOptions {
   int n_threads = 0;     // 0: what the process may use
   int kv_tokens = 4096;  // capacity of the KV pool; one sequence runs at a time
   ExitMode exit_mode = ExitMode::kLossy;
-};
-
-// A request's input as this model reads it.
-struct Prompt {
-  std::vector<int32_t> tokens;
-  PromptFeatures features;
-  bool at_text_start = true;       // the answer begins a text (conversation) rather than continues one (raw prompt)
-  std::vector<std::string> stops;  // texts at which the chat format ends an answer, where they are not tokens
 };
 
 // Where an answer stands when a LocalRun takes it up.
@@ -58,33 +49,24 @@ class LocalModel {
   // conversations.
   static absl::StatusOr<std::unique_ptr<LocalModel>> Load(const LocalModelOptions& options);
 
-  const v1::ModelInfo& info() const { return info_; }
-  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const ServedModel& served() const { return *served_; }
+  const v1::ModelInfo& info() const { return served_->info(); }
   const ConfidenceModel& confidence() const { return confidence_; }
-  int n_layer() const { return model_->config().n_layer; }
-  int max_sequence_tokens() const {
-    return max_sequence_tokens_;
-  }  // prompt and answer: context or KV pool, what is less
+  int n_layer() const { return info().n_layer(); }
+  // Prompt and answer: context or KV pool, what is less.
+  int max_sequence_tokens() const { return max_sequence_tokens_; }
 
-  // Renders and encodes the input. InvalidArgument names the field; FailedPrecondition for token ids of another
-  // vocabulary.
-  absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request) const;
   // The answer's text in this vocabulary, for going on after tokens of another one.
   absl::StatusOr<std::vector<int32_t>> EncodeAnswer(const std::string& text) const;
-  bool IsEnd(int32_t token) const;
 
  private:
   friend class LocalRun;
   LocalModel() = default;
 
   LocalModelOptions options_;
-  std::unique_ptr<Model> model_;
-  std::shared_ptr<const text::Tokenizer> tokenizer_;
-  absl::StatusOr<text::ChatTemplate> chat_template_ = absl::UnknownError("");
-  std::vector<int32_t> stop_tokens_;
+  std::unique_ptr<ServedModel> served_;
   ConfidenceModel confidence_ = ConfidenceModel::Uncalibrated();
   std::unique_ptr<KvPool> pool_;
-  v1::ModelInfo info_;
   int max_sequence_tokens_ = 0;
 };
 

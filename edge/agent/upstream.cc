@@ -23,8 +23,7 @@ double MonotonicSeconds() {
 
 }  // namespace
 
-// ---- Call
-// ------------------------------------------------------------------------------------------------------------
+// ---- Call ---------------------------------------------------------------------------------------------------------
 
 // One Generate call. Upstream::calls_ holds it until OnDone, so that neither the agent nor gRPC can free it under the
 // other.
@@ -133,8 +132,7 @@ class Upstream::Probe {
   v1::GetStatusResponse response_;
 };
 
-// ---- Upstream
-// --------------------------------------------------------------------------------------------------------
+// ---- Upstream -----------------------------------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Upstream>> Upstream::Create(const UpstreamOptions& options) {
   auto channel = MakeChannel(options.address, "upstream");

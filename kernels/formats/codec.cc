@@ -13,7 +13,7 @@
 namespace updraft::kernels {
 namespace {
 
-// ---- Decoders, one block each --------------------------------------------------------------------------------------
+// ---- Decoders, one block each -------------------------------------------------------------------------------------
 
 void DecodeBlock(const BlockQ8_0& b, float* x) {
   const float d = F16ToF32(b.d);
@@ -110,7 +110,7 @@ void DecodeBlock(const BlockQ6_K& b, float* x) {
   }
 }
 
-// ---- Encoders of the 32-element formats ----------------------------------------------------------------------------
+// ---- Encoders of the 32-element formats ---------------------------------------------------------------------------
 
 // 1 / scale; 0 where that is not a finite number, which makes every code that of zero.
 float InverseOrZero(float scale) {
@@ -204,7 +204,7 @@ void EncodeBlock(const float* x, BlockQ5_1& b) {
   PackFifthBits(codes, b.qh);
 }
 
-// ---- Rows ----------------------------------------------------------------------------------------------------------
+// ---- Rows ---------------------------------------------------------------------------------------------------------
 
 // Blocks are copied in and out, because coded rows carry no alignment.
 template <typename Block>

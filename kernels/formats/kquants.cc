@@ -77,7 +77,7 @@ uint16_t PositiveF16(float x) {
   return h == 0 && x > 0.0f ? uint16_t{1} : h;
 }
 
-// ---- Affine groups (q4_k, q5_k): x ~ scale * q - min, scale >= 0, min >= 0 ------------------------------------------
+// ---- Affine groups (q4_k, q5_k): x ~ scale * q - min, scale >= 0, min >= 0 ----------------------------------------
 
 struct Affine {
   float scale = 0.0f;
@@ -218,7 +218,7 @@ AffineBlock SearchAffine(const float* x, int max_code) {
   return best;
 }
 
-// ---- Symmetric groups (q6_k): x ~ scale * q, q in [-32, 31], scale of either sign -----------------------------------
+// ---- Symmetric groups (q6_k): x ~ scale * q, q in [-32, 31], scale of either sign ---------------------------------
 
 struct Symmetric {
   float scale = 0.0f;

@@ -35,7 +35,7 @@ namespace {
 
 using Input = std::string;
 
-// ---- What to say and keep when the target crashes ------------------------------------------------------------------
+// ---- What to say and keep when the target crashes -----------------------------------------------------------------
 
 const Input* current_input = nullptr;
 char crash_path[512];
@@ -73,7 +73,7 @@ void WatchForCrashes(const char* program) {
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) std::signal(signal, OnSignal);
 }
 
-// ---- Mutations -----------------------------------------------------------------------------------------------------
+// ---- Mutations ----------------------------------------------------------------------------------------------------
 
 // SplitMix64 (Steele, Lea, Flood 2014).
 class Random {
@@ -158,7 +158,7 @@ Input Mutated(const std::vector<Input>& seeds, Random& random) {
   return input;
 }
 
-// ---- Running -------------------------------------------------------------------------------------------------------
+// ---- Running ------------------------------------------------------------------------------------------------------
 
 void RunOne(const Input& input) {
   // A block of exactly that size: a sanitizer then sees each byte read beyond it.

@@ -186,7 +186,8 @@ TEST_F(ServiceTest, EveryFieldIsChecked) {
 
   request = PromptRequest("a", 4);
   request.set_request_id(std::string(129, 'x'));
-  ExpectRefused(request, invalid, "request_id: expected at most 128 printable ASCII characters, found 129");
+  ExpectRefused(request, invalid,
+                "request_id: expected at most 128 printable ASCII characters without spaces, found 129");
   request.set_request_id("two\nlines");
   ExpectRefused(request, invalid, "request_id");
   request = PromptRequest("a", 4);
@@ -198,7 +199,7 @@ TEST_F(ServiceTest, EveryFieldIsChecked) {
   ExpectRefused(request, invalid, "stop: expected at most 16 strings, found 17");
   request = PromptRequest("a", 4);
   request.add_stop(std::string(129, 's'));
-  ExpectRefused(request, invalid, "stop[0]: expected at most 128 bytes, found 129");
+  ExpectRefused(request, invalid, "stop[0]: expected 1 to 128 bytes, found 129");
 
   request = PromptRequest("a", 4);
   request.add_accepted_prefix(1);
@@ -221,7 +222,7 @@ TEST_F(ServiceTest, TokenIdsAreCheckedAgainstTheVocabulary) {
   ExpectRefused(request, grpc::StatusCode::FAILED_PRECONDITION, "found 'deadbeef'; send text instead of token ids");
   request = TokensRequest("abc", 4);
   request.mutable_tokens()->set_ids(1, 1 << 30);
-  ExpectRefused(request, grpc::StatusCode::INVALID_ARGUMENT, "tokens[1]: expected a token id in [0, ");
+  ExpectRefused(request, grpc::StatusCode::INVALID_ARGUMENT, "tokens.ids[1]: expected a token id in [0, ");
   request.mutable_tokens()->set_ids(1, -1);
   ExpectRefused(request, grpc::StatusCode::INVALID_ARGUMENT, "found -1");
   request = TokensRequest("abc", 4);

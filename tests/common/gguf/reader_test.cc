@@ -160,7 +160,7 @@ TEST(Reader, AFileWithoutTensorsOrMetadataIsSound) {
   testing::Exercise(*parsed);
 }
 
-// ---- Opening -------------------------------------------------------------------------------------------------------
+// ---- Opening ------------------------------------------------------------------------------------------------------
 
 class OpenTest : public ::testing::Test {
  protected:
@@ -200,7 +200,7 @@ TEST_F(OpenTest, WhatIsNotAFileIsRefused) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("truncated"));
 }
 
-// ---- Published files -----------------------------------------------------------------------------------------------
+// ---- Published files ----------------------------------------------------------------------------------------------
 
 std::vector<std::filesystem::path> PublishedFiles() {
   const char* source = std::getenv("UPDRAFT_SOURCE_DIR");

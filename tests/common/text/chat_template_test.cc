@@ -40,8 +40,7 @@ void ExpectRefused(const ChatTemplate& chat, const Messages& messages, const cha
   EXPECT_NE(text.status().message().find(says), std::string::npos) << text.status();
 }
 
-// ---- The published programs: what they give, worked out by hand from their text
-// --------------------------------------
+// ---- The published programs: what they give, worked out by hand from their text -----------------------------------
 
 TEST(PublishedTemplatesTest, Qwen25) {
   UPDRAFT_NEED_REFERENCE("chat_templates/Qwen-Qwen2.5-7B-Instruct.jinja");
@@ -128,8 +127,7 @@ TEST(PublishedTemplatesTest, Phi35) {
   EXPECT_EQ(Text(chat, {{"system", ""}, {"user", "Hi"}}, false), "<|user|>\nHi<|end|>\n<eos>");
 }
 
-// ---- The other formats
-// -----------------------------------------------------------------------------------------------
+// ---- The other formats --------------------------------------------------------------------------------------------
 
 TEST(FormatsTest, Llama2) {
   const ChatTemplate chat = Named("llama2");
@@ -237,8 +235,7 @@ TEST(FormatsTest, BadConversationsAreRefusedByEachFormat) {
   }
 }
 
-// ---- As tokens
-// -------------------------------------------------------------------------------------------------------
+// ---- As tokens ----------------------------------------------------------------------------------------------------
 
 TokenizerPtr Small() { return *Tokenizer::FromParts(SmallByteLevelParts()); }
 

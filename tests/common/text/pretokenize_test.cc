@@ -29,8 +29,8 @@ std::string Joined(const Pieces& pieces) {
   return all;
 }
 
-// ---- The published expressions, run by ICU's engine
-// ------------------------------------------------------------------- \s is spelled out, since ICU's leaves out U+0085
+// ---- The published expressions, run by ICU's engine ---------------------------------------------------------------
+// \s is spelled out, since ICU's leaves out U+0085
 // and the vertical tab in some releases.
 constexpr char kGpt2[] =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space}))"

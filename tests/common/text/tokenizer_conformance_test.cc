@@ -86,8 +86,7 @@ TEST(UnsupportedVocabularyTest, WordPieceIsRefusedByName) {
   EXPECT_NE(made.status().message().find("'bert'"), std::string::npos) << made.status();
 }
 
-// ---- Hugging Face
-// ----------------------------------------------------------------------------------------------------
+// ---- Hugging Face -------------------------------------------------------------------------------------------------
 
 void ExpectHuggingFaceIds(const Tokenizer& tokenizer, const std::string& model, const std::string& long_text_file) {
   const auto suites = nlohmann::json::parse(ReadReference("hf_expected/tokenizer_tests.json"));
@@ -128,8 +127,7 @@ TEST(HuggingFaceTest, Llama3) {
   ExpectHuggingFaceIds(*tokenizer, "pcuenq/Llama-3.2-1B-Instruct-tokenizer", "llama_3.2_encoded.json");
 }
 
-// ---- GPT-2's own files
-// -----------------------------------------------------------------------------------------------
+// ---- GPT-2's own files --------------------------------------------------------------------------------------------
 
 TEST(Gpt2FilesTest, VocabularyAndMergesMakeTheTokenizerOfTheGguf) {
   UPDRAFT_NEED_REFERENCE("gpt2_bpe/gpt2_vocab.json");

@@ -59,8 +59,7 @@ std::string RandomBytes(std::mt19937_64* rng, size_t n) {
   return text;
 }
 
-// ---- Byte-level BPE
-// --------------------------------------------------------------------------------------------------
+// ---- Byte-level BPE -----------------------------------------------------------------------------------------------
 
 TEST(ByteLevelTest, MergesAndPieces) {
   const TokenizerPtr t = Made(SmallByteLevelParts());
@@ -110,8 +109,7 @@ TEST(ByteLevelTest, AByteWithoutATokenIsUnknownOrAnError) {
   EXPECT_EQ(Encoded(*Made(parts), "abc"), (Ids{2, 3}));
 }
 
-// ---- SentencePiece style
-// ---------------------------------------------------------------------------------------------
+// ---- SentencePiece style ------------------------------------------------------------------------------------------
 
 TEST(SentencePieceTest, PrefixBosAndByteFallback) {
   const TokenizerPtr t = Made(SmallSentencePieceParts());
@@ -234,8 +232,7 @@ TEST(SentencePieceTest, TokensWithASpaceInsideAreFound) {
   EXPECT_EQ(Written(*t, Encoded(*t, "e t", {.add_special = false})), (std::vector<std::string>{" ", "e ", "t"}));
 }
 
-// ---- Special tokens
-// --------------------------------------------------------------------------------------------------
+// ---- Special tokens -----------------------------------------------------------------------------------------------
 
 TEST(SpecialTokensTest, UsersCannotWriteControlTokens) {
   const TokenizerPtr t = Made(SmallByteLevelParts());
@@ -317,8 +314,7 @@ TEST(SegmentsTest, SpaceAfterSpecialTokensGoesWhereTheModelSaysSo) {
   EXPECT_EQ(Written(*t, *ids), (std::vector<std::string>{"<|im_start|>", "hello"}));
 }
 
-// ---- Hostile parts
-// ---------------------------------------------------------------------------------------------------
+// ---- Hostile parts ------------------------------------------------------------------------------------------------
 
 struct Hostile {
   const char* name;
@@ -405,8 +401,7 @@ TEST(HostileTextTest, AMegabyteOfOneThingTakesSeconds) {
   }
 }
 
-// ---- Fingerprint
-// -----------------------------------------------------------------------------------------------------
+// ---- Fingerprint --------------------------------------------------------------------------------------------------
 
 TEST(FingerprintTest, ChangesWithAnythingThatGivesIdsTheirMeaning) {
   const std::string base = Made(SmallByteLevelParts())->fingerprint();
@@ -455,8 +450,7 @@ TEST(FingerprintTest, HashIsSha256OfLengthPrefixedFields) {
   EXPECT_EQ(*found, hex);
 }
 
-// ---- From files
-// ------------------------------------------------------------------------------------------------------
+// ---- From files ---------------------------------------------------------------------------------------------------
 
 class GgufFileTest : public ::testing::Test {
  protected:

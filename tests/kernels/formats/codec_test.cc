@@ -61,7 +61,7 @@ std::string TypeName(const ::testing::TestParamInfo<DType>& info) { return Info(
 
 INSTANTIATE_TEST_SUITE_P(Types, CodecTest, ::testing::ValuesIn(AllTypes()), TypeName);
 
-// ---- Against ggml --------------------------------------------------------------------------------------------------
+// ---- Against ggml -------------------------------------------------------------------------------------------------
 
 // Fingerprints of what ggml's reference functions (to_float and from_float_ref of its type traits; llama.cpp commit
 // 3f545bec, compiled without fused multiply-add) make of the same samples.
@@ -139,7 +139,7 @@ TEST(CodecAgainstGgml, KFormatsLoseNoMoreThanItsEncoders) {
   }
 }
 
-// ---- Error bounds that follow from the formats ---------------------------------------------------------------------
+// ---- Error bounds that follow from the formats --------------------------------------------------------------------
 
 // The most that one element of a block can be off. Rounding to a code costs at most half a step; a 16-bit scale is off
 // by at most 2^-11 of itself (2^-25 when subnormal), times the greatest code. In q4_0 and q5_0 the end of the range
@@ -251,7 +251,7 @@ TEST(CodecBounds, KFormatsAreNoWorseThanThePlainEncoderInAnyBlock) {
   }
 }
 
-// ---- Properties of all formats -------------------------------------------------------------------------------------
+// ---- Properties of all formats ------------------------------------------------------------------------------------
 
 TEST_P(CodecTest, ZerosStayZeros) {
   const std::vector<float> zeros(512, 0.0f);
@@ -329,7 +329,7 @@ TEST_P(CodecTest, TooLargeNumbersKeepTheirSignAndMagnitudeOrder) {
   }
 }
 
-// ---- Packing -------------------------------------------------------------------------------------------------------
+// ---- Packing ------------------------------------------------------------------------------------------------------
 
 TEST(GroupScales, PackAndUnpackAreInverse) {
   testing::Random random(6);

@@ -1,0 +1,19 @@
+// The checks of a request that depend on no model.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "updraft/v1/inference.pb.h"
+
+namespace updraft {
+
+// Every field but what MakePrompt (served_model.h) reads as tokens: ids are short and printable (they end up in logs
+// and traces), stop strings few and short, roles known, counts not negative, sampling in range, an accepted prefix only
+// beside token ids. InvalidArgument names the field, what was expected and what was found.
+absl::Status CheckRequest(const v1::GenerateRequest& request);
+
+// Part of CheckRequest: at most 128 printable ASCII characters without spaces.
+absl::Status CheckId(const char* field, const std::string& id);
+
+}  // namespace updraft

@@ -1,0 +1,152 @@
+#include "common/serving/served_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace updraft {
+namespace {
+
+absl::Status Annotate(const absl::Status& status, const std::string& what) {
+  return absl::Status(status.code(), absl::StrCat(what, ": ", std::string(status.message())));
+}
+
+v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, const std::string& path) {
+  const ModelConfig& config = model.config();
+  v1::ModelInfo info;
+  info.set_name(config.name.empty() ? std::filesystem::path(path).stem().string() : config.name);
+  info.set_architecture(ArchitectureName(config.architecture));
+  int64_t n_parameters = 0;
+  for (const gguf::TensorInfo& tensor : model.file().tensors()) n_parameters += tensor.elements();
+  info.set_n_parameters(n_parameters);
+  std::error_code error;
+  const auto file_bytes = std::filesystem::file_size(path, error);
+  if (!error) info.set_file_bytes(static_cast<int64_t>(file_bytes));
+  info.set_n_layer(config.n_layer);
+  info.set_context_length(config.context_length);
+  for (const int layer : config.exit_layers) info.add_exit_layers(layer);
+  info.set_tokenizer_fingerprint(tokenizer.fingerprint());
+  info.set_path(path);
+  return info;
+}
+
+absl::Status CheckTokenIds(const char* field, const google::protobuf::RepeatedField<int32_t>& ids, int32_t n_vocab) {
+  for (int i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < n_vocab) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s[%d]: expected a token id in [0, %d), found %d", field, i, n_vocab, ids[i]));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, int n_threads) {
+  std::unique_ptr<ServedModel> served(new ServedModel);
+  absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(path, {.n_threads = n_threads});
+  if (!model.ok()) return model.status();
+  served->model_ = *std::move(model);
+  const gguf::File& file = served->model_->file();
+  auto tokenizer = text::Tokenizer::FromGguf(file);
+  if (!tokenizer.ok()) return Annotate(tokenizer.status(), absl::StrFormat("model '%s'", path));
+  served->tokenizer_ = *std::move(tokenizer);
+  served->stop_tokens_ = served->tokenizer_->EndOfGenerationIds();
+  served->chat_template_ = text::ChatTemplate::FromGguf(file);
+  if (served->chat_template_.ok()) served->stop_tokens_ = served->chat_template_->StopTokenIds(*served->tokenizer_);
+  for (int32_t id = 0; id < served->tokenizer_->vocab_size(); ++id) {
+    served->max_token_bytes_ =
+        std::max(served->max_token_bytes_, served->tokenizer_->TokenBytes(id, /*render_special=*/true).size());
+  }
+  served->info_ = MakeInfo(*served->model_, *served->tokenizer_, path);
+  return served;
+}
+
+bool ServedModel::IsEnd(int32_t token) const {
+  return std::find(stop_tokens_.begin(), stop_tokens_.end(), token) != stop_tokens_.end();
+}
+
+absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const {
+  const size_t min_tokens = n_bytes / max_token_bytes_;
+  if (min_tokens <= max_tokens) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: %d bytes are at least %d tokens, the model's context holds %d with the answer; shorten it",
+                      field, n_bytes, min_tokens, model_->config().context_length));
+}
+
+absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {
+  switch (request.input_case()) {
+    case v1::GenerateRequest::kConversation:
+      return FromConversation(request.conversation(), max_tokens);
+    case v1::GenerateRequest::kPrompt:
+      return FromText(request.prompt(), max_tokens);
+    case v1::GenerateRequest::kTokens:
+      return FromTokens(request);
+    case v1::GenerateRequest::INPUT_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("input: missing; expected conversation, prompt or tokens");
+}
+
+absl::StatusOr<Prompt> ServedModel::FromConversation(const v1::Conversation& conversation, size_t max_tokens) const {
+  if (!chat_template_.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("conversation: this model cannot chat (%s); send a prompt instead",
+                        std::string(chat_template_.status().message())));
+  }
+  std::vector<text::ChatMessage> messages;
+  std::vector<std::string_view> user_messages;
+  size_t n_bytes = 0;
+  for (const v1::Message& message : conversation.messages()) {
+    messages.push_back({message.role(), message.content()});
+    if (message.role() == "user") user_messages.push_back(message.content());
+    n_bytes += message.content().size();
+  }
+  if (absl::Status status = CheckBytes("conversation", n_bytes, max_tokens); !status.ok()) return status;
+  auto tokens = chat_template_->RenderTokens(*tokenizer_, messages, /*add_generation_prompt=*/true);
+  if (!tokens.ok()) return Annotate(tokens.status(), "conversation");
+  Prompt prompt;
+  prompt.tokens = *std::move(tokens);
+  prompt.features = PromptFeaturesOf(user_messages, static_cast<int>(prompt.tokens.size()));
+  prompt.stops = chat_template_->StopStrings();
+  return prompt;
+}
+
+absl::StatusOr<Prompt> ServedModel::FromText(const std::string& text, size_t max_tokens) const {
+  if (absl::Status status = CheckBytes("prompt", text.size(), max_tokens); !status.ok()) return status;
+  auto tokens = tokenizer_->Encode(text);
+  if (!tokens.ok()) return Annotate(tokens.status(), "prompt");
+  if (tokens->empty()) return absl::InvalidArgumentError("prompt: is empty; expected text to continue");
+  Prompt prompt;
+  prompt.tokens = *std::move(tokens);
+  const std::string_view whole = text;
+  prompt.features = PromptFeaturesOf({&whole, 1}, static_cast<int>(prompt.tokens.size()));
+  prompt.at_text_start = false;
+  return prompt;
+}
+
+absl::StatusOr<Prompt> ServedModel::FromTokens(const v1::GenerateRequest& request) const {
+  const v1::TokenIds& tokens = request.tokens();
+  if (tokens.tokenizer_fingerprint() != tokenizer_->fingerprint()) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("tokens.tokenizer_fingerprint: expected '%s', found '%s'; send text instead of token ids",
+                        tokenizer_->fingerprint(), tokens.tokenizer_fingerprint().substr(0, 80)));
+  }
+  if (tokens.ids().empty()) return absl::InvalidArgumentError("tokens.ids: is empty; expected at least one token");
+  const int32_t n_vocab = tokenizer_->vocab_size();
+  if (absl::Status status = CheckTokenIds("tokens.ids", tokens.ids(), n_vocab); !status.ok()) return status;
+  if (absl::Status status = CheckTokenIds("accepted_prefix", request.accepted_prefix(), n_vocab); !status.ok()) {
+    return status;
+  }
+  Prompt prompt;
+  prompt.tokens.assign(tokens.ids().begin(), tokens.ids().end());
+  prompt.features = PromptFeaturesOf({}, static_cast<int>(prompt.tokens.size()));
+  // A tier that renders conversations sends them as ids; the format's own stop strings then apply here as well.
+  if (chat_template_.ok()) prompt.stops = chat_template_->StopStrings();
+  return prompt;
+}
+
+}  // namespace updraft

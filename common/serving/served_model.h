@@ -1,0 +1,63 @@
+// A model file as a tier serves it: weights, tokenizer, chat template, and what turns wire requests into prompts.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/model/model.h"
+#include "common/routing/confidence.h"
+#include "common/text/chat_template.h"
+#include "common/text/tokenizer.h"
+#include "updraft/v1/inference.pb.h"
+
+namespace updraft {
+
+// A request's input as a model reads it.
+struct Prompt {
+  std::vector<int32_t> tokens;
+  PromptFeatures features;
+  bool at_text_start = true;       // the answer begins a text (conversation) rather than continues one (raw prompt)
+  std::vector<std::string> stops;  // texts at which the chat format ends an answer, where they are not tokens
+};
+
+// Immutable after Load: any thread may make prompts.
+class ServedModel {
+ public:
+  // Errors name the file and what to do. A file whose chat template is missing or unknown loads, and refuses
+  // conversations.
+  static absl::StatusOr<std::unique_ptr<ServedModel>> Load(const std::string& path, int n_threads);
+
+  const Model& model() const { return *model_; }
+  const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  const v1::ModelInfo& info() const { return info_; }
+
+  const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
+  bool IsEnd(int32_t token) const;  // one of stop_tokens
+
+  // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
+  // refused before time is spent on it. InvalidArgument names the field; FailedPrecondition for token ids of another
+  // vocabulary and for conversations where the file's chat template is not known.
+  absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request,
+                                    size_t max_tokens = std::numeric_limits<size_t>::max()) const;
+
+ private:
+  ServedModel() = default;
+  absl::StatusOr<Prompt> FromConversation(const v1::Conversation& conversation, size_t max_tokens) const;
+  absl::StatusOr<Prompt> FromText(const std::string& text, size_t max_tokens) const;
+  absl::StatusOr<Prompt> FromTokens(const v1::GenerateRequest& request) const;
+  absl::Status CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const;
+
+  std::unique_ptr<Model> model_;
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  absl::StatusOr<text::ChatTemplate> chat_template_ = absl::UnknownError("");
+  std::vector<int32_t> stop_tokens_;
+  size_t max_token_bytes_ = 1;  // of the longest token: bounds from below how many tokens a text has
+  v1::ModelInfo info_;
+};
+
+}  // namespace updraft
