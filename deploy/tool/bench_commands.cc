@@ -1,17 +1,23 @@
-// bench model | kernels | serve: speed beside the machine's limits.
+// bench model | kernels | peers | serve: speed beside the machine's limits.
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/model/model.h"
+#include "deploy/bench/peers.h"
 #include "deploy/bench/serve_bench.h"
 #include "deploy/evaluate/bench_model.h"
 #include "deploy/tool/commands.h"
 #include "kernels/arch.h"
 #include "kernels/bench/kernel_bench.h"
+#include "kernels/thread_pool.h"
 
 namespace updraft::tool {
 namespace {
@@ -124,6 +130,93 @@ void AddBenchKernels(CLI::App* bench) {
   command->callback([flags] { RunBenchKernels(*flags); });
 }
 
+json ToJson(const PeerSpeeds& speeds, double Speed::*of) {
+  json values = json::array();
+  for (const Speed& round : speeds.rounds) values.push_back(round.*of);
+  return values;
+}
+
+double MedianOf(const PeerSpeeds& speeds, double Speed::*of) {
+  std::vector<double> values;
+  for (const Speed& round : speeds.rounds) values.push_back(round.*of);
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+struct PeerFlags {
+  PeerBenchOptions options;
+  std::vector<std::string> models;
+  std::string folder;
+  bool as_json = false;
+};
+
+absl::Status RunBenchPeers(PeerFlags flags) {
+  std::error_code error;
+  flags.options.self = std::filesystem::read_symlink("/proc/self/exe", error).string();
+  if (error) return absl::UnavailableError("bench peers: /proc/self/exe: " + error.message());
+  auto peers = FindPeers(flags.folder);
+  if (!peers.ok()) return peers.status();
+  const kernels::Isa isa = kernels::ChooseIsa();
+  if (flags.options.n_threads == 0) flags.options.n_threads = kernels::AvailableCpus();
+  for (const std::string& model : flags.models) {
+    flags.options.model = model;
+    const double gb_s = kernels::ProbeMachine(isa, flags.options.n_threads).read_gb_s_all;
+    auto speeds = RunPeers(*peers, flags.options, [](const std::string& name, int round, Speed speed) {
+      std::fprintf(stderr, "  round %d  %-24s %8.1f %8.1f tok/s\n", round + 1, name.c_str(), speed.prefill_tok_s,
+                   speed.decode_tok_s);
+    });
+    if (!speeds.ok()) return speeds.status();
+    json rows = json::array();
+    if (!flags.as_json) {
+      std::cout << absl::StrFormat("%s, %d threads, %d rounds; memory %.1f GB/s\n", model, flags.options.n_threads,
+                                   flags.options.rounds, gb_s);
+      std::cout << absl::StrFormat("  %-24s %11s %9s   ours / theirs, median [min, max]: prefill, decode\n", "",
+                                   absl::StrCat("prefill ", flags.options.prefill),
+                                   absl::StrCat("decode ", flags.options.decode));
+    }
+    for (const PeerSpeeds& peer : *speeds) {
+      const Ratio prefill = RatioOf(speeds->front(), peer, &Speed::prefill_tok_s);
+      const Ratio decode = RatioOf(speeds->front(), peer, &Speed::decode_tok_s);
+      rows.push_back({{"name", peer.name},
+                      {"prefill_tok_s", ToJson(peer, &Speed::prefill_tok_s)},
+                      {"decode_tok_s", ToJson(peer, &Speed::decode_tok_s)},
+                      {"prefill_ratio", {{"median", prefill.median}, {"min", prefill.min}, {"max", prefill.max}}},
+                      {"decode_ratio", {{"median", decode.median}, {"min", decode.min}, {"max", decode.max}}}});
+      if (flags.as_json) continue;
+      std::cout << absl::StrFormat("  %-24s %11.1f %9.1f   %.2f [%.2f, %.2f]   %.2f [%.2f, %.2f]\n", peer.name,
+                                   MedianOf(peer, &Speed::prefill_tok_s), MedianOf(peer, &Speed::decode_tok_s),
+                                   prefill.median, prefill.min, prefill.max, decode.median, decode.min, decode.max);
+    }
+    if (!flags.as_json) continue;
+    std::cout << json{{"model", model},
+                      {"threads", flags.options.n_threads},
+                      {"prefill", flags.options.prefill},
+                      {"decode", flags.options.decode},
+                      {"read_gb_s", gb_s},
+                      {"programs", rows}}
+                     .dump()
+              << "\n";
+  }
+  return absl::OkStatus();
+}
+
+void AddBenchPeers(CLI::App* bench, int* exit_code) {
+  auto flags = std::make_shared<PeerFlags>();
+  CLI::App* command = bench->add_subcommand("peers", "The same files through the llama-bench programs of a folder");
+  command->add_option("--model", flags->models, "GGUF files")->required();
+  command->add_option("--peers", flags->folder, "Folder with builds of llama.cpp or its forks")->required();
+  command->add_option("--peer-args", flags->options.peer_args, "Added to each llama-bench command, such as -fa,1")
+      ->delimiter(',');
+  command->add_option("--prefill", flags->options.prefill, "Prompt tokens")->check(CLI::Range(1, 1 << 20));
+  command->add_option("--decode", flags->options.decode, "Tokens to decode")->check(CLI::Range(1, 1 << 20));
+  command->add_option("--rounds", flags->options.rounds, "Times each program runs")->check(CLI::Range(1, 1000));
+  command->add_option("--threads", flags->options.n_threads, "0: what the process may use");
+  command->add_flag("--json", flags->as_json, "One JSON object per model on stdout");
+  command->callback([flags, exit_code] {
+    if (absl::Status status = RunBenchPeers(*flags); !status.ok()) *exit_code = Fail(status);
+  });
+}
+
 absl::Status RunServe(const ServeBenchOptions& options, bool as_json) {
   auto result = RunServeBench(options);
   if (!result.ok()) return result.status();
@@ -182,10 +275,11 @@ void AddBenchServe(CLI::App* bench, int* exit_code) {
 }  // namespace
 
 void AddBenchCommands(CLI::App& app, int* exit_code) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure speed: model, kernels, serve");
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed: model, kernels, peers, serve");
   bench->require_subcommand(1);
   AddBenchModel(bench, exit_code);
   AddBenchKernels(bench);
+  AddBenchPeers(bench, exit_code);
   AddBenchServe(bench, exit_code);
 }
 

@@ -23,7 +23,7 @@ void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth
 void AddEvaluateCommands(CLI::App& app,
                          int* exit_code);              // evaluate perplexity | compare | task | confidence, calibrate
-void AddBenchCommands(CLI::App& app, int* exit_code);  // bench model | kernels | serve
+void AddBenchCommands(CLI::App& app, int* exit_code);  // bench model | kernels | peers | serve
 void AddTrainCommands(CLI::App& app, int* exit_code, const std::string& program);  // train, cockpit-data
 void AddDemoCommand(CLI::App& app, int* exit_code, const std::string& program);    // demo
 
