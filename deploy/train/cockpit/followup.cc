@@ -135,6 +135,7 @@ std::optional<Draft> DraftOtherZone(Composer* composer) {
       mirror ? std::vector<unsigned>{kDriver, kPassenger}
              : std::vector<unsigned>{kDriver, kDriver, kPassenger, kRearDriver, kRearPassenger, kFront, kRear});
   const Clause earlier = SayEarlier(&intent, zone, composer, &draft);
+  if (earlier.zones != zone) return std::nullopt;
   const bool english = composer->english();
   unsigned other;
   if (std::popcount(zone) == 1 && random.Percent(40)) {

@@ -145,7 +145,7 @@ ZoneWords SayZone(unsigned zones, bool plain, bool adjective, Composer* composer
   if (zones == kZoneNone || plain) return words;
   if (!composer->english()) {
     words.chinese = composer->Say(ChineseZone(zones));
-  } else if (adjective && composer->random().Percent(50)) {
+  } else if (adjective) {
     words.adjective = composer->Say(EnglishAdjective(zones));
   } else {
     words.phrase = composer->Say(EnglishPhrase(zones));
@@ -235,9 +235,14 @@ Clause SayIntent(const Intent* intent, unsigned zones, Composer* composer) {
   if (SignalOf(*clause.intent).zoning == Zoning::kNone) clause.zones = kZoneNone;
 
   const std::string_view pattern = composer->english() ? clause.form->english : clause.form->chinese;
-  const bool many = std::popcount(clause.zones) > 1;
-  const bool plain = clause.zones == PlainZones(*clause.intent) && random.Percent(60);
-  const bool adjective = !many || pattern.find("{s}") != std::string_view::npos;
+  const auto has = [pattern](std::string_view slot) { return pattern.find(slot) != std::string_view::npos; };
+  const auto is_many = [&clause] { return std::popcount(clause.zones) > 1; };
+  const auto takes_adjective = [&] { return has("{za}") && (!is_many() || has("{s}")); };
+  const bool sayable = composer->english() ? takes_adjective() || has("{zp}") : has("{z}");
+  if (!sayable) clause.zones = PlainZones(*clause.intent);  // what the words leave out cannot be meant
+  const bool many = is_many();
+  const bool plain = !sayable || (clause.zones == PlainZones(*clause.intent) && random.Percent(60));
+  const bool adjective = takes_adjective() && (!has("{zp}") || random.Percent(50));
   const ZoneWords zone = SayZone(clause.zones, plain, adjective, composer);
   Slots slots = {{"za", zone.adjective}, {"zp", zone.phrase}, {"s", many ? "s" : ""}};
   slots.emplace_back("z", zone.chinese.empty() ? std::string(kUnsaid) : zone.chinese);

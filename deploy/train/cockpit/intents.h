@@ -40,7 +40,7 @@ struct Intent {
   std::vector<Form> forms;
 };
 
-// Which zones are meant, in words. `plain`: may be left unsaid; `adjective`: may stand before the noun.
+// Which zones are meant, in words. `plain`: left unsaid; `adjective`: before the noun instead of in a phrase after it.
 struct ZoneWords {
   std::string adjective;  // "the", "my", "the rear left"
   std::string phrase;     // "", "on the passenger side"
@@ -77,7 +77,8 @@ struct Clause {
 const std::vector<Intent>& Intents();
 const Signal& SignalOf(const Intent& intent);
 
-// Says `intent` (a random one when null) in `zones` (drawn when kZoneNone).
+// Says `intent` (a random one when null) in `zones` (drawn when kZoneNone). Words that have no room for a zone mean
+// PlainZones, whatever was asked for: see Clause::zones.
 Clause SayIntent(const Intent* intent, unsigned zones, Composer* composer);
 // The settings of a value in every zone.
 void SetInZones(const Intent& intent, unsigned zones, const nlohmann::json& value, nlohmann::ordered_json* set);

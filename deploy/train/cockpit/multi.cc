@@ -64,7 +64,7 @@ std::optional<Draft> DraftTwoZones(Composer* composer) {
       {kDriver, kRearPassenger}, {kPassenger, kRear},   {kRearPassenger, kPassenger}};
   const auto [first, second] = random.Pick(kPairs);
   const Clause clause = SayIntent(&intent, first, composer);
-  if (!clause.form->fixed.empty()) return std::nullopt;
+  if (!clause.form->fixed.empty() || clause.zones != first) return std::nullopt;
   Draft draft;
   Merge(clause, &draft);
   const bool english = composer->english();
@@ -131,7 +131,8 @@ std::optional<Draft> DraftException(Composer* composer) {
   return draft;
 }
 
-// "it's 31 degrees outside, if that is over 25 ..., otherwise ...".
+// "it's 31 degrees outside, if that is over 25 ..., otherwise ...". The comparison is worked out before the setting:
+// without that, small models choose the branch by chance.
 std::optional<Draft> DraftCondition(Composer* composer) {
   Random& random = composer->random();
   const Clause yes = SayIntent(nullptr, kZoneNone, composer);
@@ -167,6 +168,7 @@ std::optional<Draft> DraftCondition(Composer* composer) {
   Draft draft;
   draft.imperative = false;
   Merge(holds ? yes : no, &draft);
+  draft.work = absl::StrCat(actual, above ? ">" : "<", limit, holds ? ";yes" : ";no");
   draft.core = text;
   draft.say = Done(composer);
   return draft;

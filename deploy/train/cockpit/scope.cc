@@ -46,9 +46,21 @@ const std::vector<Topic>& Topics() {
                                 "emergency braking",
                                 "lane assist",
                                 "tire pressure warning",
-                                "collision warning"};
-  static const Words kChineseSafety = {"安全气囊", "防抱死系统", "刹车",     "车身稳定系统", "安全带提醒",
-                                       "限速器",   "紧急制动",   "车道保持", "胎压报警",     "碰撞预警"};
+                                "collision warning",
+                                "traction control",
+                                "blind spot monitor",
+                                "lane departure warning",
+                                "driver monitoring",
+                                "fatigue warning",
+                                "speed warning",
+                                "seat belts",
+                                "hill hold",
+                                "crash detection",
+                                "backup camera"};
+  static const Words kChineseSafety = {"安全气囊",   "防抱死系统", "刹车",         "车身稳定系统", "安全带提醒",
+                                       "限速器",     "紧急制动",   "车道保持",     "胎压报警",     "碰撞预警",
+                                       "牵引力控制", "盲区监测",   "车道偏离预警", "驾驶员监控",   "疲劳提醒",
+                                       "超速报警",   "安全带",     "坡道辅助",     "碰撞检测",     "倒车影像"};
   static const Words kActs = {"steer",      "brake",        "park",    "overtake",    "accelerate",
                               "drive home", "change lanes", "reverse", "turn around", "merge"};
   static const Words kChineseActs = {"打方向", "刹车", "停车入库", "超车", "加速",

@@ -1,12 +1,16 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "deploy/train/cockpit/catalogue.h"
 #include "deploy/train/cockpit/composer.h"
 #include "deploy/train/cockpit/generator.h"
+#include "deploy/train/cockpit/intents.h"
 
 namespace updraft::cockpit {
 namespace {
@@ -110,7 +114,10 @@ TEST(GeneratorTest, EveryAnswerIsLegalAndComplete) {
       EXPECT_TRUE(CheckLegal(example.answer).ok()) << CheckLegal(example.answer) << " " << ToJsonLine(example);
       const auto answer = nlohmann::ordered_json::parse(example.answer);
       EXPECT_TRUE(answer.contains("set") && answer.contains("say")) << example.answer;
-      EXPECT_EQ(answer.contains("work"), example.family == Family::kArithmetic);
+      // Only numbers are worked out: of arithmetic, and of the conditions among several intents.
+      EXPECT_TRUE(answer.contains("work") ? example.family == Family::kArithmetic || example.family == Family::kMulti
+                                          : example.family != Family::kArithmetic)
+          << example.answer;
       EXPECT_EQ(answer.contains("refuse"), example.family == Family::kScope);
       if (answer.contains("work")) {
         EXPECT_EQ(answer.begin().key(), "work");
@@ -150,6 +157,55 @@ TEST(GeneratorTest, WorkingOutAndResultAgree) {
       const std::string arrival = result["arrival"];
       EXPECT_EQ(std::stoi(last), std::stoi(arrival.substr(0, 2))) << example.answer;
     }
+  }
+}
+
+// "68>56;yes": the comparison is true, both numbers were said, and both branches come up.
+TEST(GeneratorTest, ConditionsAreComparedRight) {
+  Generator generator(18, Split::kTrain);
+  int n[2] = {};
+  for (int i = 0; i < 4000; ++i) {
+    const Example example = generator.Next(Family::kMulti);
+    const auto answer = nlohmann::json::parse(example.answer);
+    if (!answer.contains("work")) continue;
+    const std::string work = answer["work"];
+    int actual = 0, limit = 0;
+    char relation = 0, verdict[4] = {};
+    ASSERT_EQ(std::sscanf(work.c_str(), "%d%c%d;%3s", &actual, &relation, &limit, verdict), 4) << work;
+    const bool holds = relation == '>' ? actual > limit : actual < limit;
+    ASSERT_TRUE(relation == '>' || relation == '<') << work;
+    EXPECT_EQ(std::string(verdict), holds ? "yes" : "no") << work;
+    for (const int number : {actual, limit}) {
+      EXPECT_NE(example.turns.back().content.find(std::to_string(number)), std::string::npos) << ToJsonLine(example);
+    }
+    ++n[holds];
+  }
+  EXPECT_GT(n[false], 100);
+  EXPECT_GT(n[true], 100);
+}
+
+// A clause sets other zones than those that go without saying only where its words name them.
+TEST(IntentsTest, ZonesThatAreMeantAreSaid) {
+  for (const Language language : {Language::kEnglish, Language::kChinese}) {
+    Random random(19);
+    Composer composer(&random, language, Split::kTrain);
+    const std::vector<std::string> words =
+        language == Language::kEnglish
+            ? std::vector<std::string>{"driver", "passenger", "left",    "right",   "rear",   "back",
+                                       "front",  "behind",    "my side", "my seat", "for me", "next to me",
+                                       "all",    "every",     "whole",   "zones"}
+            : std::vector<std::string>{"驾",   "左",   "右", "前",   "后",   "我",
+                                       "乘客", "司机", "全", "整车", "所有", "位置"};
+    int n_named = 0;
+    for (int i = 0; i < 20000; ++i) {
+      const Clause clause = SayIntent(nullptr, kZoneNone, &composer);
+      if (clause.zones == PlainZones(*clause.intent)) continue;
+      ++n_named;
+      EXPECT_TRUE(std::any_of(words.begin(), words.end(),
+                              [&](const std::string& word) { return clause.text.find(word) != std::string::npos; }))
+          << clause.text << " means " << clause.meaning.set.dump();
+    }
+    EXPECT_GT(n_named, 1000);
   }
 }
 
