@@ -113,7 +113,11 @@ int AvailableCpus() {
 
 ThreadPool::ThreadPool(int n_threads) {
   for (int thread = 1; thread < n_threads; ++thread) {
-    workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+    try {
+      workers_.emplace_back([this, thread] { WorkerLoop(thread); });
+    } catch (const std::system_error&) {
+      break;  // the system allows no more threads: slower, not wrong
+    }
   }
 }
 

@@ -27,7 +27,8 @@ std::optional<double> CgroupCpus(const std::string& mount, const std::string& pr
 
 class ThreadPool {
  public:
-  // Starts n_threads - 1 workers; the caller of Run is the last thread. n_threads >= 1.
+  // Starts n_threads - 1 workers, fewer where the system allows no more; the caller of Run is the last thread.
+  // n_threads >= 1.
   explicit ThreadPool(int n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kSmoothing = 0.1;  // weight of the newest measurement in a smoothed rate
 
-void Smooth(double newest, double& value) { value = value == 0.0 ? newest : value + kSmoothing * (newest - value); }
+void Smooth(double& value, double newest) { value = value == 0.0 ? newest : value + kSmoothing * (newest - value); }
 
 absl::Status CheckIds(const char* what, std::span<const int32_t> ids, int n_vocab) {
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -72,7 +72,7 @@ absl::Status Core::Check(const Request& request) const {
   }
   const size_t n_known = request.prompt.size() + request.accepted_prefix.size();
   if (n_known >= static_cast<size_t>(executor_->context_length())) {
-    return absl::InvalidArgumentError(
+    return absl::OutOfRangeError(
         absl::StrFormat("prompt: has %d tokens, the model's context holds %d with the answer; shorten the conversation",
                         n_known, executor_->context_length()));
   }
@@ -318,7 +318,7 @@ void Core::End(Sequence& s, absl::Status status, FinishReason reason) {
     s.summary.queued = s.summary.total;
     --n_never_started_;
   } else if (status.ok()) {
-    Smooth(absl::ToDoubleSeconds(now - s.started), service_s_);
+    Smooth(service_s_, absl::ToDoubleSeconds(now - s.started));
   }
   ++(status.ok() ? stats_.n_finished : stats_.n_failed);
   done_.push_back({std::move(s.sink), std::move(status), s.summary});
@@ -339,8 +339,8 @@ void Core::DeliverDone() {
 void Core::UpdateRates(absl::Duration step_time, int n_rows, bool has_decode_rows) {
   const double seconds = absl::ToDoubleSeconds(step_time);
   if (seconds <= 0.0) return;
-  Smooth(n_rows / seconds, rows_per_s_);
-  if (has_decode_rows) Smooth(seconds, decode_step_s_);
+  Smooth(rows_per_s_, n_rows / seconds);
+  if (has_decode_rows) Smooth(decode_step_s_, seconds);
 }
 
 void Core::UpdateBlockStats() { stats_.n_free_blocks = pool_->n_free(); }

@@ -2,26 +2,15 @@
 
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/process.h"
 #include "common/rpc/raw_message.h"
+#include "common/serving/request_check.h"
 
 namespace updraft {
-namespace {
-
-// 128 random bits.
-std::string NewRequestId() {
-  std::random_device random;
-  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
-}
-
-}  // namespace
-
 InferenceService::InferenceService(const ServedModel* model, engine::Engine* engine,
                                    const InferenceServiceOptions& options)
     : model_(model), engine_(engine), options_(options), process_start_(ProcessStartTime()), ready_(absl::Now()) {}

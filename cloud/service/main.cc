@@ -18,9 +18,10 @@ namespace {
 
 constexpr char kProgram[] = "updraft-cloud";
 
+// 2: values that cannot work; 1: everything else.
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "%s: %s\n", kProgram, std::string(status.message()).c_str());
-  return 1;
+  return absl::IsInvalidArgument(status) ? 2 : 1;
 }
 
 int Main(int argc, const char* const* argv) {

@@ -1,6 +1,7 @@
 #include "common/gguf/atomic_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,12 +31,25 @@ absl::StatusOr<AtomicFile> AtomicFile::Create(const std::string& path) {
   if (path.empty() || path.back() == '/') {
     return absl::InvalidArgumentError(absl::StrFormat("'%s' is not a file name", path));
   }
+  // A link is followed, so that what it points to is replaced; a device or a folder would be destroyed by the rename.
+  std::string target = path;
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0) {
+    if (!S_ISREG(info.st_mode)) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "'%s' exists and is not a regular file; expected a name that is free or a file to replace", path));
+    }
+    if (char* resolved = realpath(path.c_str(), nullptr); resolved != nullptr) {
+      target = resolved;
+      std::free(resolved);
+    }
+  }
   // The process id and a counter make the name unique among the living; a leftover of a crashed process with a recycled
   // id is skipped by O_EXCL.
   for (int attempt = 0; attempt < 100; ++attempt) {
-    std::string temporary = absl::StrCat(path, ".tmp.", getpid(), ".", counter.fetch_add(1));
+    std::string temporary = absl::StrCat(target, ".tmp.", getpid(), ".", counter.fetch_add(1));
     const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd >= 0) return AtomicFile(path, std::move(temporary), fd);
+    if (fd >= 0) return AtomicFile(target, std::move(temporary), fd);
     if (errno != EEXIST) {
       return absl::ErrnoToStatus(errno, absl::StrFormat("file '%s': cannot create '%s'", path, temporary));
     }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "common/http/openai.h"
 
 namespace updraft::http::openai {
@@ -264,7 +265,7 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body) {
     if (!message.ok()) return message.status();
     request.messages.push_back(*std::move(message));
   }
-  if (request.messages.back().content.empty()) {
+  if (absl::StripAsciiWhitespace(request.messages.back().content).empty()) {
     return FieldError(absl::StrFormat("messages[%d].content", messages->size() - 1),
                       "the last message is empty; expected something to answer");
   }

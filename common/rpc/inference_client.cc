@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/rpc/channel.h"
 
 namespace updraft {
 namespace {
@@ -16,9 +17,14 @@ std::chrono::system_clock::time_point DeadlineAfter(absl::Duration timeout) {
 
 }  // namespace
 
-InferenceClient::InferenceClient(const std::string& address)
-    : address_(address),
-      stub_(v1::Inference::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))) {}
+InferenceClient::InferenceClient(const std::string& address) : address_(address) {
+  auto channel = MakeChannel(address, "address");
+  if (channel.ok()) {
+    stub_ = v1::Inference::NewStub(*channel);
+  } else {
+    usable_ = channel.status();
+  }
+}
 
 absl::Status InferenceClient::Explain(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
@@ -32,6 +38,7 @@ absl::Status InferenceClient::Explain(const grpc::Status& status) const {
 
 absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest& request, absl::Duration timeout,
                                                        const std::function<bool(const v1::Chunk&)>& on_chunk) {
+  if (!usable_.ok()) return usable_;
   grpc::ClientContext context;
   context.set_deadline(DeadlineAfter(timeout));
   ClientAnswer answer;
@@ -67,6 +74,7 @@ absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest
 }
 
 absl::StatusOr<v1::GetStatusResponse> InferenceClient::GetStatus(absl::Duration timeout) {
+  if (!usable_.ok()) return usable_;
   grpc::ClientContext context;
   context.set_deadline(DeadlineAfter(timeout));
   v1::GetStatusResponse response;

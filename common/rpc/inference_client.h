@@ -26,7 +26,8 @@ struct ClientAnswer {
 // Thread-safe; calls may run in parallel over one HTTP/2 connection.
 class InferenceClient {
  public:
-  explicit InferenceClient(const std::string& address);  // HOST:PORT; connects lazily
+  // HOST:PORT; connects lazily. An address that cannot be is told by every call, as InvalidArgument.
+  explicit InferenceClient(const std::string& address);
 
   // Streams one answer. `on_chunk` (may be empty) is called on this thread for every chunk; returning false cancels the
   // call (then the result is CancelledError). UNAVAILABLE names the address and what to check.
@@ -37,6 +38,7 @@ class InferenceClient {
  private:
   absl::Status Explain(const grpc::Status& status) const;
   std::string address_;
+  absl::Status usable_;  // of the address
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
 

@@ -1,11 +1,13 @@
 #include "common/serving/request_check.h"
 
 #include <algorithm>
+#include <random>
 #include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "common/rpc/convert.h"
 
 namespace updraft {
@@ -39,6 +41,11 @@ absl::Status CheckConversation(const v1::Conversation& conversation) {
     if (role == "system" || role == "user" || role == "assistant") continue;
     return absl::InvalidArgumentError(absl::StrFormat(
         "conversation.messages[%d].role: expected system, user or assistant, found '%s'", i, role.substr(0, 80)));
+  }
+  // Nothing was said: a model would make something up, and a car would do it.
+  const v1::Message& last = conversation.messages(conversation.messages_size() - 1);
+  if (absl::StripAsciiWhitespace(last.content()).empty()) {
+    return absl::InvalidArgumentError("conversation: the last message is empty; expected something to answer");
   }
   return absl::OkStatus();
 }
@@ -74,6 +81,11 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
     return absl::InvalidArgumentError("input: missing; expected conversation, prompt or tokens");
   }
   return absl::OkStatus();
+}
+
+std::string NewRequestId() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
 }
 
 }  // namespace updraft

@@ -1,4 +1,4 @@
-// The checks of a request that depend on no model.
+// The checks of a request that depend on no model, and its id.
 #pragma once
 
 #include <string>
@@ -15,5 +15,8 @@ absl::Status CheckRequest(const v1::GenerateRequest& request);
 
 // Part of CheckRequest: at most 128 printable ASCII characters without spaces.
 absl::Status CheckId(const char* field, const std::string& id);
+
+// 128 random bits as 32 hexadecimal digits.
+std::string NewRequestId();
 
 }  // namespace updraft

@@ -72,7 +72,7 @@ bool ServedModel::IsEnd(int32_t token) const {
 absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const {
   const size_t min_tokens = n_bytes / max_token_bytes_;
   if (min_tokens <= max_tokens) return absl::OkStatus();
-  return absl::InvalidArgumentError(
+  return absl::OutOfRangeError(
       absl::StrFormat("%s: %d bytes are at least %d tokens, the model's context holds %d with the answer; shorten it",
                       field, n_bytes, min_tokens, model_->config().context_length));
 }

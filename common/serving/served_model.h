@@ -40,8 +40,8 @@ class ServedModel {
   bool IsEnd(int32_t token) const;  // one of stop_tokens
 
   // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
-  // refused before time is spent on it. InvalidArgument names the field; FailedPrecondition for token ids of another
-  // vocabulary and for conversations where the file's chat template is not known.
+  // refused before time is spent on it (OutOfRange). InvalidArgument names the field; FailedPrecondition for token ids
+  // of another vocabulary and for conversations where the file's chat template is not known.
   absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request,
                                     size_t max_tokens = std::numeric_limits<size_t>::max()) const;
 

@@ -146,8 +146,8 @@ struct AnswersWithExits {
 };
 
 // Answers with lossy exits whose thresholds change the meaning of no more answers than the budget allows. Most tokens
-// that an exit gets wrong are wording, so thresholds are tried from more changed tokens to fewer; the budget on tokens
-// itself is the last resort.
+// that an exit gets wrong are wording, so thresholds are tried from more changed tokens to fewer; where even the
+// strictest change too much, the exits are closed.
 absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, const ModelConfig& config,
                                                  std::span<const TaskItem> items, const CalibrateOptions& options) {
   const std::vector<Conversation> conversations = ConversationsOf(items);
@@ -160,10 +160,12 @@ absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, 
     traces = *std::move(traced);
   }
   AnswersWithExits result;
-  for (const double looseness : {4.0, 1.0}) {
+  constexpr float kNever = 2.0f;  // no probability reaches it
+  for (const double looseness : {4.0, 1.0, 0.25, 0.0}) {
     AnswerOptions answer_options = AnswerOptionsOf(options, ExitMode::kLossy, "early exits");
     if (options.fit_exit_thresholds) {
-      result.fitted_thresholds = ChooseExitThresholds(traces, looseness * options.exit_budget);
+      result.fitted_thresholds = looseness > 0.0 ? ChooseExitThresholds(traces, looseness * options.exit_budget)
+                                                 : std::vector<float>(config.exit_layers.size(), kNever);
       answer_options.exit_thresholds = result.fitted_thresholds;
     }
     auto answers = AnswerAll(model_path, conversations, answer_options);

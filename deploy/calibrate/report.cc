@@ -54,8 +54,9 @@ std::string ToText(const ConfidenceReport& r) {
       r.calibrated ? "" : "; the file carries no calibration", r.ece, r.auroc, r.auroc_interval.low,
       r.auroc_interval.high, r.threshold, 100 * r.escalated_share, 100 * r.risk, 100 * r.risk_bound);
   if (r.has_upstream) {
-    text += absl::StrFormat("together %.1f %% right, upstream alone %.1f %%\n", 100 * r.collaborative_accuracy,
-                            100 * r.upstream_accuracy);
+    text += absl::StrFormat("together %.1f %% right, upstream alone %.1f %%: %.2f points between them\n",
+                            100 * r.collaborative_accuracy, 100 * r.upstream_accuracy,
+                            100 * (r.upstream_accuracy - r.collaborative_accuracy));
   }
   return text;
 }

@@ -12,10 +12,13 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "deploy/demo/client.h"
 
 namespace updraft {
 namespace {
+
+constexpr absl::Duration kLinkPatience = absl::Seconds(15);
 
 // A bar with the time left, redrawn in place on a terminal; one line at the end of each pass elsewhere.
 class ProgressBar {
@@ -128,7 +131,13 @@ absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options, const std::vector
   if (items.empty()) return absl::InvalidArgumentError("demo: expected queries, found none");
   const auto start = std::chrono::steady_clock::now();
   InferenceClient client(options.edge_address);
+  // The edge may be up before its first probe of the upstream has come back.
   auto status = client.GetStatus(absl::Seconds(10));
+  const absl::Time give_up = absl::Now() + kLinkPatience;
+  while (status.ok() && !status->has_upstream() && absl::Now() < give_up) {
+    absl::SleepFor(absl::Milliseconds(50));
+    status = client.GetStatus(absl::Seconds(10));
+  }
   if (!status.ok()) return status.status();
   if (!status->has_upstream()) {
     return absl::FailedPreconditionError(absl::StrFormat(

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "common/decode/stop.h"
 #include "common/text/detokenizer.h"
 
 namespace updraft {
@@ -81,6 +82,7 @@ absl::StatusOr<LocalAnswer> Answerer::Answer(const Conversation& conversation, c
   Generator generator(model_.get(), pool_.get(), generator_options);
   if (absl::Status status = generator.Prefill(answer.prompt_tokens); !status.ok()) return status;
   text::StreamDetokenizer detokenizer(tokenizer_, {.render_special = false, .at_text_start = true});
+  StopMatcher stops(chat_template_ != nullptr ? chat_template_->StopStrings() : std::vector<std::string>());
   for (int i = 0; i < options.max_tokens; ++i) {
     auto next = generator.Next();
     if (absl::IsOutOfRange(next.status())) break;  // the context is full
@@ -93,9 +95,14 @@ absl::StatusOr<LocalAnswer> Answerer::Answer(const Conversation& conversation, c
       break;
     }
     answer.tokens.push_back(next->token);
-    answer.text += detokenizer.Push(next->token);
+    answer.text += stops.Push(detokenizer.Push(next->token));
+    if (stops.stopped()) {
+      answer.finished = true;
+      break;
+    }
   }
-  answer.text += detokenizer.Flush();
+  answer.text += stops.Push(detokenizer.Flush());
+  answer.text += stops.Flush();
   return answer;
 }
 

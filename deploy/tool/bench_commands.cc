@@ -67,7 +67,7 @@ void AddBenchModel(CLI::App* bench, int* exit_code) {
   command->add_option("--prefill", flags->options.prefill, "Prompt tokens; 0: skip")->check(CLI::Range(0, 1 << 20));
   command->add_option("--decode", flags->options.decode, "Tokens to decode; 0: skip")->check(CLI::Range(0, 1 << 20));
   command->add_option("--repeat", flags->options.repeat, "Measured runs")->check(CLI::Range(1, 1000));
-  command->add_option("--threads", flags->threads, "0: what the process may use");
+  command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
   command->callback([flags, exit_code] {
     if (absl::Status status = RunBenchModel(*flags); !status.ok()) *exit_code = Fail(status);
@@ -123,7 +123,7 @@ void AddBenchKernels(CLI::App* bench) {
   auto flags = std::make_shared<KernelFlags>();
   CLI::App* command = bench->add_subcommand("kernels", "Each kernel beside the machine's measured peaks");
   command->add_option("--filter", flags->options.filter, "Only kernels whose name contains it");
-  command->add_option("--threads", flags->options.n_threads, "0: what the process may use");
+  command->add_option("--threads", flags->options.n_threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_option("--repeat", flags->options.repeat, "Pairs of kernel and bandwidth probe")
       ->check(CLI::Range(1, 1000));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
@@ -210,7 +210,7 @@ void AddBenchPeers(CLI::App* bench, int* exit_code) {
   command->add_option("--prefill", flags->options.prefill, "Prompt tokens")->check(CLI::Range(1, 1 << 20));
   command->add_option("--decode", flags->options.decode, "Tokens to decode")->check(CLI::Range(1, 1 << 20));
   command->add_option("--rounds", flags->options.rounds, "Times each program runs")->check(CLI::Range(1, 1000));
-  command->add_option("--threads", flags->options.n_threads, "0: what the process may use");
+  command->add_option("--threads", flags->options.n_threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object per model on stdout");
   command->callback([flags, exit_code] {
     if (absl::Status status = RunBenchPeers(*flags); !status.ok()) *exit_code = Fail(status);

@@ -123,6 +123,11 @@ absl::Status Chat(const AskFlags& flags) {
   }
 }
 
+// Only transfers beyond the first flight of a connection tell a rate.
+std::string RateText(double bytes_per_s) {
+  return bytes_per_s > 0.0 ? absl::StrFormat("%.0f kB/s", bytes_per_s / 1e3) : "not measured";
+}
+
 void PrintTier(const v1::GetStatusResponse& s) {
   std::cout << absl::StrFormat(
       "%-6s %s, %d layers, %.1f MB, context %d, up %.0f s, resident %.0f MB, ready after %.0f ms\n", s.tier(),
@@ -146,10 +151,10 @@ absl::Status Status(const AskFlags& flags) {
   PrintTier(*status);
   if (status->has_link() && !status->link().upstream().empty()) {
     const v1::Link& link = status->link();
-    std::cout << absl::StrFormat(
-        "link   %s %s, rtt %.1f ms (+-%.1f), up %.0f kB/s, down %.0f kB/s, %d samples, newest %.0f s old\n",
-        link.upstream(), link.reachable() ? "reachable" : "UNREACHABLE", link.rtt_ms(), link.rtt_jitter_ms(),
-        link.goodput_up_bytes_per_s() / 1e3, link.goodput_down_bytes_per_s() / 1e3, link.samples(), link.age_s());
+    std::cout << absl::StrFormat("link   %s %s, rtt %.1f ms (+-%.1f), up %s, down %s, %d samples, newest %.0f s old\n",
+                                 link.upstream(), link.reachable() ? "reachable" : "UNREACHABLE", link.rtt_ms(),
+                                 link.rtt_jitter_ms(), RateText(link.goodput_up_bytes_per_s()),
+                                 RateText(link.goodput_down_bytes_per_s()), link.samples(), link.age_s());
   }
   if (status->has_routing()) {
     const v1::RoutingSummary& r = status->routing();

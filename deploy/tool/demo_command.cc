@@ -2,6 +2,8 @@
 // running.
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -130,17 +132,31 @@ absl::Status Demo(const DemoFlags& flags, const std::string& program) {
   auto tiers = StartTiers(flags, program);
   if (!tiers.ok()) return tiers.status();
   if (flags.serve) return Serve(*tiers, signals);
-  // Measuring blocks in RPCs; a signal meanwhile stops the daemons, whose clients then fail, and this process with
-  // them.
-  std::thread([signals, &tiers] {
-    int signal = 0;
-    sigwait(&signals, &signal);
-    std::fprintf(stderr, "\nupdraft: interrupted, stopping both daemons\n");
+  // Measuring blocks in RPCs. A signal meanwhile ends the daemons, so that they fail; this thread then stops as it
+  // would after any error. The watcher only signals: the Daemon objects are this thread's.
+  std::atomic<int> interrupted = 0;
+  absl::Status status;
+  {
+    const std::jthread watcher(
+        [&interrupted, signals, pids = std::array{tiers->edge.pid(), tiers->cloud.pid()}](const std::stop_token& stop) {
+          const timespec tick{0, 100'000'000};
+          while (!stop.stop_requested()) {
+            const int signal = sigtimedwait(&signals, nullptr, &tick);
+            if (signal <= 0) continue;
+            interrupted = signal;
+            std::fprintf(stderr, "\nupdraft: interrupted, stopping both daemons\n");
+            for (const pid_t pid : pids) kill(pid, SIGKILL);
+            return;
+          }
+        });
+    status = Measure(flags, *tiers);
+  }
+  if (interrupted != 0) {
     tiers->edge.Stop(absl::Seconds(2));
     tiers->cloud.Stop(absl::Seconds(2));
-    _exit(128 + signal);
-  }).detach();
-  return Measure(flags, *tiers);
+    _exit(128 + interrupted);
+  }
+  return status;
 }
 
 }  // namespace

@@ -139,7 +139,7 @@ void AddTextOptions(CLI::App* command, TextFlags* flags) {
   command->add_option("--context", flags->context, "Tokens per chunk; the first half of each is not scored")
       ->check(CLI::Range(4, 1 << 20));
   command->add_option("--chunks", flags->chunks, "0: all")->check(CLI::Range(0, 1 << 30));
-  command->add_option("--threads", flags->threads, "0: what the process may use");
+  command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
 }
 
@@ -149,7 +149,7 @@ struct TaskFlags {
   std::string model, edge, data, out, exit = "off", tier = "auto", upstream_model, answers, split = "test";
   int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
   uint64_t seed = 1;
-  double max_loss = 0.01, exit_budget = 0.005;
+  double max_loss = 0.01, exit_budget = 0.005, max_escalated = 1.0;
   bool as_json = false;
 };
 
@@ -222,6 +222,7 @@ absl::StatusOr<CalibrateOptions> CalibrateOptionsOf(const TaskFlags& flags, cons
   CalibrateOptions options;
   options.max_loss = flags.max_loss;
   options.exit_budget = flags.exit_budget;
+  options.max_escalated = flags.max_escalated;
   options.max_tokens = flags.max_tokens;
   options.n_workers = flags.workers;
   if (!flags.as_json) {
@@ -328,8 +329,13 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code) {
   calibrate->add_option("--out", flags->out, "GGUF file to write; may be the same")->required();
   calibrate->add_option("--upstream-model", flags->upstream_model,
                         "GGUF file of the upstream; without it upstream counts as always right");
-  calibrate->add_option("--max-loss", flags->max_loss,
-                        "Share of answers that may be kept although upstream's is better");
+  calibrate
+      ->add_option("--max-loss", flags->max_loss,
+                   "How far the accuracy of both tiers together may stay below upstream's alone")
+      ->check(CLI::Range(0.0, 1.0));
+  calibrate
+      ->add_option("--max-escalated", flags->max_escalated, "Hand over no more than this share, whatever that costs")
+      ->check(CLI::Range(0.0, 1.0));
   calibrate->add_option("--exit-budget", flags->exit_budget, "Share of answers that lossy exits may change");
   AddDataOptions(calibrate, flags.get());
   calibrate->callback(Run(RunCalibrate, flags, exit_code));

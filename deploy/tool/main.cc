@@ -1,5 +1,7 @@
 // `updraft`, the tool: talks to the daemons, runs, inspects, measures and trains models. See docs/COMMAND_LINE.md.
+#include <algorithm>
 #include <cstdio>
+#include <iostream>
 #include <string>
 
 #include "deploy/tool/commands.h"
@@ -28,6 +30,9 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {  // CLI11 reports usage by exception; --help and --version arrive here too
     return app.exit(error) == 0 ? kOk : kBadUsage;
+  }
+  if (!std::cout.flush()) {
+    return std::max(exit_code, Fail(absl::DataLossError("standard output: cannot be written; is there room?")));
   }
   return exit_code;
 }

@@ -59,6 +59,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   if (!tokenizer.ok()) return tokenizer.status();
   auto prompt = EncodePrompt(flags, (*model)->file(), **tokenizer);
   if (!prompt.ok()) return prompt.status();
+  if (prompt->empty()) return absl::InvalidArgumentError("--prompt: is empty; expected text to continue");
   const ModelConfig& config = (*model)->config();
   KvPoolOptions pool_options;
   const int n_positions = std::min<int>(config.context_length, static_cast<int>(prompt->size()) + flags.max_tokens + 1);
@@ -71,32 +72,38 @@ absl::Status Generate(const GenerateFlags& flags) {
   options.exit_mode = *exit_mode;
   Generator generator(model->get(), pool->get(), options);
   if (absl::Status status = generator.Prefill(*prompt); !status.ok()) return status;
+  const auto chat = text::ChatTemplate::FromGguf((*model)->file());
+  const std::vector<int32_t> stop_tokens =
+      flags.chat && chat.ok() ? chat->StopTokenIds(**tokenizer) : (*tokenizer)->EndOfGenerationIds();
   text::StreamDetokenizer detokenizer(*tokenizer);
   json tokens = json::array();
   std::string text;
+  int n_chosen = 0;  // the end of generation included
   for (int i = 0; i < flags.max_tokens; ++i) {
     auto next = generator.Next();
     if (!next.ok()) {
       if (next.status().code() == absl::StatusCode::kOutOfRange) break;  // the context is full: a normal end
       return next.status();
     }
-    if (!flags.ignore_eos && (*tokenizer)->IsEndOfGeneration(next->token)) break;
+    ++n_chosen;
+    const bool end = std::find(stop_tokens.begin(), stop_tokens.end(), next->token) != stop_tokens.end();
+    if (!flags.ignore_eos && end) break;
     tokens.push_back(next->token);
     const std::string piece = detokenizer.Push(next->token);
     text += piece;
     if (!flags.as_json) std::cout << piece << std::flush;
   }
-  text += detokenizer.Flush();
+  const std::string rest = detokenizer.Flush();
+  text += rest;
   if (flags.as_json) {
-    const double n = static_cast<double>(std::max<size_t>(1, tokens.size()));
     std::cout << json{{"text", text},
                       {"tokens", tokens},
                       {"prompt_tokens", prompt->size()},
-                      {"mean_exit_layer", static_cast<double>(generator.layers_run()) / n}}
+                      {"mean_exit_layer", static_cast<double>(generator.layers_run()) / std::max(1, n_chosen)}}
                      .dump(-1, ' ', false, json::error_handler_t::replace)
               << "\n";
   } else {
-    std::cout << "\n";
+    std::cout << rest << "\n";
   }
   return absl::OkStatus();
 }
@@ -113,7 +120,7 @@ void AddGenerate(CLI::App& app, int* exit_code) {
   command->add_option("--top-p", flags->sampling.top_p, "Nucleus, in (0, 1]");
   command->add_option("--seed", flags->sampling.seed, "Sampling seed");
   command->add_option("--exit", flags->exit, "Early exits: off, lossless or lossy");
-  command->add_option("--threads", flags->threads, "0: what the process may use");
+  command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-generation token");
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
   command->callback([flags, exit_code] {

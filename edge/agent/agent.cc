@@ -1,7 +1,6 @@
 #include "edge/agent/agent.h"
 
 #include <algorithm>
-#include <random>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -67,11 +66,6 @@ PolicyMode ModeOf(PolicyMode configured, v1::TierChoice asked) {
 
 }  // namespace
 
-std::string NewRequestId() {
-  std::random_device random;
-  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
-}
-
 void RequestHandle::Cancel() const {
   if (job_ != nullptr) agent_->Cancel(job_);
 }
@@ -125,6 +119,18 @@ absl::Status Agent::Prepare(Job& job) const {
   job.mode = ModeOf(options_.policy.mode, request.tier());
   const size_t n_tokens = job.prompt.tokens.size() + job.tokens.size();
   job.fits_locally = n_tokens < static_cast<size_t>(model_->max_sequence_tokens());
+  if (!job.fits_locally && upstream_ != nullptr && job.mode != PolicyMode::kLocal) {
+    // Refused here what the tier above would refuse after it had been sent.
+    const std::optional<v1::GetStatusResponse> above = upstream_->Snapshot().last_status;
+    if (above && above->model().context_length() > 0 &&
+        n_tokens >= static_cast<size_t>(above->model().context_length())) {
+      return absl::OutOfRangeError(
+          absl::StrFormat("prompt: %d tokens do not leave room for an answer, neither in the %d tokens that this tier "
+                          "holds nor in the %d of "
+                          "the tier above; shorten the conversation",
+                          n_tokens, model_->max_sequence_tokens(), above->model().context_length()));
+    }
+  }
   if (!job.fits_locally && (upstream_ == nullptr || job.mode == PolicyMode::kLocal)) {
     return absl::OutOfRangeError(absl::StrFormat(
         "prompt: %d tokens do not leave room for an answer in the %d tokens that this tier holds; shorten the "
@@ -220,6 +226,9 @@ void Agent::Cancel(const std::shared_ptr<Job>& job) {
 }
 
 absl::Status Agent::Interrupted(const Job& job) const {
+  if (job.cancelled && shut_down_) {
+    return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
+  }
   if (job.cancelled) return absl::CancelledError("the request was cancelled");
   if (absl::Now() >= job.deadline) return absl::DeadlineExceededError("the deadline is over");
   return absl::OkStatus();
@@ -393,6 +402,7 @@ void Agent::Stop(absl::Duration grace) {
     std::lock_guard lock(mu_);
     left.assign(jobs_.begin(), jobs_.end());
   }
+  shut_down_ = true;
   for (const auto& job : left) Cancel(job);
   {
     std::unique_lock lock(mu_);

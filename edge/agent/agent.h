@@ -48,9 +48,6 @@ class AnswerSink {
 
 class Job;
 
-// Unique for ever, 32 hexadecimal digits.
-std::string NewRequestId();
-
 // What a transport holds on to; freeing it does not cancel.
 class RequestHandle {
  public:
@@ -89,7 +86,7 @@ class Agent {
   bool draining() const;
   // Returns when no request is left, or after `timeout`; whether none is left.
   bool WaitIdle(absl::Duration timeout);
-  // Waits until no request is left, at most `grace`; then cancels the rest and stops. Callable again.
+  // Waits until no request is left, at most `grace`; then ends the rest with Unavailable and stops. Callable again.
   void Stop(absl::Duration grace = absl::ZeroDuration());
 
  private:
@@ -144,6 +141,7 @@ class Agent {
   double local_run_s_ = 0.0;
   double answer_tokens_ = 0.0;
   std::atomic<int> running_tokens_{0};  // of the sequence on the worker
+  std::atomic<bool> shut_down_{false};  // what is cancelled from here on is so because of Stop
   std::thread worker_;
 };
 

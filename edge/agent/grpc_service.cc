@@ -9,6 +9,7 @@
 #include "common/rpc/process.h"
 #include "common/rpc/raw_message.h"
 #include "common/rpc/status.h"
+#include "common/serving/request_check.h"
 
 namespace updraft {
 

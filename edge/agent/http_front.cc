@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/rpc/process.h"
+#include "common/serving/request_check.h"
 
 namespace updraft {
 

@@ -8,9 +8,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/http/server.h"
+#include "common/rpc/address.h"
 #include "common/rpc/config.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
+#include "common/serving/request_check.h"
 #include "common/telemetry/log.h"
 #include "edge/agent/agent.h"
 #include "edge/agent/grpc_service.h"
@@ -59,6 +61,18 @@ AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceMode
   return options;
 }
 
+// What the ranges in config.proto cannot say.
+absl::Status CheckConfig(const v1::EdgeConfig& config) {
+  if (absl::Status status = CheckId("tier", config.tier()); !status.ok()) return status;
+  if (auto http = ParseHostPort(config.http_listen(), "http_listen", PortZero::kAllowed); !http.ok()) {
+    return http.status();
+  }
+  if (config.policy() == "upstream" && config.upstream().empty()) {
+    return absl::InvalidArgumentError("policy: 'upstream' needs a tier above; name it with --upstream HOST:PORT");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& config) {
   if (config.upstream().empty()) return std::unique_ptr<Upstream>();
   UpstreamOptions options;
@@ -70,6 +84,7 @@ absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& con
 
 int Run(const v1::EdgeConfig& config) {
   const absl::Time process_start = ProcessStartTime();
+  if (absl::Status status = CheckConfig(config); !status.ok()) return Fail(status, kBadUsage);
   if (absl::Status status = SetUpLogging(config.log_level(), config.tier()); !status.ok())
     return Fail(status, kBadUsage);
   ShutdownSignal shutdown;
@@ -117,14 +132,13 @@ int Run(const v1::EdgeConfig& config) {
   const int signal = shutdown.Wait();
   LogEvent(LogLevel::kInfo, "draining", {{"signal", signal}});
   const absl::Duration grace = absl::Milliseconds(config.drain_timeout_ms());
-  agent.BeginDrain();
-  std::thread http_drain([&] { (*http_server)->Stop(grace); });
-  agent.WaitIdle(grace);
-  // gRPC also waits for idle connections to be closed by their clients, which may never look; only the last bytes need
-  // that time.
+  // The servers stay until the last answer has ended, so that who comes meanwhile is told why it is refused. After that
+  // only the last bytes need time: gRPC would also wait for idle connections to be closed by clients that may never
+  // look.
+  agent.Stop(grace);
+  std::thread http_flush([&] { (*http_server)->Stop(kFlushTime); });
   (*grpc_server)->Shutdown(kFlushTime);
-  http_drain.join();
-  agent.Stop();
+  http_flush.join();
   LogEvent(LogLevel::kInfo, "stopped");
   return 0;
 }

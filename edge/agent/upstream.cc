@@ -30,7 +30,11 @@ double MonotonicSeconds() {
 class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor<v1::GenerateResponse> {
  public:
   Call(Upstream* upstream, const v1::GenerateRequest& request, std::shared_ptr<UpstreamListener> listener)
-      : upstream_(upstream), request_(request), listener_(std::move(listener)) {
+      : upstream_(upstream),
+        request_(request),
+        listener_(std::move(listener)),
+        // The watcher may see the call before Start: its patience counts from now.
+        last_byte_s_(MonotonicSeconds()) {
     traffic_.bytes_up = request_.ByteSizeLong();
   }
 
@@ -75,13 +79,16 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
       }
     }
     if (response_.has_load()) upstream_->OnLoad(response_.load());
+    complete_ = complete_ || response_.has_done();
     listener_->OnResponse(response_);
     StartRead(&response_);
   }
 
   void OnDone(const grpc::Status& grpc_status) override {
     absl::Status status = FromGrpcStatus(grpc_status, context_);
-    if (stalled_) {
+    // The answer's last message came: how the call ended after it changes nothing.
+    if (complete_) status = absl::OkStatus();
+    if (stalled_ && !status.ok()) {
       status = absl::UnavailableError(
           absl::StrFormat("no answer for %d ms", absl::ToInt64Milliseconds(upstream_->options_.stall_timeout)));
     }
@@ -89,8 +96,9 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
       status = absl::UnavailableError("the upstream ended the call");  // it is shutting down
     }
     if (absl::IsUnavailable(status)) upstream_->OnLinkFailure();
-    if (absl::IsResourceExhausted(status)) {
-      upstream_->OnRefused(RetryDelayOf(status).value_or(absl::Seconds(1)));
+    // Without a delay it is no full queue but this request, larger than the tier takes: no reason to spare it others.
+    if (const auto delay = RetryDelayOf(status); absl::IsResourceExhausted(status) && delay) {
+      upstream_->OnRefused(*delay);
     }
     listener_->OnFinished(status, traffic_);
     listener_.reset();
@@ -105,11 +113,12 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
   v1::GenerateResponse response_;
   UpstreamTraffic traffic_;
   double started_s_ = 0.0;
-  std::atomic<double> last_byte_s_{0.0};
+  std::atomic<double> last_byte_s_;
   std::atomic<bool> stalled_{false};
   std::atomic<bool> cancelled_{false};  // by us
   bool was_connected_ = false;
   bool first_response_ = false;
+  bool complete_ = false;
 };
 
 // One GetStatus call. Upstream::probe_ holds it until its end.

@@ -178,11 +178,14 @@ TEST_F(ServiceTest, EveryFieldIsChecked) {
   ExpectRefused(request, invalid, "conversation: is empty");
   request.mutable_conversation()->add_messages()->set_role("robot");
   ExpectRefused(request, invalid, "conversation.messages[0].role: expected system, user or assistant, found 'robot'");
+  request.mutable_conversation()->mutable_messages(0)->set_role("user");
+  ExpectRefused(request, invalid, "conversation: the last message is empty");
   ExpectRefused(PromptRequest("a", -1), invalid, "max_tokens: expected 0 (the default) or more, found -1");
-  ExpectRefused(PromptRequest(std::string(100000, 'a'), 4), invalid, "shorten");
+  const auto too_long = grpc::StatusCode::OUT_OF_RANGE;
+  ExpectRefused(PromptRequest(std::string(100000, 'a'), 4), too_long, "shorten");
   std::string long_words;
   for (int i = 0; i < 300; ++i) long_words += "x ";
-  ExpectRefused(PromptRequest(long_words, 4), invalid, "shorten the conversation");
+  ExpectRefused(PromptRequest(long_words, 4), too_long, "shorten the conversation");
 
   request = PromptRequest("a", 4);
   request.set_request_id(std::string(129, 'x'));

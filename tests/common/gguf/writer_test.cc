@@ -220,14 +220,41 @@ TEST_F(WriterTest, PlacesThatCannotBeWrittenAreRefused) {
   EXPECT_EQ(Writer::Create("").status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Writer::Create(directory_.string() + "/").status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Writer::Create(path_, {.alignment = 12}).status().code(), absl::StatusCode::kInvalidArgument);
-  // A directory under the final name is found out by the rename, and the temporary file is removed.
-  std::filesystem::create_directory(path_);
+  // A directory that comes under the final name later is found out by the rename, and the temporary file is removed.
   Writer writer = Create();
+  std::filesystem::create_directory(path_);
   EXPECT_FALSE(writer.Finish().ok());
   EXPECT_EQ(FilesInDirectory(), 2u);
 }
 
 // A file size limit acts as a full disk does: a write comes back short and the next one fails.
+// A rename onto a device would destroy it, as root even /dev/null.
+TEST_F(WriterTest, WhatIsNoFileIsNotReplaced) {
+  const std::string pipe = ::testing::TempDir() + "updraft_writer_pipe_" + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(std::string(Writer::Create(pipe).status().message()), HasSubstr("not a regular file"));
+  EXPECT_EQ(Writer::Create("/dev/null").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Writer::Create(::testing::TempDir()).status().code(), absl::StatusCode::kInvalidArgument);
+  struct stat info;
+  ASSERT_EQ(stat(pipe.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISFIFO(info.st_mode));
+  std::remove(pipe.c_str());
+}
+
+TEST_F(WriterTest, ALinkKeepsPointingToWhatIsReplaced) {
+  const std::string target = ::testing::TempDir() + "updraft_writer_target_" + std::to_string(getpid());
+  const std::string link = target + ".link";
+  std::ofstream(target) << "old";
+  ASSERT_EQ(symlink(target.c_str(), link.c_str()), 0);
+  auto writer = Writer::Create(link);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  ASSERT_TRUE(writer->Finish().ok());
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(File::Open(target).ok());
+  std::remove(link.c_str());
+  std::remove(target.c_str());
+}
+
 TEST_F(WriterTest, AFullDiskIsReportedAndLeavesNothing) {
   rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);

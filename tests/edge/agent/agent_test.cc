@@ -129,6 +129,8 @@ TEST_F(AgentTest, BadRequestsAreRefusedWithTheField) {
       {"conversation", [](auto& r) { r.mutable_conversation()->clear_messages(); }, kInvalidArgument},
       {"conversation", [](auto& r) { r.mutable_conversation()->mutable_messages(0)->set_role("king"); },
        kInvalidArgument},
+      {"conversation", [](auto& r) { r.mutable_conversation()->mutable_messages(0)->set_content(" \n"); },
+       kInvalidArgument},
       {"prompt", [](auto& r) { r.set_prompt(""); }, kInvalidArgument},
       {"prompt", [](auto& r) { r.set_prompt(std::string(20000, 'x')); }, kOutOfRange},
       {"tokens.tokenizer_fingerprint", [](auto& r) { r.mutable_tokens()->add_ids(1); }, kFailedPrecondition},
@@ -241,7 +243,8 @@ TEST_F(AgentTest, StopEndsWhatIsInProgress) {
   agent->Stop(absl::Milliseconds(50));
   for (auto& sink : sinks) {
     ASSERT_TRUE(sink->Wait(absl::ZeroDuration()));
-    EXPECT_EQ(sink->status().code(), absl::StatusCode::kCancelled);
+    EXPECT_EQ(sink->status().code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(sink->status().message()), HasSubstr("shutting down"));
   }
   EXPECT_EQ(Ask(*agent, ChatRequest("hi"))->status().code(), absl::StatusCode::kUnavailable);
 }

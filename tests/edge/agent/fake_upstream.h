@@ -50,6 +50,8 @@ class FakeUpstream final : public v1::Inference::Service {
   // Called for every request; its script is played. Set before the first one.
   std::function<Script(const v1::GenerateRequest&)> on_generate = [](const v1::GenerateRequest&) { return Script(); };
 
+  int context_length = 0;  // as GetStatus tells it; 0: not told. Set before the first probe
+
   std::vector<v1::GenerateRequest> requests() const {
     std::lock_guard lock(mu_);
     return requests_;
@@ -101,6 +103,7 @@ class FakeUpstream final : public v1::Inference::Service {
     ++n_probes_;
     response->set_tier("cloud");
     response->mutable_model()->set_tokenizer_fingerprint(fingerprint_);
+    response->mutable_model()->set_context_length(context_length);
     response->mutable_load()->set_decode_tokens_per_s(1000);
     return grpc::Status::OK;
   }

@@ -155,6 +155,33 @@ TEST_F(AgentTest, PromptTooLongForTheDeviceGoesUp) {
   EXPECT_THAT(std::string(refused->status().message()), HasSubstr("kv-tokens"));
 }
 
+TEST_F(AgentTest, PromptTooLongForBothTiersIsRefusedAtOnce) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.context_length = 600;
+  auto agent = MakeAgent(cloud.address(), {.threshold = 0.0});
+  std::string text;
+  while (text.size() < 4000) text += "hello there ";
+  auto answer = Ask(*agent, ChatRequest(text));
+  EXPECT_EQ(answer->status().code(), absl::StatusCode::kOutOfRange) << answer->status();
+  EXPECT_THAT(std::string(answer->status().message()), HasSubstr("shorten the conversation"));
+  EXPECT_THAT(cloud.requests(), IsEmpty());
+}
+
+// Refused for its size, not for want of room: the next request must not wait for anything.
+TEST_F(AgentTest, RequestTooLargeForUpstreamSaysNothingOfItsLoad) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.status = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "Received message larger than max");
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  EXPECT_TRUE(Ask(*agent, ChatRequest("hello there"))->provenance().degraded());
+  Ask(*agent, ChatRequest("hello there"));
+  EXPECT_EQ(cloud.requests().size(), 2u);
+}
+
 // ---- Upstream fails -----------------------------------------------------------------------------------------------
 
 struct Failure {

@@ -1,0 +1,142 @@
+// The contract of docs/COMMAND_LINE.md, against the program itself: 0 on success only, 2 on bad usage, 1 on failure;
+// JSON alone on stdout; errors that say what was expected.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+struct Result {
+  int status = -1;  // exit status; 128 + signal when one ended it
+  std::string out, err;
+};
+
+std::string ReadAll(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    const char* bin = std::getenv("UPDRAFT_BIN_DIR");
+    ASSERT_NE(bin, nullptr) << "run through ctest";
+    program_ = std::string(bin) + "/updraft";
+    folder_ = ::testing::TempDir() + "updraft_cli_" + std::to_string(getpid());
+    std::filesystem::create_directories(folder_);
+    model_ = folder_ + "/model.gguf";
+    const Result made = Run("synth --shape tiny-llama --type q8_0 --out " + model_);
+    ASSERT_EQ(made.status, 0) << made.err;
+  }
+  static void TearDownTestSuite() { std::filesystem::remove_all(folder_); }
+
+  // `arguments` as a shell reads them; {m} stands for a model file.
+  static Result Run(std::string arguments, const std::string& to = folder_ + "/out") {
+    for (size_t at; (at = arguments.find("{m}")) != std::string::npos;) arguments.replace(at, 3, model_);
+    const int status =
+        std::system(("'" + program_ + "' " + arguments + " >" + to + " 2>" + folder_ + "/err </dev/null").c_str());
+    Result result;
+    result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (to.rfind("/dev/", 0) != 0) result.out = ReadAll(to);
+    result.err = ReadAll(folder_ + "/err");
+    return result;
+  }
+
+  static std::string program_, folder_, model_;
+};
+
+std::string CliTest::program_;
+std::string CliTest::folder_;
+std::string CliTest::model_;
+
+TEST_F(CliTest, JsonIsAloneOnStandardOutput) {
+  for (const char* arguments : {"inspect {m} --json", "tokenize --model {m} --text hello --json",
+                                "generate --model {m} --prompt hello --max-tokens 4 --json",
+                                "bench model --model {m} --prefill 8 --decode 4 --repeat 1 --json"}) {
+    const Result result = Run(arguments);
+    EXPECT_EQ(result.status, 0) << arguments << ": " << result.err;
+    EXPECT_TRUE(json::accept(result.out)) << arguments << " printed " << result.out;
+  }
+}
+
+TEST_F(CliTest, ExitDepthCountsTheTokensThatWereChosen) {
+  const Result result = Run("generate --model {m} --prompt hello --max-tokens 40 --json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const json inspected = json::parse(Run("inspect {m} --json").out);
+  // Without exits every token runs through all layers, also the one that ends the answer.
+  EXPECT_EQ(json::parse(result.out)["mean_exit_layer"].get<double>(),
+            inspected.at("metadata").at("llama.block_count").get<double>());
+}
+
+TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
+  struct Case {
+    const char* arguments;
+    const char* says;
+  };
+  const Case cases[] = {
+      {"", "subcommand"},
+      {"generate --model {m}", "--prompt"},
+      {"generate --model {m} --prompt x --threads 100000", "--threads"},
+      {"generate --model {m} --prompt x --threads -3", "--threads"},
+      {"generate --model {m} --prompt ''", "--prompt"},
+      {"generate --model {m} --prompt x --exit never", "off, lossless or lossy"},
+      {"generate --model {m} --prompt x --temperature=-1", "temperature"},
+      {"bench model --model {m} --repeat 0", "--repeat"},
+      {"synth --shape tiny-llama --type q9 --out /tmp/x.gguf", "q9"},
+      {"synth --shape tiny-llama --type q4_0 --out /dev/null", "not a regular file"},
+      {"ask --edge 127.0.0.1:82607 hello", "82607"},
+      {"ask --edge localhost hello", "HOST:PORT"},
+      {"status --edge 127.0.0.1:0", "127.0.0.1:0"},
+      {"evaluate task --model {m} --edge 127.0.0.1:1", "exactly one"},
+  };
+  for (const Case& bad : cases) {
+    const Result result = Run(bad.arguments);
+    EXPECT_EQ(result.status, 2) << bad.arguments << ": " << result.err;
+    EXPECT_THAT(result.err + result.out, HasSubstr(bad.says)) << bad.arguments;
+  }
+  struct stat info;
+  ASSERT_EQ(stat("/dev/null", &info), 0);
+  EXPECT_TRUE(S_ISCHR(info.st_mode));
+}
+
+TEST_F(CliTest, FailureIsOneAndNamesTheObject) {
+  for (const char* arguments : {"inspect /nonexistent/x.gguf", "generate --model /nonexistent/x.gguf --prompt x",
+                                "bench peers --model {m} --peers /nonexistent"}) {
+    const Result result = Run(arguments);
+    EXPECT_EQ(result.status, 1) << arguments;
+    EXPECT_THAT(result.err, HasSubstr("/nonexistent")) << arguments;
+    EXPECT_EQ(result.out, "") << arguments;
+  }
+  const Result asked = Run("ask --edge 127.0.0.1:9 hello");
+  EXPECT_EQ(asked.status, 1);
+  EXPECT_THAT(asked.err, HasSubstr("127.0.0.1:9"));
+}
+
+TEST_F(CliTest, OutputThatCannotBeWrittenIsAFailure) {
+  for (const char* arguments : {"inspect {m}", "tokenize --model {m} --text hello --json"}) {
+    EXPECT_EQ(Run(arguments, "/dev/full").status, 1) << arguments;
+  }
+}
+
+TEST_F(CliTest, HelpAndVersionSucceed) {
+  EXPECT_EQ(Run("--help").status, 0);
+  EXPECT_EQ(Run("bench --help").status, 0);
+  EXPECT_THAT(Run("--version").out, HasSubstr("updraft "));
+}
+
+}  // namespace

@@ -1,0 +1,83 @@
+// The upstream client alone, under many calls at once.
+#include "edge/agent/upstream.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "tests/edge/agent/fake_upstream.h"
+
+namespace updraft::testing {
+namespace {
+
+class Listener final : public UpstreamListener {
+ public:
+  void OnResponse(const v1::GenerateResponse& response) override { done_ = done_ || response.has_done(); }
+  void OnFinished(const absl::Status& status, const UpstreamTraffic&) override {
+    std::lock_guard lock(mu_);
+    status_ = status;
+    finished_ = true;
+    changed_.notify_all();
+  }
+  absl::Status Wait() {
+    std::unique_lock lock(mu_);
+    changed_.wait(lock, [this] { return finished_; });
+    return status_;
+  }
+  bool done() const { return done_; }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  absl::Status status_;
+  bool done_ = false;
+  bool finished_ = false;
+};
+
+// The watcher looks at every call whenever any call starts or ends; none may look stalled to it before it has begun.
+TEST(Upstream, NoCallIsGivenUpAmongMany) {
+  FakeUpstream cloud("fingerprint");
+  auto upstream = Upstream::Create({.address = cloud.address(), .stall_timeout = absl::Seconds(60)});
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  std::vector<std::thread> threads;
+  std::atomic<int> n_failed{0};
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 150; ++i) {
+        auto listener = std::make_shared<Listener>();
+        auto call = (*upstream)->Generate({}, absl::InfiniteFuture(), listener);
+        const absl::Status status = listener->Wait();
+        if (!status.ok() && ++n_failed == 1) ADD_FAILURE() << status;
+        EXPECT_EQ(status.ok(), listener->done());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(n_failed, 0);
+  EXPECT_TRUE((*upstream)->Snapshot().link.reachable);
+}
+
+TEST(Upstream, ACallWithoutAByteIsGivenUpAfterTheTimeoutAndNotBefore) {
+  FakeUpstream cloud("fingerprint");
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.end = Script::End::kStall;
+    return script;
+  };
+  const absl::Duration timeout = absl::Milliseconds(300);
+  auto upstream = Upstream::Create({.address = cloud.address(), .stall_timeout = timeout});
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  auto listener = std::make_shared<Listener>();
+  const absl::Time start = absl::Now();
+  auto call = (*upstream)->Generate({}, absl::InfiniteFuture(), listener);
+  EXPECT_EQ(listener->Wait().code(), absl::StatusCode::kUnavailable);
+  EXPECT_GE(absl::Now() - start, timeout);
+}
+
+}  // namespace
+}  // namespace updraft::testing
