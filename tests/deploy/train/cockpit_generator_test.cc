@@ -191,9 +191,9 @@ TEST(IntentsTest, ZonesThatAreMeantAreSaid) {
     Composer composer(&random, language, Split::kTrain);
     const std::vector<std::string> words =
         language == Language::kEnglish
-            ? std::vector<std::string>{"driver", "passenger", "left",    "right",   "rear",   "back",
-                                       "front",  "behind",    "my side", "my seat", "for me", "next to me",
-                                       "all",    "every",     "whole",   "zones"}
+            ? std::vector<std::string>{"driver",     "passenger", "left",   "right", "rear",
+                                       "back",       "front",     "behind", "my ",   "for me",
+                                       "next to me", "all",       "every",  "whole", "zones"}
             : std::vector<std::string>{"驾",   "左",   "右", "前",   "后",   "我",
                                        "乘客", "司机", "全", "整车", "所有", "位置"};
     int n_named = 0;
