@@ -1,6 +1,7 @@
 #include "deploy/train/workers.h"
 
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
 
 #include <exception>
 #include <thread>
@@ -13,8 +14,21 @@ int WorkerCount() {
   return count;
 }
 
+namespace {
+
+// A BLAS with threads of its own shares them out among concurrent calls as they come: with several workers that is slower,
+// and the sums, which depend on how a product is cut, differ from run to run.
+void KeepBlasToOneThread() {
+  using SetThreads = void (*)(int);
+  static const auto set_threads = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (set_threads != nullptr) set_threads(1);
+}
+
+}  // namespace
+
 void RunOnWorkers(int workers, const std::function<void(int)>& body) {
   if (workers <= 1) return body(0);
+  KeepBlasToOneThread();
   std::vector<std::exception_ptr> errors(static_cast<size_t>(workers));
   std::vector<std::thread> threads;
   for (int worker = 0; worker < workers; ++worker) {

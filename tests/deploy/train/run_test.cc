@@ -61,7 +61,7 @@ TEST(TrainRunTest, ResumedRunEqualsAnUnbrokenOne) {
   ASSERT_TRUE(Train(recipe, options).ok());
   options.stop_after_updates = 0;
   ASSERT_TRUE(Train(recipe, options).ok());
-  EXPECT_EQ(Bytes(whole), Bytes(broken));
+  EXPECT_TRUE(Bytes(whole) == Bytes(broken));
 }
 
 TEST(TrainRunTest, FileHoldsTheRoundedModel) {
@@ -124,8 +124,10 @@ TEST(TrainRunTest, ALargerVocabularyKeepsWhatWasLearned) {
   const int64_t kept = 256 + static_cast<int64_t>(small->vocabulary.merges.size());
   const torch::Tensor before = small->model->Forward(tokens, places).logits;
   const torch::Tensor after = grown.model->Forward(tokens, places).logits;
-  EXPECT_TRUE(torch::equal(before.slice(1, 0, kept), after.slice(1, 0, kept)));
-  EXPECT_TRUE(torch::equal(before.select(1, small->vocabulary.im_end), after.select(1, larger->im_end)));
+  // Products of another shape are summed in another order: a few units in the last place of float.
+  const auto same = [](const torch::Tensor& a, const torch::Tensor& b) { return torch::allclose(a, b, 1e-5, 1e-5); };
+  EXPECT_TRUE(same(before.slice(1, 0, kept), after.slice(1, 0, kept)));
+  EXPECT_TRUE(same(before.select(1, small->vocabulary.im_end), after.select(1, larger->im_end)));
 }
 
 TEST(TrainRunTest, SaysWhatIsWrong) {
