@@ -1,6 +1,8 @@
 #include "deploy/train/batches.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "deploy/train/cockpit/random.h"
@@ -27,9 +29,11 @@ std::vector<Batch> CutBatches(std::vector<Sequence> sequences, int batch_tokens)
   return batches;
 }
 
-BatchStream::BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, Encoder* encoder)
+BatchStream::BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, int max_tokens,
+                         Encoder* encoder)
     : generator_(seed, cockpit::Split::kTrain, mix),
       batch_tokens_(batch_tokens),
+      max_tokens_(static_cast<size_t>(max_tokens)),
       encoder_(encoder),
       pool_state_(generator_.state()) {}
 
@@ -38,7 +42,14 @@ void BatchStream::FillPool() {
   pool_count_ = generator_.count();
   taken_ = 0;
   std::vector<Sequence> sequences;
-  for (int i = 0; i < kPoolExamples; ++i) sequences.push_back(encoder_->EncodeExample(generator_.Next()));
+  for (int i = 0; i < kPoolExamples; ++i) {
+    Sequence sequence = encoder_->EncodeExample(generator_.Next());
+    if (sequence.tokens.size() <= max_tokens_) sequences.push_back(std::move(sequence));
+  }
+  if (sequences.empty()) {
+    throw std::runtime_error("none of " + std::to_string(kPoolExamples) + " examples fits a context of " +
+                             std::to_string(max_tokens_) + " tokens; give the model a longer one");
+  }
   pool_ = CutBatches(std::move(sequences), batch_tokens_);
   cockpit::Random random(pool_state_ ^ 0xBA7C4);
   for (size_t i = pool_.size(); i > 1; --i) std::swap(pool_[i - 1], pool_[random.Below(static_cast<uint32_t>(i))]);

@@ -19,8 +19,10 @@ std::vector<Batch> CutBatches(std::vector<Sequence> sequences, int batch_tokens)
 // order. The place in the stream is two numbers, so that a run can go on exactly where it stopped.
 class BatchStream {
  public:
-  BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, Encoder* encoder);
+  // Examples of more than max_tokens tokens (the model's context) are left out.
+  BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, int max_tokens, Encoder* encoder);
 
+  // Throws std::runtime_error when no example fits.
   Batch Next();
 
   struct Place {
@@ -36,6 +38,7 @@ class BatchStream {
 
   cockpit::Generator generator_;
   int batch_tokens_;
+  size_t max_tokens_;
   Encoder* encoder_;
   uint64_t pool_state_ = 0;
   int64_t pool_count_ = 0;

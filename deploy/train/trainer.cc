@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -94,11 +95,12 @@ torch::Tensor LossOf(const torch::Tensor& logits, const torch::Tensor& targets, 
 // Held-out examples, of which one pass tells what greedy decoding gets right.
 class Check {
  public:
-  Check(int examples, int batch_tokens, Encoder* encoder) {
+  Check(int examples, int batch_tokens, int max_tokens, Encoder* encoder) {
     std::vector<Sequence> sequences;
     cockpit::Generator generator(/*seed=*/977, cockpit::Split::kCalibrate);
     for (int i = 0; i < examples; ++i) {
-      sequences.push_back(encoder->EncodeExample(generator.Next(static_cast<cockpit::Family>(i % cockpit::kFamilies))));
+      Sequence sequence = encoder->EncodeExample(generator.Next(static_cast<cockpit::Family>(i % cockpit::kFamilies)));
+      if (sequence.tokens.size() <= static_cast<size_t>(max_tokens)) sequences.push_back(std::move(sequence));
     }
     batches_ = CutBatches(std::move(sequences), batch_tokens);
   }
@@ -243,9 +245,10 @@ class Run {
   absl::Status Step(const TrainStep& step) {
     model_->set_rounding(step.matrices, step.embedding);
     // Every step of a recipe has a stream of its own.
-    BatchStream stream(recipe_.seed + 7919 * progress_.step, step.mix, step.batch_tokens, encoder_.get());
+    BatchStream stream(recipe_.seed + 7919 * progress_.step, step.mix, step.batch_tokens, recipe_.model.context,
+                       encoder_.get());
     if (progress_.step_tokens > 0) stream.Restore(progress_.place);
-    const Check check(recipe_.check_examples, step.batch_tokens, encoder_.get());
+    const Check check(recipe_.check_examples, step.batch_tokens, recipe_.model.context, encoder_.get());
     const int32_t padding = encoder_->vocabulary().end_of_text;
     double loss_sum = 0;
     int loss_count = 0;
@@ -259,7 +262,13 @@ class Run {
         batches.push_back(ToTensors(stream.Next(), padding, device_));
         tokens += batches.back().real_tokens;
       }
-      loss_sum += Update(step, batches);
+      const double loss = Update(step, batches);
+      if (!std::isfinite(loss)) {
+        return absl::InternalError(absl::StrFormat(
+            "step '%s': the loss is %g after %d tokens; lower its learning_rate and go on from the last checkpoint",
+            step.name, loss, progress_.step_tokens));
+      }
+      loss_sum += loss;
       ++loss_count;
       progress_.step_tokens += tokens;
       progress_.total_tokens += tokens;

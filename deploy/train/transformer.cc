@@ -172,6 +172,7 @@ torch::Tensor Transformer::FeedForward(const torch::Tensor& x, const std::string
 
 Transformer::Output Transformer::Forward(const torch::Tensor& tokens, const torch::Tensor& selected) {
   const int64_t time = tokens.size(1);
+  TORCH_CHECK(time <= cosine_.size(0), "a sequence of ", time, " tokens in a context of ", cosine_.size(0));
   const auto type = bf16_ ? torch::kBFloat16 : torch::kFloat;
   const torch::Tensor mask = torch::full({time, time}, -INFINITY, torch::TensorOptions().device(device_))
                                  .triu(1)

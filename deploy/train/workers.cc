@@ -16,8 +16,8 @@ int WorkerCount() {
 
 namespace {
 
-// A BLAS with threads of its own shares them out among concurrent calls as they come: with several workers that is slower,
-// and the sums, which depend on how a product is cut, differ from run to run.
+// A BLAS with threads of its own shares them out among concurrent calls as they come: with several workers that is
+// slower, and the sums, which depend on how a product is cut, differ from run to run.
 void KeepBlasToOneThread() {
   using SetThreads = void (*)(int);
   static const auto set_threads = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
