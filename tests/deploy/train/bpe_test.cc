@@ -149,10 +149,10 @@ TEST(EncoderTest, NamesHaveTheSameTokensInRequestAndAnswer) {
 TEST(BatchStreamTest, RestoreContinuesInsideAPool) {
   absl::StatusOr<Encoder> encoder = Encoder::Create(*TrainBpe(CountPieces(1, 500), 500));
   ASSERT_TRUE(encoder.ok());
-  BatchStream a(4, cockpit::kEvenMix, 2048, &*encoder);
+  BatchStream a(4, cockpit::kEvenMix, 2048, 1024, &*encoder);
   for (int taken : {0, 1, 37, 400}) {
     for (int i = 0; i < taken; ++i) a.Next();
-    BatchStream b(4, cockpit::kEvenMix, 2048, &*encoder);
+    BatchStream b(4, cockpit::kEvenMix, 2048, 1024, &*encoder);
     b.Restore(a.place());
     for (int i = 0; i < 5; ++i) {
       const Batch x = a.Next(), y = b.Next();
@@ -165,7 +165,7 @@ TEST(BatchStreamTest, RestoreContinuesInsideAPool) {
 TEST(BatchStreamTest, BatchesKeepTheirBudget) {
   absl::StatusOr<Encoder> encoder = Encoder::Create(*TrainBpe(CountPieces(1, 500), 500));
   ASSERT_TRUE(encoder.ok());
-  BatchStream stream(4, cockpit::kEvenMix, 1500, &*encoder);
+  BatchStream stream(4, cockpit::kEvenMix, 1500, 1024, &*encoder);
   for (int i = 0; i < 200; ++i) {
     const Batch batch = stream.Next();
     int32_t longest = 0;
