@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "common/gguf/atomic_file.h"
+#include "common/files/atomic_file.h"
 #include "common/gguf/parser.h"
 
 namespace updraft::gguf {

@@ -223,8 +223,15 @@ void Connection::CloseIfIdle() {
   });
 }
 
+void Connection::CloseIfWaiting() {
+  asio::post(stream_.get_executor(), [self = shared_from_this()] {
+    if (self->waiting_since() != 0) self->Fail();
+  });
+}
+
 void Connection::ReadRequest() {
   if (state_->draining) return Linger();
+  waiting_since_ = std::chrono::steady_clock::now().time_since_epoch().count();
   // The rest of a pipelined request may be here already.
   if (buffer_.size() > 0) return ReadHeader();
   reading_idle_ = true;
@@ -286,6 +293,7 @@ void Connection::OnReadFailed(Error error) {
 }
 
 void Connection::Dispatch() {
+  waiting_since_ = 0;
   auto message = parser_->release();
   parser_.reset();
   Request request;
@@ -310,6 +318,7 @@ void Connection::Dispatch() {
 }
 
 void Connection::AnswerError(int status, const std::string& message) {
+  waiting_since_ = 0;
   ExchangeState::Framing framing;
   framing.keep_alive = false;  // where the next request starts is not known
   exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
@@ -411,6 +420,7 @@ void Connection::DiscardInput() {
 void Connection::Fail() {
   if (closed_) return;
   closed_ = true;
+  waiting_since_ = 0;
   Error ignored;
   stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
   stream_.close();

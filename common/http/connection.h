@@ -19,6 +19,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -97,6 +98,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Refuse();  // answers 503 and closes
   void Close();
   void CloseIfIdle();
+  void CloseIfWaiting();  // no whole request has arrived
+  // Since when the server waits for a request to arrive whole, in steady-clock ticks; 0 while one is being answered.
+  int64_t waiting_since() const { return waiting_since_.load(std::memory_order_relaxed); }
   void ScheduleFlush();
   size_t max_buffered_bytes() const { return state_->options.max_buffered_bytes; }
   bool draining() const { return state_->draining; }
@@ -132,6 +136,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writing_ = false;
   bool watching_ = false;
   bool reading_idle_ = false;
+  std::atomic<int64_t> waiting_since_{0};  // written on strand
   enum class AfterWatch { kNothing, kReadRequest, kLinger };
   AfterWatch after_watch_ = AfterWatch::kNothing;  // what to do once the cancelled watch has returned
   bool closed_ = false;

@@ -201,9 +201,23 @@ class Server::Impl {
       state_->connections[connection.get()] = connection;
       n_open = static_cast<int>(state_->connections.size());
     }
-    if (n_open <= state_->options.max_connections) return connection->Start();
+    if (n_open <= state_->options.max_connections || MakeRoom(connection.get())) return connection->Start();
     // Refusing politely costs a descriptor for a moment; under a flood the socket is simply dropped.
     if (n_open <= 2 * state_->options.max_connections) connection->Refuse();
+  }
+
+  // Closes the connection that has been longest without a whole request, if any: clients that hold connections open and
+  // say nothing must not keep others out. False when every connection is being answered.
+  bool MakeRoom(const Connection* newcomer) {
+    std::shared_ptr<Connection> longest;
+    for (const auto& connection : Connections()) {
+      const int64_t since = connection->waiting_since();
+      if (connection.get() == newcomer || since == 0) continue;
+      if (longest == nullptr || since < longest->waiting_since()) longest = connection;
+    }
+    if (longest == nullptr) return false;
+    longest->CloseIfWaiting();
+    return true;
   }
 
   std::shared_ptr<ServerState> state_;

@@ -25,7 +25,9 @@ struct ServerOptions {
   size_t max_body_bytes = 1 << 20;
   size_t max_header_bytes = 16 << 10;
   size_t max_buffered_bytes = 1 << 20;  // streamed bytes that wait for a slow reader before its request is ended
-  int max_connections = 256;            // more are answered 503 and closed
+  // At the limit a newcomer takes the place of the connection that has been longest without a whole request; when all
+  // are being answered it gets 503.
+  int max_connections = 256;
 
   absl::Duration read_timeout = absl::Seconds(30);   // first byte of a request to its last
   absl::Duration write_timeout = absl::Seconds(30);  // without the client taking a byte

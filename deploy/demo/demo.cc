@@ -18,8 +18,6 @@
 namespace updraft {
 namespace {
 
-constexpr absl::Duration kLinkPatience = absl::Seconds(15);
-
 // A bar with the time left, redrawn in place on a terminal; one line at the end of each pass elsewhere.
 class ProgressBar {
  public:
@@ -131,10 +129,13 @@ absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options, const std::vector
   if (items.empty()) return absl::InvalidArgumentError("demo: expected queries, found none");
   const auto start = std::chrono::steady_clock::now();
   InferenceClient client(options.edge_address);
-  // The edge may be up before its first probe of the upstream has come back.
+  // The edge may be up before its first probe of the upstream has come back, and a first connection may fail.
   auto status = client.GetStatus(absl::Seconds(10));
-  const absl::Time give_up = absl::Now() + kLinkPatience;
-  while (status.ok() && !status->has_upstream() && absl::Now() < give_up) {
+  const absl::Time give_up = absl::Now() + options.link_patience;
+  const auto may_change = [&status] {
+    return status.ok() ? !status->has_upstream() : absl::IsUnavailable(status.status());
+  };
+  while (may_change() && absl::Now() < give_up && !options.stop.stop_requested()) {
     absl::SleepFor(absl::Milliseconds(50));
     status = client.GetStatus(absl::Seconds(10));
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ struct DemoOptions {
   uint64_t seed = 1;                           // of the generated queries
   int concurrency = 2;                         // queries in flight; latencies include the waiting that this makes
   absl::Duration timeout = absl::Seconds(60);  // of one query
+  absl::Duration link_patience = absl::Seconds(15);  // for the edge to answer, and to have seen its upstream
+  std::stop_token stop;                              // ends the waiting early
   bool progress = true;  // a bar on stderr where that is a terminal, a line per pass where it is not
 
   absl::Status Validate() const;

@@ -19,6 +19,9 @@ constexpr int kBadUsage = 2;
 // failure.
 int Fail(const absl::Status& status);
 
+// `status` with the flag that the object came from in front of its message.
+absl::Status WithFlag(const std::string& flag, const absl::Status& status);
+
 void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth
 void AddEvaluateCommands(CLI::App& app,

@@ -9,10 +9,13 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "deploy/demo/demo.h"
@@ -54,9 +57,13 @@ absl::StatusOr<Tiers> StartTiers(const DemoFlags& flags, const std::string& prog
   if (error)
     return absl::UnavailableError(absl::StrCat("demo: cannot make folder '", flags.out, "': ", error.message()));
   const std::filesystem::path bin = ProgramFolder(program), out = flags.out;
-  const std::string cloud_ports = out / "cloud.port", edge_ports = out / "edge.port";
-  std::filesystem::remove(cloud_ports, error);
-  std::filesystem::remove(edge_ports, error);
+  // Named by this process: another demo may use the same folder.
+  const std::string cloud_ports = out / absl::StrCat("cloud.", getpid(), ".port"),
+                    edge_ports = out / absl::StrCat("edge.", getpid(), ".port");
+  const absl::Cleanup remove_ports = [&] {
+    std::filesystem::remove(cloud_ports, error);
+    std::filesystem::remove(edge_ports, error);
+  };
 
   // A served pair listens where the tools look by default; a demo takes free ports.
   const std::string any = "127.0.0.1:0";
@@ -113,12 +120,13 @@ absl::Status Serve(Tiers& tiers, const sigset_t& signals) {
   return absl::OkStatus();
 }
 
-absl::Status Measure(const DemoFlags& flags, const Tiers& tiers) {
+absl::Status Measure(const DemoFlags& flags, const Tiers& tiers, std::stop_token stop) {
   DemoOptions options;
   options.edge_address = absl::StrCat("127.0.0.1:", tiers.grpc_port);
   options.n_queries = flags.queries;
   options.seed = flags.seed;
   options.concurrency = flags.concurrency;
+  options.stop = std::move(stop);
   auto report = RunDemo(options);
   if (!report.ok()) return report.status();
   std::cout << ToText(*report) << "\n";
@@ -135,21 +143,23 @@ absl::Status Demo(const DemoFlags& flags, const std::string& program) {
   // Measuring blocks in RPCs. A signal meanwhile ends the daemons, so that they fail; this thread then stops as it
   // would after any error. The watcher only signals: the Daemon objects are this thread's.
   std::atomic<int> interrupted = 0;
+  std::stop_source measuring;
   absl::Status status;
   {
-    const std::jthread watcher(
-        [&interrupted, signals, pids = std::array{tiers->edge.pid(), tiers->cloud.pid()}](const std::stop_token& stop) {
-          const timespec tick{0, 100'000'000};
-          while (!stop.stop_requested()) {
-            const int signal = sigtimedwait(&signals, nullptr, &tick);
-            if (signal <= 0) continue;
-            interrupted = signal;
-            std::fprintf(stderr, "\nupdraft: interrupted, stopping both daemons\n");
-            for (const pid_t pid : pids) kill(pid, SIGKILL);
-            return;
-          }
-        });
-    status = Measure(flags, *tiers);
+    const std::jthread watcher([&interrupted, &measuring, signals,
+                                pids = std::array{tiers->edge.pid(), tiers->cloud.pid()}](const std::stop_token& stop) {
+      const timespec tick{0, 100'000'000};
+      while (!stop.stop_requested()) {
+        const int signal = sigtimedwait(&signals, nullptr, &tick);
+        if (signal <= 0) continue;
+        interrupted = signal;
+        measuring.request_stop();
+        std::fprintf(stderr, "\nupdraft: interrupted, stopping both daemons\n");
+        for (const pid_t pid : pids) kill(pid, SIGKILL);
+        return;
+      }
+    });
+    status = Measure(flags, *tiers, measuring.get_token());
   }
   if (interrupted != 0) {
     tiers->edge.Stop(absl::Seconds(2));

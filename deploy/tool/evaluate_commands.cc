@@ -2,17 +2,16 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <fstream>
 #include <functional>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/files/read_file.h"
 #include "common/model/model.h"
 #include "common/text/tokenizer.h"
 #include "deploy/calibrate/calibrate.h"
@@ -26,14 +25,6 @@ namespace updraft::tool {
 namespace {
 
 using nlohmann::json;
-
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return absl::NotFoundError(absl::StrCat("--text: cannot open '", path, "' for reading"));
-  std::ostringstream bytes;
-  bytes << in.rdbuf();
-  return bytes.str();
-}
 
 void ShowProgress(const std::string& what, int done, int total) {
   if (isatty(STDERR_FILENO) == 0) return;
@@ -55,8 +46,8 @@ struct TokenizedText {
 };
 
 absl::StatusOr<TokenizedText> LoadWithText(const TextFlags& flags) {
-  auto text = ReadText(flags.text);
-  if (!text.ok()) return text.status();
+  auto text = ReadFile(flags.text);
+  if (!text.ok()) return WithFlag("--text", text.status());
   TokenizedText loaded;
   auto model = Model::Load(flags.model, {.n_threads = flags.threads});
   if (!model.ok()) return model.status();

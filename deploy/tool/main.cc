@@ -3,7 +3,10 @@
 #include <cstdio>
 #include <iostream>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "deploy/tool/commands.h"
 
 namespace updraft::tool {
@@ -13,7 +16,20 @@ int Fail(const absl::Status& status) {
   return status.code() == absl::StatusCode::kInvalidArgument ? kBadUsage : kFailure;
 }
 
+absl::Status WithFlag(const std::string& flag, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(flag, " ", status.message()));
+}
+
 namespace {
+
+// CLI11 only says that a subcommand is required, not that this is none.
+absl::Status CheckCommand(const CLI::App& app, const std::string& found) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  if (std::find(names.begin(), names.end(), found) != names.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("no command '", found, "'; expected one of ", absl::StrJoin(names, ", ")));
+}
 
 int Main(int argc, char** argv) {
   CLI::App app{"Updraft: a small model on the device, the full model in the cloud, one answer", "updraft"};
@@ -26,6 +42,9 @@ int Main(int argc, char** argv) {
   AddBenchCommands(app, &exit_code);
   AddTrainCommands(app, &exit_code, argv[0]);
   AddDemoCommand(app, &exit_code, argv[0]);
+  if (argc > 1 && argv[1][0] != '-') {
+    if (absl::Status status = CheckCommand(app, argv[1]); !status.ok()) return Fail(status);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {  // CLI11 reports usage by exception; --help and --version arrive here too

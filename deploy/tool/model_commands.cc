@@ -1,10 +1,8 @@
 // generate, tokenize, inspect, synth: one process, no daemon.
 #include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -12,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/decode/generator.h"
+#include "common/files/read_file.h"
 #include "common/gguf/inspect.h"
 #include "common/gguf/reader.h"
 #include "common/model/model.h"
@@ -135,17 +134,9 @@ struct TokenizeFlags {
   CLI::Option* decode_option = nullptr;
 };
 
-absl::StatusOr<std::string> ReadWholeFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return absl::NotFoundError(absl::StrCat("cannot open '", path, "' for reading"));
-  std::ostringstream bytes;
-  bytes << in.rdbuf();
-  return bytes.str();
-}
-
 absl::Status Decode(const TokenizeFlags& flags, const text::Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
-  for (absl::string_view part : absl::StrSplit(flags.decode, absl::ByAnyChar(", "), absl::SkipEmpty())) {
+  for (absl::string_view part : absl::StrSplit(flags.decode, ',')) {
     int32_t id = 0;
     if (!absl::SimpleAtoi(part, &id) || id < 0 || id >= tokenizer.vocab_size()) {
       return absl::InvalidArgumentError(absl::StrCat("--decode: expected ids in [0, ", tokenizer.vocab_size(),
@@ -170,8 +161,8 @@ absl::Status Tokenize(const TokenizeFlags& flags) {
   if (flags.decode_option->count() > 0) return Decode(flags, **tokenizer);
   std::string text = flags.text;
   if (!flags.file.empty()) {
-    auto bytes = ReadWholeFile(flags.file);
-    if (!bytes.ok()) return bytes.status();
+    auto bytes = ReadFile(flags.file);
+    if (!bytes.ok()) return WithFlag("--file", bytes.status());
     text = *std::move(bytes);
   } else if (flags.text_option->count() == 0) {
     return absl::InvalidArgumentError("tokenize: give one of --text, --file or --decode");
@@ -192,8 +183,10 @@ void AddTokenize(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand("tokenize", "Text to token ids, or back with --decode");
   command->add_option("--model", flags->model, "GGUF file with a tokenizer")->required();
   flags->text_option = command->add_option("--text", flags->text, "Text to encode");
-  command->add_option("--file", flags->file, "File to encode")->excludes(flags->text_option);
-  flags->decode_option = command->add_option("--decode", flags->decode, "Ids to decode: 1,2,3");
+  CLI::Option* file_option = command->add_option("--file", flags->file, "File to encode")->excludes(flags->text_option);
+  flags->decode_option = command->add_option("--decode", flags->decode, "Ids to decode: 1,2,3")
+                             ->excludes(flags->text_option)
+                             ->excludes(file_option);
   command->add_flag("--special", flags->special, "Add BOS/EOS as the file says; when decoding, show special tokens");
   command->add_flag("--parse-special", flags->parse_special, "Read special tokens such as <|im_start|> in the text");
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");

@@ -1,18 +1,19 @@
 #include "deploy/train/recipe.h"
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/files/read_file.h"
 
 namespace updraft::train {
 namespace {
 
 using nlohmann::json;
+
+constexpr size_t kMaxRecipeBytes = size_t{1} << 20;
 
 // Reads the fields of one object; the first error sticks. Finish refuses what nobody asked for.
 class Fields {
@@ -213,10 +214,9 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
 }
 
 absl::StatusOr<Recipe> ReadRecipe(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened; give a recipe with --recipe"));
-  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  absl::StatusOr<Recipe> recipe = ParseRecipe(text);
+  const absl::StatusOr<std::string> text = ReadFile(path, kMaxRecipeBytes);
+  if (!text.ok()) return absl::Status(text.status().code(), absl::StrCat("--recipe ", text.status().message()));
+  absl::StatusOr<Recipe> recipe = ParseRecipe(*text);
   if (!recipe.ok()) return recipe.status();
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   for (std::string* file : {&recipe->teacher, &recipe->init_from}) {

@@ -11,9 +11,9 @@
 #include "absl/strings/str_format.h"
 #include "common/http/json.h"
 #include "common/rpc/inference_client.h"
-#include "deploy/synth/synth.h"
 #include "tests/common/http/raw_client.h"
 #include "tests/e2e/process.h"
+#include "tests/e2e/two_models.h"
 
 namespace updraft::testing {
 namespace {
@@ -29,40 +29,7 @@ v1::GenerateRequest Request(int max_tokens = 24) {
   return request;
 }
 
-#define SKIP_WITHOUT(program)                                                                      \
-  if (access(Program(program).c_str(), X_OK) != 0) {                                               \
-    GTEST_SKIP() << Program(program) << " is not built: build the target, or set UPDRAFT_BIN_DIR"; \
-  }
-
-class TiersTest : public ::testing::Test {
- protected:
-  // Two models of one vocabulary; the larger one is slow enough to be interrupted.
-  static void SetUpTestSuite() {
-    small_ = new std::string(TempPath("_small.gguf"));
-    large_ = new std::string(TempPath("_large.gguf"));
-    SynthShape shape;
-    shape.name = "e2e";
-    shape.architecture = Architecture::kQwen2;
-    shape.n_vocab = 512;
-    shape.context_length = 512;
-    ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, *small_, {.seed = 3, .n_threads = 1}).ok());
-    shape.n_layer = 12;
-    shape.d_model = 256;
-    shape.d_ff = 1024;
-    ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, *large_, {.seed = 4, .n_threads = 1}).ok());
-  }
-  static void TearDownTestSuite() {
-    std::remove(small_->c_str());
-    std::remove(large_->c_str());
-    delete small_;
-    delete large_;
-  }
-  static std::string* small_;
-  static std::string* large_;
-};
-
-std::string* TiersTest::small_ = nullptr;
-std::string* TiersTest::large_ = nullptr;
+using TiersTest = TwoModelsTest;
 
 TEST_F(TiersTest, EdgeAloneServesAndStops) {
   SKIP_WITHOUT("updraft-edge");
@@ -99,6 +66,51 @@ TEST_F(TiersTest, DrainLetsTheAnswerInProgressEnd) {
   });
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(edge.process().Wait(absl::Seconds(60)), 0) << edge.process().Output();
+}
+
+// What an HTTP client sees of a drain: the health check turns, who comes is refused with a reason, and an answer that
+// does not end in time ends in an error event, not in silence.
+TEST_F(TiersTest, HttpDrainIsSaidAloud) {
+  SKIP_WITHOUT("updraft-edge");
+  Daemon edge("updraft-edge", {"--model", *large_, "--drain-timeout-ms", "1000"});
+  ASSERT_TRUE(edge.ready());
+  const auto chat = [](int max_tokens) {
+    return absl::StrFormat(R"({"messages":[{"role":"user","content":"hello there"}],"stream":true,"max_tokens":%d})",
+                           max_tokens);
+  };
+  std::vector<std::unique_ptr<http::testing::RawClient>> clients;  // one after the other they outlast the drain
+  for (int i = 0; i < 12; ++i) {
+    clients.push_back(std::make_unique<http::testing::RawClient>(edge.http_port()));
+    ASSERT_TRUE(clients.back()->Send(http::testing::RequestText("POST", "/v1/chat/completions", chat(480))));
+  }
+  http::testing::RawClient& first = *clients.front();
+  ASSERT_TRUE(first.WaitFor("\"delta\":{\"content\""));
+  EXPECT_EQ(http::testing::Fetch(edge.http_port(), "GET", "/healthz").status, 200);
+  edge.process().Signal(SIGTERM);
+  int health = 200;
+  for (int i = 0; i < 500 && health == 200; ++i) {
+    health = http::testing::Fetch(edge.http_port(), "GET", "/healthz").status;
+    if (health == 200) absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(health, 503);
+  const auto late = http::testing::Fetch(edge.http_port(), "POST", "/v1/chat/completions", chat(4));
+  EXPECT_EQ(late.status, 503) << late.body;
+  EXPECT_EQ(late.headers.count("retry-after"), 1u);
+  int n_ended = 0, n_told = 0;
+  for (const auto& client : clients) {
+    const http::testing::RawResponse response = client->Receive();
+    EXPECT_TRUE(response.complete) << response.status;  // the chunked body has its end
+    if (response.body.find("data: [DONE]") != std::string::npos) {
+      ++n_ended;
+    } else {
+      EXPECT_THAT(response.body, HasSubstr("\"error\""));
+      EXPECT_THAT(response.body, HasSubstr("shutting down"));
+      ++n_told;
+    }
+  }
+  std::printf("drain: %d answers ended, %d were told\n", n_ended, n_told);
+  EXPECT_GT(n_told, 0);
+  EXPECT_EQ(edge.process().Wait(absl::Seconds(30)), 0) << edge.process().Output();
 }
 
 TEST_F(TiersTest, DoubtIsHandedOver) {

@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
@@ -348,18 +350,22 @@ TEST_F(ServerTest, StalledReaderTimesOut) {
   EXPECT_TRUE(gone.Wait());
 }
 
-TEST_F(ServerTest, ConnectionsAreBounded) {
+TEST_F(ServerTest, RequestsInProgressAreBounded) {
   ServerOptions options;
   options.max_connections = 2;
   Start(options);
   RawClient first(port()), second(port());
-  ASSERT_TRUE(first.Send(RequestText("GET", "/hello")));
-  ASSERT_TRUE(second.Send(RequestText("GET", "/hello")));
-  EXPECT_EQ(first.Receive().status, 200);
-  EXPECT_EQ(second.Receive().status, 200);
+  ASSERT_TRUE(first.Send(RequestText("GET", "/later")));
+  auto first_exchange = mailbox_.Take();
+  ASSERT_TRUE(second.Send(RequestText("GET", "/later")));
+  auto second_exchange = mailbox_.Take();
   RawClient third(port());
   EXPECT_EQ(third.Receive().status, 503);
   EXPECT_TRUE(third.WaitClosed());
+  first_exchange->Respond(Response{200, "text/plain", "first", {}});
+  second_exchange->Respond(Response{200, "text/plain", "second", {}});
+  EXPECT_EQ(first.Receive().body, "first");
+  EXPECT_EQ(second.Receive().body, "second");
   first.Close();
   // The freed place is usable again.
   int status = 0;
@@ -368,6 +374,24 @@ TEST_F(ServerTest, ConnectionsAreBounded) {
     if (status != 200) absl::SleepFor(absl::Milliseconds(20));
   }
   EXPECT_EQ(status, 200);
+}
+
+TEST_F(ServerTest, SilentClientsKeepNobodyOut) {
+  ServerOptions options;
+  options.max_connections = 4;
+  Start(options);
+  RawClient busy(port());
+  ASSERT_TRUE(busy.Send(RequestText("GET", "/later")));
+  auto exchange = mailbox_.Take();
+  std::vector<std::unique_ptr<RawClient>> silent;
+  for (int i = 0; i < 20; ++i) {
+    silent.push_back(std::make_unique<RawClient>(port()));
+    if (i % 2 == 1) silent.back()->Send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf");
+    EXPECT_EQ(Fetch(port(), "GET", "/hello").status, 200) << i;
+  }
+  EXPECT_TRUE(silent.front()->WaitClosed());
+  exchange->Respond(Response{200, "text/plain", "patient", {}});
+  EXPECT_EQ(busy.Receive().body, "patient");
 }
 
 TEST_F(ServerTest, StopLetsTheAnswerInProgressEnd) {

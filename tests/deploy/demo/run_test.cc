@@ -20,7 +20,8 @@ using ::testing::HasSubstr;
 // Right on the edge for content "easy", right in the cloud for all; "boom" fails.
 class FakeAgent final : public v1::Inference::Service {
  public:
-  bool has_upstream = true;
+  std::atomic<int> refusals = 0;        // GetStatus calls that fail first
+  std::atomic<int> upstream_after = 0;  // GetStatus calls until the upstream is seen
   std::atomic<int> calls = 0, running = 0, most_running = 0;
 
   grpc::Status Generate(grpc::ServerContext*, const v1::GenerateRequest* request,
@@ -37,11 +38,12 @@ class FakeAgent final : public v1::Inference::Service {
   }
 
   grpc::Status GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*, v1::GetStatusResponse* response) override {
+    if (refusals-- > 0) return {grpc::StatusCode::UNAVAILABLE, "not yet"};
     response->set_tier("edge");
     response->mutable_model()->set_name("fake edge");
     response->mutable_model()->set_n_layer(4);
     response->mutable_routing()->set_threshold(0.7);
-    if (has_upstream) response->mutable_upstream()->mutable_model()->set_name("fake cloud");
+    if (upstream_after-- <= 0) response->mutable_upstream()->mutable_model()->set_name("fake cloud");
     return grpc::Status::OK;
   }
 
@@ -146,14 +148,24 @@ TEST_F(RunDemoTest, OnlyFailuresAreFatal) {
 }
 
 TEST_F(RunDemoTest, AnEdgeWithoutUpstreamIsRefused) {
-  agent_.has_upstream = false;
+  agent_.upstream_after = 1'000'000;
+  options_.link_patience = absl::Milliseconds(200);
   const auto report = RunDemo(options_, Items({"easy"}));
   EXPECT_EQ(report.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(report.status().ToString(), HasSubstr("upstream"));
 }
 
+TEST_F(RunDemoTest, WaitsForTheFirstProbeOfTheUpstream) {
+  agent_.refusals = 2;
+  agent_.upstream_after = 4;
+  const auto report = RunDemo(options_, Items({"easy"}));
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->cloud.model, "fake cloud");
+}
+
 TEST_F(RunDemoTest, NoAgentAtAll) {
   options_.edge_address = "127.0.0.1:1";
+  options_.link_patience = absl::Milliseconds(200);
   EXPECT_FALSE(RunDemo(options_, Items({"easy"})).ok());
 }
 

@@ -90,6 +90,12 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
   };
   const Case cases[] = {
       {"", "subcommand"},
+      {"nosuch", "no command 'nosuch'; expected one of"},
+      {"tokenize --model {m} --file /", "--file '/': is a folder"},
+      {"tokenize --model {m} --decode 1,,3", "separated by commas"},
+      {"tokenize --model {m} --text a --decode 1", "--decode"},
+      {"tokenize --model {m} --file /dev/null --decode 1", "--decode"},
+      {"evaluate perplexity --model {m} --text /", "--text '/': is a folder"},
       {"generate --model {m}", "--prompt"},
       {"generate --model {m} --prompt x --threads 100000", "--threads"},
       {"generate --model {m} --prompt x --threads -3", "--threads"},

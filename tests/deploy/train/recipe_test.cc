@@ -55,6 +55,7 @@ TEST(RecipeTest, RefusesByName) {
   EXPECT_FALSE(ParseRecipe("[]").ok());
   EXPECT_FALSE(ParseRecipe("{\"steps\":3}").ok());
   EXPECT_EQ(ReadRecipe("/nonexistent.json").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReadRecipe("/").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(RecipeTest, CommittedRecipesParse) {

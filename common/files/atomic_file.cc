@@ -1,4 +1,4 @@
-#include "common/gguf/atomic_file.h"
+#include "common/files/atomic_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
-namespace updraft::gguf {
+namespace updraft {
 namespace {
 
 constexpr size_t kBufferBytes = 1 << 20;
@@ -135,4 +135,4 @@ absl::Status AtomicFile::SyncDirectory() const {
   return absl::OkStatus();
 }
 
-}  // namespace updraft::gguf
+}  // namespace updraft

@@ -1,6 +1,5 @@
-// A file that appears under its name only when it is complete. Private to this folder.
-#ifndef UPDRAFT_COMMON_GGUF_ATOMIC_FILE_H_
-#define UPDRAFT_COMMON_GGUF_ATOMIC_FILE_H_
+// A file that appears under its name only when it is complete.
+#pragma once
 
 #include <cstddef>
 #include <span>
@@ -9,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace updraft::gguf {
+namespace updraft {
 
 // Bytes are appended to a temporary file in the target's directory. Commit flushes it to storage and renames it;
 // destruction without Commit removes it. Move-only, not thread-safe.
@@ -38,6 +37,4 @@ class AtomicFile {
   std::string buffer_;
 };
 
-}  // namespace updraft::gguf
-
-#endif  // UPDRAFT_COMMON_GGUF_ATOMIC_FILE_H_
+}  // namespace updraft
