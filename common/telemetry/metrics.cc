@@ -6,6 +6,9 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <mutex>
+#include <set>
+
 namespace updraft {
 
 using prometheus::BuildCounter;
@@ -22,6 +25,8 @@ namespace {
 const Histogram::BucketBoundaries kSeconds = {0.005, 0.01, 0.02, 0.04, 0.06, 0.1,  0.2,
                                               0.4,   0.8,  1.6,  3.2,  6.4,  12.8, 30.0};
 const Histogram::BucketBoundaries kProbability = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99};
+
+constexpr size_t kMaxTiers = 16;
 
 }  // namespace
 
@@ -88,6 +93,8 @@ struct Metrics::Families {
   Gauge& waiting;
   Gauge& running;
   Gauge& kv_used;
+  std::mutex tiers_mu;
+  std::set<std::string> tiers;  // guarded by tiers_mu
 };
 
 Metrics::Metrics(const std::string& tier, const std::string& model)
@@ -110,7 +117,16 @@ void Metrics::OnRequest(const RequestRecord& record) {
 }
 
 void Metrics::OnTokens(const std::string& tier, int n_tokens) {
-  if (n_tokens > 0) families_->tokens.Add({{"tier", tier}}).Increment(n_tokens);
+  if (n_tokens <= 0) return;
+  Families& f = *families_;
+  std::string name = tier;
+  {
+    // Names come from the tiers above: whatever they send, the number of time series stays bounded.
+    std::lock_guard lock(f.tiers_mu);
+    if (f.tiers.size() < kMaxTiers) f.tiers.insert(name);
+    if (f.tiers.count(name) == 0) name = "other";
+  }
+  f.tokens.Add({{"tier", name}}).Increment(n_tokens);
 }
 
 void Metrics::SetLoad(const LoadGauges& load) {

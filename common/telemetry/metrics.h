@@ -51,7 +51,7 @@ class Metrics {
   ~Metrics();
 
   void OnRequest(const RequestRecord& record);
-  void OnTokens(const std::string& tier, int n_tokens);  // tier that wrote them; a handful of different names at most
+  void OnTokens(const std::string& tier, int n_tokens);  // tier that wrote them; the 16 first names, then "other"
   void SetLoad(const LoadGauges& load);
   void SetLink(const LinkGauges& link);
   void SetResidentBytes(uint64_t bytes);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -46,6 +47,15 @@ TEST(MetricsTest, GaugesHoldTheLastValue) {
   EXPECT_THAT(text, HasSubstr(R"(vllm:num_requests_waiting{model_name="tiny"} 3)"));
   EXPECT_THAT(text, HasSubstr(R"(vllm:num_requests_running{model_name="tiny"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(vllm:kv_cache_usage_perc{model_name="tiny"} 0.5)"));
+}
+
+TEST(MetricsTest, NamesFromAboveMakeNoEndlessSeries) {
+  Metrics metrics("edge", "tiny");
+  for (int i = 0; i < 1000; ++i) metrics.OnTokens("tier" + std::to_string(i), 1);
+  const std::string text = metrics.Render();
+  EXPECT_THAT(text, HasSubstr(R"(updraft_tokens_total{tier="tier15"} 1)"));
+  EXPECT_THAT(text, Not(HasSubstr("tier16")));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_tokens_total{tier="other"} 984)"));
 }
 
 TEST(MetricsTest, ManyThreads) {
