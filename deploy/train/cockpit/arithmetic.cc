@@ -38,7 +38,7 @@ std::string Percent(int value, Composer* composer) {
 
 // A pair of factors whose product a model of this split may see.
 std::pair<int, int> DrawFactors(Composer* composer, int a_low, int a_high, int b_low, int b_high) {
-  const int key = composer->DrawValue("product", [&] {
+  const int key = composer->DrawKey("product", [&] {
     Random& random = composer->random();
     return random.Between(a_low, a_high) * 1000 + random.Between(b_low, b_high);
   });
@@ -114,7 +114,7 @@ void DraftCharge(Composer* composer, Draft* draft) {
 
 void DraftArrival(Composer* composer, Draft* draft) {
   Random& random = composer->random();
-  const int key = composer->DrawValue("arrival", [&] {
+  const int key = composer->DrawKey("arrival", [&] {
     return ((random.Between(0, 23) * 60 + random.Between(0, 59)) * 10 + random.Between(0, 9)) * 60 +
            random.Between(1, 59);
   });
@@ -154,7 +154,7 @@ void DraftArrival(Composer* composer, Draft* draft) {
 void DraftLegs(Composer* composer, Draft* draft) {
   Random& random = composer->random();
   const bool three = random.Percent(60);
-  const int key = composer->DrawValue("legs", [&] { return random.Between(10, 599) * 1000 + random.Between(10, 599); });
+  const int key = composer->DrawKey("legs", [&] { return random.Between(10, 599) * 1000 + random.Between(10, 599); });
   const int a = key / 1000, b = key % 1000, c = random.Between(10, 599);
   Slots slots = {{"a", Num(a)}, {"b", Num(b)}, {"c", Num(c)}};
   if (composer->english()) {

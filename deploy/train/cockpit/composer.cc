@@ -193,6 +193,11 @@ Split SideOf(uint64_t hash) {
   return bucket < kTestClasses + kCalibrateClasses ? Split::kCalibrate : Split::kTrain;
 }
 
+Split SideOfNumber(int value, int low, int high, int turn) {
+  const auto sixteenth = static_cast<uint64_t>(value - low) * kClasses / static_cast<uint64_t>(high - low + 1);
+  return SideOf(sixteenth + static_cast<uint64_t>(turn));
+}
+
 std::string NormalizeUtterance(std::string_view text) {
   std::string plain(text);
   for (std::string_view mark : {"，", "。", "？", "！", "、", "；", "："}) ReplaceAll(&plain, mark, " ");
@@ -238,7 +243,11 @@ std::string Composer::Expand(std::string_view pattern, const Slots& slots, Wordi
         }
       }
       const uint32_t choice = random_.Below(static_cast<uint32_t>(options.size()));
-      wording->hash = HashCombine(wording->hash, choice + 1);
+      // An alternative may be repeated to come more often; it is one choice all the same.
+      const uint64_t first = std::find(options.begin(), options.end(), options[choice]) - options.begin();
+      wording->hash = HashCombine(wording->hash, first + 1);
+      wording->index = wording->index * options.size() + first;
+      wording->combinations *= options.size();
       ++wording->choices;
       out += Expand(options[choice], slots, wording);
       i = at - 1;
@@ -249,14 +258,26 @@ std::string Composer::Expand(std::string_view pattern, const Slots& slots, Wordi
   return out;
 }
 
+Split Composer::SideOfWording(std::string_view pattern, const Wording& wording) {
+  // So many that every side gets its share by hash alone.
+  if (wording.combinations >= 4 * kClasses) return SideOf(wording.hash);
+  // Few: dealt out, so that no pattern is without held-out wordings.
+  const uint64_t n = wording.combinations;
+  const uint64_t place = (wording.index + HashBytes(pattern, /*seed=*/0xDEA1)) % n;
+  const uint64_t n_test = std::max<uint64_t>(1, n * kTestClasses / kClasses);
+  const uint64_t n_calibrate = std::max<uint64_t>(1, n * kCalibrateClasses / kClasses);
+  if (place < n_test) return Split::kTest;
+  return place < n_test + n_calibrate ? Split::kCalibrate : Split::kTrain;
+}
+
 std::string Composer::Say(std::string_view pattern, const Slots& slots) {
   std::string text;
   for (int i = 0; i < kTries; ++i) {
-    Wording wording{HashBytes(pattern), 0};
+    Wording wording{HashBytes(pattern), 0, 0, 1};
     text = CollapseSpaces(Expand(pattern, slots, &wording));
     // One choice is a word for a thing: vocabulary, which no one can guess. Wording is how choices go together.
     if (wording.choices < 2) return text;
-    const Split side = SideOf(wording.hash);
+    const Split side = SideOfWording(pattern, wording);
     if (side != Split::kTrain && side != split_) continue;
     if (!in_context_) {
       ++open_wordings_;
@@ -283,15 +304,20 @@ std::string Composer::DrawEntity(const std::function<std::string()>& draw) {
   return draw();
 }
 
-int Composer::DrawValue(std::string_view domain, const std::function<int()>& draw) {
+int Composer::DrawValue(const std::function<int()>& draw, const std::function<Split(int)>& side) {
   for (int i = 0; i < kTries; ++i) {
     const int value = draw();
-    if (SideOf(HashCombine(HashBytes(domain, /*seed=*/0x7A1), static_cast<uint64_t>(value))) != split_) continue;
+    if (side(value) != split_) continue;
     if (!in_context_) ++held_out_contents_;
     return value;
   }
   failed_ = true;
   return draw();
+}
+
+int Composer::DrawKey(std::string_view domain, const std::function<int()>& draw) {
+  const uint64_t domain_hash = HashBytes(domain, /*seed=*/0x7A1);
+  return DrawValue(draw, [&](int key) { return SideOf(HashCombine(domain_hash, static_cast<uint64_t>(key))); });
 }
 
 bool Composer::Acceptable() {

@@ -13,8 +13,12 @@
 
 namespace updraft::cockpit {
 
-// Which side of the split a wording choice, an entity or a value belongs to, decided by its hash alone.
+// Which side of the split something belongs to, decided by its hash alone.
 Split SideOf(uint64_t hash);
+
+// The side of a number in [low, high]: one contiguous range (which may run over the end) is the test's, the next one
+// the calibration's. `turn`, in sixteenths of the whole, says where they begin.
+Split SideOfNumber(int value, int low, int high, int turn);
 
 // Lower case, no punctuation, fillers or doubled spaces: two utterances with one normal form count as the same.
 std::string NormalizeUtterance(std::string_view text);
@@ -25,10 +29,11 @@ Split SideOfUtterance(std::string_view normalized);
 
 using Slots = std::vector<std::pair<std::string_view, std::string>>;
 
-// Draws the wording of one example and keeps to its split: every combination of choices that a pattern leaves open,
-// every entity and every value has a side by its hash. Training sees only the training side; a test utterance has no
-// calibration wording, only held-out entities and values, and at least one held-out wording in its last turn. Where
-// that turn leaves nothing open but a name or a number ("navigate to ..."), the held-out name or number suffices.
+// Draws the wording of one example and keeps to its split: every combination of choices that a pattern leaves open and
+// every entity has a side by its hash, and every number by its range. Training sees only the training side; a test
+// utterance has no calibration wording, only held-out entities and values, and at least one held-out wording in its
+// last turn. Where that turn leaves nothing open but a name or a number ("navigate to ..."), the held-out name or
+// number suffices.
 class Composer {
  public:
   Composer(Random* random, Language language, Split split) : random_(*random), language_(language), split_(split) {}
@@ -43,21 +48,31 @@ class Composer {
   std::string Say(std::string_view pattern, const Slots& slots = {});
   std::string SayOne(const std::vector<std::string_view>& patterns, const Slots& slots = {});
 
-  // Draws until the text (or the value's key) lies on this split's side. Marks the example as unusable when none does.
+  // Draws until the text, or the value, lies on this split's side. Marks the example as unusable when none does.
   std::string DrawEntity(const std::function<std::string()>& draw);
-  int DrawValue(std::string_view domain, const std::function<int()>& draw);
+  int DrawValue(const std::function<int()>& draw, const std::function<Split(int)>& side);
+  // The side is that of the value's hash within `domain`: pairs of factors and the like, which have no range.
+  int DrawKey(std::string_view domain, const std::function<int()>& draw);
+  // Whether something that was worked out, not drawn, may be in an example of this split: training keeps to its side.
+  bool Allows(Split side) const { return split_ != Split::kTrain || side == Split::kTrain; }
 
   // While true, wording is background: an earlier turn of the conversation, which need not be held out itself.
   void set_in_context(bool in_context) { in_context_ = in_context; }
 
   // Whether what was drawn makes an example of this split; asked once.
   bool Acceptable();
+  // The last turn is one held-out wording and nothing else: no training request has these words.
+  bool IsOneHeldOutWording() const { return open_wordings_ == 1 && held_out_wordings_ == 1 && held_out_contents_ == 0; }
 
  private:
+  // Which of the combinations of a pattern's choices this is.
   struct Wording {
     uint64_t hash;
     int choices;
+    uint64_t index;         // in [0, combinations)
+    uint64_t combinations;  // along the alternatives that were taken
   };
+  static Split SideOfWording(std::string_view pattern, const Wording& wording);
   std::string Expand(std::string_view pattern, const Slots& slots, Wording* wording);
 
   Random& random_;

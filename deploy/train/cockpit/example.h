@@ -34,6 +34,7 @@ struct Example {
   Language language = Language::kEnglish;
   std::vector<ChatTurn> turns;  // user and assistant by turns; the last one is the user's
   std::string answer;           // one JSON object: work, set, call, result, refuse, say (in this order)
+  std::string bare;             // the normalised request without politeness and noise; not stored
 };
 
 // What counts in an answer, as one canonical text: set, call, result and refuse, keys sorted, 22.0 written as 22.

@@ -107,7 +107,7 @@ std::optional<Draft> DraftRelative(Composer* composer) {
                                           : "个百分点"));
   }
   const int tenths = earlier.tenths + (up ? delta : -delta);
-  if (tenths < step.low || tenths > step.high) return std::nullopt;
+  if (tenths < step.low || tenths > step.high || !composer->Allows(SideOfNumber(intent, tenths))) return std::nullopt;
   const Slots slots = {{"a", amount}, {"d", direction}, {"n", NounOf(intent, composer)}};
   if (distracted) {
     draft.core =
@@ -210,8 +210,7 @@ std::optional<Draft> DraftCorrection(Composer* composer) {
   const Intent& intent = DrawIntent(composer, IsNumeric);
   const Clause earlier = SayEarlier(&intent, kZoneNone, composer, &draft);
   MaybeDistract(earlier, composer, &draft);
-  const int tenths = composer->DrawValue(absl::StrCat(std::string(intent.id), earlier.zones),
-                                         [&] { return DrawTenths(intent.scale, composer); });
+  const int tenths = DrawTenths(intent, composer);
   const Slots slots = {{"v", SayNumber(tenths, intent.scale, composer)}, {"n", NounOf(intent, composer)}};
   if (draft.context.size() > 2) {
     draft.core = composer->Say(english ? "[no,|sorry,|wait,|actually,|] [i want|make|set|put] the {n} [at|to] {v}"

@@ -1,4 +1,7 @@
 // Wishes that name no device: "I'm freezing" means a warmer cabin. Each wish has one agreed answer.
+#include <cmath>
+#include <cstdlib>
+
 #include "absl/strings/str_cat.h"
 #include "deploy/train/cockpit/draft.h"
 
@@ -24,6 +27,49 @@ const std::vector<Wish>& Wishes() {
        "[in here|today|this morning|right now|]",
        "{who}[好|有点|真的|太|非常|快|实在][冷|冻僵了|冷得发抖|凉|冻死了][了|啊|]",
        {{"temperature", 0, "25"}}},
+      {"[it's|it is|this car is|the cabin is|it feels|the air is] [so|really|a bit|quite|pretty|way too|too|] "
+       "[cold|freezing|chilly|icy] [in here|inside|today|in this car|]",
+       "[车里|车内|里面|这里|空调][好|有点|真的|太|非常|实在][冷|凉|冷得很][了|啊|]",
+       {{"temperature", kDriver, "25"}}},
+      {"[make it|get it|i want it|turn it|can we have it|i'd like it] [warmer|hotter|less cold|a bit warmer|a little "
+       "warmer|nice and warm] [in here|inside|please|for me|]",
+       "[调|弄|开|让车里|车里][暖和|热|高|暖][一点|点|一些|些][吧|啊|]",
+       {{"temperature", kDriver, "25"}}},
+      {"[it's|it is|this car is|the cabin is|it feels|the air is] [so|really|a bit|quite|pretty|way too|too|] "
+       "[hot|warm|boiling|like an oven] [in here|inside|today|in this car|]",
+       "[车里|车内|里面|这里|空调][好|有点|真的|太|非常|实在][热|闷热|热得很][了|啊|]",
+       {{"temperature", kDriver, "19"}}},
+      {"[make it|get it|i want it|turn it|can we have it|i'd like it] [cooler|colder|less hot|a bit cooler|a little "
+       "colder|nice and cool] [in here|inside|please|for me|]",
+       "[调|弄|开|让车里|车里][凉快|冷|低|凉][一点|点|一些|些][吧|啊|]",
+       {{"temperature", kDriver, "19"}}},
+      {"[turn|crank|put] [it|the music|the sound|the radio] [up|louder|up a bit|a little louder] [please|now|for me|]",
+       "[音乐|声音|收音机][大|响|大声][一点|点|一些|些][吧|啊|]",
+       {{"volume", 0, "60"}}},
+      {"[turn|put|bring] [it|the music|the sound|the radio] [down|quieter|down a bit|a little softer] [please|now|for "
+       "me|]",
+       "[音乐|声音|收音机][小|轻|小声][一点|点|一些|些][吧|啊|]",
+       {{"volume", 0, "15"}}},
+      {"[navigate|take me|drive|bring me|drive me|let's go|i want to go|route me|guide me] home[|| now| please| by the "
+       "fastest way]",
+       "[导航|带我|送我|开车|我要|我想|现在]回家[||吧|，走最快的路]",
+       {},
+       "home"},
+      {"[navigate|take me|drive|bring me|drive me|let's go|i want to go|i have to get] [to work|to the office|to my "
+       "office][|| now| please]",
+       "[导航|带我|送我|开车|我要|我想|现在]去[公司|上班|办公室][||吧]",
+       {},
+       "work"},
+      {"[navigate|take me|drive|bring me|drive me|let's go|i want to go|i have to get] to the airport[|| now| please| "
+       "quickly]",
+       "[导航|带我|送我|开车|我要|我想|现在]去机场[||吧|，快一点]",
+       {},
+       "airport"},
+      {"[navigate|take me|drive|bring me|drive me|let's go|i want to go|i have to get] to the [train station|railway "
+       "station][|| now| please]",
+       "[导航|带我|送我|开车|我要|我想|现在]去[火车站|高铁站][||吧]",
+       {},
+       "train station"},
       {"{who} [so|really|a bit|quite|pretty|getting|way too|totally|] [hot|sweating|boiling|too warm|roasting|melting] "
        "[in here|today|this afternoon|right now|]",
        "{who}[好|有点|真的|太|非常|快|实在][热|闷热|热死|出汗|热得难受][了|啊|]",
@@ -32,7 +78,7 @@ const std::vector<Wish>& Wishes() {
        "steering wheel|while driving|]",
        "[我的|我|]手[好|有点|快|太|都][冷|冻僵了|冰|麻了|冻住了][，握方向盘难受|，摸方向盘好冷|]",
        {{"steering_heat", 0, "60"}}},
-      {"[my|this] [bottom|bum|seat|backside|chair] [is|feels|is like] [freezing|ice cold|a block of ice|so "
+      {"[my|this] [bottom|bum|seat|backside|chair] [is|feels|got] [freezing|ice cold|a block of ice|so "
        "cold|frosty] [today|to sit on|this morning|]",
        "[我的屁股|屁股|座位|坐垫|椅子][好|有点|太|真|像冰一样][冷|凉|冰][啊|了|]",
        {{"seat_heating", kDriver, "60"}}},
@@ -168,6 +214,18 @@ const Intent* IntentById(std::string_view id) {
 }
 
 }  // namespace
+
+std::vector<int> WishedTenths(std::string_view intent) {
+  std::vector<int> tenths;
+  for (const Wish& wish : Wishes()) {
+    for (const Setting& setting : wish.settings) {
+      if (setting.intent != intent) continue;
+      const nlohmann::json value = nlohmann::json::parse(setting.value);
+      if (value.is_number()) tenths.push_back(std::abs(static_cast<int>(std::lround(10 * value.get<double>()))));
+    }
+  }
+  return tenths;
+}
 
 std::optional<Draft> DraftImplicit(Composer* composer) {
   Random& random = composer->random();

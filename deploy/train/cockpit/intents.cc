@@ -1,6 +1,10 @@
 #include "deploy/train/cockpit/intents.h"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 
@@ -104,6 +108,75 @@ std::string WithoutUnsaid(std::string text) {
   return text;
 }
 
+// What people ask for, in tenths.
+int DrawTenths(Scale scale, Random& random) {
+  switch (scale) {
+    case Scale::kTemperature:
+      return random.Percent(70) ? 10 * random.Between(16, 28) : 5 * random.Between(32, 56);
+    case Scale::kAngle:
+      return 10 * random.Between(5, 45);
+    case Scale::kSpeed:
+      return random.Percent(70) ? 50 * random.Between(6, 30) : 10 * random.Between(30, 150);
+    case Scale::kChargeLimit:
+      return random.Percent(70) ? 50 * random.Between(10, 20) : 10 * random.Between(50, 100);
+    default:
+      return random.Percent(70) ? 50 * random.Between(1, 20) : 10 * random.Between(1, 100);
+  }
+}
+
+// All that an answer may hold, in tenths.
+std::pair<int, int> RangeOf(Scale scale) {
+  switch (scale) {
+    case Scale::kTemperature:
+      return {160, 300};
+    case Scale::kAngle:
+      return {0, 600};
+    case Scale::kSpeed:
+      return {300, 1600};
+    case Scale::kChargeLimit:
+      return {500, 1000};
+    default:
+      return {0, 1000};
+  }
+}
+
+// Where the ranges that an intent holds out begin: by its hash, moved on until none of its fixed values is held out.
+int ChooseTurn(const Intent& intent) {
+  std::vector<int> fixed = WishedTenths(intent.id);
+  for (const Form& form : intent.forms) {
+    if (form.fixed.empty()) continue;
+    const json value = json::parse(form.fixed);
+    if (value.is_number()) fixed.push_back(std::abs(static_cast<int>(std::lround(10 * value.get<double>()))));
+  }
+  const auto [low, high] = RangeOf(intent.scale);
+  const int first = static_cast<int>(HashBytes(intent.id, /*seed=*/0x7B7) % 16);
+  for (int turn = first; turn < first + 16; ++turn) {
+    const bool clear = std::all_of(fixed.begin(), fixed.end(), [&, low = low, high = high](int tenths) {
+      return SideOfNumber(std::clamp(tenths, low, high), low, high, turn) == Split::kTrain;
+    });
+    if (clear) return turn;
+  }
+  return first;
+}
+
+int TurnOf(const Intent& intent) {
+  static const auto* turns = [] {
+    auto* chosen = new std::map<std::string_view, int>;
+    for (const Intent& each : Intents()) (*chosen)[each.id] = ChooseTurn(each);
+    return chosen;
+  }();
+  return turns->at(intent.id);
+}
+
+// Without a zone there is nothing for "的" to follow: with and without it are one wording.
+std::string WithoutIdleChoice(std::string_view pattern, bool unsaid) {
+  constexpr std::string_view kIdle = "{z}[的|]";
+  std::string text(pattern);
+  if (!unsaid) return text;
+  for (size_t at = text.find(kIdle); at != std::string::npos; at = text.find(kIdle)) text.erase(at, kIdle.size());
+  return text;
+}
+
 }  // namespace
 
 const Signal& SignalOf(const Intent& intent) {
@@ -153,20 +226,14 @@ ZoneWords SayZone(unsigned zones, bool plain, bool adjective, Composer* composer
   return words;
 }
 
-int DrawTenths(Scale scale, Composer* composer) {
-  Random& random = composer->random();
-  switch (scale) {
-    case Scale::kTemperature:
-      return random.Percent(70) ? 10 * random.Between(16, 28) : 5 * random.Between(32, 56);
-    case Scale::kAngle:
-      return 10 * random.Between(5, 45);
-    case Scale::kSpeed:
-      return random.Percent(70) ? 50 * random.Between(6, 30) : 10 * random.Between(30, 150);
-    case Scale::kChargeLimit:
-      return random.Percent(70) ? 50 * random.Between(10, 20) : 10 * random.Between(50, 100);
-    default:
-      return random.Percent(70) ? 50 * random.Between(1, 20) : 10 * random.Between(1, 100);
-  }
+Split SideOfNumber(const Intent& intent, int tenths) {
+  const auto [low, high] = RangeOf(intent.scale);
+  return SideOfNumber(std::clamp(tenths, low, high), low, high, TurnOf(intent));
+}
+
+int DrawTenths(const Intent& intent, Composer* composer) {
+  return composer->DrawValue([&] { return DrawTenths(intent.scale, composer->random()); },
+                             [&](int tenths) { return SideOfNumber(intent, tenths); });
 }
 
 std::string SayNumber(int tenths, Scale scale, Composer* composer) {
@@ -251,14 +318,13 @@ Clause SayIntent(const Intent* intent, unsigned zones, Composer* composer) {
   json value;
   if (clause.form->fixed.empty()) {
     const Scale scale = clause.intent->scale;
-    clause.tenths = composer->DrawValue(absl::StrCat(std::string(clause.intent->id), clause.zones),
-                                        [&] { return DrawTenths(scale, composer); });
+    clause.tenths = DrawTenths(*clause.intent, composer);
     slots.emplace_back("n", SayNumber(clause.tenths, scale, composer));
     value = NumberJson(clause.tenths, scale);
   } else {
     value = json::parse(clause.form->fixed);
   }
-  clause.text = WithoutUnsaid(composer->Say(pattern, slots));
+  clause.text = WithoutUnsaid(composer->Say(WithoutIdleChoice(pattern, zone.chinese.empty()), slots));
   SetInZones(*clause.intent, clause.zones, value, &clause.meaning.set);
   clause.say = ReplyFor(*clause.intent, value, composer->language());
   return clause;
@@ -288,9 +354,10 @@ Clause SayCall(Composer* composer) {
     }
     clause.text =
         composer->Say(english ? "[navigate to|take me to|drive me to|bring me to|get directions to|find the way to|set "
-                                "the route to|guide me to|"
-                                "route to|let's go to|show me the way to] {p} {x}"
-                              : "[导航到|导航去|带我去|去|开到|我要去|我想去|送我到|规划路线到|怎么走到|出发去]{p}{x}",
+                                "the route to|guide me to|route to|let's go to|show me the way to|i need to get to|"
+                                "head to] {p}[|||| now| next| by the fastest way| as quickly as possible] {x}"
+                              : "[导航到|导航去|带我去|去|开到|我要去|我想去|送我到|规划路线到|怎么走到|出发去|"
+                                "开车去]{p}[||||吧|，走最快的路|，尽快]{x}",
                       {{"p", Protect(place)},
                        {"x", extra.empty() ? ""
                              : english     ? extra
@@ -301,8 +368,10 @@ Clause SayCall(Composer* composer) {
     call["name"] = "phone";
     call["contact"] = person;
     clause.text = composer->Say(
-        english ? "[call|phone|ring|dial|give a call to|make a call to|start a call with|get me|ring up|call up] {p}"
-                : "[给{p}打电话|打电话给{p}|呼叫{p}|拨打{p}的电话|拨通{p}|联系{p}|给{p}打个电话|致电{p}|拨号给{p}]",
+        english ? "[call|phone|ring|dial|give a call to|make a call to|start a call with|get me|ring up|call up|i "
+                  "want to talk to] {p}[|||| now| on the phone| hands free| on speaker]"
+                : "[给{p}打电话|打电话给{p}|呼叫{p}|拨打{p}的电话|拨通{p}|联系{p}|给{p}打个电话|致电{p}|拨号给{p}][|||"
+                  "|吧|，用免提|，开免提]",
         {{"p", Protect(person)}});
     clause.say = english ? "Calling now." : "正在拨打。";
   } else {

@@ -53,7 +53,11 @@ unsigned PlainZones(const Intent& intent);
 std::vector<unsigned> SingleZones(unsigned zones);
 
 // A number as people say it, with its unit: "22 degrees", "forty percent", "百分之四十". Values are in tenths.
-int DrawTenths(Scale scale, Composer* composer);
+//
+// Each intent keeps one range of its numbers for the test and one for calibration, in every zone and however the number
+// comes about; none of its fixed values and of what wishes stand for lies in them.
+Split SideOfNumber(const Intent& intent, int tenths);
+int DrawTenths(const Intent& intent, Composer* composer);
 std::string SayNumber(int tenths, Scale scale, Composer* composer);
 nlohmann::json NumberJson(int tenths, Scale scale);
 
@@ -83,6 +87,9 @@ Clause SayIntent(const Intent* intent, unsigned zones, Composer* composer);
 // The settings of a value in every zone.
 void SetInZones(const Intent& intent, unsigned zones, const nlohmann::json& value, nlohmann::ordered_json* set);
 std::string ReplyFor(const Intent& intent, const nlohmann::json& value, Language language);
+
+// Numbers of an intent that wishes stand for, in tenths.
+std::vector<int> WishedTenths(std::string_view intent);
 
 // Navigation, media and phone.
 Clause SayCall(Composer* composer);

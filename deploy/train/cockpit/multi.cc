@@ -75,7 +75,7 @@ std::optional<Draft> DraftTwoZones(Composer* composer) {
   if (intent.scale == Scale::kTemperature && random.Percent(45)) {
     const int delta = random.Between(1, 4) * (random.Percent(50) ? 10 : -10);
     tenths = clause.tenths + delta;
-    if (tenths < 160 || tenths > 300) return std::nullopt;
+    if (tenths < 160 || tenths > 300 || !composer->Allows(SideOfNumber(intent, tenths))) return std::nullopt;
     const std::string amount = Protect(random.Percent(50) ? NumberInWords(std::abs(delta), composer->language())
                                                           : absl::StrCat(std::abs(delta) / 10));
     text = composer->Say(english
@@ -84,8 +84,7 @@ std::optional<Draft> DraftTwoZones(Composer* composer) {
                              : (delta > 0 ? "{c}，{z}[高|热|暖|多]{d}度" : "{c}，{z}[低|凉|冷|少]{d}度"),
                          {{"c", clause.text}, {"d", amount}, {"z", zone}});
   } else {
-    tenths = composer->DrawValue(absl::StrCat(std::string(intent.id), second),
-                                 [&] { return DrawTenths(intent.scale, composer); });
+    tenths = DrawTenths(intent, composer);
     text = composer->Say(english ? "{c}[ and|, and|, but] [|to ]{n} {z}" : "{c}，{z}[|调到|到|要|设为|则是]{n}",
                          {{"c", clause.text}, {"n", SayNumber(tenths, intent.scale, composer)}, {"z", zone}});
   }
@@ -118,8 +117,7 @@ std::optional<Draft> DraftException(Composer* composer) {
   }
   nlohmann::json value;
   if (form.fixed.empty()) {
-    const int tenths = composer->DrawValue(absl::StrCat(std::string(intent.id), "except", out),
-                                           [&] { return DrawTenths(intent.scale, composer); });
+    const int tenths = DrawTenths(intent, composer);
     slots.emplace_back("n", SayNumber(tenths, intent.scale, composer));
     value = NumberJson(tenths, intent.scale);
   } else {
@@ -139,8 +137,7 @@ std::optional<Draft> DraftCondition(Composer* composer) {
   const Clause no = SayIntent(nullptr, kZoneNone, composer);
   if (yes.intent == no.intent) return std::nullopt;
   const bool temperature = random.Percent(50);
-  const int key =
-      composer->DrawValue("condition", [&] { return random.Between(5, 38) * 100 + random.Between(10, 32); });
+  const int key = composer->DrawKey("condition", [&] { return random.Between(5, 38) * 100 + random.Between(10, 32); });
   int actual = key / 100, limit = key % 100;
   if (!temperature) actual *= 2, limit *= 2;
   if (actual == limit) return std::nullopt;

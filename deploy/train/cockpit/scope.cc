@@ -81,6 +81,17 @@ const std::vector<Topic>& Topics() {
        "{x}的[首都|人口|历史|总统|国旗|特色菜][是什么|是谁|有哪些|怎么样|介绍一下]", kCountries, kChineseCountries},
       {"[how is|what is|what's|tell me] the weather in {x} [today|tomorrow|next week|at the weekend]",
        "{x}[今天|明天|下周|周末]天气[怎么样|如何|好不好|会下雨吗]", kCountries, kChineseCountries},
+      {"[how is|what is|what's|tell me|check] the weather [like|like outside|like today|today|tomorrow|for tonight|] "
+       "[|please|at the moment]",
+       "[今天|明天|现在|外面|周末|这几天]天气[怎么样|如何|好不好|会下雨吗|热不热][|啊|呀]", kCountries,
+       kChineseCountries},
+      {"[what|tell me what] [time is it|day is it today|is your name|do you look like|is the meaning of life|is the "
+       "news] [now|please|]",
+       "[现在几点了|今天星期几|你叫什么名字|你是谁|你多大了|今天有什么新闻][|啊|呀|，告诉我]", kCountries,
+       kChineseCountries},
+      {"[tell me|do you know|sing me|read me] [a joke|a story|a song|a poem|something funny|a riddle] [now|please|for "
+       "the kids|]",
+       "[讲个|给我讲个|说个|来个|编个][笑话|故事|谜语|段子|童话][|吧|听听]", kSubjects, kChineseSubjects},
       {"[order|buy|get me|purchase|find me] {x} [online|from the shop|for tonight|on the internet|for delivery]",
        "[帮我|给我|我要|][网上|][订|买|点|下单]{x}[送到家|外卖|送过来|]", kFood, kChineseFood},
       {"[turn on|turn off|start|switch off|switch on|stop|open|check] the {x} [at home|in my house|in my apartment|in "
