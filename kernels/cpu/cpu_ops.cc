@@ -255,7 +255,7 @@ class CpuOps : public Ops {
                                 y_stride,
                                 target.bias,
                                 target.accumulate};
-      kernels_.tile_matmul->run[static_cast<int>(w.type())](args);
+      kernels_.tile_matmul->run[static_cast<int>(TileKindOf(w.type()))](args);
       return;
     }
     const DenseMatMulArgs args{static_cast<const RowMajorMatrix&>(w).data(),

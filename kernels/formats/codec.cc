@@ -228,6 +228,18 @@ void EncodeBlock(const float* x, BlockQ5_1& b) {
 
 // ---- Rows ---------------------------------------------------------------------------------------------------------
 
+// Formats that are integers times a scale (lowbit.h).
+template <typename Block>
+concept IntegerBlock = requires(const Block& block, int8_t* codes, float* scales) { Unpack(block, codes, scales); };
+
+template <IntegerBlock Block>
+void DecodeBlock(const Block& block, float* x) {
+  int8_t codes[Block::kElems];
+  float scales[Block::kElems / 16];
+  Unpack(block, codes, scales);
+  for (int i = 0; i < Block::kElems; ++i) x[i] = scales[i / 16] * static_cast<float>(codes[i]);
+}
+
 // Blocks are copied in and out, because coded rows carry no alignment.
 template <typename Block>
 void DecodeRow(const void* src, float* dst, int64_t n) {
@@ -270,6 +282,16 @@ void EncodeHalves(const float* src, void* dst, int64_t n) {
   }
 }
 
+template <typename Block>
+void UnpackRow(const void* src, int8_t* codes, float* scales, int64_t n) {
+  const auto* bytes = static_cast<const unsigned char*>(src);
+  for (int64_t i = 0; i < n; i += Block::kElems, bytes += sizeof(Block)) {
+    Block block;
+    std::memcpy(&block, bytes, sizeof(block));
+    Unpack(block, codes + i, scales + i / 16);
+  }
+}
+
 void CopyFloats(const void* src, float* dst, int64_t n) { std::memcpy(dst, src, static_cast<size_t>(n) * 4); }
 void CopyFloats(const float* src, void* dst, int64_t n) { std::memcpy(dst, src, static_cast<size_t>(n) * 4); }
 
@@ -278,13 +300,17 @@ void CopyFloats(const float* src, void* dst, int64_t n) { std::memcpy(dst, src, 
 struct Codec {
   void (*decode)(const void* src, float* dst, int64_t n) = nullptr;
   void (*encode)(const float* src, void* dst, int64_t n) = nullptr;  // null: this project only reads the format
+  void (*unpack)(const void* src, int8_t* codes, float* scales, int64_t n) = nullptr;  // null: has minima, or is no code
 };
 
 template <typename Block>
-constexpr Codec kReadOnly = {DecodeRow<Block>, nullptr};
+constexpr Codec kReadOnly = {DecodeRow<Block>, nullptr, UnpackRow<Block>};
 
 template <typename Block>
 constexpr Codec kBoth = {DecodeRow<Block>, EncodeRow<Block>};
+
+template <IntegerBlock Block>
+constexpr Codec kBoth<Block> = {DecodeRow<Block>, EncodeRow<Block>, UnpackRow<Block>};
 
 const Codec& CodecOf(DType type) {
   static constexpr auto kCodecs = [] {
@@ -331,6 +357,13 @@ const Codec& CodecOf(DType type) {
 void DequantizeRow(DType type, const void* src, float* dst, int64_t n) {
   assert(n >= 0 && n % Info(type).block_elems == 0);
   if (n > 0) CodecOf(type).decode(src, dst, n);
+}
+
+bool CanUnpack(DType type) { return CodecOf(type).unpack != nullptr; }
+
+void UnpackRow(DType type, const void* src, int8_t* codes, float* scales, int64_t n) {
+  assert(n >= 0 && n % Info(type).block_elems == 0 && CanUnpack(type));
+  if (n > 0) CodecOf(type).unpack(src, codes, scales, n);
 }
 
 bool CanQuantize(DType type) { return CodecOf(type).encode != nullptr; }

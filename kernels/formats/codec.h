@@ -26,6 +26,12 @@ namespace updraft::kernels {
 // src: RowBytes(type, n) bytes. dst: [n] f32. n is a multiple of Info(type).block_elems.
 void DequantizeRow(DType type, const void* src, float* dst, int64_t n);
 
+// Whether the format is integers times a scale, with nothing added: x[i] = scales[i / 16] * codes[i].
+bool CanUnpack(DType type);
+
+// src: RowBytes(type, n) bytes. codes: [n]; scales: [n / 16]. The products are DequantizeRow's, to the bit.
+void UnpackRow(DType type, const void* src, int8_t* codes, float* scales, int64_t n);
+
 // Whether QuantizeRow has an encoder for it.
 bool CanQuantize(DType type);
 

@@ -27,12 +27,17 @@ float HalfUE4M3(uint8_t e) {
   return value * 0.5f;
 }
 
-// 32 elements by nibbles, low ones first.
-void DecodeNibbles(const uint8_t* qs, const int8_t* values, float scale, int n, float* x) {
+// n elements by nibbles, low ones first.
+void UnpackNibbles(const uint8_t* qs, const int8_t* values, int n, int8_t* codes) {
   for (int i = 0; i < n / 2; ++i) {
-    x[i] = scale * static_cast<float>(values[qs[i] & 15]);
-    x[i + n / 2] = scale * static_cast<float>(values[qs[i] >> 4]);
+    codes[i] = values[qs[i] & 15];
+    codes[i + n / 2] = values[qs[i] >> 4];
   }
+}
+
+template <typename Block>
+void SameScale(float scale, float* scales) {
+  for (int i = 0; i < Block::kElems / 16; ++i) scales[i] = scale;
 }
 
 // Digit k of a byte of base-3 digits.
@@ -41,146 +46,159 @@ int Ternary(uint8_t byte, int k) {
   return static_cast<uint8_t>(byte * kPowers[k]) * 3 >> 8;
 }
 
-float Signed(float x, uint8_t signs, int i) { return x * ((signs >> i & 1) ? -1.0f : 1.0f); }
-
-// Eight elements of a point of an iq2 list.
-void DecodeIq2Octet(uint16_t point, uint8_t signs, float scale, float* x) {
-  for (int i = 0; i < 8; ++i) x[i] = Signed(scale * static_cast<float>(Iq2Value(point, i)), signs, i);
+int8_t Signed(int magnitude, uint8_t signs, int i) {
+  return static_cast<int8_t>((signs >> i & 1) ? -magnitude : magnitude);
 }
 
-void DecodeIq1Octet(uint16_t point, float delta, float scale, float* x) {
-  for (int i = 0; i < 8; ++i) x[i] = scale * (static_cast<float>(Iq1Value(point, i)) + delta);
+// Eight elements of a point of an iq2 list.
+void UnpackIq2Octet(uint16_t point, uint8_t signs, int8_t* codes) {
+  for (int i = 0; i < 8; ++i) codes[i] = Signed(Iq2Value(point, i), signs, i);
+}
+
+// Eight elements in eighths, which is what the IQ1 formats add or take away.
+void UnpackIq1Octet(uint16_t point, bool minus, int8_t* codes) {
+  static_assert(kIq1Delta == 0.125f);
+  for (int i = 0; i < 8; ++i) codes[i] = static_cast<int8_t>(8 * Iq1Value(point, i) + (minus ? -1 : 1));
+}
+
+// The iq2 scale of 4 bits, of 16 elements: low nibble for the first half of 32.
+float Iq2Scale(float d, uint8_t nibbles, int half) {
+  return d * (0.5f + static_cast<float>(nibbles >> (4 * half) & 15)) * 0.25f;
 }
 
 }  // namespace
 
-void DecodeBlock(const BlockIQ4_NL& b, float* x) { DecodeNibbles(b.qs, kIq4Values, F16ToF32(b.d), 32, x); }
+void Unpack(const BlockIQ4_NL& b, int8_t* codes, float* scales) {
+  SameScale<BlockIQ4_NL>(F16ToF32(b.d), scales);
+  UnpackNibbles(b.qs, kIq4Values, 32, codes);
+}
 
-void DecodeBlock(const BlockIQ4_XS& b, float* x) {
+void Unpack(const BlockIQ4_XS& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
   for (int g = 0; g < 8; ++g) {
     const int scale = (b.scales_l[g / 2] >> (4 * (g % 2)) & 15) | (b.scales_h >> (2 * g) & 3) << 4;
-    DecodeNibbles(b.qs + 16 * g, kIq4Values, d * static_cast<float>(scale - 32), 32, x + 32 * g);
+    scales[2 * g] = scales[2 * g + 1] = d * static_cast<float>(scale - 32);
+    UnpackNibbles(b.qs + 16 * g, kIq4Values, 32, codes + 32 * g);
   }
 }
 
-void DecodeBlock(const BlockMXFP4& b, float* x) { DecodeNibbles(b.qs, kE2M1Doubled, HalfE8M0(b.e), 32, x); }
-
-void DecodeBlock(const BlockNVFP4& b, float* x) {
-  for (int g = 0; g < 4; ++g) DecodeNibbles(b.qs + 8 * g, kE2M1Doubled, HalfUE4M3(b.d[g]), 16, x + 16 * g);
+void Unpack(const BlockMXFP4& b, int8_t* codes, float* scales) {
+  SameScale<BlockMXFP4>(HalfE8M0(b.e), scales);
+  UnpackNibbles(b.qs, kE2M1Doubled, 32, codes);
 }
 
-void DecodeBlock(const BlockQ1_0& b, float* x) {
-  const float d = F16ToF32(b.d);
-  for (int i = 0; i < 128; ++i) x[i] = (b.qs[i / 8] >> (i % 8) & 1) ? d : -d;
+void Unpack(const BlockNVFP4& b, int8_t* codes, float* scales) {
+  for (int g = 0; g < 4; ++g) {
+    scales[g] = HalfUE4M3(b.d[g]);
+    UnpackNibbles(b.qs + 8 * g, kE2M1Doubled, 16, codes + 16 * g);
+  }
 }
 
-void DecodeBlock(const BlockQ2_0& b, float* x) {
-  const float d = F16ToF32(b.d);
-  for (int i = 0; i < 64; ++i) x[i] = static_cast<float>((b.qs[i / 4] >> (2 * (i % 4)) & 3) - 1) * d;
+void Unpack(const BlockQ1_0& b, int8_t* codes, float* scales) {
+  SameScale<BlockQ1_0>(F16ToF32(b.d), scales);
+  for (int i = 0; i < 128; ++i) codes[i] = (b.qs[i / 8] >> (i % 8) & 1) ? 1 : -1;
 }
 
-void DecodeBlock(const BlockTQ1_0& b, float* x) {
-  const float d = F16ToF32(b.d);
-  const auto decode = [d](uint8_t byte, int k) { return static_cast<float>(Ternary(byte, k) - 1) * d; };
+void Unpack(const BlockQ2_0& b, int8_t* codes, float* scales) {
+  SameScale<BlockQ2_0>(F16ToF32(b.d), scales);
+  for (int i = 0; i < 64; ++i) codes[i] = static_cast<int8_t>((b.qs[i / 4] >> (2 * (i % 4)) & 3) - 1);
+}
+
+void Unpack(const BlockTQ1_0& b, int8_t* codes, float* scales) {
+  SameScale<BlockTQ1_0>(F16ToF32(b.d), scales);
+  const auto digit = [](uint8_t byte, int k) { return static_cast<int8_t>(Ternary(byte, k) - 1); };
   for (int k = 0; k < 5; ++k) {
-    for (int i = 0; i < 32; ++i) x[32 * k + i] = decode(b.qs[i], k);
-    for (int i = 0; i < 16; ++i) x[160 + 16 * k + i] = decode(b.qs[32 + i], k);
+    for (int i = 0; i < 32; ++i) codes[32 * k + i] = digit(b.qs[i], k);
+    for (int i = 0; i < 16; ++i) codes[160 + 16 * k + i] = digit(b.qs[32 + i], k);
   }
   for (int k = 0; k < 4; ++k) {
-    for (int i = 0; i < 4; ++i) x[240 + 4 * k + i] = decode(b.qh[i], k);
+    for (int i = 0; i < 4; ++i) codes[240 + 4 * k + i] = digit(b.qh[i], k);
   }
 }
 
-void DecodeBlock(const BlockTQ2_0& b, float* x) {
-  const float d = F16ToF32(b.d);
+void Unpack(const BlockTQ2_0& b, int8_t* codes, float* scales) {
+  SameScale<BlockTQ2_0>(F16ToF32(b.d), scales);
   for (int i = 0; i < 256; ++i) {
-    const int half = i / 128;
-    const int code = b.qs[32 * half + i % 32] >> (2 * (i / 32 % 4)) & 3;
-    x[i] = static_cast<float>(code - 1) * d;
+    codes[i] = static_cast<int8_t>((b.qs[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4)) & 3) - 1);
   }
 }
 
-void DecodeBlock(const BlockIQ2_XXS& b, float* x) {
+void Unpack(const BlockIQ2_XXS& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
   for (int g = 0; g < 8; ++g) {
     const uint8_t* points = b.qs + 8 * g;
     const uint32_t word = Word32(points + 4);
-    const float scale = d * (0.5f + static_cast<float>(word >> 28)) * 0.25f;
+    scales[2 * g] = scales[2 * g + 1] = d * (0.5f + static_cast<float>(word >> 28)) * 0.25f;
     for (int l = 0; l < 4; ++l) {
-      DecodeIq2Octet(kGridIq2Xxs[points[l]], EvenSigns(word >> (7 * l) & 127), scale, x + 32 * g + 8 * l);
+      UnpackIq2Octet(kGridIq2Xxs[points[l]], EvenSigns(word >> (7 * l) & 127), codes + 32 * g + 8 * l);
     }
   }
 }
 
-void DecodeBlock(const BlockIQ2_XS& b, float* x) {
+void Unpack(const BlockIQ2_XS& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
+  for (int i = 0; i < 16; ++i) scales[i] = Iq2Scale(d, b.scales[i / 2], i % 2);
   for (int octet = 0; octet < 32; ++octet) {
     const uint16_t word = Word16(b.qs + 2 * octet);
-    const int s = b.scales[octet / 4] >> (octet % 4 < 2 ? 0 : 4) & 15;
-    const float scale = d * (0.5f + static_cast<float>(s)) * 0.25f;
-    DecodeIq2Octet(kGridIq2Xs[word & 511], EvenSigns(word >> 9), scale, x + 8 * octet);
+    UnpackIq2Octet(kGridIq2Xs[word & 511], EvenSigns(word >> 9), codes + 8 * octet);
   }
 }
 
-void DecodeBlock(const BlockIQ2_S& b, float* x) {
+void Unpack(const BlockIQ2_S& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
+  for (int i = 0; i < 16; ++i) scales[i] = Iq2Scale(d, b.scales[i / 2], i % 2);
   for (int octet = 0; octet < 32; ++octet) {
     const int high = b.qh[octet / 4] >> (2 * (octet % 4)) & 3;
-    const int s = b.scales[octet / 4] >> (octet % 4 < 2 ? 0 : 4) & 15;
-    const float scale = d * (0.5f + static_cast<float>(s)) * 0.25f;
-    DecodeIq2Octet(kGridIq2S[b.qs[octet] | high << 8], b.signs[octet], scale, x + 8 * octet);
+    UnpackIq2Octet(kGridIq2S[b.qs[octet] | high << 8], b.signs[octet], codes + 8 * octet);
   }
 }
 
-void DecodeBlock(const BlockIQ3_XXS& b, float* x) {
+void Unpack(const BlockIQ3_XXS& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
   for (int g = 0; g < 8; ++g) {
     const uint32_t word = Word32(b.words + 4 * g);
-    const float scale = d * (0.5f + static_cast<float>(word >> 28)) * 0.5f;
+    scales[2 * g] = scales[2 * g + 1] = d * (0.5f + static_cast<float>(word >> 28)) * 0.5f;
     for (int i = 0; i < 32; ++i) {
       const uint16_t point = kGridIq3Xxs[b.qs[8 * g + i / 4]];
-      const uint8_t signs = EvenSigns(word >> (7 * (i / 8)) & 127);
-      x[32 * g + i] = Signed(scale * static_cast<float>(Iq3XxsValue(point, i % 4)), signs, i % 8);
+      codes[32 * g + i] = Signed(Iq3XxsValue(point, i % 4), EvenSigns(word >> (7 * (i / 8)) & 127), i % 8);
     }
   }
 }
 
-void DecodeBlock(const BlockIQ3_S& b, float* x) {
+void Unpack(const BlockIQ3_S& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
   for (int g = 0; g < 8; ++g) {
-    const float scale = d * static_cast<float>(1 + 2 * (b.scales[g / 2] >> (4 * (g % 2)) & 15));
+    scales[2 * g] = scales[2 * g + 1] =
+        d * static_cast<float>(1 + 2 * (b.scales[g / 2] >> (4 * (g % 2)) & 15));
     for (int i = 0; i < 32; ++i) {
       const int p = i / 4;
       const uint16_t point = kGridIq3S[b.qs[8 * g + p] | (b.qh[g] >> p & 1) << 8];
-      x[32 * g + i] = Signed(scale * static_cast<float>(Iq3SValue(point, i % 4)), b.signs[4 * g + i / 8], i % 8);
+      codes[32 * g + i] = Signed(Iq3SValue(point, i % 4), b.signs[4 * g + i / 8], i % 8);
     }
   }
 }
 
-void DecodeBlock(const BlockIQ1_S& b, float* x) {
+void Unpack(const BlockIQ1_S& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
   for (int octet = 0; octet < 32; ++octet) {
     const int l = octet % 4;
     const uint16_t word = Word16(b.qh + octet / 4 * 2);
-    const float scale = d * static_cast<float>(2 * (word >> 12 & 7) + 1);
-    const float delta = (word & 0x8000) ? -kIq1Delta : kIq1Delta;
-    DecodeIq1Octet(kGridIq1[b.qs[octet] | (word >> (3 * l) & 7) << 8], delta, scale, x + 8 * octet);
+    scales[octet / 2] = d * static_cast<float>(2 * (word >> 12 & 7) + 1) * kIq1Delta;
+    UnpackIq1Octet(kGridIq1[b.qs[octet] | (word >> (3 * l) & 7) << 8], (word & 0x8000) != 0, codes + 8 * octet);
   }
 }
 
-void DecodeBlock(const BlockIQ1_M& b, float* x) {
+void Unpack(const BlockIQ1_M& b, int8_t* codes, float* scales) {
   uint16_t half = 0;
   for (int w = 0; w < 4; ++w) half |= static_cast<uint16_t>(Word16(b.scales + 2 * w) >> 12 << (4 * w));
   const float d = F16ToF32(half);
+  for (int i = 0; i < 16; ++i) {
+    const int s = Word16(b.scales + i / 4 * 2) >> (3 * (i % 4)) & 7;
+    scales[i] = d * static_cast<float>(2 * s + 1) * kIq1Delta;
+  }
   for (int octet = 0; octet < 32; ++octet) {
-    const int group = octet / 4;
-    const int sixteenth = octet / 2;
-    const int s = Word16(b.scales + group / 2 * 2) >> (3 * (sixteenth % 4)) & 7;
     const int nibble = b.qh[octet / 2] >> (4 * (octet % 2)) & 15;
-    const float delta = (nibble & 8) ? -kIq1Delta : kIq1Delta;
-    const float scale = d * static_cast<float>(2 * s + 1);
-    DecodeIq1Octet(kGridIq1[b.qs[octet] | (nibble & 7) << 8], delta, scale, x + 8 * octet);
+    UnpackIq1Octet(kGridIq1[b.qs[octet] | (nibble & 7) << 8], (nibble & 8) != 0, codes + 8 * octet);
   }
 }
 

@@ -1,4 +1,4 @@
-// Decoders and encoders of lowbit_blocks.h. Private to this folder; callers use codec.h.
+// Reading and encoding the blocks of lowbit_blocks.h. Private to this folder; callers use codec.h.
 #ifndef UPDRAFT_KERNELS_FORMATS_LOWBIT_H_
 #define UPDRAFT_KERNELS_FORMATS_LOWBIT_H_
 
@@ -6,22 +6,23 @@
 
 namespace updraft::kernels {
 
-// x: [kElems] f32.
-void DecodeBlock(const BlockIQ4_NL& block, float* x);
-void DecodeBlock(const BlockIQ4_XS& block, float* x);
-void DecodeBlock(const BlockMXFP4& block, float* x);
-void DecodeBlock(const BlockNVFP4& block, float* x);
-void DecodeBlock(const BlockQ1_0& block, float* x);
-void DecodeBlock(const BlockQ2_0& block, float* x);
-void DecodeBlock(const BlockTQ1_0& block, float* x);
-void DecodeBlock(const BlockTQ2_0& block, float* x);
-void DecodeBlock(const BlockIQ2_XXS& block, float* x);
-void DecodeBlock(const BlockIQ2_XS& block, float* x);
-void DecodeBlock(const BlockIQ2_S& block, float* x);
-void DecodeBlock(const BlockIQ3_XXS& block, float* x);
-void DecodeBlock(const BlockIQ3_S& block, float* x);
-void DecodeBlock(const BlockIQ1_S& block, float* x);
-void DecodeBlock(const BlockIQ1_M& block, float* x);
+// The block as integers:  x[i] = scales[i / 16] * codes[i].  codes: [kElems]; scales: [kElems / 16]. Every product is what
+// the format's formula gives in float, to the bit. (IQ1: an eighth of the scale times 8 * point +- 1.)
+void Unpack(const BlockIQ4_NL& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ4_XS& block, int8_t* codes, float* scales);
+void Unpack(const BlockMXFP4& block, int8_t* codes, float* scales);
+void Unpack(const BlockNVFP4& block, int8_t* codes, float* scales);
+void Unpack(const BlockQ1_0& block, int8_t* codes, float* scales);
+void Unpack(const BlockQ2_0& block, int8_t* codes, float* scales);
+void Unpack(const BlockTQ1_0& block, int8_t* codes, float* scales);
+void Unpack(const BlockTQ2_0& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ2_XXS& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ2_XS& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ2_S& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ3_XXS& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ3_S& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ1_S& block, int8_t* codes, float* scales);
+void Unpack(const BlockIQ1_M& block, int8_t* codes, float* scales);
 
 // x: [kElems] f32, finite, magnitudes at most 2^30.
 void EncodeBlock(const float* x, BlockIQ4_NL& block);

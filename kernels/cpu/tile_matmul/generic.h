@@ -11,6 +11,7 @@
 #define UPDRAFT_KERNELS_CPU_TILE_MATMUL_GENERIC_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels/cpu/tile_matmul/tile_matmul.h"
 
@@ -25,14 +26,14 @@ constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 // at the speed of one core's reads.
 constexpr int kBlocksAhead = 16;
 
-template <typename S, DType kType, int kTok, int kTiles>
+template <typename S, TileKind kKind, int kTok, int kTiles>
 struct TileKernel {
   using F = typename S::F;
   using I = typename S::I;
   using W = typename S::W;
   using Partial = typename S::Partial;
-  static constexpr TileFormat kFormat = TileFormatOf(kType);
-  static constexpr int kHalves = kFormat.scheme == TileScheme::kSuperScale16 ? 2 : 1;
+  static constexpr TileFormat kFormat = TileFormatOf(kKind);
+  static constexpr int kHalves = kFormat.halves() ? 2 : 1;
   static constexpr int kRun = S::MaxRun(kFormat.max_code()) < 8 / kHalves ? S::MaxRun(kFormat.max_code()) : 8 / kHalves;
   // Where an instruction set takes 8-bit weights as signed, LoadW's result is brought to that form and needs no offset.
   static constexpr bool kSigned = kFormat.low_bits == 8 && S::kSignedBytes;
@@ -108,6 +109,8 @@ struct TileKernel {
     } else if constexpr (kFormat.scheme == TileScheme::kSuperScale16) {
       return S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(at.super)),
                     S::LoadI8(reinterpret_cast<const int8_t*>(at.scale) + 16 * half));
+    } else if constexpr (kFormat.scheme == TileScheme::kScale16 || kFormat.scheme == TileScheme::kScaleMin16) {
+      return S::Load(reinterpret_cast<const float*>(at.scale) + kTileOutputs * half);
     } else {
       return S::LoadF16(reinterpret_cast<const uint16_t*>(at.scale));
     }
@@ -130,6 +133,13 @@ struct TileKernel {
                              S::LoadU8(s.at[n].scale + kTileOutputs));
 #pragma GCC unroll 16
         for (int t = 0; t < kTok; ++t) sum[n][t] = S::Fma(min, S::Set(-x[t].scaled_sum), sum[n][t]);
+      } else if constexpr (kFormat.scheme == TileScheme::kScaleMin16) {
+        const F min = S::Load(reinterpret_cast<const float*>(s.at[n].scale) + kTileOutputs * (2 + half));
+#pragma GCC unroll 16
+        for (int t = 0; t < kTok; ++t) {
+          const float half_sum = x[t].scale * static_cast<float>(x[t].neg_half_sum[half]);
+          sum[n][t] = S::Fma(min, S::Set(half_sum), sum[n][t]);
+        }
       }
     }
   }
@@ -228,39 +238,39 @@ struct TileKernel {
 };
 
 // Few tokens: one tile at a time, so that memory is read as few streams.
-template <typename S, DType kType, int kTok = S::kSkinny>
+template <typename S, TileKind kKind, int kTok = S::kSkinny>
 void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   if (group.size == kTok) {
     for (int n = 0; n < S::kTiles; ++n) {
-      TileKernel<S, kType, kTok, 1>::Run(args, tile + n, group.from, 0, 1);
+      TileKernel<S, kKind, kTok, 1>::Run(args, tile + n, group.from, 0, 1);
     }
   } else if constexpr (kTok > 1) {
-    RunSkinny<S, kType, kTok - 1>(args, tile, group);
+    RunSkinny<S, kKind, kTok - 1>(args, tile, group);
   }
 }
 
 // Many tokens: as many sums as there are registers, over several tiles because a broadcast of activations costs as much
 // as a dot product. Groups are cut evenly, so that none is smaller than half of kGroup.
-template <typename S, DType kType, int kTok = S::kGroup>
+template <typename S, TileKind kKind, int kTok = S::kGroup>
 void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
   if (group.size == kTok) {
-    TileKernel<S, kType, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
+    TileKernel<S, kKind, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
   } else if constexpr (kTok > (S::kGroup + 1) / 2) {
-    RunGroup<S, kType, kTok - 1>(args, tile, group, pass, n_passes);
+    RunGroup<S, kKind, kTok - 1>(args, tile, group, pass, n_passes);
   }
 }
 
-template <typename S, DType kType>
+template <typename S, TileKind kKind>
 void TileMatMul(const TileMatMulArgs& args) {
   const int n_groups = args.group_to - args.group_from;
   // Groups innermost: the weights of one tile stay in the nearest cache while all tokens pass by.
   for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
     if (args.x.n_tok <= S::kSkinny) {
-      RunSkinny<S, kType>(args, tile, {0, args.x.n_tok});
+      RunSkinny<S, kKind>(args, tile, {0, args.x.n_tok});
       continue;
     }
     for (int i = 0; i < n_groups; ++i) {
-      RunGroup<S, kType>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
+      RunGroup<S, kKind>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
     }
   }
 }
@@ -296,20 +306,18 @@ void QuantizeGroup(const float* x, int size, int64_t n_in, int8_t* q, Activation
   }
 }
 
+template <typename S, int... kKinds>
+constexpr void SetKernels(TileMatMulKernels& kernels, std::integer_sequence<int, kKinds...>) {
+  ((kernels.run[kKinds] = TileMatMul<S, static_cast<TileKind>(kKinds)>), ...);
+}
+
 // The table of one instruction set.
 template <typename S>
 constexpr TileMatMulKernels MakeTileMatMulKernels() {
   TileMatMulKernels kernels;
   kernels.skinny = S::kSkinny;
   kernels.group = S::kGroup;
-  kernels.run[static_cast<int>(DType::kQ8_0)] = TileMatMul<S, DType::kQ8_0>;
-  kernels.run[static_cast<int>(DType::kQ4_0)] = TileMatMul<S, DType::kQ4_0>;
-  kernels.run[static_cast<int>(DType::kQ4_1)] = TileMatMul<S, DType::kQ4_1>;
-  kernels.run[static_cast<int>(DType::kQ5_0)] = TileMatMul<S, DType::kQ5_0>;
-  kernels.run[static_cast<int>(DType::kQ5_1)] = TileMatMul<S, DType::kQ5_1>;
-  kernels.run[static_cast<int>(DType::kQ4_K)] = TileMatMul<S, DType::kQ4_K>;
-  kernels.run[static_cast<int>(DType::kQ5_K)] = TileMatMul<S, DType::kQ5_K>;
-  kernels.run[static_cast<int>(DType::kQ6_K)] = TileMatMul<S, DType::kQ6_K>;
+  SetKernels<S>(kernels, std::make_integer_sequence<int, kNumTileKinds>());
   kernels.quantize = QuantizeGroup<S>;
   return kernels;
 }

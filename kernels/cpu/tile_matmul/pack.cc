@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/formats/blocks.h"
+#include "kernels/formats/codec.h"
 
 namespace updraft::kernels {
 namespace {
@@ -16,6 +17,8 @@ struct Block32 {
   uint8_t scale[2] = {};      // kSuperScaleMin32: scale, min; kSuperScale16: two signed scales
   uint16_t super_d = 0;       // kSuper*: f16, the same for all blocks of 256 inputs
   uint16_t super_min = 0;     // kSuperScaleMin32: f16
+  float half_scale[2] = {};   // kScale16, kScaleMin16
+  float half_min[2] = {};     // kScaleMin16: subtracted
 };
 
 void NibbleHalves(const uint8_t* qs, uint8_t* codes) {
@@ -89,34 +92,78 @@ void Read(const BlockQ6_K& in, int part, Block32& out) {
   out.super_d = in.d;
 }
 
-template <typename Block>
-void ReadBlock(const uint8_t* row, int64_t block, Block32& out) {
-  constexpr int kParts = Block::kElems / kTileBlock;
-  Block in;
-  std::memcpy(&in, row + block / kParts * sizeof(Block), sizeof(Block));
-  Read(in, static_cast<int>(block % kParts), out);
+void Read(const BlockQ2_K& in, int part, Block32& out) {
+  const float d = F16ToF32(in.d);
+  const float dmin = F16ToF32(in.dmin);
+  for (int half = 0; half < 2; ++half) {
+    const uint8_t group = in.scales[2 * part + half];
+    out.half_scale[half] = d * static_cast<float>(group & 15);
+    out.half_min[half] = dmin * static_cast<float>(group >> 4);
+  }
+  for (int i = 0; i < 32; ++i) out.codes[i] = in.qs[32 * (part / 4) + i] >> (2 * (part % 4)) & 3;
 }
 
-using ReadFunction = void (*)(const uint8_t* row, int64_t block, Block32& out);
+void Read(const BlockQ3_K& in, int part, Block32& out) {
+  for (int i = 0; i < 32; ++i) {
+    const int low = in.qs[32 * (part / 4) + i] >> (2 * (part % 4)) & 3;
+    out.codes[i] = static_cast<uint8_t>(low | (in.hmask[i] >> part & 1) << 2);
+  }
+  for (int half = 0; half < 2; ++half) {
+    out.scale[half] = static_cast<uint8_t>(UnpackScale3(in.scales, 2 * part + half));
+  }
+  out.super_d = in.d;
+}
+
+// Reads one block of the file, whose parts of 32 inputs go to out[0], out[1], ...
+using ReadFunction = void (*)(DType type, const uint8_t* bytes, Block32* out);
+
+template <typename Block>
+void ReadParts(DType /*type*/, const uint8_t* bytes, Block32* out) {
+  Block in;
+  std::memcpy(&in, bytes, sizeof(Block));
+  for (int part = 0; part < Block::kElems / kTileBlock; ++part) Read(in, part, out[part]);
+}
+
+// Any format of integers times a scale.
+void ReadIntegers(DType type, const uint8_t* bytes, Block32* out) {
+  const TileFormat format = TileFormatOf(TileKindOf(type));
+  int8_t codes[kTileSuperBlock];
+  float scales[kTileSuperBlock / 16];
+  const int n = Info(type).block_elems;
+  UnpackRow(type, bytes, codes, scales, n);
+  for (int part = 0; part < n / kTileBlock; ++part) {
+    for (int i = 0; i < kTileBlock; ++i) {
+      out[part].codes[i] = static_cast<uint8_t>(codes[part * kTileBlock + i] + format.offset);
+    }
+    out[part].d = F32ToF16(scales[2 * part]);  // exact where the layout takes it from here: it was an f16 in the file
+    std::memcpy(out[part].half_scale, scales + 2 * part, sizeof(out[part].half_scale));
+  }
+}
 
 ReadFunction ReaderOf(DType type) {
   switch (type) {
     case DType::kQ8_0:
-      return ReadBlock<BlockQ8_0>;
+      return ReadParts<BlockQ8_0>;
+    case DType::kQ4_0:
+      return ReadParts<BlockQ4_0>;
     case DType::kQ4_1:
-      return ReadBlock<BlockQ4_1>;
+      return ReadParts<BlockQ4_1>;
     case DType::kQ5_0:
-      return ReadBlock<BlockQ5_0>;
+      return ReadParts<BlockQ5_0>;
     case DType::kQ5_1:
-      return ReadBlock<BlockQ5_1>;
+      return ReadParts<BlockQ5_1>;
+    case DType::kQ2_K:
+      return ReadParts<BlockQ2_K>;
+    case DType::kQ3_K:
+      return ReadParts<BlockQ3_K>;
     case DType::kQ4_K:
-      return ReadBlock<BlockQ4_K>;
+      return ReadParts<BlockQ4_K>;
     case DType::kQ5_K:
-      return ReadBlock<BlockQ5_K>;
+      return ReadParts<BlockQ5_K>;
     case DType::kQ6_K:
-      return ReadBlock<BlockQ6_K>;
+      return ReadParts<BlockQ6_K>;
     default:
-      return ReadBlock<BlockQ4_0>;
+      return ReadIntegers;
   }
 }
 
@@ -161,6 +208,14 @@ void WriteHigh(const TileFormat& format, const Block32& block, int out, uint8_t*
 
 void WriteScales(const TileFormat& format, const Block32& block, int out, const BlockPlanes& to) {
   switch (format.scheme) {
+    case TileScheme::kScaleMin16:
+      for (int half = 0; half < 2; ++half) {
+        std::memcpy(to.scale + 128 + 64 * half + 4 * out, &block.half_min[half], 4);
+      }
+      [[fallthrough]];
+    case TileScheme::kScale16:
+      for (int half = 0; half < 2; ++half) std::memcpy(to.scale + 64 * half + 4 * out, &block.half_scale[half], 4);
+      break;
     case TileScheme::kScaleMin32:
       std::memcpy(to.scale + 32 + 2 * out, &block.m, 2);
       [[fallthrough]];
@@ -181,7 +236,7 @@ void WriteScales(const TileFormat& format, const Block32& block, int out, const 
 }  // namespace
 
 TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool) {
-  const TileFormat format = TileFormatOf(type);
+  const TileFormat format = TileFormatOf(TileKindOf(type));
   const int64_t n_blocks = n_in / kTileBlock;
   const int64_t n_supers = format.super_bytes() == 0 ? 0 : n_in / kTileSuperBlock;
   n_tiles_ = (n_out + 2 * kTileOutputs - 1) / (2 * kTileOutputs) * 2;
@@ -200,20 +255,26 @@ TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* 
   const ReadFunction read = ReaderOf(type);
   const size_t row_bytes = RowBytes(type, n_in);
   const auto* rows = static_cast<const uint8_t*>(data);
+  const int n_parts = Info(type).block_elems / kTileBlock;
+  const size_t block_bytes = static_cast<size_t>(Info(type).block_bytes);
   const int n_chunks = static_cast<int>(std::min<int64_t>(n_tiles_, 256));
   pool.Run(n_chunks, [&](int chunk, int) {
     for (int64_t tile = n_tiles_ * chunk / n_chunks; tile < n_tiles_ * (chunk + 1) / n_chunks; ++tile) {
-      for (int64_t block = 0; block < n_blocks; ++block) {
-        const int64_t at = tile * n_blocks + block;
-        const int64_t super_at = n_supers == 0 ? 0 : tile * n_supers + block / (kTileSuperBlock / kTileBlock);
-        const BlockPlanes to{low + at * format.low_bytes(), high + at * format.high_bytes(),
-                             scale + at * format.scale_bytes(), super + super_at * format.super_bytes()};
+      for (int64_t block = 0; block < n_blocks; block += n_parts) {
         for (int out = 0; out < kTileOutputs; ++out) {
-          Block32 in{};
-          if (tile * kTileOutputs + out < n_out) read(rows + (tile * kTileOutputs + out) * row_bytes, block, in);
-          WriteLow(format, in, out, to.low);
-          WriteHigh(format, in, out, to.high);
-          WriteScales(format, in, out, to);
+          const int64_t row = tile * kTileOutputs + out;
+          Block32 parts[kTileSuperBlock / kTileBlock] = {};
+          if (row < n_out) read(type, rows + row * row_bytes + block / n_parts * block_bytes, parts);
+          for (int part = 0; part < n_parts; ++part) {
+            const int64_t at = tile * n_blocks + block + part;
+            const int64_t super_at =
+                n_supers == 0 ? 0 : tile * n_supers + (block + part) / (kTileSuperBlock / kTileBlock);
+            const BlockPlanes to{low + at * format.low_bytes(), high + at * format.high_bytes(),
+                                 scale + at * format.scale_bytes(), super + super_at * format.super_bytes()};
+            WriteLow(format, parts[part], out, to.low);
+            WriteHigh(format, parts[part], out, to.high);
+            WriteScales(format, parts[part], out, to);
+          }
         }
       }
     }

@@ -17,6 +17,8 @@
 //            kScaleMin32       16 x f16 d, 16 x f16 m
 //            kSuperScaleMin32  16 x u8 scale, 16 x u8 min
 //            kSuperScale16     16 x i8 scale of inputs 0..15, 16 x i8 scale of inputs 16..31
+//            kScale16          16 x f32 scale of inputs 0..15, 16 x f32 scale of inputs 16..31
+//            kScaleMin16       the same, then 16 x f32 min of inputs 0..15, 16 x f32 min of inputs 16..31
 //   super  [n_tiles][n_in/256]: what changes every 256 inputs
 //            kSuperScaleMin32  16 x f16 d, 16 x f16 dmin
 //            kSuperScale16     16 x f16 d
@@ -37,7 +39,7 @@ inline constexpr int kTileOutputs = 16;
 inline constexpr int kTileBlock = 32;        // inputs
 inline constexpr int kTileSuperBlock = 256;  // inputs
 
-enum class TileScheme { kScale32, kScaleMin32, kSuperScaleMin32, kSuperScale16 };
+enum class TileScheme { kScale32, kScaleMin32, kSuperScaleMin32, kSuperScale16, kScale16, kScaleMin16 };
 
 struct TileFormat {
   int low_bits;   // 4 or 8
@@ -47,37 +49,109 @@ struct TileFormat {
 
   constexpr int low_bytes() const { return low_bits * kTileOutputs * kTileBlock / 8; }       // per tile and block
   constexpr int high_bytes() const { return high_bits * kTileOutputs * kTileBlock / 8; }     // per tile and block
-  constexpr int scale_bytes() const { return scheme == TileScheme::kScaleMin32 ? 64 : 32; }  // per tile and block
+  constexpr int scale_bytes() const {                                                        // per tile and block
+    switch (scheme) {
+      case TileScheme::kScaleMin32:
+        return 64;
+      case TileScheme::kScale16:
+        return 128;
+      case TileScheme::kScaleMin16:
+        return 256;
+      default:
+        return 32;
+    }
+  }
   constexpr int super_bytes() const {                                                        // per tile and super-block
     return scheme == TileScheme::kSuperScaleMin32 ? 64 : scheme == TileScheme::kSuperScale16 ? 32 : 0;
   }
   constexpr int max_code() const { return (1 << (low_bits + high_bits)) - 1; }
-  constexpr bool has_min() const { return scheme == TileScheme::kScaleMin32 || scheme == TileScheme::kSuperScaleMin32; }
+  // Scales differ between the halves of a block.
+  constexpr bool halves() const {
+    return scheme == TileScheme::kSuperScale16 || scheme == TileScheme::kScale16 || scheme == TileScheme::kScaleMin16;
+  }
 };
+
+// Which layout there is; several file formats may share one. A kernel is compiled for each.
+enum class TileKind : uint8_t {
+  k8,          // q8_0, iq4_nl
+  k4,          // q4_0
+  k4Min,       // q4_1
+  k5,          // q5_0
+  k5Min,       // q5_1
+  k4Super,     // q4_k
+  k5Super,     // q5_k
+  k6Super,     // q6_k
+  k3Super,     // q3_k
+  k2Min16,     // q2_k
+  kTernary,    // tq1_0, tq2_0, q1_0, q2_0
+  kGeneral,    // every other format of integers times a scale
+};
+
+inline constexpr int kNumTileKinds = 12;
+
+constexpr TileFormat TileFormatOf(TileKind kind) {
+  switch (kind) {
+    case TileKind::k8:
+      return {8, 0, TileScheme::kScale32, 128};
+    case TileKind::k4:
+      return {4, 0, TileScheme::kScale32, 8};
+    case TileKind::k4Min:
+      return {4, 0, TileScheme::kScaleMin32, 0};
+    case TileKind::k5:
+      return {4, 1, TileScheme::kScale32, 16};
+    case TileKind::k5Min:
+      return {4, 1, TileScheme::kScaleMin32, 0};
+    case TileKind::k4Super:
+      return {4, 0, TileScheme::kSuperScaleMin32, 0};
+    case TileKind::k5Super:
+      return {4, 1, TileScheme::kSuperScaleMin32, 0};
+    case TileKind::k6Super:
+      return {4, 2, TileScheme::kSuperScale16, 32};
+    case TileKind::k3Super:
+      return {4, 0, TileScheme::kSuperScale16, 4};
+    case TileKind::k2Min16:
+      return {4, 0, TileScheme::kScaleMin16, 0};
+    case TileKind::kTernary:
+      return {4, 0, TileScheme::kScale32, 1};
+    case TileKind::kGeneral:
+      return {8, 0, TileScheme::kScale16, 128};
+  }
+  return {};
+}
 
 constexpr bool IsTiled(DType type) { return type != DType::kF32 && type != DType::kF16 && type != DType::kBF16; }
 
 // Of a type for which IsTiled.
-constexpr TileFormat TileFormatOf(DType type) {
+constexpr TileKind TileKindOf(DType type) {
   switch (type) {
     case DType::kQ8_0:
-      return {8, 0, TileScheme::kScale32, 128};
+    case DType::kIQ4_NL:
+      return TileKind::k8;
     case DType::kQ4_0:
-      return {4, 0, TileScheme::kScale32, 8};
+      return TileKind::k4;
     case DType::kQ4_1:
-      return {4, 0, TileScheme::kScaleMin32, 0};
+      return TileKind::k4Min;
     case DType::kQ5_0:
-      return {4, 1, TileScheme::kScale32, 16};
+      return TileKind::k5;
     case DType::kQ5_1:
-      return {4, 1, TileScheme::kScaleMin32, 0};
+      return TileKind::k5Min;
+    case DType::kQ2_K:
+      return TileKind::k2Min16;
+    case DType::kQ3_K:
+      return TileKind::k3Super;
     case DType::kQ4_K:
-      return {4, 0, TileScheme::kSuperScaleMin32, 0};
+      return TileKind::k4Super;
     case DType::kQ5_K:
-      return {4, 1, TileScheme::kSuperScaleMin32, 0};
+      return TileKind::k5Super;
     case DType::kQ6_K:
-      return {4, 2, TileScheme::kSuperScale16, 32};
+      return TileKind::k6Super;
+    case DType::kTQ1_0:
+    case DType::kTQ2_0:
+    case DType::kQ1_0:
+    case DType::kQ2_0:
+      return TileKind::kTernary;
     default:
-      return {};
+      return TileKind::kGeneral;
   }
 }
 
