@@ -288,8 +288,9 @@ absl::Status Synthesize(const SynthShape& shape, DType type, const std::string& 
   if (absl::Status status = Check(shape); !status.ok()) return status;
   for (const DType wanted : {type, options.head_type.value_or(type)}) {
     if (kernels::CanQuantize(wanted)) continue;
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "synth: type %s is read, not written; expected another, such as q4_0, q4_k or q8_0", kernels::Info(wanted).name));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("synth: type %s is read, not written; expected another, such as q4_0, q4_k or q8_0",
+                        kernels::Info(wanted).name));
   }
   absl::StatusOr<gguf::Writer> writer = gguf::Writer::Create(path);
   if (!writer.ok()) return writer.status();

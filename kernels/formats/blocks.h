@@ -85,8 +85,8 @@ static_assert(sizeof(BlockQ2_K) == 84);
 //   x[16g + i] = d * (scale[g] - 32) * (q[16g + i] - 4),  q in [0, 7]
 //   byte  0 ...... 31   32 .............. 95   96 ....... 107   108 109
 //        [ hmask     ] [ qs: as in BlockQ2_K ][ scales        ][ d      ]
-// Bit 2 of q[32k + i] is bit k of hmask[i]. scales: byte g of the first 8 holds the low 4 bits of scale g (low nibble) and
-// of scale g + 8 (high nibble); bits 2k, 2k + 1 of byte 8 + i hold the high 2 bits of scale 4k + i.
+// Bit 2 of q[32k + i] is bit k of hmask[i]. scales: byte g of the first 8 holds the low 4 bits of scale g (low nibble)
+// and of scale g + 8 (high nibble); bits 2k, 2k + 1 of byte 8 + i hold the high 2 bits of scale 4k + i.
 struct BlockQ3_K {
   static constexpr int kElems = 256;
   uint8_t hmask[32];

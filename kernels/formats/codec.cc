@@ -230,7 +230,9 @@ void EncodeBlock(const float* x, BlockQ5_1& b) {
 
 // Formats that are integers times a scale (lowbit.h).
 template <typename Block>
-concept IntegerBlock = requires(const Block& block, int8_t* codes, float* scales) { Unpack(block, codes, scales); };
+concept IntegerBlock = requires(const Block& block, int8_t* codes, float* scales) {
+  Unpack(block, codes, scales);
+};
 
 template <IntegerBlock Block>
 void DecodeBlock(const Block& block, float* x) {
@@ -300,7 +302,8 @@ void CopyFloats(const float* src, void* dst, int64_t n) { std::memcpy(dst, src, 
 struct Codec {
   void (*decode)(const void* src, float* dst, int64_t n) = nullptr;
   void (*encode)(const float* src, void* dst, int64_t n) = nullptr;  // null: this project only reads the format
-  void (*unpack)(const void* src, int8_t* codes, float* scales, int64_t n) = nullptr;  // null: has minima, or is no code
+  void (*unpack)(const void* src, int8_t* codes, float* scales,
+                 int64_t n) = nullptr;  // null: has minima, or is no code
 };
 
 template <typename Block>

@@ -4,9 +4,9 @@
 // Decoding is exact arithmetic on the formulas of blocks.h in float, in the order written there, without fused
 // multiply-add: the same bits on every machine, and those of ggml's reference decoder.
 //
-// Encoding of q8_0, q4_0, q4_1, q5_0, q5_1, mxfp4 and the ternary formats gives the same bytes as ggml's reference encoder
-// wherever that one is defined. The K formats and iq4 leave the choice of scales open; ours minimises the squared error (see
-// kquants.cc). The lattice formats and nvfp4 are read, not written (CanQuantize).
+// Encoding of q8_0, q4_0, q4_1, q5_0, q5_1, mxfp4 and the ternary formats gives the same bytes as ggml's reference
+// encoder wherever that one is defined. The K formats and iq4 leave the choice of scales open; ours minimises the
+// squared error (see kquants.cc). The lattice formats and nvfp4 are read, not written (CanQuantize).
 //
 // Encoding never fails and has no undefined results: into a quantized format NaN is read as 0, infinities and values
 // beyond the format are clamped, so that what is decoded again is always finite. f16 and bf16 convert as float16.h

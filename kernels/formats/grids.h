@@ -1,5 +1,5 @@
-// The lattices of the IQ formats: a group of 8 (or 4) weights is one point of a short list, so that fewer than 3 bits per
-// weight still reach the magnitudes that occur together. Which points are in a list is a fact of the file format.
+// The lattices of the IQ formats: a group of 8 (or 4) weights is one point of a short list, so that fewer than 3 bits
+// per weight still reach the magnitudes that occur together. Which points are in a list is a fact of the file format.
 #ifndef UPDRAFT_KERNELS_FORMATS_GRIDS_H_
 #define UPDRAFT_KERNELS_FORMATS_GRIDS_H_
 

@@ -163,8 +163,8 @@ AffineBlock<kGroup> AssignAffine(const float* x, uint16_t d, uint16_t dmin, cons
       for (int m = std::max(0, min0 - 1); m <= std::min(kMaxUnit, min0 + 1); ++m) {
         float codes[kGroup];
         const float error =
-            NearestCodes<kGroup>(x + kGroup * g, scale_unit * static_cast<float>(s), -min_unit * static_cast<float>(m), 0.0f,
-                             static_cast<float>(max_code), codes);
+            NearestCodes<kGroup>(x + kGroup * g, scale_unit * static_cast<float>(s), -min_unit * static_cast<float>(m),
+                                 0.0f, static_cast<float>(max_code), codes);
         if (error >= best) continue;
         best = error;
         block.groups[g] = {static_cast<uint8_t>(s), static_cast<uint8_t>(m)};
@@ -219,7 +219,8 @@ AffineBlock<kGroup> SearchAffine(const float* x, int max_code) {
   for (int round = 0; round < kMaxRefinements; ++round) {
     float d, dmin;
     if (!SolveUnits(x, best, &d, &dmin)) break;
-    const AffineBlock<kGroup> next = AssignAffine<kGroup, kMaxUnit>(x, PositiveF16(d), PositiveF16(dmin), wanted, max_code);
+    const AffineBlock<kGroup> next =
+        AssignAffine<kGroup, kMaxUnit>(x, PositiveF16(d), PositiveF16(dmin), wanted, max_code);
     if (next.error >= best.error) break;
     best = next;
   }
@@ -238,11 +239,9 @@ template <int kHalf>
 Symmetric FitSymmetric(const float* x) {
   // The code that the element of the largest magnitude starts from: on either side, clipped a little or not at all.
   constexpr float kStep = kHalf < 16 ? 0.25f : 1.0f;
-  constexpr float kExtremeCodes[] = {-kHalf - kStep,     -kHalf,
-                                     -kHalf + kStep,     -kHalf + 2 * kStep,
-                                     -kHalf + 3 * kStep, kHalf - 3 * kStep,
-                                     kHalf - 2 * kStep,  kHalf - kStep,
-                                     kHalf};
+  constexpr float kExtremeCodes[] = {
+      -kHalf - kStep,    -kHalf,        -kHalf + kStep, -kHalf + 2 * kStep, -kHalf + 3 * kStep, kHalf - 3 * kStep,
+      kHalf - 2 * kStep, kHalf - kStep, kHalf};
   constexpr int kIterations = 3;
   float extreme = 0.0f;
   for (int i = 0; i < 16; ++i) {
@@ -284,7 +283,8 @@ SymmetricBlock AssignSymmetric(const float* x, uint16_t d, const Symmetric* want
   block.error = 0.0f;
   const float unit = F16ToF32(d);
   for (int g = 0; g < 16; ++g) {
-    const int scale0 = unit > 0.0f ? NearestCode(wanted[g].scale / unit + (kMaxUnit + 1), 2 * kMaxUnit + 1) - (kMaxUnit + 1) : 0;
+    const int scale0 =
+        unit > 0.0f ? NearestCode(wanted[g].scale / unit + (kMaxUnit + 1), 2 * kMaxUnit + 1) - (kMaxUnit + 1) : 0;
     float best = std::numeric_limits<float>::infinity();
     for (int s = std::max(-kMaxUnit - 1, scale0 - 1); s <= std::min(kMaxUnit, scale0 + 1); ++s) {
       float codes[16];

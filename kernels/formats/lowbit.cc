@@ -168,8 +168,7 @@ void Unpack(const BlockIQ3_XXS& b, int8_t* codes, float* scales) {
 void Unpack(const BlockIQ3_S& b, int8_t* codes, float* scales) {
   const float d = F16ToF32(b.d);
   for (int g = 0; g < 8; ++g) {
-    scales[2 * g] = scales[2 * g + 1] =
-        d * static_cast<float>(1 + 2 * (b.scales[g / 2] >> (4 * (g % 2)) & 15));
+    scales[2 * g] = scales[2 * g + 1] = d * static_cast<float>(1 + 2 * (b.scales[g / 2] >> (4 * (g % 2)) & 15));
     for (int i = 0; i < 32; ++i) {
       const int p = i / 4;
       const uint16_t point = kGridIq3S[b.qs[8 * g + p] | (b.qh[g] >> p & 1) << 8];

@@ -6,8 +6,8 @@
 
 namespace updraft::kernels {
 
-// The block as integers:  x[i] = scales[i / 16] * codes[i].  codes: [kElems]; scales: [kElems / 16]. Every product is what
-// the format's formula gives in float, to the bit. (IQ1: an eighth of the scale times 8 * point +- 1.)
+// The block as integers:  x[i] = scales[i / 16] * codes[i].  codes: [kElems]; scales: [kElems / 16]. Every product is
+// what the format's formula gives in float, to the bit. (IQ1: an eighth of the scale times 8 * point +- 1.)
 void Unpack(const BlockIQ4_NL& block, int8_t* codes, float* scales);
 void Unpack(const BlockIQ4_XS& block, int8_t* codes, float* scales);
 void Unpack(const BlockMXFP4& block, int8_t* codes, float* scales);

@@ -40,8 +40,8 @@ static_assert(sizeof(BlockIQ4_XS) == 136);
 // Twice the values of a 4-bit float of 2 exponent bits and 1 mantissa bit (E2M1; Open Compute Project, MX formats 1.0).
 inline constexpr int8_t kE2M1Doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-// x[i] = 2^(e - 127) * E2M1(q[i]).  Nibbles as in BlockQ4_0. e = 255, which is NaN by the specification, is read as 2^128
-// is: it cannot come from an encoder.
+// x[i] = 2^(e - 127) * E2M1(q[i]).  Nibbles as in BlockQ4_0. e = 255, which is NaN by the specification, is read as
+// 2^128 is: it cannot come from an encoder.
 //   byte  0    1 .................. 16
 //        [ e ][ nibbles               ]
 struct BlockMXFP4 {
@@ -99,7 +99,8 @@ static_assert(sizeof(BlockTQ2_0) == 66);
 // (base 3), rounded up, so that digit k is floor(3 * frac(byte * 3^k / 256)): no division to take it apart.
 //   byte  0 .......... 31   32 ......... 47   48 ... 51   52 53
 //        [ 5 x 32 elements ][ 5 x 16 elements ][ 4 x 4     ][ d   ]
-// Digit k of byte i belongs to element 32k + i of the first run, 160 + 16k + i of the second, 240 + 4k + i of the third.
+// Digit k of byte i belongs to element 32k + i of the first run, 160 + 16k + i of the second, 240 + 4k + i of the
+// third.
 struct BlockTQ1_0 {
   static constexpr int kElems = 256;
   uint8_t qs[48];
@@ -158,8 +159,8 @@ struct BlockIQ3_XXS {
 };
 static_assert(sizeof(BlockIQ3_XXS) == 98);
 
-// x = d * (2s + 1) * grid value, s of 4 bits per group: nibble g of scales. Point p of group g has its ninth bit in bit p of
-// qh[g].
+// x = d * (2s + 1) * grid value, s of 4 bits per group: nibble g of scales. Point p of group g has its ninth bit in bit
+// p of qh[g].
 //   byte  0  1   2 ........... 65   66 ... 73   74 ....... 105   106 ... 109
 //        [ d   ][ 64 points     ]  [ qh      ] [ signs        ] [ scales    ]
 struct BlockIQ3_S {
@@ -189,8 +190,8 @@ static_assert(sizeof(BlockIQ1_S) == 50);
 // x = d * (2s + 1) * (grid value +- kIq1Delta), s of 3 bits per 16 elements and a sign of the delta per octet.
 //   byte  0 ............. 31   32 .............. 47   48 ......................... 55
 //        [ points, low      ] [ a nibble per octet ] [ 4 words of 16 bits: 4 x 3 bits of s; a nibble of d ]
-// Nibble of an octet: 3 high bits of the point, sign of the delta. Word w holds s of groups 2w, 2w + 1 and bits 4w .. 4w+3
-// of d.
+// Nibble of an octet: 3 high bits of the point, sign of the delta. Word w holds s of groups 2w, 2w + 1 and bits 4w ..
+// 4w+3 of d.
 struct BlockIQ1_M {
   static constexpr int kElems = 256;
   uint8_t qs[32];

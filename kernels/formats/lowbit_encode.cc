@@ -1,6 +1,6 @@
-// Encoders of lowbit_blocks.h. The ternary and MX ones follow from the formats (and give ggml's bytes). Those with a table of 16
-// values search: from several starting scales, alternate between the nearest values for a scale and the least-squares scale
-// for those values.
+// Encoders of lowbit_blocks.h. The ternary and MX ones follow from the formats (and give ggml's bytes). Those with a
+// table of 16 values search: from several starting scales, alternate between the nearest values for a scale and the
+// least-squares scale for those values.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

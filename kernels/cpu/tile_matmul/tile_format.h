@@ -47,9 +47,9 @@ struct TileFormat {
   TileScheme scheme;
   int offset;  // subtracted from a code
 
-  constexpr int low_bytes() const { return low_bits * kTileOutputs * kTileBlock / 8; }       // per tile and block
-  constexpr int high_bytes() const { return high_bits * kTileOutputs * kTileBlock / 8; }     // per tile and block
-  constexpr int scale_bytes() const {                                                        // per tile and block
+  constexpr int low_bytes() const { return low_bits * kTileOutputs * kTileBlock / 8; }    // per tile and block
+  constexpr int high_bytes() const { return high_bits * kTileOutputs * kTileBlock / 8; }  // per tile and block
+  constexpr int scale_bytes() const {                                                     // per tile and block
     switch (scheme) {
       case TileScheme::kScaleMin32:
         return 64;
@@ -61,7 +61,7 @@ struct TileFormat {
         return 32;
     }
   }
-  constexpr int super_bytes() const {                                                        // per tile and super-block
+  constexpr int super_bytes() const {  // per tile and super-block
     return scheme == TileScheme::kSuperScaleMin32 ? 64 : scheme == TileScheme::kSuperScale16 ? 32 : 0;
   }
   constexpr int max_code() const { return (1 << (low_bits + high_bits)) - 1; }
@@ -73,18 +73,18 @@ struct TileFormat {
 
 // Which layout there is; several file formats may share one. A kernel is compiled for each.
 enum class TileKind : uint8_t {
-  k8,          // q8_0, iq4_nl
-  k4,          // q4_0
-  k4Min,       // q4_1
-  k5,          // q5_0
-  k5Min,       // q5_1
-  k4Super,     // q4_k
-  k5Super,     // q5_k
-  k6Super,     // q6_k
-  k3Super,     // q3_k
-  k2Min16,     // q2_k
-  kTernary,    // tq1_0, tq2_0, q1_0, q2_0
-  kGeneral,    // every other format of integers times a scale
+  k8,        // q8_0, iq4_nl
+  k4,        // q4_0
+  k4Min,     // q4_1
+  k5,        // q5_0
+  k5Min,     // q5_1
+  k4Super,   // q4_k
+  k5Super,   // q5_k
+  k6Super,   // q6_k
+  k3Super,   // q3_k
+  k2Min16,   // q2_k
+  kTernary,  // tq1_0, tq2_0, q1_0, q2_0
+  kGeneral,  // every other format of integers times a scale
 };
 
 inline constexpr int kNumTileKinds = 12;

@@ -180,9 +180,8 @@ TEST(Hostile, TensorShapes) {
 }
 
 TEST(Hostile, TensorTypesAreRefusedByName) {
-  ExpectUnsupported(
-      GgufBytes().Tensor("x", {256}, 15, 0).Data(1024).Build(),
-      "tensor 'x': type Q8_K (id 15) is not supported by this build; use a file quantized to one of f32");
+  ExpectUnsupported(GgufBytes().Tensor("x", {256}, 15, 0).Data(1024).Build(),
+                    "tensor 'x': type Q8_K (id 15) is not supported by this build; use a file quantized to one of f32");
   ExpectUnsupported(GgufBytes().Tensor("x", {256}, 28, 0).Data(1024).Build(), "type F64 (id 28)");
   ExpectUnsupported(GgufBytes().Tensor("x", {256}, 31, 0).Data(1024).Build(), "type Q4_0_4_4 (id 31)");
   ExpectMalformed(GgufBytes().Tensor("x", {256}, 1000, 0).Data(1024).Build(), "tensor 'x': unknown tensor type 1000");

@@ -155,12 +155,9 @@ TEST(CodecAgainstGgml, SearchesLoseNoMoreThanItsEncoders) {
     double mixed;  // SampleWeights(5)
     double plain;  // BellWeights(9)
   };
-  constexpr Figures kFigures[] = {{DType::kQ2_K, 7.7279e-02, 8.2983e-02},
-                                  {DType::kQ3_K, 2.1192e-02, 2.1270e-02},
-                                  {DType::kIQ4_NL, 5.8609e-03, 5.8748e-03},
-                                  {DType::kIQ4_XS, 5.6274e-03, 5.5324e-03},
-                                  {DType::kQ4_K, 4.3172e-03, 4.7397e-03},
-                                  {DType::kQ5_K, 1.1324e-03, 1.2125e-03},
+  constexpr Figures kFigures[] = {{DType::kQ2_K, 7.7279e-02, 8.2983e-02},   {DType::kQ3_K, 2.1192e-02, 2.1270e-02},
+                                  {DType::kIQ4_NL, 5.8609e-03, 5.8748e-03}, {DType::kIQ4_XS, 5.6274e-03, 5.5324e-03},
+                                  {DType::kQ4_K, 4.3172e-03, 4.7397e-03},   {DType::kQ5_K, 1.1324e-03, 1.2125e-03},
                                   {DType::kQ6_K, 2.9143e-04, 2.9039e-04}};
   const std::vector<float> mixed = SampleWeights(5, 1 << 20);
   const std::vector<float> plain = BellWeights(9, 1 << 20);
@@ -407,8 +404,8 @@ std::vector<float> ExactLevels(DType type) {
   return levels;
 }
 
-// Every element has its own code: with codes that tell elements apart, no two are mixed up by packing. The levels come in
-// an order that differs between groups, and within 16 elements each comes as often as the others.
+// Every element has its own code: with codes that tell elements apart, no two are mixed up by packing. The levels come
+// in an order that differs between groups, and within 16 elements each comes as often as the others.
 TEST(Packing, ElementsKeepTheirPlaces) {
   for (const DType type : WritableTypes()) {
     if (!IsQuantized(type)) continue;
