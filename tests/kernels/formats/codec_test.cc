@@ -146,6 +146,10 @@ TEST(Codec, SearchesAreReproducible) {
   EXPECT_EQ(fingerprint(DType::kQ4_K), 0x759d0cce96eba324u);
   EXPECT_EQ(fingerprint(DType::kQ5_K), 0x783b7cff8717c68du);
   EXPECT_EQ(fingerprint(DType::kQ6_K), 0x7f6dc182339fca79u);
+  EXPECT_EQ(fingerprint(DType::kQ2_K), 0x9ba48485ff3b94bfu);
+  EXPECT_EQ(fingerprint(DType::kQ3_K), 0x6cf21d47f6387dbdu);
+  EXPECT_EQ(fingerprint(DType::kIQ4_NL), 0x35f9f79a2f40a4b6u);
+  EXPECT_EQ(fingerprint(DType::kIQ4_XS), 0xa38a5cead26d70c4u);
 }
 
 // Relative squared error of ggml's own encoders where they search, on the same million weights: ours may not be worse.
