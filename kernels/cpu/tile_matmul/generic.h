@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "kernels/cpu/tile_matmul/tile_matmul.h"
+#include "kernels/formats/lowbit_blocks.h"
 
 namespace updraft::kernels {
 namespace {
@@ -26,6 +27,21 @@ constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 // at the speed of one core's reads.
 constexpr int kBlocksAhead = 16;
 
+// The codes that a table's indices stand for: its values plus the format's offset.
+struct alignas(16) CodeTable {
+  uint8_t codes[16];
+};
+constexpr CodeTable MakeCodeTable(const int8_t (&values)[16], int offset) {
+  CodeTable table = {};
+  for (int i = 0; i < 16; ++i) table.codes[i] = static_cast<uint8_t>(values[i] + offset);
+  return table;
+}
+constexpr CodeTable kIq4Codes = MakeCodeTable(kIq4Values, 128);
+constexpr CodeTable kE2M1Codes = MakeCodeTable(kE2M1Doubled, 16);
+constexpr const uint8_t* TableCodes(TileTable table) {
+  return table == TileTable::kIq4 ? kIq4Codes.codes : kE2M1Codes.codes;
+}
+
 template <typename S, TileKind kKind, int kTok, int kTiles>
 struct TileKernel {
   using F = typename S::F;
@@ -35,8 +51,8 @@ struct TileKernel {
   static constexpr TileFormat kFormat = TileFormatOf(kKind);
   static constexpr int kHalves = kFormat.halves() ? 2 : 1;
   static constexpr int kRun = S::MaxRun(kFormat.max_code()) < 8 / kHalves ? S::MaxRun(kFormat.max_code()) : 8 / kHalves;
-  // Where an instruction set takes 8-bit weights as signed, LoadW's result is brought to that form and needs no offset.
-  static constexpr bool kSigned = kFormat.low_bits == 8 && S::kSignedBytes;
+  // Where an instruction set takes 8-bit weights as signed, it is brought to that form by Step and needs no offset.
+  static constexpr bool kSigned = kFormat.max_code() > 127 && S::kSignedBytes;
   static constexpr int kOffset = kSigned ? 0 : kFormat.offset;
 
   // One tile's place in the planes, advanced block by block.
@@ -49,28 +65,38 @@ struct TileKernel {
 
   struct State {
     Cursor at[kTiles];
-    W raw[kTiles];    // 64 bytes of the low plane: one group of 8-bit codes or two of 4-bit codes
+    W raw[kTiles];    // 64 bytes of the low plane: one group of 8-bit codes, two of 4-bit or four of 2-bit ones
     W plane[kTiles];  // 64 bytes of the high plane
     I dot[kTiles][kTok];
     Partial partial[kTiles][kTok];
   };
 
   template <int kGroup>
-  static UPDRAFT_INLINE W Codes(State& s, int n) {
+  static UPDRAFT_INLINE W LowBits(State& s, int n) {
     if constexpr (kFormat.low_bits == 8) {
       return S::LoadW(s.at[n].low + 64 * kGroup);
-    } else {
+    } else if constexpr (kFormat.low_bits == 4) {
       if constexpr (kGroup % 2 == 0) s.raw[n] = S::LoadW(s.at[n].low + 32 * kGroup);
-      const W low = kGroup % 2 == 0 ? S::Low4(s.raw[n]) : S::High4(s.raw[n]);
-      if constexpr (kFormat.high_bits == 0) {
-        return low;
-      } else if constexpr (kFormat.high_bits == 1) {
-        if constexpr (kGroup == 0) s.plane[n] = S::LoadW(s.at[n].high);
-        return S::template OrPlane<kGroup, 0x10>(low, s.plane[n]);
-      } else {
-        if constexpr (kGroup % 4 == 0) s.plane[n] = S::LoadW(s.at[n].high + 16 * kGroup);
-        return S::template OrPlane<2 * (kGroup % 4), 0x30>(low, s.plane[n]);
-      }
+      return kGroup % 2 == 0 ? S::Low4(s.raw[n]) : S::High4(s.raw[n]);
+    } else {
+      if constexpr (kGroup % 4 == 0) s.raw[n] = S::LoadW(s.at[n].low + 16 * kGroup);
+      return S::template TwoBits<2 * (kGroup % 4)>(s.raw[n]);
+    }
+  }
+
+  template <int kGroup>
+  static UPDRAFT_INLINE W Codes(State& s, int n) {
+    const W low = LowBits<kGroup>(s, n);
+    if constexpr (kFormat.table != TileTable::kNone) {
+      return S::Lookup(TableCodes(kFormat.table), low);
+    } else if constexpr (kFormat.high_bits == 0) {
+      return low;
+    } else if constexpr (kFormat.high_bits == 1) {
+      if constexpr (kGroup == 0) s.plane[n] = S::LoadW(s.at[n].high);
+      return S::template OrPlane<kGroup, kFormat.low_bits, 1>(low, s.plane[n]);
+    } else {
+      if constexpr (kGroup % 4 == 0) s.plane[n] = S::LoadW(s.at[n].high + 16 * kGroup);
+      return S::template OrPlane<2 * (kGroup % 4), kFormat.low_bits, 3>(low, s.plane[n]);
     }
   }
 
@@ -104,16 +130,28 @@ struct TileKernel {
   }
 
   static UPDRAFT_INLINE F Scale(const Cursor& at, int half) {
-    if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin32) {
-      return S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(at.super)), S::LoadU8(at.scale));
-    } else if constexpr (kFormat.scheme == TileScheme::kSuperScale16) {
-      return S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(at.super)),
-                    S::LoadI8(reinterpret_cast<const int8_t*>(at.scale) + 16 * half));
-    } else if constexpr (kFormat.scheme == TileScheme::kScale16 || kFormat.scheme == TileScheme::kScaleMin16) {
-      return S::Load(reinterpret_cast<const float*>(at.scale) + kTileOutputs * half);
-    } else {
-      return S::LoadF16(reinterpret_cast<const uint16_t*>(at.scale));
+    const auto* f16 = reinterpret_cast<const uint16_t*>(at.scale);
+    const auto* super = reinterpret_cast<const uint16_t*>(at.super);
+    const auto* i8 = reinterpret_cast<const int8_t*>(at.scale);
+    switch (kFormat.scheme) {
+      case TileScheme::kScale32:
+      case TileScheme::kScaleMin32:
+        return S::LoadF16(f16);
+      case TileScheme::kScale32Bf16:
+        return S::LoadBf16(f16);
+      case TileScheme::kSuper:
+        return S::LoadF16(super);
+      case TileScheme::kSuperScale32:
+      case TileScheme::kSuperScale16:
+        return S::Mul(S::LoadF16(super), S::LoadI8(i8 + 16 * half));
+      case TileScheme::kSuperScaleMin32:
+        return S::Mul(S::LoadF16(super), S::LoadU8(at.scale));
+      case TileScheme::kSuperScaleMin16:
+        return S::Mul(S::LoadF16(super), S::LoadLow4(at.scale + 16 * half));
+      case TileScheme::kScale16:
+        return S::Load(reinterpret_cast<const float*>(at.scale) + kTileOutputs * half);
     }
+    return S::Zero();
   }
 
   static UPDRAFT_INLINE void Finish(State& s, const ActivationBlock* x, int half, F (&sum)[kTiles][kTok]) {
@@ -133,8 +171,9 @@ struct TileKernel {
                              S::LoadU8(s.at[n].scale + kTileOutputs));
 #pragma GCC unroll 16
         for (int t = 0; t < kTok; ++t) sum[n][t] = S::Fma(min, S::Set(-x[t].scaled_sum), sum[n][t]);
-      } else if constexpr (kFormat.scheme == TileScheme::kScaleMin16) {
-        const F min = S::Load(reinterpret_cast<const float*>(s.at[n].scale) + kTileOutputs * (2 + half));
+      } else if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin16) {
+        const F min = S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(s.at[n].super) + kTileOutputs),
+                             S::LoadHigh4(s.at[n].scale + 16 * half));
 #pragma GCC unroll 16
         for (int t = 0; t < kTok; ++t) {
           const float half_sum = x[t].scale * static_cast<float>(x[t].neg_half_sum[half]);
@@ -170,7 +209,7 @@ struct TileKernel {
     for (int n = 0; n < kTiles; ++n) {
       PrefetchLines<kFormat.low_bytes()>(s.at[n].low + blocks * kFormat.low_bytes());
       PrefetchLines<kFormat.high_bytes()>(s.at[n].high + blocks * kFormat.high_bytes());
-      PrefetchLines<64>(s.at[n].scale + blocks * kFormat.scale_bytes());
+      PrefetchLines<(kFormat.scale_bytes() > 0 ? 64 : 0)>(s.at[n].scale + blocks * kFormat.scale_bytes());
     }
   }
 

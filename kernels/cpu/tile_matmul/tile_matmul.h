@@ -6,8 +6,8 @@
 //     dot = sum of (code - offset) * q over the block                  exact, int32 (scales of 16: two halves in turn)
 //     sum = fma(float(dot), weight_scale * x.scale, sum)               one rounding for the product, one for the fma
 //     sum = fma(weight_min, x.scaled_sum, sum)                         formats with a minimum; negated where subtracted
-//                                                                      (kScaleMin16: each half with its own part of the
-//                                                                      sum)
+//                                                                      (kSuperScaleMin16: each half with its own part
+//                                                                      of the sum)
 //   y = sum [+ bias] [+ y]
 #ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
 #define UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
