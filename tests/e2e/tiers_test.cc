@@ -245,7 +245,7 @@ TEST_F(TiersTest, OfficialOpenAiClient) {
   if (!fs::exists(work / "node_modules/openai/package.json")) {
     Process install({"npm", "install", "--prefix", work.string(), "--no-audit", "--no-fund", "--no-package-lock"});
     if (const int code = install.Wait(absl::Seconds(120)); code != 0) {
-      GTEST_SKIP() << "SKIPPED: the official OpenAI client was NOT tested: "
+      GTEST_SKIP() << "the official OpenAI client: "
                    << (code == 127 ? "npm is not installed (apt-get install npm)"
                                    : "npm cannot install it, is the registry reachable?\n" + install.Output());
     }
