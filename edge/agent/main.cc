@@ -126,7 +126,9 @@ int Run(const v1::EdgeConfig& config) {
             {"resident_mb", static_cast<double>(ResidentBytes()) / (1 << 20)}});
   if (!config.port_file().empty()) {
     const std::string ports = absl::StrFormat("%d %d", (*grpc_server)->port(), (*http_server)->port());
-    if (absl::Status status = WritePortFile(config.port_file(), ports); !status.ok()) return Fail(status, kFailed);
+    if (absl::Status status = WritePortFile(config.port_file(), ports); !status.ok()) {
+      return Fail(status, absl::IsInvalidArgument(status) ? kBadUsage : kFailed);
+    }
   }
 
   const int signal = shutdown.Wait();
