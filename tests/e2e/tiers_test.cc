@@ -231,6 +231,37 @@ TEST_F(TiersTest, CannotStartSaysWhyAndWhatToDo) {
   std::remove(damaged.c_str());
 }
 
+struct Refusal {
+  int code;
+  std::string output;
+};
+
+// A daemon that is not expected to start, on free ports.
+Refusal Refused(const std::string& name, const std::vector<std::string>& flags) {
+  std::vector<std::string> args = {Program(name), "--listen", "127.0.0.1:0"};
+  if (name == "updraft-edge") args.insert(args.end(), {"--http-listen", "127.0.0.1:0"});
+  args.insert(args.end(), flags.begin(), flags.end());
+  Process process(args);
+  const int code = process.Wait(absl::Seconds(60));
+  return {code, process.Output()};
+}
+
+TEST_F(TiersTest, TheSameDamagedFileIsAFailureOfBothDaemons) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::string damaged = TempPath("_damaged.gguf");
+  std::filesystem::copy_file(*small_, damaged);
+  for (const size_t bytes : {std::filesystem::file_size(damaged) / 2, uintmax_t{1000}, uintmax_t{0}}) {
+    std::filesystem::resize_file(damaged, bytes);
+    for (const std::string name : {"updraft-edge", "updraft-cloud"}) {
+      const Refusal refusal = Refused(name, {"--model", damaged});
+      EXPECT_EQ(refusal.code, 1) << name << " with " << bytes << " bytes: " << refusal.output;
+      EXPECT_THAT(refusal.output, HasSubstr(damaged)) << name;
+    }
+  }
+  std::remove(damaged.c_str());
+}
+
 // The official client decides what "OpenAI-compatible" means. It comes from the npm registry, into the build folder.
 TEST_F(TiersTest, OfficialOpenAiClient) {
   SKIP_WITHOUT("updraft-edge");
