@@ -12,7 +12,8 @@ namespace {
 constexpr double kMaxBackoff_s = 60.0;
 constexpr double kBytesPerToken = 3.0;      // a varint of an id below 2^21
 constexpr double kCallOverheadBytes = 200;  // headers, names and framing of a call
-constexpr int kTypicalAnswerTokens = 64;    // when nobody says
+constexpr char kDoesNotFit[] = "the prompt does not fit on this tier";
+constexpr int kTypicalAnswerTokens = 64;  // when nobody says
 
 double PositiveOr(double value, double otherwise) { return std::isfinite(value) && value > 0.0 ? value : otherwise; }
 
@@ -56,14 +57,14 @@ RoutingDecision Make(Decision decision, std::string reason, double predicted_s, 
   return result;
 }
 
-// Upstream is wanted whatever the confidence: as the mode says, or because this tier has no model.
+// Upstream is wanted whatever the confidence: as the mode says, or because the prompt does not fit here.
 RoutingDecision PreferUpstream(const RoutingState& state, const std::string& obstacle, const std::string& why,
                                double predicted_s) {
   if (obstacle.empty()) {
     return Make(Decision::kStreamUpstream, absl::StrFormat("%s; upstream in about %.2f s", why, predicted_s),
                 predicted_s);
   }
-  if (!state.local_model) {
+  if (!state.fits_locally) {
     return Make(Decision::kDefer, absl::StrFormat("%s, but %s: no tier can answer now", why, obstacle), predicted_s,
                 true);
   }
@@ -170,13 +171,14 @@ double PredictUpstreamSeconds(const RoutingState& state, const RoutingPolicy& po
 RoutingDecision Decide(const RoutingState& state, const RoutingPolicy& policy) {
   const double predicted_s = state.has_upstream ? PredictUpstreamSeconds(state, policy) : 0.0;
   if (policy.mode == PolicyMode::kLocal) {
-    if (!state.local_model) {
-      return Make(Decision::kDefer, "policy 'local', but this tier has no model: no tier can answer now", 0.0, true);
+    if (!state.fits_locally) {
+      return Make(Decision::kDefer, absl::StrFormat("policy 'local', but %s: no tier can answer now", kDoesNotFit), 0.0,
+                  true);
     }
     return Make(Decision::kKeep, "policy 'local'", 0.0);
   }
   const std::string obstacle = Obstacle(state, policy, predicted_s);
-  if (!state.local_model) return PreferUpstream(state, obstacle, "this tier has no model", predicted_s);
+  if (!state.fits_locally) return PreferUpstream(state, obstacle, kDoesNotFit, predicted_s);
   if (state.stage == Stage::kBefore) return DecideBefore(state, policy, obstacle, predicted_s);
   return DecideByConfidence(state, policy, obstacle, predicted_s);
 }

@@ -53,8 +53,8 @@ enum class Stage { kBefore, kDuring, kAfter };  // of local generation
 struct RoutingState {
   Stage stage = Stage::kBefore;
   bool has_upstream = false;
-  bool local_model = true;  // this tier has a model of its own
-  double confidence = 0.0;  // calibrated; valid in kDuring and kAfter
+  bool fits_locally = true;  // the prompt leaves room for an answer in what this tier holds
+  double confidence = 0.0;   // calibrated; valid in kDuring and kAfter
   int n_prompt_tokens = 0;
   int n_draft_tokens = 0;          // generated locally so far
   int expected_answer_tokens = 0;  // for predicting times; 0: unknown

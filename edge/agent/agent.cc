@@ -180,7 +180,7 @@ RoutingDecision Agent::DecideNow(const Job& job, Stage stage) const {
   RoutingState state;
   state.stage = stage;
   state.has_upstream = upstream_ != nullptr;
-  state.local_model = job.fits_locally;
+  state.fits_locally = job.fits_locally;
   state.confidence = job.provenance.confidence();
   state.n_prompt_tokens = static_cast<int>(job.prompt.tokens.size());
   state.n_draft_tokens = job.provenance.draft_tokens();
