@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 
@@ -45,6 +46,17 @@ class HandlerExchange final : public Exchange {
 template <typename StringView>
 std::string ToString(const StringView& view) {
   return std::string(view.data(), view.size());
+}
+
+// Clients that take this server for a proxy send a whole URL; a server must take that too (RFC 9112, section 3.2.2).
+std::string WithoutAuthority(const std::string& target) {
+  for (const std::string scheme : {"http://", "https://"}) {
+    if (!absl::StartsWithIgnoreCase(target, scheme)) continue;
+    const size_t path = target.find_first_of("/?", scheme.size());
+    if (path == std::string::npos) return "/";
+    return target[path] == '/' ? target.substr(path) : "/" + target.substr(path);
+  }
+  return target;
 }
 
 }  // namespace
@@ -256,6 +268,11 @@ void Connection::ReadHeader() {
 void Connection::OnHeader(Error error) {
   if (error) return OnReadFailed(error);
   const auto& message = parser_->get();
+  // RFC 9112, section 3.2.
+  const size_t n_hosts = message.count(bhttp::field::host);
+  if (n_hosts > 1 || (n_hosts == 0 && message.version() >= 11)) {
+    return AnswerError(400, absl::StrFormat("Host: expected this header once, found it %d times", n_hosts));
+  }
   // A coding that is not understood would leave the end of the body, and so the start of the next request, to
   // guesswork.
   if (message.count(bhttp::field::transfer_encoding) != 0 && !parser_->chunked()) {
@@ -298,7 +315,7 @@ void Connection::Dispatch() {
   parser_.reset();
   Request request;
   request.method = ToString(message.method_string());
-  const std::string target = ToString(message.target());
+  const std::string target = WithoutAuthority(ToString(message.target()));
   const size_t mark = target.find('?');
   request.path = target.substr(0, mark);
   if (mark != std::string::npos) request.query = target.substr(mark + 1);

@@ -155,19 +155,54 @@ TEST_F(ServerTest, RoutesAndRefuses) {
   EXPECT_EQ(dropped.status, 500);
 }
 
+// RFC 9112, section 3.2.2: what clients send to a proxy, a server accepts too.
+TEST_F(ServerTest, WholeUrlsAreAccepted) {
+  Start();
+  for (const char* target : {"http://localhost/echo?a=b", "HTTP://127.0.0.1:80/echo?a=b", "https://[::1]:7/echo?a=b"}) {
+    const RawResponse response = Fetch(port(), "POST", target, "body");
+    EXPECT_EQ(response.status, 200) << target;
+    EXPECT_EQ(response.body, "body?a=b") << target;
+  }
+  for (const char* target : {"http://localhost", "http://localhost?/echo", "ftp://localhost/echo", "/http://x/echo"}) {
+    EXPECT_EQ(Fetch(port(), "POST", target, "body").status, 404) << target;
+  }
+}
+
+// RFC 9112, section 3.2.
+TEST_F(ServerTest, HostIsNeededOnce) {
+  Start();
+  struct Case {
+    const char* request;
+    int status;
+  };
+  const Case cases[] = {
+      {"GET /hello HTTP/1.1\r\n\r\n", 400},
+      {"GET /hello HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400},
+      {"GET /hello HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400},
+      {"GET http://localhost/hello HTTP/1.1\r\n\r\n", 400},
+      {"GET /hello HTTP/1.1\r\nHost:\r\n\r\n", 200},
+      {"GET /hello HTTP/1.0\r\n\r\n", 200},
+  };
+  for (const Case& c : cases) {
+    RawClient client(port());
+    ASSERT_TRUE(client.Send(c.request));
+    EXPECT_EQ(client.Receive().status, c.status) << c.request;
+  }
+}
+
 TEST_F(ServerTest, MalformedRequestsGet400) {
   Start();
   const std::string bad[] = {
       "NONSENSE\r\n\r\n",
       "GET /hello HTTP/9.9\r\n\r\n",
       "GET /hello\r\n\r\n",
-      "GET /hello HTTP/1.1\r\nno colon here\r\n\r\n",
-      "POST /echo HTTP/1.1\r\nContent-Length: abc\r\n\r\n",
-      "POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-      "POST /echo HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nwhatever",
-      "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
-      "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
-      std::string("GET /\0hello HTTP/1.1\r\n\r\n", 24),
+      "GET /hello HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nwhatever",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
+      std::string("GET /\0hello HTTP/1.1\r\nHost: x\r\n\r\n", 33),
       "\x16\x03\x01\x02",  // the start of a TLS handshake, followed by the client's end
   };
   for (const std::string& text : bad) {
@@ -183,8 +218,8 @@ TEST_F(ServerTest, MalformedRequestsGet400) {
 TEST_F(ServerTest, ChunkedBodiesArrive) {
   Start();
   RawClient client(port());
-  ASSERT_TRUE(
-      client.Send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"));
+  ASSERT_TRUE(client.Send(
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"));
   EXPECT_EQ(client.Receive().body, "abcde?");
 }
 
@@ -198,11 +233,11 @@ TEST_F(ServerTest, LimitsAreEnforced) {
   EXPECT_EQ(Fetch(port(), "GET", "/hello", "", "X-Long: " + std::string(4000, 'x') + "\r\n").status, 431);
   // A declared length is refused before the body is sent.
   RawClient declared(port());
-  ASSERT_TRUE(declared.Send("POST /echo HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n"));
+  ASSERT_TRUE(declared.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551615\r\n\r\n"));
   EXPECT_THAT(declared.Receive().status, AnyOf(Eq(413), Eq(400)));
   // A chunked body is cut off as it grows.
   RawClient chunked(port());
-  ASSERT_TRUE(chunked.Send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"));
+  ASSERT_TRUE(chunked.Send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
   const std::string chunk = "100\r\n" + std::string(256, 'x') + "\r\n";
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(chunked.Send(chunk));
   EXPECT_EQ(chunked.Receive().status, 413);
@@ -222,7 +257,7 @@ TEST_F(ServerTest, RefusedBodyIsStillAnsweredWhileTheClientSends) {
 TEST_F(ServerTest, ExpectContinueIsHonoured) {
   Start();
   RawClient client(port());
-  ASSERT_TRUE(client.Send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"));
+  ASSERT_TRUE(client.Send("POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"));
   ASSERT_TRUE(client.WaitFor("100 Continue"));
   ASSERT_TRUE(client.Send("ok"));
   EXPECT_EQ(client.Receive().body, "ok?");
@@ -386,7 +421,7 @@ TEST_F(ServerTest, SilentClientsKeepNobodyOut) {
   std::vector<std::unique_ptr<RawClient>> silent;
   for (int i = 0; i < 20; ++i) {
     silent.push_back(std::make_unique<RawClient>(port()));
-    if (i % 2 == 1) silent.back()->Send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf");
+    if (i % 2 == 1) silent.back()->Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
     EXPECT_EQ(Fetch(port(), "GET", "/hello").status, 200) << i;
   }
   EXPECT_TRUE(silent.front()->WaitClosed());
