@@ -31,6 +31,15 @@ Utf8Char DecodeUtf8(std::string_view text, size_t pos) {
   return {Utf8Status::kCharacter, length};
 }
 
+size_t FirstIllFormed(std::string_view bytes) {
+  for (size_t pos = 0; pos < bytes.size();) {
+    const Utf8Char c = DecodeUtf8(bytes, pos);
+    if (c.status != Utf8Status::kCharacter) return pos;
+    pos += c.bytes;
+  }
+  return std::string_view::npos;
+}
+
 std::string LossyUtf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());

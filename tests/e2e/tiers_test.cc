@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -193,6 +194,20 @@ TEST_F(TiersTest, CloudThatIsKilledMidStreamCostsNoToken) {
   EXPECT_TRUE(used) << answer->done.provenance().reason();
 }
 
+// A connection that was good a moment ago is no sign that the service refused.
+TEST_F(TiersTest, ClientOfAKilledDaemonIsToldThatItIsGone) {
+  SKIP_WITHOUT("updraft-edge");
+  Daemon edge("updraft-edge", {"--model", *large_});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient client(edge.address());
+  auto answer = client.Generate(Request(200), absl::Seconds(60), [&](const v1::Chunk&) {
+    edge.process().Signal(SIGKILL);
+    return true;
+  });
+  EXPECT_TRUE(absl::IsUnavailable(answer.status())) << answer.status();
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("no service answers at '" + edge.address()));
+}
+
 TEST_F(TiersTest, CannotStartSaysWhyAndWhatToDo) {
   SKIP_WITHOUT("updraft-edge");
   Daemon holder("updraft-edge", {"--model", *small_});
@@ -244,6 +259,28 @@ Refusal Refused(const std::string& name, const std::vector<std::string>& flags) 
   Process process(args);
   const int code = process.Wait(absl::Seconds(60));
   return {code, process.Output()};
+}
+
+TEST_F(TiersTest, FlagsThatCannotBeAreBadUsageOfBothDaemons) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::string pipe = TempPath("_pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  struct Case {
+    std::string flag, value, says;
+  };
+  const Case cases[] = {{"--tier", "\xff", "tier: expected text in UTF-8"},
+                        {"--tier", "a tier", "tier: expected at most 128 printable ASCII characters"},
+                        {"--port-file", pipe, pipe}};
+  for (const std::string name : {"updraft-edge", "updraft-cloud"}) {
+    for (const Case& bad : cases) {
+      const Refusal refusal = Refused(name, {"--model", *small_, bad.flag, bad.value});
+      EXPECT_EQ(refusal.code, 2) << name << " " << bad.flag << ": " << refusal.output;
+      EXPECT_THAT(refusal.output, HasSubstr(bad.says)) << name;
+    }
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  std::remove(pipe.c_str());
 }
 
 TEST_F(TiersTest, TheSameDamagedFileIsAFailureOfBothDaemons) {

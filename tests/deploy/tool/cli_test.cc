@@ -108,6 +108,7 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
       {"synth --shape tiny-llama --type q9 --out /tmp/x.gguf", "q9"},
       {"synth --shape tiny-llama --type q4_0 --out /dev/null", "not a regular file"},
       {"ask --edge 127.0.0.1:82607 hello", "82607"},
+      {"ask --edge 127.0.0.1:9 \"$(printf 'warm\\377er')\"", "message: is not valid UTF-8 at byte 4 of 7"},
       {"ask --edge localhost hello", "HOST:PORT"},
       {"status --edge 127.0.0.1:0", "127.0.0.1:0"},
       {"evaluate task --model {m} --edge 127.0.0.1:1", "exactly one"},
