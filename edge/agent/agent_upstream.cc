@@ -40,7 +40,8 @@ v1::GenerateRequest Agent::UpstreamRequest(Job& job) const {
   v1::TokenIds* tokens = request.mutable_tokens();
   tokens->set_tokenizer_fingerprint(model_->info().tokenizer_fingerprint());
   tokens->mutable_ids()->Add(job.prompt.tokens.begin(), job.prompt.tokens.end());
-  for (const std::string& stop : job.prompt.stops) request.add_stop(stop);
+  // The chat format's own stop strings stay here: upstream adds them to ids itself (ServedModel::FromTokens), and
+  // beside them the client's might be more than a request may have.
   return request;
 }
 

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "absl/strings/str_format.h"
+#include "common/serving/request_check.h"
 #include "edge/agent/agent.h"
 #include "tests/edge/agent/agent_fixture.h"
 
@@ -93,6 +94,31 @@ TEST_F(AgentTest, RefusedTokensAreSentAgainAsText) {
   EXPECT_FALSE(answer->provenance().degraded());
   EXPECT_EQ(cloud.requests().size(), 2u);
   EXPECT_EQ(answer->provenance().bytes_up(), cloud.requests()[0].ByteSizeLong() + cloud.requests()[1].ByteSizeLong());
+}
+
+// The most stop strings that a request may have leave no room for those of the chat format.
+TEST_F(AgentTest, AllOfTheClientsStopStringsGoUp) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest& request) {
+    Script script;
+    script.chunks = {CloudChunk("above", {1})};
+    if (const absl::Status status = CheckRequest(request); !status.ok()) {
+      script.end_after = 0;
+      script.status = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, std::string(status.message()));
+    }
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  v1::GenerateRequest request = ChatRequest("hello there");
+  for (int i = 0; i < 16; ++i) request.add_stop(absl::StrFormat("never said %d", i));
+  ASSERT_FALSE(agent->model().served().MakePrompt(request)->stops.empty()) << "the chat format adds none to test with";
+  auto answer = Ask(*agent, request);
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_EQ(answer->text(), "above") << answer->provenance().reason();
+  EXPECT_FALSE(answer->provenance().degraded());
+  ASSERT_EQ(cloud.requests().size(), 1u);
+  EXPECT_TRUE(cloud.requests()[0].has_tokens());
+  EXPECT_EQ(cloud.requests()[0].stop_size(), 16);
 }
 
 TEST_F(AgentTest, HopelessDraftIsGivenUpEarly) {
