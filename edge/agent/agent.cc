@@ -217,12 +217,16 @@ void Agent::Cancel(const std::shared_ptr<Job>& job) {
     if (was_queued) queue_.erase(it);
   }
   if (was_queued) return Finish(job, Interrupted(*job));
+  CancelCall(*job);  // the worker, if it has the request, looks between tokens
+}
+
+void Agent::CancelCall(Job& job) {
   std::shared_ptr<UpstreamCall> call;
   {
-    std::lock_guard lock(job->call_mu);
-    call = job->call;
+    std::lock_guard lock(job.call_mu);
+    call = job.call;
   }
-  if (call != nullptr) call->Cancel();  // the worker, if it has the request, looks between tokens
+  if (call != nullptr) call->Cancel();
 }
 
 absl::Status Agent::Interrupted(const Job& job) const {

@@ -98,6 +98,7 @@ class Agent {
   void Begin(const std::shared_ptr<Job>& job);
   RoutingDecision DecideNow(const Job& job, Stage stage) const;
   void Enqueue(const std::shared_ptr<Job>& job, bool in_front);
+  void CancelCall(Job& job);                       // upstream, if there is one
   absl::Status Interrupted(const Job& job) const;  // cancelled, or the deadline is over
   void Emit(Job& job, const v1::Chunk& chunk, int n_tokens);
   void EmitDraft(Job& job);
@@ -118,6 +119,7 @@ class Agent {
   void StartUpstream(const std::shared_ptr<Job>& job);
   v1::GenerateRequest UpstreamRequest(Job& job) const;
   void OnUpstreamResponse(const std::shared_ptr<Job>& job, const v1::GenerateResponse& response);
+  void TakeUpstreamChunk(Job& job, v1::Chunk chunk);
   void OnUpstreamFinished(const std::shared_ptr<Job>& job, absl::Status status, const UpstreamTraffic& traffic);
   void FallBack(const std::shared_ptr<Job>& job, const absl::Status& why);
 

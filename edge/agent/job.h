@@ -12,7 +12,7 @@
 
 namespace updraft {
 
-// All but the atomic and what has a mutex belongs to whoever has the request: queue, worker or upstream call.
+// All but the atomics and what has a mutex belongs to whoever has the request: queue, worker or upstream call.
 class Job {
  public:
   // ---- What was asked ----
@@ -55,6 +55,8 @@ class Job {
 
   // Any thread.
   std::atomic<bool> cancelled{false};
+  // Upstream's last message came, or all that the answer may have: what follows on that call is not read.
+  std::atomic<bool> upstream_over{false};
   std::mutex call_mu;
   std::shared_ptr<UpstreamCall> call;  // guarded by call_mu
   int n_calls = 0;                     // guarded by call_mu

@@ -55,6 +55,17 @@ std::string NearlyUtf8(std::mt19937_64* rng) {
   return bytes;
 }
 
+TEST(BoundedUtf8Test, EndsWithAWholeCharacter) {
+  EXPECT_EQ(BoundedUtf8("plain", 100), "plain");
+  EXPECT_EQ(BoundedUtf8("plain", 3), "pla");
+  EXPECT_EQ(BoundedUtf8("plain", 0), "");
+  EXPECT_EQ(BoundedUtf8("a\u20ac", 4), "a\u20ac");
+  EXPECT_EQ(BoundedUtf8("a\u20ac", 3), "a") << "the limit cuts the character";
+  EXPECT_EQ(BoundedUtf8("a\xe2\x82", 100), "a") << "it came cut off";
+  EXPECT_EQ(BoundedUtf8("a\xff\xfe z", 100), "a\ufffd\ufffd z");
+  EXPECT_EQ(BoundedUtf8("a\xff", 3), "a") << "what replaces it does not fit";
+}
+
 TEST(LossyUtf8Test, EqualsIcu) {
   for (uint64_t seed = 1; seed <= 20000; ++seed) {
     std::mt19937_64 rng(seed);
