@@ -73,8 +73,8 @@ absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t m
   const size_t min_tokens = n_bytes / max_token_bytes_;
   if (min_tokens <= max_tokens) return absl::OkStatus();
   return absl::OutOfRangeError(
-      absl::StrFormat("%s: %d bytes are at least %d tokens, the model's context holds %d with the answer; shorten it",
-                      field, n_bytes, min_tokens, model_->config().context_length));
+      absl::StrFormat("%s: %d bytes are at least %d tokens, expected at most %d so that an answer fits; shorten it",
+                      field, n_bytes, min_tokens, max_tokens));
 }
 
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {

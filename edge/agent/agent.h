@@ -94,6 +94,9 @@ class Agent {
 
   // agent.cc: the way in and out.
   absl::Status Prepare(Job& job) const;
+  int ContextAbove(const Job& job) const;   // tokens, prompt and answer; 0: none that the request may use, or not known
+  size_t MostTokens(const Job& job) const;  // prompt and answer, at the roomiest tier that the request may use
+  absl::Status CheckRoom(Job& job) const;
   absl::Status Admit(const std::shared_ptr<Job>& job);
   void Begin(const std::shared_ptr<Job>& job);
   RoutingDecision DecideNow(const Job& job, Stage stage) const;

@@ -205,6 +205,7 @@ UpstreamSnapshot Upstream::Snapshot() const {
   snapshot.load = load_;
   snapshot.since_failure_s = now_s - last_failure_s_;
   snapshot.tokenizer_fingerprint = fingerprint_;
+  snapshot.context_length = context_length_;
   snapshot.last_status = last_status_;
   if (const absl::Duration busy = busy_until_ - absl::Now(); busy > absl::ZeroDuration()) {
     snapshot.load.known = true;
@@ -257,6 +258,7 @@ void Upstream::OnProbeEnded(const absl::Status& status, double seconds, bool was
   next_probe_ = absl::Now() + options_.probe_interval;
   if (status.ok()) {
     fingerprint_ = response.model().tokenizer_fingerprint();
+    context_length_ = std::max(0, response.model().context_length());
     last_status_ = response;
     last_status_->clear_upstream();  // one tier up is enough to show
     if (response.has_load()) load_ = LoadFromProto(response.load());

@@ -55,6 +55,7 @@ struct UpstreamSnapshot {
   UpstreamLoad load;
   double since_failure_s = 1e9;
   std::string tokenizer_fingerprint;                 // empty: not known yet
+  int context_length = 0;                            // tokens; 0: not known yet
   std::optional<v1::GetStatusResponse> last_status;  // of the newest probe, when it succeeded
 };
 
@@ -114,6 +115,7 @@ class Upstream {
   double last_failure_s_ = -1e9;  // monotonic
   absl::Time busy_until_ = absl::InfinitePast();
   std::string fingerprint_;
+  int context_length_ = 0;
   std::optional<v1::GetStatusResponse> last_status_;
   std::thread watcher_;
 };

@@ -195,6 +195,38 @@ TEST_F(AgentTest, PromptTooLongForBothTiersIsRefusedAtOnce) {
   EXPECT_THAT(cloud.requests(), IsEmpty());
 }
 
+// A megabyte takes long to tokenize: what no tier has room for is refused by its bytes.
+TEST_F(AgentTest, PromptFarTooLongIsRefusedWithoutTokenizingIt) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.context_length = 600;
+  auto alone = MakeAgent("", {}), below = MakeAgent(cloud.address(), {});
+  v1::GenerateRequest chat = ChatRequest(std::string(1 << 20, 'x')), prompt = chat;
+  prompt.set_prompt(chat.conversation().messages(0).content());
+  for (Agent* agent : {alone.get(), below.get()}) {
+    for (const v1::GenerateRequest& request : {chat, prompt}) {
+      auto answer = Ask(*agent, request);
+      EXPECT_EQ(answer->status().code(), absl::StatusCode::kOutOfRange);
+      EXPECT_THAT(std::string(answer->status().message()), HasSubstr("1048576 bytes are at least"));
+    }
+  }
+  EXPECT_THAT(cloud.requests(), IsEmpty());
+}
+
+TEST_F(AgentTest, RoomAboveIsCountedEvenWhileTheLinkIsDown) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.context_length = 1 << 20;
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  for (int i = 0; i < 2; ++i) {  // the first one finds the link down
+    auto answer = Ask(*agent, ChatRequest(std::string(200000, 'x')));
+    EXPECT_EQ(answer->status().code(), absl::StatusCode::kUnavailable) << answer->status();
+  }
+}
+
 // Refused for its size, not for want of room: the next request must not wait for anything.
 TEST_F(AgentTest, RequestTooLargeForUpstreamSaysNothingOfItsLoad) {
   FakeUpstream cloud(Fingerprint());
