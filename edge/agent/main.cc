@@ -1,4 +1,5 @@
 // updraft-edge: the agent on the device.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -113,6 +114,7 @@ int Run(const v1::EdgeConfig& config) {
   http::ServerOptions http_options;
   http_options.listen = config.http_listen();
   http_options.max_body_bytes = static_cast<size_t>(config.max_http_body_bytes());
+  http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
   auto http_server = http::Server::Start(http_options, MakeHttpFront(&agent, &metrics));
   if (!http_server.ok()) return FailToListen(http_server.status());
 
