@@ -118,7 +118,6 @@ int Run(const v1::EdgeConfig& config) {
   auto http_server = http::Server::Start(http_options, MakeHttpFront(&agent, &metrics));
   if (!http_server.ok()) return FailToListen(http_server.status());
 
-  service.set_ready(absl::Now());
   LogEvent(LogLevel::kInfo, "ready",
            {{"grpc", (*grpc_server)->address()},
             {"http_port", (*http_server)->port()},

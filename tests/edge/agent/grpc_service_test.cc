@@ -84,6 +84,21 @@ TEST_F(GrpcServiceTest, StatusTellsEverything) {
   EXPECT_GT(status->resident_bytes(), 1u << 20);
 }
 
+// Calls may come the moment the server listens: what they read must be final by then.
+TEST_F(GrpcServiceTest, ReadyTimeIsThereWithTheFirstCall) {
+  auto agent = MakeAgent("", {});
+  EdgeService service(agent.get(), absl::Now() - absl::Seconds(5), "test");
+  auto server = ServerHandle::Start({.listen = "127.0.0.1:0"}, {&service});
+  ASSERT_TRUE(server.ok()) << server.status();
+  InferenceClient client((*server)->address());
+  auto first = client.GetStatus(absl::Seconds(60)), second = client.GetStatus(absl::Seconds(60));
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_GE(first->ready_after_ms(), 5000.0);
+  EXPECT_LE(first->ready_after_ms(), first->uptime_s() * 1000);
+  EXPECT_EQ(first->ready_after_ms(), second->ready_after_ms());
+  (*server)->Shutdown(absl::ZeroDuration());
+}
+
 TEST_F(GrpcServiceTest, ErrorsKeepTheirCode) {
   Tier tier(MakeAgent("", {}));
   InferenceClient client(tier.address());
