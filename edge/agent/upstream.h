@@ -39,7 +39,7 @@ class UpstreamListener {
  public:
   virtual ~UpstreamListener() = default;
   virtual void OnResponse(const v1::GenerateResponse& response) = 0;
-  // Exactly once, last. Unavailable: the link or the tier is gone, or it stalled.
+  // Exactly once, last. Unavailable: the link or the tier is gone, or it stalled. The message is one line of UTF-8.
   virtual void OnFinished(const absl::Status& status, const UpstreamTraffic& traffic) = 0;
 };
 

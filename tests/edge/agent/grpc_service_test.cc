@@ -110,6 +110,45 @@ TEST_F(GrpcServiceTest, ErrorsKeepTheirCode) {
   EXPECT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
 }
 
+// An error's text may be any bytes; a message with them could not be read, and the answer's last one would be lost.
+TEST_F(GrpcServiceTest, ErrorTextFromAboveIsMadeOneLineOfUtf8) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.status = grpc::Status(grpc::StatusCode::INTERNAL, "bad \xff\xfe text\nin \xe2\x82" + std::string(3000, '.'));
+    return script;
+  };
+  Tier tier(MakeAgent(cloud.address(), {.threshold = 1.0}));
+  InferenceClient client(tier.address());
+  auto answer = client.Generate(ChatRequest("hello there"), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const std::string& reason = answer->done.provenance().reason();
+  EXPECT_THAT(reason, HasSubstr("INTERNAL: bad \ufffd\ufffd text in \ufffd..."));
+  EXPECT_LT(reason.size(), 1500u);
+}
+
+TEST_F(GrpcServiceTest, ModelsWithNamesThatAreNotUtf8CanBeAskedFor) {
+  std::string name;  // 10 + 247 bytes in the file: the first 256 end within a character
+  for (int i = 0; i < 82; ++i) name += "\u20ac";
+  const std::string path = ::testing::TempDir() + "updraft_\xff_" + std::to_string(getpid()) + ".gguf";
+  for (const std::string& file_name : {"." + name, std::string("bad \xff")}) {
+    SynthShape shape;
+    shape.name = file_name;
+    shape.n_layer = 1;
+    shape.n_vocab = 512;
+    ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, path, {.n_threads = 1}).ok());
+    auto model = LocalModel::Load({.path = path, .n_threads = 1});
+    std::remove(path.c_str());
+    ASSERT_TRUE(model.ok()) << model.status();
+    Tier tier(std::make_unique<Agent>(AgentOptions(), *std::move(model), nullptr, &metrics_));
+    auto status = InferenceClient(tier.address()).GetStatus(absl::Seconds(60));
+    ASSERT_TRUE(status.ok()) << status.status();
+    EXPECT_THAT(status->model().name(), HasSubstr(file_name[0] == '.' ? ".\u20ac\u20ac" : "bad \ufffd"));
+    EXPECT_THAT(status->model().path(), HasSubstr("updraft_\ufffd_"));
+  }
+}
+
 TEST_F(GrpcServiceTest, MalformedMessagesAreTheCallersFault) {
   Tier tier(MakeAgent("", {}));
   auto channel = grpc::CreateChannel(tier.address(), grpc::InsecureChannelCredentials());
