@@ -69,6 +69,10 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
     return absl::InvalidArgumentError(
         absl::StrFormat("max_tokens: expected 0 (the default) or more, found %d", request.max_tokens()));
   }
+  if (request.hops() < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("hops: expected 0 (from a client) or more, found %d", request.hops()));
+  }
   if (request.accepted_prefix_size() > 0 && !request.has_tokens()) {
     return absl::InvalidArgumentError(
         "accepted_prefix: only works with tokens; send the prompt as token ids, or no prefix");

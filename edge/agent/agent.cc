@@ -157,6 +157,15 @@ absl::Status Agent::Admit(const std::shared_ptr<Job>& job) {
                               "%d requests wait already; try again later, or raise --max-queued", queue_.size())),
                           std::clamp(PredictedWait(), absl::Milliseconds(50), absl::Seconds(30)));
   }
+  const std::string& id = job->request.request_id();
+  if (job->request.hops() > 0 && std::any_of(jobs_.begin(), jobs_.end(), [&id](const std::shared_ptr<Job>& other) {
+        return other->request.request_id() == id;
+      })) {
+    return absl::AlreadyExistsError(
+        absl::StrFormat("request_id: '%s' was passed on to tier '%s', which is serving it already; see that no "
+                        "--upstream leads back here",
+                        id, options_.tier));
+  }
   jobs_.insert(job);
   return absl::OkStatus();
 }
@@ -171,7 +180,10 @@ void Agent::Begin(const std::shared_ptr<Job>& job) {
     case Decision::kStreamUpstream:
       return StartUpstream(job);
     case Decision::kDefer:
-      return Finish(job, absl::UnavailableError(decision.reason));
+      // Trying again helps unless the way here was too long: that stays so.
+      return Finish(job, job->request.hops() >= options_.policy.max_hops
+                             ? absl::FailedPreconditionError(decision.reason)
+                             : absl::UnavailableError(decision.reason));
     default:
       // Text that went out cannot be replaced: while the answer may still be handed over, it is held back. Where not
       // even an answer without any confidence would be (upstream is away, or too slow), nothing speaks against
@@ -189,6 +201,7 @@ RoutingDecision Agent::DecideNow(const Job& job, Stage stage) const {
   state.stage = stage;
   state.has_upstream = upstream_ != nullptr;
   state.local_model = job.fits_locally;
+  state.hops = job.request.hops();
   state.confidence = job.provenance.confidence();
   state.n_prompt_tokens = static_cast<int>(job.prompt.tokens.size());
   state.n_draft_tokens = job.provenance.draft_tokens();

@@ -52,6 +52,7 @@ class UpstreamLeg final : public UpstreamListener {
 v1::GenerateRequest Agent::UpstreamRequest(Job& job) const {
   v1::GenerateRequest request = job.request;
   request.set_max_tokens(job.run_options.max_tokens);
+  request.set_hops(request.hops() + 1);
   request.set_tier(v1::TIER_CHOICE_UNSPECIFIED);  // the caller chose among our tiers, not upstream's
   job.same_vocabulary = upstream_->Snapshot().tokenizer_fingerprint == model_->info().tokenizer_fingerprint();
   if (request.input_case() == v1::GenerateRequest::kTokens) {

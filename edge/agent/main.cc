@@ -71,6 +71,15 @@ absl::Status CheckConfig(const v1::EdgeConfig& config) {
   if (config.policy() == "upstream" && config.upstream().empty()) {
     return absl::InvalidArgumentError("policy: 'upstream' needs a tier above; name it with --upstream HOST:PORT");
   }
+  // Addresses that cannot be are told where they are used.
+  const auto listen = ParseHostPort(config.listen(), "listen", PortZero::kAllowed);
+  const auto upstream = ParseHostPort(config.upstream(), "upstream", PortZero::kRefused);
+  if (listen.ok() && upstream.ok() && IsSameEndpoint(*listen, *upstream)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("upstream: expected the address of another tier, found '%s', where this one listens itself "
+                        "(--listen %s); it would hand requests over to itself",
+                        config.upstream(), config.listen()));
+  }
   return absl::OkStatus();
 }
 

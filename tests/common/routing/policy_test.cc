@@ -74,6 +74,16 @@ TEST(PolicyTest, Table) {
   add("nobody", alone, Policy(), D::kDefer, true, "no tier can answer now");
   add("nobody, local by choice", alone, Policy(PolicyMode::kLocal), D::kDefer, true, "no tier can answer now");
 
+  RoutingState far = Healthy(Stage::kAfter, 0.1);
+  far.hops = 3;
+  add("room for one more hop", far, Policy(), D::kHandOver, false, "below");
+  far.hops = 4;
+  add("passed on too often", far, Policy(), D::kKeep, true, "4 tiers have passed the request on already");
+  far.stage = Stage::kBefore;
+  add("passed on too often, upstream by choice", far, Policy(PolicyMode::kUpstream), D::kKeep, true, "leads back");
+  far.local_model = false;
+  add("passed on too often, no model here", far, Policy(), D::kDefer, true, "leads back");
+
   RoutingState relay = Healthy(Stage::kBefore, 0.0);
   relay.local_model = false;
   add("no model here", relay, Policy(), D::kStreamUpstream, false, "this tier has no model");

@@ -151,6 +151,7 @@ TEST_F(AgentTest, BadRequestsAreRefusedWithTheField) {
        kInvalidArgument},
       {"accepted_prefix", [](auto& r) { r.add_accepted_prefix(1); }, kInvalidArgument},
       {"max_tokens", [](auto& r) { r.set_max_tokens(-1); }, kInvalidArgument},
+      {"hops", [](auto& r) { r.set_hops(-1); }, kInvalidArgument},
       {"temperature", [](auto& r) { r.mutable_sampling()->set_temperature(-1); }, kInvalidArgument},
       {"stop", [](auto& r) { r.add_stop(""); }, kInvalidArgument},
       {"stop", [](auto& r) { r.add_stop(std::string(129, 'x')); }, kInvalidArgument},

@@ -190,6 +190,40 @@ TEST_F(GrpcServiceTest, TiersChain) {
   EXPECT_EQ(top.agent->Status().routing().requests(), 2);
 }
 
+// Above the tier is one that passes everything on to it: the request comes back while it is being served.
+TEST_F(GrpcServiceTest, RequestThatComesBackIsRefusedAndAnsweredOnce) {
+  FakeUpstream above(Fingerprint());
+  Tier tier(MakeAgent(above.address(), {.threshold = 1.0}));
+  above.on_generate = [&tier](const v1::GenerateRequest& request) {
+    auto answer = InferenceClient(tier.address()).Generate(request, absl::Seconds(60));
+    Script script;
+    script.end_after = 0;
+    script.status =
+        grpc::Status(static_cast<grpc::StatusCode>(answer.status().code()), std::string(answer.status().message()));
+    return script;
+  };
+  auto answer = InferenceClient(tier.address()).Generate(ChatRequest("hello there"), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(above.requests().size(), 1u) << "one query became many";
+  EXPECT_TRUE(answer->done.provenance().degraded());
+  EXPECT_THAT(answer->done.provenance().reason(), HasSubstr("leads back here"));
+  EXPECT_EQ(answer->done.provenance().spans(0).tier(), "edge");
+
+  // A client may use an id again, even at once: only what other tiers pass on can be a loop.
+  v1::GenerateRequest request = ChatRequest("hello there");
+  request.set_request_id("mine");
+  request.set_tier(v1::TIER_CHOICE_LOCAL_ONLY);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (int i = 0; i < 3; ++i) {
+    sinks.push_back(std::make_shared<CollectingSink>());
+    tier.agent->Submit(request, absl::InfiniteFuture(), sinks.back());
+  }
+  for (auto& sink : sinks) {
+    ASSERT_TRUE(sink->Wait());
+    EXPECT_TRUE(sink->status().ok()) << sink->status();
+  }
+}
+
 TEST_F(GrpcServiceTest, CancelledAndSlowClientsDoNotDisturbOthers) {
   Tier tier(MakeAgent("", {.max_queued = 1000}));
   auto truth = Ask(*tier.agent, ChatRequest("hello there"));

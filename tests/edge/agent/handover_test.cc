@@ -165,6 +165,32 @@ TEST_F(AgentTest, TierChoiceIsHonoured) {
   EXPECT_EQ(cloud.requests().size(), 1u);
 }
 
+TEST_F(AgentTest, RequestIsPassedOnOnlySoOften) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.chunks = {CloudChunk("above", {1})};
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0, .kv_tokens = 64});
+  v1::GenerateRequest request = ChatRequest("hi");
+  for (int hops = 0; hops < 4; ++hops) {
+    request.set_hops(hops);
+    EXPECT_EQ(Ask(*agent, request)->text(), "above");
+    EXPECT_EQ(cloud.requests().back().hops(), hops + 1);
+  }
+  request.set_hops(4);
+  auto answer = Ask(*agent, request);
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_THAT(answer->spans(), ElementsAre(Pair("edge", ::testing::Gt(0))));
+  EXPECT_TRUE(answer->provenance().degraded());
+  EXPECT_THAT(answer->provenance().reason(), HasSubstr("4 tiers have passed the request on"));
+  // What this tier has no room for has nowhere to go.
+  request.mutable_conversation()->mutable_messages(0)->set_content(std::string(300, 'q'));
+  EXPECT_EQ(Ask(*agent, request)->status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(cloud.requests().size(), 4u);
+}
+
 TEST_F(AgentTest, PromptTooLongForTheDeviceGoesUp) {
   FakeUpstream cloud(Fingerprint());
   cloud.on_generate = [](const v1::GenerateRequest&) {
