@@ -545,6 +545,32 @@ TEST_F(AgentTest, RefusalWithADelayIsRespected) {
   EXPECT_EQ(cloud.requests().size(), 1u) << second->provenance().reason();
 }
 
+// Even of a caller that wants upstream's answer: one from here, said to be so, is better than none.
+TEST_F(AgentTest, RequestThatUpstreamCallsInvalidIsAnsweredHere) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.status = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "max_tokens: not today");
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 0.0, .kv_tokens = 64});
+  v1::GenerateRequest request = ChatRequest("hello there");
+  request.set_tier(v1::TIER_CHOICE_UPSTREAM_ONLY);
+  auto answer = Ask(*agent, request);
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_EQ(answer->text(), LocalTruth(request)->text());
+  EXPECT_TRUE(answer->provenance().degraded());
+  EXPECT_EQ(answer->provenance().decision(), v1::DECISION_KIND_KEEP);
+  EXPECT_THAT(answer->provenance().reason(), HasSubstr("INVALID_ARGUMENT: max_tokens: not today"));
+  EXPECT_TRUE(agent->CurrentLink().reachable());
+  // What has no room here ends with upstream's error.
+  request.mutable_conversation()->mutable_messages(0)->set_content(std::string(300, 'q'));
+  answer = Ask(*agent, request);
+  EXPECT_EQ(answer->status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(answer->status().message()), HasSubstr("upstream failed"));
+}
+
 TEST_F(AgentTest, UnreachableUpstreamIsSaidSo) {
   std::string address;
   {
