@@ -23,6 +23,7 @@ double MonotonicSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+constexpr int kMaxIntervalsUnprobed = 4;
 constexpr size_t kMaxMessageBytes = 1024;
 constexpr size_t kMaxTierBytes = 128;
 
@@ -244,7 +245,8 @@ void Upstream::OnCallEnded(Call* call) {
 void Upstream::OnLinkSample(const LinkSample& sample) {
   std::lock_guard lock(mu_);
   estimator_.OnSuccess(sample);
-  if (next_probe_ != absl::InfiniteFuture()) next_probe_ = absl::Now() + options_.probe_interval;
+  if (next_probe_ == absl::InfiniteFuture()) return;
+  next_probe_ = std::min(absl::Now() + options_.probe_interval, latest_probe_);
 }
 
 void Upstream::OnLinkFailure() {
@@ -270,6 +272,7 @@ void Upstream::OnProbeEnded(const absl::Status& status, double seconds, bool was
   std::lock_guard lock(mu_);
   ended_probes_.push_back(std::move(probe_));
   next_probe_ = absl::Now() + options_.probe_interval;
+  latest_probe_ = absl::Now() + kMaxIntervalsUnprobed * options_.probe_interval;
   if (status.ok()) {
     fingerprint_ = response.model().tokenizer_fingerprint();
     context_length_ = std::max(0, response.model().context_length());

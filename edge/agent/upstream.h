@@ -23,9 +23,11 @@
 namespace updraft {
 
 struct UpstreamOptions {
-  std::string address;                               // HOST:PORT
-  absl::Duration stall_timeout = absl::Seconds(5);   // a call without a byte for so long is given up
-  absl::Duration probe_interval = absl::Seconds(5);  // GetStatus while nothing else tells of the link; 0 or less: never
+  std::string address;                              // HOST:PORT
+  absl::Duration stall_timeout = absl::Seconds(5);  // a call without a byte for so long is given up
+  // GetStatus while nothing else tells of the link; 0 or less: never. Calls tell of the link but not of the model that
+  // upstream serves: at most 4 intervals pass between probes, however many calls there are.
+  absl::Duration probe_interval = absl::Seconds(5);
 };
 
 // Payload of one call, message bytes without HTTP/2 framing.
@@ -110,6 +112,7 @@ class Upstream {
   std::vector<std::shared_ptr<Probe>> ended_probes_;
   bool stopping_ = false;
   absl::Time next_probe_ = absl::InfinitePast();
+  absl::Time latest_probe_ = absl::InfinitePast();  // calls put the next probe off until then, not longer
   LinkEstimator estimator_;
   UpstreamLoad load_;
   double last_failure_s_ = -1e9;  // monotonic
