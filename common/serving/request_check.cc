@@ -13,7 +13,6 @@
 namespace updraft {
 namespace {
 
-constexpr size_t kMaxIdBytes = 128;
 constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 128;
 

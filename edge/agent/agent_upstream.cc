@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "common/serving/request_check.h"
 #include "common/text/utf8.h"
 #include "edge/agent/agent.h"
 #include "edge/agent/job.h"
@@ -16,7 +17,6 @@ namespace {
 constexpr int kMaxAnswerTokens = 1 << 20;
 constexpr size_t kMaxAnswerBytes = 16 << 20;
 constexpr size_t kMaxTokenBytes = 512;  // of text, so that an upstream that sends text alone has to end as well
-constexpr size_t kMaxTierBytes = 128;   // as of our own tier's name
 
 // Cuts the chunk to what the answer may still have; false when there was more.
 bool Bound(const Job& job, v1::Chunk& chunk) {
@@ -106,7 +106,7 @@ void Agent::OnUpstreamResponse(const std::shared_ptr<Job>& job, const v1::Genera
 }
 
 void Agent::TakeUpstreamChunk(Job& job, v1::Chunk chunk) {
-  chunk.set_tier(chunk.tier().empty() ? "upstream" : text::BoundedUtf8(chunk.tier(), kMaxTierBytes));
+  chunk.set_tier(chunk.tier().empty() ? "upstream" : text::BoundedUtf8(chunk.tier(), kMaxIdBytes));
   if (!Bound(job, chunk)) {
     job.finish = v1::FINISH_REASON_LENGTH;
     job.upstream_over = true;

@@ -12,6 +12,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/convert.h"
 #include "common/rpc/status.h"
+#include "common/serving/request_check.h"
 #include "common/status/retry_delay.h"
 #include "common/text/utf8.h"
 
@@ -25,7 +26,6 @@ double MonotonicSeconds() {
 
 constexpr int kMaxIntervalsUnprobed = 4;
 constexpr size_t kMaxMessageBytes = 1024;
-constexpr size_t kMaxTierBytes = 128;
 
 // An error's text is whatever bytes the peer put there; it becomes part of provenance, which is one line of UTF-8.
 grpc::Status Presentable(const grpc::Status& status) {
@@ -278,7 +278,7 @@ void Upstream::OnProbeEnded(const absl::Status& status, double seconds, bool was
     context_length_ = std::max(0, response.model().context_length());
     last_status_ = response;
     last_status_->clear_upstream();  // one tier up is enough to show
-    last_status_->set_tier(text::BoundedUtf8(response.tier(), kMaxTierBytes));
+    last_status_->set_tier(text::BoundedUtf8(response.tier(), kMaxIdBytes));
     if (response.has_load()) load_ = LoadFromProto(response.load());
     if (was_connected) {
       LinkSample sample;
