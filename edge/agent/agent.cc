@@ -120,10 +120,11 @@ absl::Status Agent::Prepare(Job& job) const {
   return CheckRoom(job);
 }
 
-int Agent::ContextAbove(const Job& job) const {
-  if (upstream_ == nullptr || job.mode == PolicyMode::kLocal) return 0;
-  return upstream_->Snapshot().context_length;
+bool Agent::MayGoUp(const Job& job) const {
+  return upstream_ != nullptr && job.mode != PolicyMode::kLocal && job.request.hops() < options_.policy.max_hops;
 }
+
+int Agent::ContextAbove(const Job& job) const { return MayGoUp(job) ? upstream_->Snapshot().context_length : 0; }
 
 size_t Agent::MostTokens(const Job& job) const {
   return static_cast<size_t>(std::max(model_->max_sequence_tokens(), ContextAbove(job)));
@@ -133,7 +134,7 @@ absl::Status Agent::CheckRoom(Job& job) const {
   const size_t n_tokens = job.prompt.tokens.size() + job.tokens.size();
   job.fits_locally = n_tokens < static_cast<size_t>(model_->max_sequence_tokens());
   if (job.fits_locally) return absl::OkStatus();
-  if (upstream_ == nullptr || job.mode == PolicyMode::kLocal) {
+  if (!MayGoUp(job)) {
     return absl::OutOfRangeError(absl::StrFormat(
         "prompt: %d tokens do not leave room for an answer in the %d tokens that this tier holds; shorten the "
         "conversation, or raise --kv-tokens if the model's context of %d allows",
@@ -180,10 +181,7 @@ void Agent::Begin(const std::shared_ptr<Job>& job) {
     case Decision::kStreamUpstream:
       return StartUpstream(job);
     case Decision::kDefer:
-      // Trying again helps unless the way here was too long: that stays so.
-      return Finish(job, job->request.hops() >= options_.policy.max_hops
-                             ? absl::FailedPreconditionError(decision.reason)
-                             : absl::UnavailableError(decision.reason));
+      return Finish(job, absl::UnavailableError(decision.reason));
     default:
       // Text that went out cannot be replaced: while the answer may still be handed over, it is held back. Where not
       // even an answer without any confidence would be (upstream is away, or too slow), nothing speaks against

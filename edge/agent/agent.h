@@ -94,6 +94,7 @@ class Agent {
 
   // agent.cc: the way in and out.
   absl::Status Prepare(Job& job) const;
+  bool MayGoUp(const Job& job) const;       // now or later: nothing forbids it for good
   int ContextAbove(const Job& job) const;   // tokens, prompt and answer; 0: none that the request may use, or not known
   size_t MostTokens(const Job& job) const;  // prompt and answer, at the roomiest tier that the request may use
   absl::Status CheckRoom(Job& job) const;

@@ -202,6 +202,7 @@ class StateMaker {
     s.has_upstream = Below(4) != 0;
     s.local_model = Below(6) != 0;
     s.confidence = Number();
+    s.hops = Below(3) == 0 ? Count() : 0;
     s.n_prompt_tokens = Count();
     s.n_draft_tokens = Count();
     s.expected_answer_tokens = Count();
@@ -255,6 +256,7 @@ TEST(PolicyTest, PropertiesHoldForAnyState) {
     }
     if (SendsUpstream(got.decision)) {
       ++sent;
+      ASSERT_LT(state.hops, policy.max_hops);
       ASSERT_LE(got.predicted_upstream_s, policy.max_upstream_wait_s);
       if (state.deadline_s.has_value()) {
         ASSERT_LE(got.predicted_upstream_s, *state.deadline_s);

@@ -187,7 +187,7 @@ TEST_F(AgentTest, RequestIsPassedOnOnlySoOften) {
   EXPECT_THAT(answer->provenance().reason(), HasSubstr("4 tiers have passed the request on"));
   // What this tier has no room for has nowhere to go.
   request.mutable_conversation()->mutable_messages(0)->set_content(std::string(300, 'q'));
-  EXPECT_EQ(Ask(*agent, request)->status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Ask(*agent, request)->status().code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(cloud.requests().size(), 4u);
 }
 
