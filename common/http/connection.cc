@@ -316,6 +316,7 @@ void Connection::OnReadFailed(Error error) {
 }
 
 void Connection::Dispatch() {
+  if (closed_) return;  // by another while the read's end was on its way: an exchange begun now would never be parted
   waiting_since_ = 0;
   auto message = parser_->release();
   parser_.reset();
@@ -341,6 +342,7 @@ void Connection::Dispatch() {
 }
 
 void Connection::AnswerError(int status, const std::string& message) {
+  if (closed_) return;  // by another while the read's end was on its way: an exchange begun now would never be parted
   waiting_since_ = 0;
   parser_.reset();  // with what has arrived of the body
   body_share_.reset();

@@ -171,6 +171,9 @@ class Server::Impl {
     for (std::thread& thread : threads_) thread.join();
     closer.join();
     threads_.clear();
+    // What was posted while the last thread returned holds connections, and through them the io_context that holds it.
+    state_->io.restart();
+    state_->io.poll();
   }
 
  private:

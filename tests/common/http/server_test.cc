@@ -472,6 +472,11 @@ TEST_F(ServerTest, SilentClientsKeepNobodyOut) {
   EXPECT_TRUE(silent.front()->WaitClosed());
   exchange->Respond(Response{200, "text/plain", "patient", {}});
   EXPECT_EQ(busy.Receive().body, "patient");
+  // One that was closed while its request was just arriving must not stay for ever.
+  silent.clear();
+  busy.Close();
+  for (int i = 0; i < 400 && server_->n_connections() > 0; ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_EQ(server_->n_connections(), 0);
 }
 
 TEST_F(ServerTest, StopLetsTheAnswerInProgressEnd) {
