@@ -31,6 +31,10 @@ double PredictLocalSeconds(const RoutingState& state, const RoutingPolicy& polic
 // Why upstream cannot be asked now; empty when it can.
 std::string Obstacle(const RoutingState& state, const RoutingPolicy& policy, double predicted_s) {
   if (!state.has_upstream) return "no upstream configured";
+  if (state.hops >= policy.max_hops) {
+    return absl::StrFormat("%d tiers have passed the request on already; see that no --upstream leads back",
+                           state.hops);
+  }
   if (state.link.consecutive_failures > 0) {
     const double backoff_s = BackoffSeconds(state.link.consecutive_failures, policy);
     if (!(state.since_failure_s >= backoff_s)) {
@@ -137,6 +141,7 @@ absl::Status RoutingPolicy::Validate() const {
   } ranges[] = {{"confidence_threshold", confidence_threshold, 0.0, 1.0},
                 {"hysteresis", hysteresis, 0.0, 1.0},
                 {"during_margin", during_margin, 0.0, 1.0},
+                {"max_hops", static_cast<double>(max_hops), 0.0, 100.0},
                 {"max_upstream_wait_s", max_upstream_wait_s, 0.0, 86400.0},
                 {"unreachable_retry_s", unreachable_retry_s, 0.0, kMaxBackoff_s},
                 {"assumed_rtt_s", assumed_rtt_s, 0.0, 60.0},

@@ -75,6 +75,16 @@ TEST(PolicyTest, Table) {
   add("nobody, local by choice", alone, Policy(PolicyMode::kLocal), D::kDefer, true,
       "the prompt does not fit on this tier: no tier can answer now");
 
+  RoutingState far = Healthy(Stage::kAfter, 0.1);
+  far.hops = 3;
+  add("room for one more hop", far, Policy(), D::kHandOver, false, "below");
+  far.hops = 4;
+  add("passed on too often", far, Policy(), D::kKeep, true, "4 tiers have passed the request on already");
+  far.stage = Stage::kBefore;
+  add("passed on too often, upstream by choice", far, Policy(PolicyMode::kUpstream), D::kKeep, true, "leads back");
+  far.fits_locally = false;
+  add("passed on too often, no model here", far, Policy(), D::kDefer, true, "leads back");
+
   RoutingState large = Healthy(Stage::kBefore, 0.0);
   large.fits_locally = false;
   add("does not fit here", large, Policy(), D::kStreamUpstream, false,
@@ -194,6 +204,7 @@ class StateMaker {
     s.has_upstream = Below(4) != 0;
     s.fits_locally = Below(6) != 0;
     s.confidence = Number();
+    s.hops = Below(3) == 0 ? Count() : 0;
     s.n_prompt_tokens = Count();
     s.n_draft_tokens = Count();
     s.expected_answer_tokens = Count();
@@ -247,6 +258,7 @@ TEST(PolicyTest, PropertiesHoldForAnyState) {
     }
     if (SendsUpstream(got.decision)) {
       ++sent;
+      ASSERT_LT(state.hops, policy.max_hops);
       ASSERT_LE(got.predicted_upstream_s, policy.max_upstream_wait_s);
       if (state.deadline_s.has_value()) {
         ASSERT_LE(got.predicted_upstream_s, *state.deadline_s);
