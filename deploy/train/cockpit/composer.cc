@@ -257,11 +257,12 @@ std::string Composer::Say(std::string_view pattern, const Slots& slots) {
     // One choice is a word for a thing: vocabulary, which no one can guess. Wording is how choices go together.
     if (wording.choices < 2) return text;
     const Split side = SideOf(wording.hash);
-    if (side == Split::kTrain) return text;
-    if (side == split_) {
-      if (!in_context_) ++held_out_wordings_;
-      return text;
+    if (side != Split::kTrain && side != split_) continue;
+    if (!in_context_) {
+      ++open_wordings_;
+      held_out_wordings_ += side == split_ ? 1 : 0;
     }
+    return text;
   }
   failed_ = true;
   return text;
@@ -274,7 +275,9 @@ std::string Composer::SayOne(const std::vector<std::string_view>& patterns, cons
 std::string Composer::DrawEntity(const std::function<std::string()>& draw) {
   for (int i = 0; i < kTries; ++i) {
     std::string text = draw();
-    if (SideOf(HashBytes(text, /*seed=*/0xE17)) == split_) return text;
+    if (SideOf(HashBytes(text, /*seed=*/0xE17)) != split_) continue;
+    if (!in_context_) ++held_out_contents_;
+    return text;
   }
   failed_ = true;
   return draw();
@@ -283,13 +286,22 @@ std::string Composer::DrawEntity(const std::function<std::string()>& draw) {
 int Composer::DrawValue(std::string_view domain, const std::function<int()>& draw) {
   for (int i = 0; i < kTries; ++i) {
     const int value = draw();
-    if (SideOf(HashCombine(HashBytes(domain, /*seed=*/0x7A1), static_cast<uint64_t>(value))) == split_) return value;
+    if (SideOf(HashCombine(HashBytes(domain, /*seed=*/0x7A1), static_cast<uint64_t>(value))) != split_) continue;
+    if (!in_context_) ++held_out_contents_;
+    return value;
   }
   failed_ = true;
   return draw();
 }
 
-bool Composer::Acceptable() const { return !failed_ && (split_ == Split::kTrain || held_out_wordings_ > 0); }
+bool Composer::Acceptable() {
+  if (failed_) return false;
+  if (split_ == Split::kTrain || held_out_wordings_ > 0) return true;
+  if (open_wordings_ > 0 || held_out_contents_ == 0) return false;
+  // As often as an open wording is a held-out one, so that the mix of requests is that of training.
+  const uint64_t own = split_ == Split::kTest ? kTestClasses : kCalibrateClasses;
+  return random_.Below(kClasses - kTestClasses - kCalibrateClasses + own) < own;
+}
 
 std::string Protect(std::string_view text) { return kProtectBegin + std::string(text) + kProtectEnd; }
 

@@ -27,7 +27,8 @@ using Slots = std::vector<std::pair<std::string_view, std::string>>;
 
 // Draws the wording of one example and keeps to its split: every combination of choices that a pattern leaves open,
 // every entity and every value has a side by its hash. Training sees only the training side; a test utterance has no
-// calibration wording, at least one held-out wording in its last turn, and only held-out entities and values.
+// calibration wording, only held-out entities and values, and at least one held-out wording in its last turn. Where
+// that turn leaves nothing open but a name or a number ("navigate to ..."), the held-out name or number suffices.
 class Composer {
  public:
   Composer(Random* random, Language language, Split split) : random_(*random), language_(language), split_(split) {}
@@ -49,8 +50,8 @@ class Composer {
   // While true, wording is background: an earlier turn of the conversation, which need not be held out itself.
   void set_in_context(bool in_context) { in_context_ = in_context; }
 
-  // Whether what was drawn makes an example of this split.
-  bool Acceptable() const;
+  // Whether what was drawn makes an example of this split; asked once.
+  bool Acceptable();
 
  private:
   struct Wording {
@@ -64,7 +65,10 @@ class Composer {
   Split split_;
   bool in_context_ = false;
   bool failed_ = false;
+  // Of the last turn.
+  int open_wordings_ = 0;
   int held_out_wordings_ = 0;
+  int held_out_contents_ = 0;  // entities and values
 };
 
 // Text that fillers and typos must leave alone (names, numbers) is kept between these marks until the end.

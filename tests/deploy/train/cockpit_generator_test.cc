@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -84,6 +85,30 @@ TEST(GeneratorTest, EntitiesAreHeldOut) {
 }
 
 // The factors of every worked product are held out as a pair.
+// What leaves only a name open, "navigate to ...", has no wording to hold out; it is in every split all the same, as
+// often as in training.
+TEST(GeneratorTest, CallsAreAsCommonInEverySplit) {
+  const auto shares = [](Split split) {
+    std::map<std::string, double> share;
+    Generator generator(14, split);
+    constexpr int kCount = 6000;
+    for (int i = 0; i < kCount; ++i) {
+      const auto answer = nlohmann::json::parse(generator.Next(Family::kSlot).answer);
+      if (answer.contains("call")) share[answer["call"]["name"].get<std::string>()] += 1.0 / kCount;
+    }
+    return share;
+  };
+  const std::map<std::string, double> training = shares(Split::kTrain);
+  ASSERT_GE(training.size(), 3u);
+  for (const Split split : {Split::kCalibrate, Split::kTest}) {
+    std::map<std::string, double> held_out = shares(split);
+    for (const auto& [name, share] : training) {
+      EXPECT_GT(held_out[name], share / 2) << name;
+      EXPECT_LT(held_out[name], share * 2) << name;
+    }
+  }
+}
+
 TEST(GeneratorTest, FactorsAreHeldOut) {
   const auto products = [](Split split, int count) {
     std::set<std::string> found;
