@@ -259,6 +259,7 @@ void Connection::ReadRequest() {
   waiting_since_ = std::chrono::steady_clock::now().time_since_epoch().count();
   // The rest of a pipelined request may be here already.
   if (buffer_.size() > 0) return ReadHeader();
+  if (end_seen_) return Fail();  // a read would wait for news that came already
   reading_idle_ = true;
   stream_.expires_after(Chrono(state_->options.idle_timeout));
   stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, size_t n_bytes) {
@@ -396,7 +397,10 @@ void Connection::OnWatch(Error error, size_t n_bytes) {
   }
   if (!error) return Watch();
   // Half-closed after a whole answer was queued: the client may still be reading it.
-  if (error == asio::error::eof && exchange_ != nullptr && exchange_->complete()) return;
+  if (error == asio::error::eof && exchange_ != nullptr && exchange_->complete()) {
+    end_seen_ = true;
+    return;
+  }
   Fail();
 }
 

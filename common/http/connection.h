@@ -156,6 +156,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writing_ = false;
   bool watching_ = false;
   bool reading_idle_ = false;
+  bool end_seen_ = false;                  // the client sends nothing more; told once
   std::atomic<int64_t> waiting_since_{0};  // written on strand
   enum class AfterWatch { kNothing, kReadRequest, kLinger };
   AfterWatch after_watch_ = AfterWatch::kNothing;  // what to do once the cancelled watch has returned
