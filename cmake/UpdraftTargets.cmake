@@ -58,8 +58,15 @@ endif()
 # updraft_test(NAME SRCS a_test.cc ... DEPS t ... [LABELS l ...] [TIMEOUT s] [SHARDS n] [MAIN])
 # One ctest entry per test program (or per shard). MAIN: the sources bring their own main(). ./run test repeats the
 # sanitized_tests under ASan/UBSan and TSan (target sanitize_tests, label `sanitize`); ./run soak repeats all of them.
+# A test of something that these options do not build is left out.
 function(updraft_test name)
   cmake_parse_arguments(ARG "MAIN" "TIMEOUT;SHARDS" "SRCS;DEPS;LABELS;ENV" ${ARGN})
+  foreach(dep IN LISTS ARG_DEPS)
+    if(dep MATCHES "^updraft_" AND NOT TARGET ${dep})
+      message(STATUS "test ${name}: left out, ${dep} is not built with these options")
+      return()
+    endif()
+  endforeach()
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE updraft_flags ${ARG_DEPS} GTest::gmock GTest::gtest)
   if(NOT ARG_MAIN)

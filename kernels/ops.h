@@ -63,8 +63,10 @@ struct RopeParams {
   int n_ctx_orig = 0;  // YaRN: context length of training
 };
 
-// Paged key/value storage of one layer, IEEE half precision: k and v are each [n_blocks, n_kv_head, block_tokens,
-// head_dim]. Position p of a sequence lives in block table[p / block_tokens], slot p % block_tokens.
+// Paged key/value storage of one layer, IEEE half precision. Position p of a sequence lives in block
+// table[p / block_tokens], slot p % block_tokens. Keys lie with the positions of a block side by side, so that scores
+// of many positions are computed in vector lanes: k [n_blocks, n_kv_head, head_dim, block_tokens], v [n_blocks,
+// n_kv_head, block_tokens, head_dim]. CPU attention is fastest where block_tokens is a multiple of 16.
 struct KvLayer {
   uint16_t* k = nullptr;
   uint16_t* v = nullptr;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "cloud/engine/model_executor.h"
+#include "common/files/file_error.h"
 #include "common/rpc/address.h"
 
 namespace updraft {
@@ -35,7 +36,7 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
   if (!address.ok()) return address.status();
   std::unique_ptr<CloudServer> cloud(new CloudServer);
   absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(config.model(), config.threads());
-  if (!model.ok()) return model.status();
+  if (!model.ok()) return AsFileError(model.status());
   cloud->model_ = *std::move(model);
   absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, cloud->model_->model());
   if (!engine.ok()) return engine.status();

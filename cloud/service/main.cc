@@ -10,6 +10,7 @@
 #include "common/rpc/config.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
+#include "common/serving/request_check.h"
 #include "common/telemetry/log.h"
 #include "updraft/v1/config.pb.h"
 
@@ -26,6 +27,7 @@ int Fail(const absl::Status& status) {
 
 int Main(int argc, const char* const* argv) {
   const auto config = LoadConfigOrExit<v1::CloudConfig>(argc, argv, kProgram, "serves a model to devices and edges");
+  if (absl::Status status = CheckId("tier", config.tier()); !status.ok()) return Fail(status);
   if (absl::Status status = SetUpLogging(config.log_level(), config.tier()); !status.ok()) return Fail(status);
   ShutdownSignal shutdown;  // before any thread exists
   LogEvent(LogLevel::kInfo, "config", {{"values", ConfigToJson(config)}});

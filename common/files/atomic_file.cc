@@ -31,7 +31,8 @@ absl::StatusOr<AtomicFile> AtomicFile::Create(const std::string& path) {
   if (path.empty() || path.back() == '/') {
     return absl::InvalidArgumentError(absl::StrFormat("'%s' is not a file name", path));
   }
-  // A link is followed, so that what it points to is replaced; a device or a folder would be destroyed by the rename.
+  // A link is followed, so that what it points to is replaced; a device or a folder would be destroyed by the rename,
+  // and so would a link that leads nowhere.
   std::string target = path;
   struct stat info;
   if (stat(path.c_str(), &info) == 0) {
@@ -43,6 +44,10 @@ absl::StatusOr<AtomicFile> AtomicFile::Create(const std::string& path) {
       target = resolved;
       std::free(resolved);
     }
+  } else if (lstat(path.c_str(), &info) == 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "'%s' is a link to a file that cannot be reached; make the folder and file it names, or remove the link",
+        path));
   }
   // The process id and a counter make the name unique among the living; a leftover of a crashed process with a recycled
   // id is skipped by O_EXCL.

@@ -14,6 +14,8 @@ namespace updraft {
 // destruction without Commit removes it. Move-only, not thread-safe.
 class AtomicFile {
  public:
+  // Only a name that is free or a regular file can be the target; a link is followed. InvalidArgument for a device, a
+  // pipe, a folder, a link that leads nowhere.
   static absl::StatusOr<AtomicFile> Create(const std::string& path);
 
   AtomicFile(AtomicFile&& other) noexcept;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/files/file_error.h"
 #include "common/gguf/parser.h"
 
 namespace updraft::gguf {
@@ -11,7 +12,7 @@ absl::StatusOr<File> File::Open(const std::string& path, const MapOptions& optio
   absl::StatusOr<MappedFile> mapping = MappedFile::Open(path, options);
   if (!mapping.ok()) return mapping.status();
   Parser parser(mapping->bytes(), path);
-  if (absl::Status status = parser.Parse(); !status.ok()) return status;
+  if (absl::Status status = parser.Parse(); !status.ok()) return AsFileError(status);
   return parser.TakeFile(*std::move(mapping));
 }
 

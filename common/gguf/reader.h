@@ -39,12 +39,12 @@ struct TensorInfo {
 // it handed out.
 class File {
  public:
-  // Maps and parses the file. Errors of the file system as MappedFile::Open; INVALID_ARGUMENT for a malformed file,
+  // Maps and parses the file. Errors of the file system as MappedFile::Open; DATA_LOSS for a malformed file,
   // UNIMPLEMENTED for a sound one that this build cannot use (version, byte order, tensor type).
   static absl::StatusOr<File> Open(const std::string& path, const MapOptions& options = {});
 
   // Parses bytes that the caller keeps alive and unchanged for as long as the File. `name` stands for the path in
-  // messages.
+  // messages. As Open, but bytes are an argument: INVALID_ARGUMENT when they are malformed.
   static absl::StatusOr<File> Parse(std::span<const std::byte> bytes, std::string name);
 
   File(File&&) = default;

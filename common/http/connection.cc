@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 
@@ -17,7 +18,8 @@ using tcp = asio::ip::tcp;
 namespace {
 
 constexpr size_t kReadBytes = 4096;
-constexpr size_t kReadAheadBytes = 64 << 10;  // pipelined input kept while a request is answered
+constexpr size_t kReadAheadBytes = 64 << 10;      // pipelined input kept while a request is answered
+constexpr size_t kUncountedBodyBytes = 64 << 10;  // of each body
 constexpr size_t kMaxDiscardedBytes = 16 << 20;
 constexpr std::chrono::seconds kLingerTime(2);
 
@@ -26,8 +28,8 @@ std::chrono::nanoseconds Chrono(absl::Duration d) { return absl::ToChronoNanosec
 // The facade that handlers hold; dropping it ends the exchange.
 class HandlerExchange final : public Exchange {
  public:
-  HandlerExchange(Request request, std::shared_ptr<ExchangeState> state)
-      : request_(std::move(request)), state_(std::move(state)) {}
+  HandlerExchange(Request request, std::unique_ptr<BodyShare> body_share, std::shared_ptr<ExchangeState> state)
+      : request_(std::move(request)), body_share_(std::move(body_share)), state_(std::move(state)) {}
   ~HandlerExchange() override { state_->Abandon(); }
 
   const Request& request() const override { return request_; }
@@ -39,6 +41,7 @@ class HandlerExchange final : public Exchange {
 
  private:
   const Request request_;
+  const std::unique_ptr<BodyShare> body_share_;
   const std::shared_ptr<ExchangeState> state_;
 };
 
@@ -47,7 +50,29 @@ std::string ToString(const StringView& view) {
   return std::string(view.data(), view.size());
 }
 
+// Clients that take this server for a proxy send a whole URL; a server must take that too (RFC 9112, section 3.2.2).
+std::string WithoutAuthority(const std::string& target) {
+  for (const std::string scheme : {"http://", "https://"}) {
+    if (!absl::StartsWithIgnoreCase(target, scheme)) continue;
+    const size_t path = target.find_first_of("/?", scheme.size());
+    if (path == std::string::npos) return "/";
+    return target[path] == '/' ? target.substr(path) : "/" + target.substr(path);
+  }
+  return target;
+}
+
 }  // namespace
+
+bool BodyShare::Grow(size_t n_bytes, size_t max_total) {
+  const size_t counted = n_bytes - std::min(n_bytes, kUncountedBodyBytes);
+  const size_t more = counted - counted_;
+  if (total_->fetch_add(more) + more > max_total) {
+    *total_ -= more;
+    return false;
+  }
+  counted_ = counted;
+  return true;
+}
 
 // ---- ExchangeState ------------------------------------------------------------------------------------------------
 
@@ -234,6 +259,7 @@ void Connection::ReadRequest() {
   waiting_since_ = std::chrono::steady_clock::now().time_since_epoch().count();
   // The rest of a pipelined request may be here already.
   if (buffer_.size() > 0) return ReadHeader();
+  if (end_seen_) return Fail();  // a read would wait for news that came already
   reading_idle_ = true;
   stream_.expires_after(Chrono(state_->options.idle_timeout));
   stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, size_t n_bytes) {
@@ -246,6 +272,7 @@ void Connection::ReadRequest() {
 
 void Connection::ReadHeader() {
   parser_.emplace();
+  body_share_ = std::make_unique<BodyShare>(state_->body_bytes);
   parser_->header_limit(static_cast<uint32_t>(state_->options.max_header_bytes));
   parser_->body_limit(state_->options.max_body_bytes);
   stream_.expires_after(Chrono(state_->options.read_timeout));
@@ -256,6 +283,11 @@ void Connection::ReadHeader() {
 void Connection::OnHeader(Error error) {
   if (error) return OnReadFailed(error);
   const auto& message = parser_->get();
+  // RFC 9112, section 3.2.
+  const size_t n_hosts = message.count(bhttp::field::host);
+  if (n_hosts > 1 || (n_hosts == 0 && message.version() >= 11)) {
+    return AnswerError(400, absl::StrFormat("Host: expected this header once, found it %d times", n_hosts));
+  }
   // A coding that is not understood would leave the end of the body, and so the start of the next request, to
   // guesswork.
   if (message.count(bhttp::field::transfer_encoding) != 0 && !parser_->chunked()) {
@@ -272,9 +304,18 @@ void Connection::OnHeader(Error error) {
 }
 
 void Connection::ReadBody() {
-  bhttp::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](Error error, size_t) {
-    error ? self->OnReadFailed(error) : self->Dispatch();
-  });
+  if (parser_->is_done()) return Dispatch();
+  // Piece by piece, since a length that is only declared takes no memory yet.
+  parser_->eager(true);
+  bhttp::async_read_some(stream_, buffer_, *parser_,
+                         [self = shared_from_this()](Error error, size_t) { self->OnBody(error); });
+}
+
+void Connection::OnBody(Error error) {
+  if (error) return OnReadFailed(error);
+  if (body_share_->Grow(parser_->get().body().size(), state_->options.max_total_body_bytes)) return ReadBody();
+  AnswerError(503, absl::StrFormat("the server holds %d bytes of requests already; try again later",
+                                   state_->options.max_total_body_bytes));
 }
 
 void Connection::OnReadFailed(Error error) {
@@ -293,12 +334,13 @@ void Connection::OnReadFailed(Error error) {
 }
 
 void Connection::Dispatch() {
+  if (closed_) return;  // by another while the read's end was on its way: an exchange begun now would never be parted
   waiting_since_ = 0;
   auto message = parser_->release();
   parser_.reset();
   Request request;
   request.method = ToString(message.method_string());
-  const std::string target = ToString(message.target());
+  const std::string target = WithoutAuthority(ToString(message.target()));
   const size_t mark = target.find('?');
   request.path = target.substr(0, mark);
   if (mark != std::string::npos) request.query = target.substr(mark + 1);
@@ -313,16 +355,21 @@ void Connection::Dispatch() {
   framing.no_body = message.method() == bhttp::verb::head;
   exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
   auto exchange = exchange_;
-  state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), exchange));
+  state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), std::move(body_share_), exchange));
   if (exchange_ == exchange && !exchange->complete()) Watch();
 }
 
 void Connection::AnswerError(int status, const std::string& message) {
+  if (closed_) return;  // by another while the read's end was on its way: an exchange begun now would never be parted
   waiting_since_ = 0;
+  parser_.reset();  // with what has arrived of the body
+  body_share_.reset();
   ExchangeState::Framing framing;
   framing.keep_alive = false;  // where the next request starts is not known
   exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
-  exchange_->Respond(state_->router.Error(status, message));
+  Response response = state_->router.Error(status, message);
+  if (status == 503) response.headers.emplace_back("Retry-After", "1");
+  exchange_->Respond(response);
 }
 
 // ---- Connection: answering ----------------------------------------------------------------------------------------
@@ -350,7 +397,10 @@ void Connection::OnWatch(Error error, size_t n_bytes) {
   }
   if (!error) return Watch();
   // Half-closed after a whole answer was queued: the client may still be reading it.
-  if (error == asio::error::eof && exchange_ != nullptr && exchange_->complete()) return;
+  if (error == asio::error::eof && exchange_ != nullptr && exchange_->complete()) {
+    end_seen_ = true;
+    return;
+  }
   Fail();
 }
 

@@ -35,6 +35,23 @@ namespace updraft::http::internal {
 
 class Connection;
 
+// What one request's body takes of ServerOptions::max_total_body_bytes; given back when this goes. Belongs to the
+// connection while the body arrives, then to the exchange. Holds the count alone, not the server, which it may outlive.
+class BodyShare {
+ public:
+  explicit BodyShare(std::shared_ptr<std::atomic<size_t>> total) : total_(std::move(total)) {}
+  ~BodyShare() { *total_ -= counted_; }
+  BodyShare(const BodyShare&) = delete;
+  BodyShare& operator=(const BodyShare&) = delete;
+
+  // The body has `n_bytes` now. False, and nothing changed, when all bodies together would exceed `max_total`.
+  bool Grow(size_t n_bytes, size_t max_total);
+
+ private:
+  const std::shared_ptr<std::atomic<size_t>> total_;
+  size_t counted_ = 0;
+};
+
 // What all connections of one server share. Outlives them all: each holds a reference.
 struct ServerState {
   ServerState(ServerOptions opts, Router r) : options(std::move(opts)), router(std::move(r)), io(options.n_threads) {}
@@ -42,6 +59,7 @@ struct ServerState {
   const Router router;
   boost::asio::io_context io;
   std::atomic<bool> draining{false};  // no new requests; every answer closes its connection
+  const std::shared_ptr<std::atomic<size_t>> body_bytes = std::make_shared<std::atomic<size_t>>(0);  // see BodyShare
 
   std::mutex mu;
   std::unordered_map<Connection*, std::weak_ptr<Connection>> connections;  // guarded by mu
@@ -113,6 +131,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void ReadHeader();
   void OnHeader(Error error);
   void ReadBody();
+  void OnBody(Error error);
   void OnReadFailed(Error error);
   void Dispatch();
   void AnswerError(int status, const std::string& message);
@@ -129,6 +148,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::tcp_stream stream_;
   boost::beast::flat_buffer buffer_;  // read but not yet parsed
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
+  std::unique_ptr<BodyShare> body_share_;    // of the body that is arriving
   std::shared_ptr<ExchangeState> exchange_;  // null between requests
   std::string in_flight_;                    // being written
   size_t written_ = 0;                       // of in_flight_
@@ -136,6 +156,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writing_ = false;
   bool watching_ = false;
   bool reading_idle_ = false;
+  bool end_seen_ = false;                  // the client sends nothing more; told once
   std::atomic<int64_t> waiting_since_{0};  // written on strand
   enum class AfterWatch { kNothing, kReadRequest, kLinger };
   AfterWatch after_watch_ = AfterWatch::kNothing;  // what to do once the cancelled watch has returned

@@ -61,13 +61,19 @@ class FieldReader {
   void Integer(const char* field, int64_t low, int64_t high, std::optional<int64_t>& out) {
     const Json* value = Find(field);
     if (value == nullptr) return;
-    if (!value->is_number_integer()) return Fail(WrongType(Name(field), "a whole number", *value));
-    const bool beyond = value->is_number_unsigned() &&
-                        value->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    // JSON's parser reads whole numbers beyond 64 bits as floating-point ones.
+    const bool huge = value->is_number_float() && std::abs(value->get<double>()) >= 0x1p63;
+    if (!value->is_number_integer() && !huge) {
+      if (value->is_number())
+        return Fail(FieldError(Name(field), "expected a whole number, found " + DumpJson(*value)));
+      return Fail(WrongType(Name(field), "a whole number", *value));
+    }
+    const bool beyond = huge || (value->is_number_unsigned() &&
+                                 value->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()));
     const int64_t number = beyond ? std::numeric_limits<int64_t>::max() : value->get<int64_t>();
     if (beyond || number < low || number > high) {
-      return Fail(FieldError(
-          Name(field), absl::StrFormat("expected a whole number in [%d, %d], found %s", low, high, DumpJson(*value))));
+      return Fail(FieldError(Name(field), absl::StrFormat("out of range: expected a whole number in [%d, %d], found %s",
+                                                          low, high, DumpJson(*value))));
     }
     out = number;
   }
@@ -228,6 +234,9 @@ absl::StatusOr<Message> ReadMessage(const Json& json, size_t index) {
 }
 
 absl::StatusOr<Json> ParseObject(std::string_view body) {
+  if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    return absl::InvalidArgumentError("body: is empty; expected one JSON object");
+  }
   auto json = ParseJson(body);
   if (!json.ok()) return json.status();
   if (!json->is_object()) {

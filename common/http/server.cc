@@ -35,6 +35,11 @@ absl::Status ServerOptions::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrFormat("http: max_header_bytes: expected 1024..1048576, found %d", max_header_bytes));
   }
+  if (max_total_body_bytes < max_body_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("http: max_total_body_bytes: expected at least max_body_bytes, which is %d, found %d",
+                        max_body_bytes, max_total_body_bytes));
+  }
   for (absl::Duration timeout : {read_timeout, write_timeout, idle_timeout}) {
     if (timeout <= absl::ZeroDuration() || timeout > absl::Hours(24)) {
       return absl::InvalidArgumentError("http: time-outs: expected more than 0 and at most 24 h");
@@ -166,6 +171,9 @@ class Server::Impl {
     for (std::thread& thread : threads_) thread.join();
     closer.join();
     threads_.clear();
+    // What was posted while the last thread returned holds connections, and through them the io_context that holds it.
+    state_->io.restart();
+    state_->io.poll();
   }
 
  private:

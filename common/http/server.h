@@ -23,6 +23,10 @@ struct ServerOptions {
 
   // What one client may take. Beyond it: 413, 431, or the connection is closed.
   size_t max_body_bytes = 1 << 20;
+  // Bodies of all connections together, from when they arrive until the handler lets go of the exchange. What would
+  // exceed it gets 503. The first 64 KiB of each do not count (max_connections bounds them), so that large bodies keep
+  // no small request out. At least max_body_bytes.
+  size_t max_total_body_bytes = 16 << 20;
   size_t max_header_bytes = 16 << 10;
   size_t max_buffered_bytes = 1 << 20;  // streamed bytes that wait for a slow reader before its request is ended
   // At the limit a newcomer takes the place of the connection that has been longest without a whole request; when all

@@ -13,7 +13,7 @@
 namespace updraft {
 
 // One anonymous mapping: zeroed, page-aligned, and resident only where it was touched, so that a generous pool costs a
-// small device nothing until it is used. Layout: [n_layer][k, v][n_blocks, n_kv_head, block_tokens, head_dim].
+// small device nothing until it is used. Layout: [n_layer][k, v][n_blocks], blocks as in kernels/ops.h.
 struct KvPool::Storage {
   ~Storage() {
     if (data != nullptr) munmap(data, bytes);

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/files/file_error.h"
 #include "kernels/formats/codec.h"
 
 namespace updraft {
@@ -175,7 +176,9 @@ absl::Status WeightLoader::LoadAll() {
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, const LoadOptions& options) {
   absl::StatusOr<gguf::File> file = gguf::File::Open(path);
   if (!file.ok()) return file.status();
-  return FromFile(*std::move(file), kernels::MakeCpuOps({.n_threads = options.n_threads}));
+  auto model = FromFile(*std::move(file), kernels::MakeCpuOps({.n_threads = options.n_threads}));
+  if (!model.ok()) return AsFileError(model.status());
+  return model;
 }
 
 absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops) {

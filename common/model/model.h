@@ -33,8 +33,9 @@ struct LoadOptions {
 class Model {
  public:
   // Maps `path`, checks every tensor's presence, shape and type against the configuration, packs the weights. Errors
-  // name the tensor. A tensor that the configuration gives no use for is refused too, since leaving it out would change
-  // the answers; `updraft.*` tensors of later formats are ignored, as they only add to what a model can do.
+  // name the tensor, and are DATA_LOSS where the file contradicts itself. A tensor that the configuration gives no use
+  // for is refused too, since leaving it out would change the answers; `updraft.*` tensors of later formats are
+  // ignored, as they only add to what a model can do.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
   static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops);
 

@@ -12,7 +12,8 @@ namespace {
 constexpr double kMaxBackoff_s = 60.0;
 constexpr double kBytesPerToken = 3.0;      // a varint of an id below 2^21
 constexpr double kCallOverheadBytes = 200;  // headers, names and framing of a call
-constexpr int kTypicalAnswerTokens = 64;    // when nobody says
+constexpr char kDoesNotFit[] = "the prompt does not fit on this tier";
+constexpr int kTypicalAnswerTokens = 64;  // when nobody says
 
 double PositiveOr(double value, double otherwise) { return std::isfinite(value) && value > 0.0 ? value : otherwise; }
 
@@ -30,6 +31,10 @@ double PredictLocalSeconds(const RoutingState& state, const RoutingPolicy& polic
 // Why upstream cannot be asked now; empty when it can.
 std::string Obstacle(const RoutingState& state, const RoutingPolicy& policy, double predicted_s) {
   if (!state.has_upstream) return "no upstream configured";
+  if (state.hops >= policy.max_hops) {
+    return absl::StrFormat("%d tiers have passed the request on already; see that no --upstream leads back",
+                           state.hops);
+  }
   if (state.link.consecutive_failures > 0) {
     const double backoff_s = BackoffSeconds(state.link.consecutive_failures, policy);
     if (!(state.since_failure_s >= backoff_s)) {
@@ -56,14 +61,14 @@ RoutingDecision Make(Decision decision, std::string reason, double predicted_s, 
   return result;
 }
 
-// Upstream is wanted whatever the confidence: as the mode says, or because this tier has no model.
+// Upstream is wanted whatever the confidence: as the mode says, or because the prompt does not fit here.
 RoutingDecision PreferUpstream(const RoutingState& state, const std::string& obstacle, const std::string& why,
                                double predicted_s) {
   if (obstacle.empty()) {
     return Make(Decision::kStreamUpstream, absl::StrFormat("%s; upstream in about %.2f s", why, predicted_s),
                 predicted_s);
   }
-  if (!state.local_model) {
+  if (!state.fits_locally) {
     return Make(Decision::kDefer, absl::StrFormat("%s, but %s: no tier can answer now", why, obstacle), predicted_s,
                 true);
   }
@@ -136,6 +141,7 @@ absl::Status RoutingPolicy::Validate() const {
   } ranges[] = {{"confidence_threshold", confidence_threshold, 0.0, 1.0},
                 {"hysteresis", hysteresis, 0.0, 1.0},
                 {"during_margin", during_margin, 0.0, 1.0},
+                {"max_hops", static_cast<double>(max_hops), 0.0, 100.0},
                 {"max_upstream_wait_s", max_upstream_wait_s, 0.0, 86400.0},
                 {"unreachable_retry_s", unreachable_retry_s, 0.0, kMaxBackoff_s},
                 {"assumed_rtt_s", assumed_rtt_s, 0.0, 60.0},
@@ -170,13 +176,14 @@ double PredictUpstreamSeconds(const RoutingState& state, const RoutingPolicy& po
 RoutingDecision Decide(const RoutingState& state, const RoutingPolicy& policy) {
   const double predicted_s = state.has_upstream ? PredictUpstreamSeconds(state, policy) : 0.0;
   if (policy.mode == PolicyMode::kLocal) {
-    if (!state.local_model) {
-      return Make(Decision::kDefer, "policy 'local', but this tier has no model: no tier can answer now", 0.0, true);
+    if (!state.fits_locally) {
+      return Make(Decision::kDefer, absl::StrFormat("policy 'local', but %s: no tier can answer now", kDoesNotFit), 0.0,
+                  true);
     }
     return Make(Decision::kKeep, "policy 'local'", 0.0);
   }
   const std::string obstacle = Obstacle(state, policy, predicted_s);
-  if (!state.local_model) return PreferUpstream(state, obstacle, "this tier has no model", predicted_s);
+  if (!state.fits_locally) return PreferUpstream(state, obstacle, kDoesNotFit, predicted_s);
   if (state.stage == Stage::kBefore) return DecideBefore(state, policy, obstacle, predicted_s);
   return DecideByConfidence(state, policy, obstacle, predicted_s);
 }

@@ -39,7 +39,8 @@ struct RoutingPolicy {
   double during_margin = 0.1;  // while tokens still come, hand over only this far below: later tokens may still mend it
   double max_upstream_wait_s = 10.0;  // an upstream predicted slower than this is not asked
   double unreachable_retry_s =
-      2.0;  // after a failure, upstream is not tried again for this long (doubled per failure, at most 60 s)
+      2.0;           // after a failure, upstream is not tried again for this long (doubled per failure, at most 60 s)
+  int max_hops = 4;  // a request that so many tiers have passed on goes no further up: upstreams may form a loop
   // ---- Assumed until measured ----
   double assumed_rtt_s = 0.1;
   double assumed_upstream_tokens_per_s = 50.0;
@@ -53,8 +54,9 @@ enum class Stage { kBefore, kDuring, kAfter };  // of local generation
 struct RoutingState {
   Stage stage = Stage::kBefore;
   bool has_upstream = false;
-  bool local_model = true;  // this tier has a model of its own
-  double confidence = 0.0;  // calibrated; valid in kDuring and kAfter
+  bool fits_locally = true;  // the prompt leaves room for an answer in what this tier holds
+  int hops = 0;              // tiers that have passed the request on already
+  double confidence = 0.0;   // calibrated; valid in kDuring and kAfter
   int n_prompt_tokens = 0;
   int n_draft_tokens = 0;          // generated locally so far
   int expected_answer_tokens = 0;  // for predicting times; 0: unknown
@@ -75,6 +77,7 @@ struct RoutingDecision {
 
 // What Decide promises, whatever the state holds (numbers that are no numbers count as worst):
 // - kLocal never leaves this tier, and without an upstream nothing is sent to one;
+// - nothing is sent that max_hops tiers have passed on already;
 // - nothing is sent that is predicted to miss the deadline or to exceed max_upstream_wait_s, nor while the upstream is
 // in backoff;
 // - a higher confidence never turns "keep" into "hand-over";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -23,10 +24,28 @@ bool IsIpv6Byte(char c) {
   return (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || (c >= '0' && c <= '9') || c == ':' || c == '.' || c == '%';
 }
 
+bool IsWildcard(const std::string& host) { return host == "0.0.0.0" || host == "::"; }
+
+bool IsLoopback(const std::string& host) {
+  return absl::EqualsIgnoreCase(host, "localhost") || absl::StartsWith(host, "127.") || host == "::1";
+}
+
 }  // namespace
 
 std::string HostPort::ToString() const {
   return host.find(':') == std::string::npos ? absl::StrCat(host, ":", port) : absl::StrCat("[", host, "]:", port);
+}
+
+bool IsSameEndpoint(const HostPort& listening, const HostPort& target) {
+  if (listening.port == 0 || listening.port != target.port) return false;
+  if (absl::EqualsIgnoreCase(listening.host, target.host)) return true;
+  // To connect to the address that means every interface is to connect to oneself.
+  const bool to_self = IsLoopback(target.host) || IsWildcard(target.host);
+  if (IsWildcard(listening.host)) return to_self;
+  // One name for loopback addresses; two of the addresses are two endpoints.
+  const bool by_name = absl::EqualsIgnoreCase(listening.host, "localhost") ||
+                       absl::EqualsIgnoreCase(target.host, "localhost") || IsWildcard(target.host);
+  return IsLoopback(listening.host) && to_self && by_name;
 }
 
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text, std::string_view what, PortZero port_zero) {

@@ -21,4 +21,8 @@ enum class PortZero { kAllowed, kRefused };
 // was expected, what was found and what to write instead. Use kAllowed for addresses to listen on.
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text, std::string_view what, PortZero port_zero);
 
+// Whether a server that listens on `listening` gets what is sent to `target`, as far as the two can tell without asking
+// the network: false is no promise.
+bool IsSameEndpoint(const HostPort& listening, const HostPort& target);
+
 }  // namespace updraft

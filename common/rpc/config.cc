@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "common/text/utf8.h"
 #include "updraft/v1/config.pb.h"
 
 namespace updraft {
@@ -218,6 +219,10 @@ absl::Status CheckField(const FieldDescriptor& field, const Message& config) {
   const auto* reflection = config.GetReflection();
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
     const std::string value = reflection->GetString(config, &field);
+    if (const size_t at = text::FirstIllFormed(value); at != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s: expected text in UTF-8, found byte 0x%02x at position %d",
+                                                        field.name(), static_cast<unsigned char>(value[at]), at));
+    }
     if (info.required() && value.empty()) {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: expected %s, found nothing; give --%s or the field '%s' in --config", field.name(),
@@ -305,7 +310,7 @@ std::string ConfigToJson(const Message& config) {
   options.always_print_primitive_fields = true;
   options.preserve_proto_field_names = true;
   std::string json;
-  // Fails only for messages with Any or invalid UTF-8; the latter a flag can hold.
+  // Fails only for messages with Any, or for text that is not UTF-8, which LoadConfig refuses.
   if (!google::protobuf::util::MessageToJsonString(config, &json, options).ok()) return "{}";
   return json;
 }

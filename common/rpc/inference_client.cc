@@ -5,14 +5,39 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/status.h"
+#include "common/status/retry_delay.h"
+#include "common/text/utf8.h"
 
 namespace updraft {
 namespace {
 
+constexpr absl::Duration kLossReported = absl::Milliseconds(50);
+
 std::chrono::system_clock::time_point DeadlineAfter(absl::Duration timeout) {
   return std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout);
+}
+
+absl::Status CheckUtf8(const std::string& field, const std::string& text) {
+  const size_t at = text::FirstIllFormed(text);
+  if (at == std::string::npos) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("%s: is not valid UTF-8 at byte %d of %d", field, at, text.size()));
+}
+
+// protobuf sends such text and the service can only say that it received no valid message.
+absl::Status CheckTexts(const v1::GenerateRequest& request) {
+  const auto& messages = request.conversation().messages();
+  for (int i = 0; i < messages.size(); ++i) {
+    const std::string name = messages.size() == 1 ? "message" : absl::StrFormat("message %d", i + 1);
+    if (absl::Status status = CheckUtf8(name, messages[i].content()); !status.ok()) return status;
+  }
+  for (const std::string& stop : request.stop()) {
+    if (absl::Status status = CheckUtf8("stop", stop); !status.ok()) return status;
+  }
+  return CheckUtf8("prompt", request.prompt());
 }
 
 }  // namespace
@@ -20,25 +45,27 @@ std::chrono::system_clock::time_point DeadlineAfter(absl::Duration timeout) {
 InferenceClient::InferenceClient(const std::string& address) : address_(address) {
   auto channel = MakeChannel(address, "address");
   if (channel.ok()) {
-    stub_ = v1::Inference::NewStub(*channel);
+    channel_ = *std::move(channel);
+    stub_ = v1::Inference::NewStub(channel_);
   } else {
     usable_ = channel.status();
   }
 }
 
-absl::Status InferenceClient::Explain(const grpc::Status& status) const {
-  if (status.ok()) return absl::OkStatus();
-  std::string message = status.error_message();
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-    message = absl::StrCat("no service answers at '", address_, "' (", message,
-                           "); is the daemon running there? ./run up starts both");
-  }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
+absl::Status InferenceClient::Explain(const grpc::Status& status, const grpc::ClientContext& context) const {
+  const absl::Status said = FromGrpcStatus(status, context);
+  if (!absl::IsUnavailable(said) || RetryDelayOf(said).has_value()) return said;
+  // gRPC reports a service that cannot be reached with the code of one that refuses; the connection to the latter is
+  // still there. Its loss may be reported a moment after the call's.
+  if (!channel_->WaitForStateChange(GRPC_CHANNEL_READY, DeadlineAfter(kLossReported))) return said;
+  return absl::UnavailableError(absl::StrCat("no service answers at '", address_, "' (", std::string(said.message()),
+                                             "); is the daemon running there? ./run up starts both"));
 }
 
 absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest& request, absl::Duration timeout,
                                                        const std::function<bool(const v1::Chunk&)>& on_chunk) {
   if (!usable_.ok()) return usable_;
+  if (absl::Status status = CheckTexts(request); !status.ok()) return status;
   grpc::ClientContext context;
   context.set_deadline(DeadlineAfter(timeout));
   ClientAnswer answer;
@@ -69,7 +96,7 @@ absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest
   const grpc::Status status = reader->Finish();
   answer.total = absl::Now() - start;
   if (stopped) return absl::CancelledError("stopped by the caller");
-  if (!status.ok()) return Explain(status);
+  if (!status.ok()) return Explain(status, context);
   return answer;
 }
 
@@ -79,7 +106,7 @@ absl::StatusOr<v1::GetStatusResponse> InferenceClient::GetStatus(absl::Duration 
   context.set_deadline(DeadlineAfter(timeout));
   v1::GetStatusResponse response;
   const grpc::Status status = stub_->GetStatus(&context, v1::GetStatusRequest(), &response);
-  if (!status.ok()) return Explain(status);
+  if (!status.ok()) return Explain(status, context);
   return response;
 }
 

@@ -1,6 +1,9 @@
 // A blocking client of the Inference service, for tools and tests. Daemons use the asynchronous stub instead.
 #pragma once
 
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -30,15 +33,17 @@ class InferenceClient {
   explicit InferenceClient(const std::string& address);
 
   // Streams one answer. `on_chunk` (may be empty) is called on this thread for every chunk; returning false cancels the
-  // call (then the result is CancelledError). UNAVAILABLE names the address and what to check.
+  // call (then the result is CancelledError). UNAVAILABLE names the address and what to check when nobody answers
+  // there, and is the service's own message when it refused. Text that is not UTF-8 is InvalidArgument and is not sent.
   absl::StatusOr<ClientAnswer> Generate(const v1::GenerateRequest& request, absl::Duration timeout,
                                         const std::function<bool(const v1::Chunk&)>& on_chunk = {});
   absl::StatusOr<v1::GetStatusResponse> GetStatus(absl::Duration timeout);
 
  private:
-  absl::Status Explain(const grpc::Status& status) const;
+  absl::Status Explain(const grpc::Status& status, const grpc::ClientContext& context) const;
   std::string address_;
   absl::Status usable_;  // of the address
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
 

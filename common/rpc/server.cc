@@ -10,12 +10,13 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/files/atomic_file.h"
 #include "common/rpc/address.h"
 
 namespace updraft {
@@ -103,17 +104,17 @@ void ServerHandle::Shutdown(absl::Duration grace) {
 }
 
 absl::Status WritePortFile(const std::string& path, const std::string& text) {
-  const std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
-  std::FILE* file = std::fopen(temporary.c_str(), "w");
-  const bool written = file != nullptr && std::fprintf(file, "%s\n", text.c_str()) >= 0;
-  const bool closed = file != nullptr && std::fclose(file) == 0;
-  if (!written || !closed || std::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int error = errno;
-    std::remove(temporary.c_str());
-    return absl::UnavailableError(absl::StrFormat(
-        "port_file: cannot write '%s' (%s); give a path in a writable directory", path, std::strerror(error)));
-  }
-  return absl::OkStatus();
+  const absl::Status status = [&]() -> absl::Status {
+    absl::StatusOr<AtomicFile> file = AtomicFile::Create(path);
+    if (!file.ok()) return file.status();
+    const std::string line = absl::StrCat(text, "\n");
+    if (absl::Status appended = file->Append(std::as_bytes(std::span(line))); !appended.ok()) return appended;
+    return file->Commit();
+  }();
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrFormat("port_file: cannot write '%s' (%s); give a path in a writable folder", path,
+                                      std::string(status.message())));
 }
 
 }  // namespace updraft

@@ -46,8 +46,9 @@ class ServerHandle {
   bool stopped_ = false;
 };
 
-// Writes `text` and a newline to `path` so that a reader sees all of it or nothing (temporary file beside it, then
-// rename).
+// Writes `text` and a newline to `path` so that a reader sees all of it or nothing. Only a name that is free or a
+// regular file is written; a link is followed. InvalidArgument for a device, a pipe, a folder, a link that leads
+// nowhere.
 absl::Status WritePortFile(const std::string& path, const std::string& text);
 
 }  // namespace updraft

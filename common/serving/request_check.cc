@@ -13,7 +13,6 @@
 namespace updraft {
 namespace {
 
-constexpr size_t kMaxIdBytes = 128;
 constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 128;
 
@@ -68,6 +67,10 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   if (request.max_tokens() < 0) {
     return absl::InvalidArgumentError(
         absl::StrFormat("max_tokens: expected 0 (the default) or more, found %d", request.max_tokens()));
+  }
+  if (request.hops() < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("hops: expected 0 (from a client) or more, found %d", request.hops()));
   }
   if (request.accepted_prefix_size() > 0 && !request.has_tokens()) {
     return absl::InvalidArgumentError(

@@ -1,6 +1,7 @@
 // The checks of a request that depend on no model, and its id.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "absl/status/status.h"
@@ -13,7 +14,10 @@ namespace updraft {
 // beside token ids. InvalidArgument names the field, what was expected and what was found.
 absl::Status CheckRequest(const v1::GenerateRequest& request);
 
-// Part of CheckRequest: at most 128 printable ASCII characters without spaces.
+// Of ids and of tiers' names.
+inline constexpr size_t kMaxIdBytes = 128;
+
+// Part of CheckRequest: at most kMaxIdBytes printable ASCII characters without spaces.
 absl::Status CheckId(const char* field, const std::string& id);
 
 // 128 random bits as 32 hexadecimal digits.

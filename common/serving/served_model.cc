@@ -7,9 +7,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/text/utf8.h"
 
 namespace updraft {
 namespace {
+
+constexpr size_t kMaxNameBytes = 256;
+constexpr size_t kMaxPathBytes = 4096;
 
 absl::Status Annotate(const absl::Status& status, const std::string& what) {
   return absl::Status(status.code(), absl::StrCat(what, ": ", std::string(status.message())));
@@ -18,7 +22,9 @@ absl::Status Annotate(const absl::Status& status, const std::string& what) {
 v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, const std::string& path) {
   const ModelConfig& config = model.config();
   v1::ModelInfo info;
-  info.set_name(config.name.empty() ? std::filesystem::path(path).stem().string() : config.name);
+  // Neither a file nor its name need be UTF-8, and a message that is not is refused by whoever gets it.
+  info.set_name(text::BoundedUtf8(config.name.empty() ? std::filesystem::path(path).stem().string() : config.name,
+                                  kMaxNameBytes));
   info.set_architecture(ArchitectureName(config.architecture));
   int64_t n_parameters = 0;
   for (const gguf::TensorInfo& tensor : model.file().tensors()) n_parameters += tensor.elements();
@@ -30,7 +36,7 @@ v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, con
   info.set_context_length(config.context_length);
   for (const int layer : config.exit_layers) info.add_exit_layers(layer);
   info.set_tokenizer_fingerprint(tokenizer.fingerprint());
-  info.set_path(path);
+  info.set_path(text::BoundedUtf8(path, kMaxPathBytes));
   return info;
 }
 
@@ -73,8 +79,8 @@ absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t m
   const size_t min_tokens = n_bytes / max_token_bytes_;
   if (min_tokens <= max_tokens) return absl::OkStatus();
   return absl::OutOfRangeError(
-      absl::StrFormat("%s: %d bytes are at least %d tokens, the model's context holds %d with the answer; shorten it",
-                      field, n_bytes, min_tokens, model_->config().context_length));
+      absl::StrFormat("%s: %d bytes are at least %d tokens, expected at most %d so that an answer fits; shorten it",
+                      field, n_bytes, min_tokens, max_tokens));
 }
 
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {

@@ -2,6 +2,12 @@
 
 namespace updraft::text {
 
+namespace {
+
+constexpr std::string_view kReplacement = "\uFFFD";
+
+}  // namespace
+
 Utf8Char DecodeUtf8(std::string_view text, size_t pos) {
   const auto lead = static_cast<uint8_t>(text[pos]);
   if (lead < 0x80) return {Utf8Status::kCharacter, 1};
@@ -31,12 +37,33 @@ Utf8Char DecodeUtf8(std::string_view text, size_t pos) {
   return {Utf8Status::kCharacter, length};
 }
 
+size_t FirstIllFormed(std::string_view bytes) {
+  for (size_t pos = 0; pos < bytes.size();) {
+    const Utf8Char c = DecodeUtf8(bytes, pos);
+    if (c.status != Utf8Status::kCharacter) return pos;
+    pos += c.bytes;
+  }
+  return std::string_view::npos;
+}
+
 std::string LossyUtf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());
   for (size_t pos = 0; pos < bytes.size();) {
     const Utf8Char c = DecodeUtf8(bytes, pos);
-    text += c.status == Utf8Status::kCharacter ? bytes.substr(pos, c.bytes) : std::string_view("\uFFFD");
+    text += c.status == Utf8Status::kCharacter ? bytes.substr(pos, c.bytes) : kReplacement;
+    pos += c.bytes;
+  }
+  return text;
+}
+
+std::string BoundedUtf8(std::string_view bytes, size_t max_bytes) {
+  std::string text;
+  for (size_t pos = 0; pos < bytes.size();) {
+    const Utf8Char c = DecodeUtf8(bytes, pos);
+    const std::string_view piece = c.status == Utf8Status::kCharacter ? bytes.substr(pos, c.bytes) : kReplacement;
+    if (c.status == Utf8Status::kCutOff || text.size() + piece.size() > max_bytes) break;
+    text += piece;
     pos += c.bytes;
   }
   return text;

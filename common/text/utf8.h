@@ -23,8 +23,15 @@ struct Utf8Char {
 // Sequences", and its practice for U+FFFD substitution of maximal subparts (section 3.9).
 Utf8Char DecodeUtf8(std::string_view text, size_t pos);
 
+// Where the first byte stands that is no part of a character; npos: all of it is UTF-8.
+size_t FirstIllFormed(std::string_view bytes);
+
 // `bytes` with each ill-formed or cut-off sequence replaced by U+FFFD: always UTF-8.
 std::string LossyUtf8(std::string_view bytes);
+
+// For text from outside that is shown or sent on: LossyUtf8 of at most `max_bytes` bytes, ending with a whole
+// character. A character that is cut off, here or already in `bytes`, is left out.
+std::string BoundedUtf8(std::string_view bytes, size_t max_bytes);
 
 }  // namespace updraft::text
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "common/files/file_error.h"
 #include "common/text/sha256.h"
 #include "deploy/calibrate/exit_thresholds.h"
 
@@ -242,7 +243,7 @@ absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<c
   auto file = gguf::File::Open(model_path);
   if (!file.ok()) return file.status();
   auto config = ModelConfig::FromGguf(*file);
-  if (!config.ok()) return config.status();
+  if (!config.ok()) return AsFileError(config.status());
   Calibration result;
   std::vector<LocalAnswer> answers;
   if (options.exit_mode == ExitMode::kLossy && !config->exit_layers.empty()) {
@@ -291,7 +292,7 @@ absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_pat
   auto file = gguf::File::Open(model_path);
   if (!file.ok()) return file.status();
   auto model = ConfidenceModel::FromGguf(*file);
-  if (!model.ok()) return model.status();
+  if (!model.ok()) return AsFileError(model.status());
   auto answers =
       AnswerAll(model_path, ConversationsOf(items), AnswerOptionsOf(options, options.exit_mode, "with evidence"));
   if (!answers.ok()) return answers.status();

@@ -56,6 +56,15 @@ bool FewerBitsThanQ6K(DType type) { return kernels::BitsPerElement(type) < kerne
 DType Fitting(DType type, int64_t n_in) {
   while (n_in % kernels::Info(type).block_elems != 0) {
     switch (type) {
+      case DType::kQ2_K:
+      case DType::kQ3_K:
+      case DType::kIQ4_XS:
+        type = DType::kIQ4_NL;
+        break;
+      case DType::kTQ1_0:
+      case DType::kTQ2_0:
+        type = DType::kQ4_0;
+        break;
       case DType::kQ4_K:
         type = DType::kQ5_0;
         break;
@@ -277,6 +286,12 @@ absl::Status Check(const SynthShape& s) {
 
 absl::Status Synthesize(const SynthShape& shape, DType type, const std::string& path, const SynthOptions& options) {
   if (absl::Status status = Check(shape); !status.ok()) return status;
+  for (const DType wanted : {type, options.head_type.value_or(type)}) {
+    if (kernels::CanQuantize(wanted)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("synth: type %s is read, not written; expected another, such as q4_0, q4_k or q8_0",
+                        kernels::Info(wanted).name));
+  }
   absl::StatusOr<gguf::Writer> writer = gguf::Writer::Create(path);
   if (!writer.ok()) return writer.status();
   WriteMetadata(shape, *writer);

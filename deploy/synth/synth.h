@@ -23,10 +23,11 @@ struct SynthOptions {
 };
 
 // Writes a GGUF file of the shape with matrices of `type`. A matrix whose rows are no whole number of blocks gets the
-// nearest type with smaller blocks (q4_k: q5_0, q5_k: q5_1, q6_k: q8_0, blocks of 32: f16). Norms and biases are f32.
-// Matrix elements are normal with deviation 1/sqrt(n_in), so that activations keep their size. The tokenizer is
-// byte-level BPE with synthetic merges, the ChatML control tokens, and exactly n_vocab tokens. InvalidArgument for a
-// shape that cannot be (n_vocab below 300, ...); errors of the file system as gguf::Writer has them.
+// nearest type with smaller blocks (q2_k, q3_k, iq4_xs: iq4_nl, tq1_0, tq2_0: q4_0, q4_k: q5_0, q5_k: q5_1, q6_k: q8_0,
+// blocks of 32: f16). Norms and biases are f32. Matrix elements are normal with deviation 1/sqrt(n_in), so that
+// activations keep their size. The tokenizer is byte-level BPE with synthetic merges, the ChatML control tokens, and
+// exactly n_vocab tokens. InvalidArgument for a shape that cannot be (n_vocab below 300, ...) and for types without an
+// encoder; errors of the file system as gguf::Writer has them.
 absl::Status Synthesize(const SynthShape& shape, kernels::DType type, const std::string& path,
                         const SynthOptions& options = {});
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/decode/stop.h"
+#include "common/files/file_error.h"
 #include "common/text/detokenizer.h"
 
 namespace updraft {
@@ -35,14 +36,14 @@ absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& mode
   auto model = Model::Load(model_path, load);
   if (!model.ok()) return model.status();
   auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
-  if (!tokenizer.ok()) return tokenizer.status();
+  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
   std::unique_ptr<Answerer> answerer(new Answerer());
   auto chat_template = text::ChatTemplate::FromGguf((*model)->file());
   if (chat_template.ok()) {
     answerer->stop_tokens_ = chat_template->StopTokenIds(**tokenizer);
     answerer->chat_template_ = std::make_unique<text::ChatTemplate>(*std::move(chat_template));
   } else if (!absl::IsNotFound(chat_template.status())) {
-    return chat_template.status();
+    return AsFileError(chat_template.status());
   }
   KvPoolOptions pool_options;
   pool_options.n_blocks = (*model)->config().context_length / pool_options.block_tokens + 1;

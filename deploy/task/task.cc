@@ -107,13 +107,12 @@ absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     auto item = ParseLine(line);
     if (!item.ok()) {
-      return absl::InvalidArgumentError(
+      return absl::DataLossError(
           absl::StrFormat("task '%s', line %d: %s", path, number, std::string(item.status().message())));
     }
     items.push_back(*std::move(item));
   }
-  if (items.empty())
-    return absl::InvalidArgumentError(absl::StrFormat("task '%s': expected lines of JSON, found none", path));
+  if (items.empty()) return absl::DataLossError(absl::StrFormat("task '%s': expected lines of JSON, found none", path));
   return items;
 }
 

@@ -29,7 +29,7 @@ TaskItem TaskItemOf(const cockpit::Example& example);
 std::vector<TaskItem> CockpitTask(cockpit::Split split, int n, uint64_t seed);
 
 // JSONL, one object a line: {"messages": [{"role","content"}...] or "prompt": "...", "answer": "...", and if wanted
-// "id", "family", "language"}. A line whose family is a cockpit one is judged as such. InvalidArgument names the line;
+// "id", "family", "language"}. A line whose family is a cockpit one is judged as such. DataLoss names the line;
 // NotFound the file.
 absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path);
 

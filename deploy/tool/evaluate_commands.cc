@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/files/file_error.h"
 #include "common/files/read_file.h"
 #include "common/model/model.h"
 #include "common/text/tokenizer.h"
@@ -53,7 +54,7 @@ absl::StatusOr<TokenizedText> LoadWithText(const TextFlags& flags) {
   if (!model.ok()) return model.status();
   loaded.model = *std::move(model);
   auto tokenizer = text::Tokenizer::FromGguf(loaded.model->file());
-  if (!tokenizer.ok()) return tokenizer.status();
+  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
   auto tokens = (*tokenizer)->Encode(*text, {.add_special = true, .parse_special = false});
   if (!tokens.ok()) return tokens.status();
   loaded.tokens = *std::move(tokens);

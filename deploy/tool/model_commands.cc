@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/decode/generator.h"
+#include "common/files/file_error.h"
 #include "common/files/read_file.h"
 #include "common/gguf/inspect.h"
 #include "common/gguf/reader.h"
@@ -43,7 +44,7 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const GenerateFlags& flags, co
                                                   const text::Tokenizer& tokenizer) {
   if (!flags.chat) return tokenizer.Encode(flags.prompt, {.add_special = true, .parse_special = false});
   auto chat = text::ChatTemplate::FromGguf(file);
-  if (!chat.ok()) return chat.status();
+  if (!chat.ok()) return AsFileError(chat.status());
   const std::vector<text::ChatMessage> messages = {{"user", flags.prompt}};
   return chat->RenderTokens(tokenizer, messages, /*add_generation_prompt=*/true);
 }
@@ -55,7 +56,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   auto model = Model::Load(flags.model, {.n_threads = flags.threads});
   if (!model.ok()) return model.status();
   auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
-  if (!tokenizer.ok()) return tokenizer.status();
+  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
   auto prompt = EncodePrompt(flags, (*model)->file(), **tokenizer);
   if (!prompt.ok()) return prompt.status();
   if (prompt->empty()) return absl::InvalidArgumentError("--prompt: is empty; expected text to continue");
@@ -157,7 +158,7 @@ absl::Status Tokenize(const TokenizeFlags& flags) {
   auto file = gguf::File::Open(flags.model);
   if (!file.ok()) return file.status();
   auto tokenizer = text::Tokenizer::FromGguf(*file);
-  if (!tokenizer.ok()) return tokenizer.status();
+  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
   if (flags.decode_option->count() > 0) return Decode(flags, **tokenizer);
   std::string text = flags.text;
   if (!flags.file.empty()) {
@@ -212,7 +213,7 @@ void AddInspect(CLI::App& app, int* exit_code) {
     }
     auto inspection = gguf::Inspect(*file);
     if (!inspection.ok()) {
-      *exit_code = Fail(inspection.status());
+      *exit_code = Fail(AsFileError(inspection.status()));
       return;
     }
     std::cout << (flags->as_json ? gguf::ToJson(*inspection) : gguf::ToText(*inspection)) << "\n";
@@ -236,7 +237,12 @@ void AddSynth(CLI::App& app, int* exit_code) {
           absl::StrCat("--type: expected a tensor type such as q4_0, q8_0 or f16, found '", flags->type, "'")));
       return;
     }
-    if (absl::Status status = Synthesize(flags->shape, *type, flags->out); !status.ok()) *exit_code = Fail(status);
+    const auto shape = FindShape(flags->shape);
+    if (!shape.ok()) {
+      *exit_code = Fail(WithFlag("--shape:", absl::InvalidArgumentError(shape.status().message())));
+      return;
+    }
+    if (absl::Status status = Synthesize(*shape, *type, flags->out); !status.ok()) *exit_code = Fail(status);
   });
 }
 

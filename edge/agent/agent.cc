@@ -107,7 +107,8 @@ absl::Status Agent::Prepare(Job& job) const {
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   auto sampling = SamplingFromProto(request.sampling());
   if (!sampling.ok()) return sampling.status();
-  auto prompt = model_->served().MakePrompt(request);
+  job.mode = ModeOf(options_.policy.mode, request.tier());
+  auto prompt = model_->served().MakePrompt(request, MostTokens(job) - 1);
   if (!prompt.ok()) return prompt.status();
   job.prompt = *std::move(prompt);
   job.tokens.assign(request.accepted_prefix().begin(), request.accepted_prefix().end());
@@ -116,28 +117,36 @@ absl::Status Agent::Prepare(Job& job) const {
   job.run_options.max_tokens = request.max_tokens() > 0 ? request.max_tokens() : options_.max_tokens_default;
   job.run_options.stops.assign(request.stop().begin(), request.stop().end());
   job.run_options.stops.insert(job.run_options.stops.end(), job.prompt.stops.begin(), job.prompt.stops.end());
-  job.mode = ModeOf(options_.policy.mode, request.tier());
+  return CheckRoom(job);
+}
+
+bool Agent::MayGoUp(const Job& job) const {
+  return upstream_ != nullptr && job.mode != PolicyMode::kLocal && job.request.hops() < options_.policy.max_hops;
+}
+
+int Agent::ContextAbove(const Job& job) const { return MayGoUp(job) ? upstream_->Snapshot().context_length : 0; }
+
+size_t Agent::MostTokens(const Job& job) const {
+  return static_cast<size_t>(std::max(model_->max_sequence_tokens(), ContextAbove(job)));
+}
+
+absl::Status Agent::CheckRoom(Job& job) const {
   const size_t n_tokens = job.prompt.tokens.size() + job.tokens.size();
   job.fits_locally = n_tokens < static_cast<size_t>(model_->max_sequence_tokens());
-  if (!job.fits_locally && upstream_ != nullptr && job.mode != PolicyMode::kLocal) {
-    // Refused here what the tier above would refuse after it had been sent.
-    const std::optional<v1::GetStatusResponse> above = upstream_->Snapshot().last_status;
-    if (above && above->model().context_length() > 0 &&
-        n_tokens >= static_cast<size_t>(above->model().context_length())) {
-      return absl::OutOfRangeError(
-          absl::StrFormat("prompt: %d tokens do not leave room for an answer, neither in the %d tokens that this tier "
-                          "holds nor in the %d of "
-                          "the tier above; shorten the conversation",
-                          n_tokens, model_->max_sequence_tokens(), above->model().context_length()));
-    }
-  }
-  if (!job.fits_locally && (upstream_ == nullptr || job.mode == PolicyMode::kLocal)) {
+  if (job.fits_locally) return absl::OkStatus();
+  if (!MayGoUp(job)) {
     return absl::OutOfRangeError(absl::StrFormat(
         "prompt: %d tokens do not leave room for an answer in the %d tokens that this tier holds; shorten the "
         "conversation, or raise --kv-tokens if the model's context of %d allows",
         n_tokens, model_->max_sequence_tokens(), model_->info().context_length()));
   }
-  return absl::OkStatus();
+  // Refused here what the tier above would refuse after it had been sent.
+  const int above = ContextAbove(job);
+  if (above == 0 || n_tokens < static_cast<size_t>(above)) return absl::OkStatus();
+  return absl::OutOfRangeError(
+      absl::StrFormat("prompt: %d tokens do not leave room for an answer, neither in the %d tokens that this tier "
+                      "holds nor in the %d of the tier above; shorten the conversation",
+                      n_tokens, model_->max_sequence_tokens(), above));
 }
 
 absl::Status Agent::Admit(const std::shared_ptr<Job>& job) {
@@ -148,6 +157,15 @@ absl::Status Agent::Admit(const std::shared_ptr<Job>& job) {
     return WithRetryDelay(absl::ResourceExhaustedError(absl::StrFormat(
                               "%d requests wait already; try again later, or raise --max-queued", queue_.size())),
                           std::clamp(PredictedWait(), absl::Milliseconds(50), absl::Seconds(30)));
+  }
+  const std::string& id = job->request.request_id();
+  if (job->request.hops() > 0 && std::any_of(jobs_.begin(), jobs_.end(), [&id](const std::shared_ptr<Job>& other) {
+        return other->request.request_id() == id;
+      })) {
+    return absl::AlreadyExistsError(
+        absl::StrFormat("request_id: '%s' was passed on to tier '%s', which is serving it already; see that no "
+                        "--upstream leads back here",
+                        id, options_.tier));
   }
   jobs_.insert(job);
   return absl::OkStatus();
@@ -180,7 +198,8 @@ RoutingDecision Agent::DecideNow(const Job& job, Stage stage) const {
   RoutingState state;
   state.stage = stage;
   state.has_upstream = upstream_ != nullptr;
-  state.local_model = job.fits_locally;
+  state.fits_locally = job.fits_locally;
+  state.hops = job.request.hops();
   state.confidence = job.provenance.confidence();
   state.n_prompt_tokens = static_cast<int>(job.prompt.tokens.size());
   state.n_draft_tokens = job.provenance.draft_tokens();
@@ -217,12 +236,16 @@ void Agent::Cancel(const std::shared_ptr<Job>& job) {
     if (was_queued) queue_.erase(it);
   }
   if (was_queued) return Finish(job, Interrupted(*job));
+  CancelCall(*job);  // the worker, if it has the request, looks between tokens
+}
+
+void Agent::CancelCall(Job& job) {
   std::shared_ptr<UpstreamCall> call;
   {
-    std::lock_guard lock(job->call_mu);
-    call = job->call;
+    std::lock_guard lock(job.call_mu);
+    call = job.call;
   }
-  if (call != nullptr) call->Cancel();  // the worker, if it has the request, looks between tokens
+  if (call != nullptr) call->Cancel();
 }
 
 absl::Status Agent::Interrupted(const Job& job) const {
@@ -295,6 +318,7 @@ void Agent::Finish(const std::shared_ptr<Job>& job, const absl::Status& status) 
     ++n_ending_;
     if (jobs_.erase(job) > 0) Account(*job, status);
   }
+  job->Release();
   // The sink holds the request's handle, so keeping it would keep both for ever.
   std::shared_ptr<AnswerSink> sink = std::move(job->sink);
   sink->OnEnd(status, done);

@@ -94,10 +94,15 @@ class Agent {
 
   // agent.cc: the way in and out.
   absl::Status Prepare(Job& job) const;
+  bool MayGoUp(const Job& job) const;       // now or later: nothing forbids it for good
+  int ContextAbove(const Job& job) const;   // tokens, prompt and answer; 0: none that the request may use, or not known
+  size_t MostTokens(const Job& job) const;  // prompt and answer, at the roomiest tier that the request may use
+  absl::Status CheckRoom(Job& job) const;
   absl::Status Admit(const std::shared_ptr<Job>& job);
   void Begin(const std::shared_ptr<Job>& job);
   RoutingDecision DecideNow(const Job& job, Stage stage) const;
   void Enqueue(const std::shared_ptr<Job>& job, bool in_front);
+  void CancelCall(Job& job);                       // upstream, if there is one
   absl::Status Interrupted(const Job& job) const;  // cancelled, or the deadline is over
   void Emit(Job& job, const v1::Chunk& chunk, int n_tokens);
   void EmitDraft(Job& job);
@@ -118,6 +123,7 @@ class Agent {
   void StartUpstream(const std::shared_ptr<Job>& job);
   v1::GenerateRequest UpstreamRequest(Job& job) const;
   void OnUpstreamResponse(const std::shared_ptr<Job>& job, const v1::GenerateResponse& response);
+  void TakeUpstreamChunk(Job& job, v1::Chunk chunk);
   void OnUpstreamFinished(const std::shared_ptr<Job>& job, absl::Status status, const UpstreamTraffic& traffic);
   void FallBack(const std::shared_ptr<Job>& job, const absl::Status& why);
 

@@ -12,7 +12,8 @@ namespace updraft {
 class EdgeService final : public v1::Inference::WithRawCallbackMethod_Generate<
                               v1::Inference::WithCallbackMethod_GetStatus<v1::Inference::Service>> {
  public:
-  // The agent must outlive the server that this is registered with. ready: when the daemon began to serve.
+  // The agent must outlive the server that this is registered with. To be made once all is there to serve with: its own
+  // making counts as the moment in which the daemon was ready.
   EdgeService(Agent* agent, absl::Time process_start, std::string version);
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
@@ -20,13 +21,11 @@ class EdgeService final : public v1::Inference::WithRawCallbackMethod_Generate<
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
 
-  void set_ready(absl::Time ready) { ready_ = ready; }  // before the first call
-
  private:
   Agent* const agent_;
   const absl::Time process_start_;
   const std::string version_;
-  absl::Time ready_ = absl::Now();
+  const absl::Time ready_ = absl::Now();
 };
 
 }  // namespace updraft

@@ -12,9 +12,23 @@
 
 namespace updraft {
 
-// All but the atomic and what has a mutex belongs to whoever has the request: queue, worker or upstream call.
+// All but the atomics and what has a mutex belongs to whoever has the request: queue, worker or upstream call.
 class Job {
  public:
+  // After the end: frees all that grows with the request. Transports hold on to the job for as long as they like.
+  void Release() {
+    v1::GenerateRequest().Swap(&request);
+    prompt = Prompt();
+    std::vector<int32_t>().swap(tokens);
+    std::string().swap(sent_text);
+    std::vector<v1::Chunk>().swap(draft);
+    std::vector<TokenEvidence>().swap(evidence);
+    std::shared_ptr<UpstreamCall> last;  // freed without the lock
+    std::lock_guard lock(call_mu);
+    ++n_calls;  // a call that ended before it could be noted down is not kept either
+    last.swap(call);
+  }
+
   // ---- What was asked ----
   v1::GenerateRequest request;
   absl::Time deadline = absl::InfiniteFuture();
@@ -55,6 +69,8 @@ class Job {
 
   // Any thread.
   std::atomic<bool> cancelled{false};
+  // Upstream's last message came, or all that the answer may have: what follows on that call is not read.
+  std::atomic<bool> upstream_over{false};
   std::mutex call_mu;
   std::shared_ptr<UpstreamCall> call;  // guarded by call_mu
   int n_calls = 0;                     // guarded by call_mu

@@ -1,4 +1,5 @@
 // updraft-edge: the agent on the device.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -70,6 +71,15 @@ absl::Status CheckConfig(const v1::EdgeConfig& config) {
   if (config.policy() == "upstream" && config.upstream().empty()) {
     return absl::InvalidArgumentError("policy: 'upstream' needs a tier above; name it with --upstream HOST:PORT");
   }
+  // Addresses that cannot be are told where they are used.
+  const auto listen = ParseHostPort(config.listen(), "listen", PortZero::kAllowed);
+  const auto upstream = ParseHostPort(config.upstream(), "upstream", PortZero::kRefused);
+  if (listen.ok() && upstream.ok() && IsSameEndpoint(*listen, *upstream)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("upstream: expected the address of another tier, found '%s', where this one listens itself "
+                        "(--listen %s); it would hand requests over to itself",
+                        config.upstream(), config.listen()));
+  }
   return absl::OkStatus();
 }
 
@@ -113,10 +123,10 @@ int Run(const v1::EdgeConfig& config) {
   http::ServerOptions http_options;
   http_options.listen = config.http_listen();
   http_options.max_body_bytes = static_cast<size_t>(config.max_http_body_bytes());
+  http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
   auto http_server = http::Server::Start(http_options, MakeHttpFront(&agent, &metrics));
   if (!http_server.ok()) return FailToListen(http_server.status());
 
-  service.set_ready(absl::Now());
   LogEvent(LogLevel::kInfo, "ready",
            {{"grpc", (*grpc_server)->address()},
             {"http_port", (*http_server)->port()},
@@ -126,7 +136,9 @@ int Run(const v1::EdgeConfig& config) {
             {"resident_mb", static_cast<double>(ResidentBytes()) / (1 << 20)}});
   if (!config.port_file().empty()) {
     const std::string ports = absl::StrFormat("%d %d", (*grpc_server)->port(), (*http_server)->port());
-    if (absl::Status status = WritePortFile(config.port_file(), ports); !status.ok()) return Fail(status, kFailed);
+    if (absl::Status status = WritePortFile(config.port_file(), ports); !status.ok()) {
+      return Fail(status, absl::IsInvalidArgument(status) ? kBadUsage : kFailed);
+    }
   }
 
   const int signal = shutdown.Wait();

@@ -6,12 +6,15 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/convert.h"
 #include "common/rpc/status.h"
+#include "common/serving/request_check.h"
 #include "common/status/retry_delay.h"
+#include "common/text/utf8.h"
 
 namespace updraft {
 
@@ -19,6 +22,18 @@ namespace {
 
 double MonotonicSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+constexpr int kMaxIntervalsUnprobed = 4;
+constexpr size_t kMaxMessageBytes = 1024;
+
+// An error's text is whatever bytes the peer put there; it becomes part of provenance, which is one line of UTF-8.
+grpc::Status Presentable(const grpc::Status& status) {
+  if (status.ok()) return status;
+  std::string message = text::BoundedUtf8(status.error_message(), kMaxMessageBytes);
+  std::replace_if(
+      message.begin(), message.end(), [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); }, ' ');
+  return grpc::Status(status.error_code(), message);
 }
 
 }  // namespace
@@ -85,7 +100,7 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
   }
 
   void OnDone(const grpc::Status& grpc_status) override {
-    absl::Status status = FromGrpcStatus(grpc_status, context_);
+    absl::Status status = FromGrpcStatus(Presentable(grpc_status), context_);
     // The answer's last message came: how the call ended after it changes nothing.
     if (complete_) status = absl::OkStatus();
     if (stalled_ && !status.ok()) {
@@ -205,6 +220,7 @@ UpstreamSnapshot Upstream::Snapshot() const {
   snapshot.load = load_;
   snapshot.since_failure_s = now_s - last_failure_s_;
   snapshot.tokenizer_fingerprint = fingerprint_;
+  snapshot.context_length = context_length_;
   snapshot.last_status = last_status_;
   if (const absl::Duration busy = busy_until_ - absl::Now(); busy > absl::ZeroDuration()) {
     snapshot.load.known = true;
@@ -229,7 +245,8 @@ void Upstream::OnCallEnded(Call* call) {
 void Upstream::OnLinkSample(const LinkSample& sample) {
   std::lock_guard lock(mu_);
   estimator_.OnSuccess(sample);
-  if (next_probe_ != absl::InfiniteFuture()) next_probe_ = absl::Now() + options_.probe_interval;
+  if (next_probe_ == absl::InfiniteFuture()) return;
+  next_probe_ = std::min(absl::Now() + options_.probe_interval, latest_probe_);
 }
 
 void Upstream::OnLinkFailure() {
@@ -255,10 +272,13 @@ void Upstream::OnProbeEnded(const absl::Status& status, double seconds, bool was
   std::lock_guard lock(mu_);
   ended_probes_.push_back(std::move(probe_));
   next_probe_ = absl::Now() + options_.probe_interval;
+  latest_probe_ = absl::Now() + kMaxIntervalsUnprobed * options_.probe_interval;
   if (status.ok()) {
     fingerprint_ = response.model().tokenizer_fingerprint();
+    context_length_ = std::max(0, response.model().context_length());
     last_status_ = response;
     last_status_->clear_upstream();  // one tier up is enough to show
+    last_status_->set_tier(text::BoundedUtf8(response.tier(), kMaxIdBytes));
     if (response.has_load()) load_ = LoadFromProto(response.load());
     if (was_connected) {
       LinkSample sample;

@@ -23,9 +23,11 @@
 namespace updraft {
 
 struct UpstreamOptions {
-  std::string address;                               // HOST:PORT
-  absl::Duration stall_timeout = absl::Seconds(5);   // a call without a byte for so long is given up
-  absl::Duration probe_interval = absl::Seconds(5);  // GetStatus while nothing else tells of the link; 0 or less: never
+  std::string address;                              // HOST:PORT
+  absl::Duration stall_timeout = absl::Seconds(5);  // a call without a byte for so long is given up
+  // GetStatus while nothing else tells of the link; 0 or less: never. Calls tell of the link but not of the model that
+  // upstream serves: at most 4 intervals pass between probes, however many calls there are.
+  absl::Duration probe_interval = absl::Seconds(5);
 };
 
 // Payload of one call, message bytes without HTTP/2 framing.
@@ -39,7 +41,7 @@ class UpstreamListener {
  public:
   virtual ~UpstreamListener() = default;
   virtual void OnResponse(const v1::GenerateResponse& response) = 0;
-  // Exactly once, last. Unavailable: the link or the tier is gone, or it stalled.
+  // Exactly once, last. Unavailable: the link or the tier is gone, or it stalled. The message is one line of UTF-8.
   virtual void OnFinished(const absl::Status& status, const UpstreamTraffic& traffic) = 0;
 };
 
@@ -55,6 +57,7 @@ struct UpstreamSnapshot {
   UpstreamLoad load;
   double since_failure_s = 1e9;
   std::string tokenizer_fingerprint;                 // empty: not known yet
+  int context_length = 0;                            // tokens; 0: not known yet
   std::optional<v1::GetStatusResponse> last_status;  // of the newest probe, when it succeeded
 };
 
@@ -109,11 +112,13 @@ class Upstream {
   std::vector<std::shared_ptr<Probe>> ended_probes_;
   bool stopping_ = false;
   absl::Time next_probe_ = absl::InfinitePast();
+  absl::Time latest_probe_ = absl::InfinitePast();  // calls put the next probe off until then, not longer
   LinkEstimator estimator_;
   UpstreamLoad load_;
   double last_failure_s_ = -1e9;  // monotonic
   absl::Time busy_until_ = absl::InfinitePast();
   std::string fingerprint_;
+  int context_length_ = 0;
   std::optional<v1::GetStatusResponse> last_status_;
   std::thread watcher_;
 };

@@ -135,7 +135,11 @@ void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const 
   const int copies = std::max(1, static_cast<int>(options.megabytes * 1e6 / static_cast<double>(kOut * row_bytes)));
   const std::vector<float> row = SomeValues(kIn);
   std::vector<std::byte> file(kOut * row_bytes);
-  QuantizeRow(type, row.data(), file.data(), kIn);
+  if (CanQuantize(type)) {
+    QuantizeRow(type, row.data(), file.data(), kIn);
+  } else {
+    std::memset(file.data(), 0x11, row_bytes);  // some codes, and scales that are small and finite
+  }
   for (int64_t i = 1; i < kOut; ++i) std::memcpy(file.data() + i * row_bytes, file.data(), row_bytes);
   // Types read in place would all read the same file: each copy gets its own.
   std::vector<std::vector<std::byte>> files;

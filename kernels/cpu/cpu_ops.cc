@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/reference/reference_ops.h"
 #include "kernels/cpu/rope/rope.h"
@@ -22,6 +23,8 @@ constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 
 // A part of the activations that stays in a core's private cache while the weights of a chunk pass by.
 constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
+
+constexpr int kStorePiece = 128;  // dimensions of a key that are converted at once
 
 constexpr int64_t kMinChunkBytes = int64_t{16} << 10;  // of weights: what one claim of a chunk is worth
 constexpr int kChunksPerThread = 4;
@@ -135,13 +138,18 @@ class CpuOps : public Ops {
                const KvShape& shape) override {
     const int64_t width = static_cast<int64_t>(shape.n_kv_head) * shape.head_dim;
     ForRows(static_cast<int>(rows.size()), 2 * width, [&](int t) {
-      const int position = rows[t].position;
-      const int64_t block = rows[t].block_table[position / shape.block_tokens];
+      const int64_t slot = rows[t].position % shape.block_tokens;
+      const int64_t block = rows[t].block_table[rows[t].position / shape.block_tokens];
+      uint16_t keys[kStorePiece];
       for (int64_t head = 0; head < shape.n_kv_head; ++head) {
-        const int64_t slot =
-            ((block * shape.n_kv_head + head) * shape.block_tokens + position % shape.block_tokens) * shape.head_dim;
-        kernels_.row_ops->to_f16(k + t * width + head * shape.head_dim, shape.head_dim, kv.k + slot);
-        kernels_.row_ops->to_f16(v + t * width + head * shape.head_dim, shape.head_dim, kv.v + slot);
+        const int64_t from = t * width + head * shape.head_dim;
+        const int64_t to = (block * shape.n_kv_head + head) * shape.block_tokens * shape.head_dim;
+        for (int64_t d = 0; d < shape.head_dim; d += kStorePiece) {
+          const int64_t n = std::min<int64_t>(kStorePiece, shape.head_dim - d);
+          kernels_.row_ops->to_f16(k + from + d, n, keys);
+          for (int64_t i = 0; i < n; ++i) kv.k[to + (d + i) * shape.block_tokens + slot] = keys[i];
+        }
+        kernels_.row_ops->to_f16(v + from, shape.head_dim, kv.v + to + slot * shape.head_dim);
       }
     });
   }
@@ -149,8 +157,8 @@ class CpuOps : public Ops {
   void Attention(const AttentionArgs& args) override {
     FindPasses(args);
     const size_t floats = AttentionScratchFloats(args);
-    for (std::vector<float>& scratch : scratch_) {
-      if (scratch.size() < floats) scratch.resize(floats);
+    for (AlignedBuffer& scratch : scratch_) {
+      if (scratch.size() < floats * sizeof(float)) scratch = AlignedBuffer(floats * sizeof(float));
     }
     const int n_kv_head = args.shape.n_kv_head;
     const int group = args.n_head / n_kv_head;
@@ -166,7 +174,8 @@ class CpuOps : public Ops {
     const int cuts = serial || n_passes * n_kv_head >= 2 * pool_.n_threads() ? 1 : group;
     const int items = n_passes * n_kv_head * cuts;
     const auto run = [&](int item, int thread) {
-      const auto [from, to] = passes_[item / (n_kv_head * cuts)];
+      // The last rows of a prompt attend to most: they begin, so that threads end together.
+      const auto [from, to] = passes_[n_passes - 1 - item / (n_kv_head * cuts)];
       const int kv_head = item / cuts % n_kv_head;
       const int cut = item % cuts;
       AttentionPass pass;
@@ -176,7 +185,7 @@ class CpuOps : public Ops {
       pass.kv_head = kv_head;
       pass.head_from = kv_head * group + group * cut / cuts;
       pass.head_to = kv_head * group + group * (cut + 1) / cuts;
-      pass.scratch = scratch_[thread].data();
+      pass.scratch = reinterpret_cast<float*>(scratch_[thread].data());
       kernels_.attention->run(args, pass);
     };
     if (serial) {
@@ -255,7 +264,7 @@ class CpuOps : public Ops {
                                 y_stride,
                                 target.bias,
                                 target.accumulate};
-      kernels_.tile_matmul->run[static_cast<int>(w.type())](args);
+      kernels_.tile_matmul->run[static_cast<int>(TileKindOf(w.type()))](args);
       return;
     }
     const DenseMatMulArgs args{static_cast<const RowMajorMatrix&>(w).data(),
@@ -277,8 +286,9 @@ class CpuOps : public Ops {
   void FindPasses(const AttentionArgs& args) {
     passes_.clear();
     const int n_rows = static_cast<int>(args.rows.size());
+    const int most = AttentionRows(args);
     for (int from = 0, to = 1; from < n_rows; from = to, ++to) {
-      while (to < n_rows && to - from < kAttentionMaxRows && args.rows[to].block_table == args.rows[from].block_table &&
+      while (to < n_rows && to - from < most && args.rows[to].block_table == args.rows[from].block_table &&
              args.rows[to].position > args.rows[to - 1].position) {
         ++to;
       }
@@ -293,7 +303,7 @@ class CpuOps : public Ops {
   std::vector<ActivationBlock> q_blocks_;
   std::vector<Split> splits_;
   std::vector<std::pair<int, int>> passes_;  // rows [from, to)
-  std::vector<std::vector<float>> scratch_;  // one per thread
+  std::vector<AlignedBuffer> scratch_;       // one per thread
 };
 
 }  // namespace

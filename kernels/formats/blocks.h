@@ -67,6 +67,35 @@ struct BlockQ5_1 {
 };
 static_assert(sizeof(BlockQ5_1) == 24);
 
+// 256 elements in 16 groups of 16; group g has a 4-bit scale and a 4-bit minimum, both multiples of one per block.
+//   x[16g + i] = (d * scale[g]) * q[16g + i] - (dmin * min[g]),  q in [0, 3]
+//   byte  0 ........... 15   16 ................ 79   80 81   82 83
+//        [ min << 4 | scale ][ qs                  ] [ d    ][ dmin ]
+// The block is two halves of 128 elements: bits 2k, 2k + 1 of byte 32h + i of qs belong to element 128h + 32k + i.
+struct BlockQ2_K {
+  static constexpr int kElems = 256;
+  uint8_t scales[16];
+  uint8_t qs[64];
+  uint16_t d;
+  uint16_t dmin;
+};
+static_assert(sizeof(BlockQ2_K) == 84);
+
+// 256 elements in 16 groups of 16, each with a 6-bit scale.
+//   x[16g + i] = d * (scale[g] - 32) * (q[16g + i] - 4),  q in [0, 7]
+//   byte  0 ...... 31   32 .............. 95   96 ....... 107   108 109
+//        [ hmask     ] [ qs: as in BlockQ2_K ][ scales        ][ d      ]
+// Bit 2 of q[32k + i] is bit k of hmask[i]. scales: byte g of the first 8 holds the low 4 bits of scale g (low nibble)
+// and of scale g + 8 (high nibble); bits 2k, 2k + 1 of byte 8 + i hold the high 2 bits of scale 4k + i.
+struct BlockQ3_K {
+  static constexpr int kElems = 256;
+  uint8_t hmask[32];
+  uint8_t qs[64];
+  uint8_t scales[12];
+  uint16_t d;
+};
+static_assert(sizeof(BlockQ3_K) == 110);
+
 // 256 elements in 8 groups of 32; group g has a 6-bit scale and a 6-bit minimum, both multiples of one per block.
 //   x[32g + i] = (d * scale[g]) * q[32g + i] - (dmin * min[g]),  q in [0, 15]
 //   byte  0  1   2  3    4 ...... 15   16 .................. 143
@@ -136,6 +165,22 @@ UPDRAFT_HD constexpr void PackGroupScales(const GroupScale groups[8], uint8_t sc
     scales[g] = static_cast<uint8_t>(low.scale | ((high.scale >> 4) << 6));
     scales[g + 4] = static_cast<uint8_t>(low.min | ((high.min >> 4) << 6));
     scales[g + 8] = static_cast<uint8_t>((high.scale & 15) | ((high.min & 15) << 4));
+  }
+}
+
+// The scale of group g in [0, 16) of a BlockQ3_K, -32 .. 31.
+UPDRAFT_HD constexpr int UnpackScale3(const uint8_t scales[12], int g) {
+  const int low = g < 8 ? scales[g] & 15 : scales[g - 8] >> 4;
+  return (low | (scales[8 + g % 4] >> (2 * (g / 4)) & 3) << 4) - 32;
+}
+
+// The inverse for all 16 groups.
+UPDRAFT_HD constexpr void PackScales3(const int8_t groups[16], uint8_t scales[12]) {
+  for (int i = 0; i < 12; ++i) scales[i] = 0;
+  for (int g = 0; g < 16; ++g) {
+    const int code = groups[g] + 32;
+    scales[g % 8] = static_cast<uint8_t>(scales[g % 8] | (code & 15) << (g < 8 ? 0 : 4));
+    scales[8 + g % 4] = static_cast<uint8_t>(scales[8 + g % 4] | (code >> 4) << (2 * (g / 4)));
   }
 }
 

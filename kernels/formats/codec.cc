@@ -1,13 +1,16 @@
 #include "kernels/formats/codec.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
 #include "kernels/formats/blocks.h"
 #include "kernels/formats/kquants.h"
+#include "kernels/formats/lowbit.h"
 #include "kernels/formats/sanitize.h"
 
 namespace updraft::kernels {
@@ -63,6 +66,25 @@ void DecodeBlock(const BlockQ5_1& b, float* x) {
   const float m = F16ToF32(b.m);
   const uint32_t qh = LoadLittleEndian32(b.qh);
   for (int i = 0; i < 32; ++i) x[i] = static_cast<float>(Code5(b.qs, qh, i)) * d + m;
+}
+
+void DecodeBlock(const BlockQ2_K& b, float* x) {
+  const float d = F16ToF32(b.d);
+  const float dmin = F16ToF32(b.dmin);
+  for (int i = 0; i < 256; ++i) {
+    const uint8_t group = b.scales[i / 16];
+    const int q = b.qs[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4)) & 3;
+    x[i] = d * static_cast<float>(group & 15) * static_cast<float>(q) - dmin * static_cast<float>(group >> 4);
+  }
+}
+
+void DecodeBlock(const BlockQ3_K& b, float* x) {
+  const float d = F16ToF32(b.d);
+  for (int i = 0; i < 256; ++i) {
+    const int low = b.qs[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4)) & 3;
+    const int q = low | (b.hmask[i % 32] >> (i / 32) & 1) << 2;
+    x[i] = d * static_cast<float>(UnpackScale3(b.scales, i / 16)) * static_cast<float>(q - 4);
+  }
 }
 
 void DecodeBlock(const BlockQ4_K& b, float* x) {
@@ -206,6 +228,20 @@ void EncodeBlock(const float* x, BlockQ5_1& b) {
 
 // ---- Rows ---------------------------------------------------------------------------------------------------------
 
+// Formats that are integers times a scale (lowbit.h).
+template <typename Block>
+concept IntegerBlock = requires(const Block& block, int8_t* codes, float* scales) {
+  Unpack(block, codes, scales);
+};
+
+template <IntegerBlock Block>
+void DecodeBlock(const Block& block, float* x) {
+  int8_t codes[Block::kElems];
+  float scales[Block::kElems / 16];
+  Unpack(block, codes, scales);
+  for (int i = 0; i < Block::kElems; ++i) x[i] = scales[i / 16] * static_cast<float>(codes[i]);
+}
+
 // Blocks are copied in and out, because coded rows carry no alignment.
 template <typename Block>
 void DecodeRow(const void* src, float* dst, int64_t n) {
@@ -248,66 +284,100 @@ void EncodeHalves(const float* src, void* dst, int64_t n) {
   }
 }
 
+template <typename Block>
+void UnpackRow(const void* src, int8_t* codes, float* scales, int64_t n) {
+  const auto* bytes = static_cast<const unsigned char*>(src);
+  for (int64_t i = 0; i < n; i += Block::kElems, bytes += sizeof(Block)) {
+    Block block;
+    std::memcpy(&block, bytes, sizeof(block));
+    Unpack(block, codes + i, scales + i / 16);
+  }
+}
+
+void CopyFloats(const void* src, float* dst, int64_t n) { std::memcpy(dst, src, static_cast<size_t>(n) * 4); }
+void CopyFloats(const float* src, void* dst, int64_t n) { std::memcpy(dst, src, static_cast<size_t>(n) * 4); }
+
+// ---- The table ----------------------------------------------------------------------------------------------------
+
+struct Codec {
+  void (*decode)(const void* src, float* dst, int64_t n) = nullptr;
+  void (*encode)(const float* src, void* dst, int64_t n) = nullptr;  // null: this project only reads the format
+  void (*unpack)(const void* src, int8_t* codes, float* scales,
+                 int64_t n) = nullptr;  // null: has minima, or is no code
+};
+
+template <typename Block>
+constexpr Codec kReadOnly = {DecodeRow<Block>, nullptr, UnpackRow<Block>};
+
+template <typename Block>
+constexpr Codec kBoth = {DecodeRow<Block>, EncodeRow<Block>};
+
+template <IntegerBlock Block>
+constexpr Codec kBoth<Block> = {DecodeRow<Block>, EncodeRow<Block>, UnpackRow<Block>};
+
+const Codec& CodecOf(DType type) {
+  static constexpr auto kCodecs = [] {
+    std::array<Codec, kNumDTypes> codecs{};
+    std::array<bool, kNumDTypes> has_codec{};
+    const auto set = [&](DType t, const Codec& codec) {
+      codecs[static_cast<size_t>(t)] = codec;
+      has_codec[static_cast<size_t>(t)] = true;
+    };
+    set(DType::kF32, {CopyFloats, CopyFloats});
+    set(DType::kF16, {DecodeHalves<F16ToF32>, EncodeHalves<F32ToF16>});
+    set(DType::kBF16, {DecodeHalves<BF16ToF32>, EncodeHalves<F32ToBF16>});
+    set(DType::kQ8_0, kBoth<BlockQ8_0>);
+    set(DType::kQ4_0, kBoth<BlockQ4_0>);
+    set(DType::kQ4_1, kBoth<BlockQ4_1>);
+    set(DType::kQ5_0, kBoth<BlockQ5_0>);
+    set(DType::kQ5_1, kBoth<BlockQ5_1>);
+    set(DType::kQ2_K, kBoth<BlockQ2_K>);
+    set(DType::kQ3_K, kBoth<BlockQ3_K>);
+    set(DType::kQ4_K, kBoth<BlockQ4_K>);
+    set(DType::kQ5_K, kBoth<BlockQ5_K>);
+    set(DType::kQ6_K, kBoth<BlockQ6_K>);
+    set(DType::kIQ4_NL, kBoth<BlockIQ4_NL>);
+    set(DType::kIQ4_XS, kBoth<BlockIQ4_XS>);
+    set(DType::kMXFP4, kBoth<BlockMXFP4>);
+    set(DType::kNVFP4, kReadOnly<BlockNVFP4>);
+    set(DType::kTQ1_0, kBoth<BlockTQ1_0>);
+    set(DType::kTQ2_0, kBoth<BlockTQ2_0>);
+    set(DType::kQ1_0, kBoth<BlockQ1_0>);
+    set(DType::kQ2_0, kBoth<BlockQ2_0>);
+    set(DType::kIQ1_S, kReadOnly<BlockIQ1_S>);
+    set(DType::kIQ1_M, kReadOnly<BlockIQ1_M>);
+    set(DType::kIQ2_XXS, kReadOnly<BlockIQ2_XXS>);
+    set(DType::kIQ2_XS, kReadOnly<BlockIQ2_XS>);
+    set(DType::kIQ2_S, kReadOnly<BlockIQ2_S>);
+    set(DType::kIQ3_XXS, kReadOnly<BlockIQ3_XXS>);
+    set(DType::kIQ3_S, kReadOnly<BlockIQ3_S>);
+    for (const bool has : has_codec) {
+      if (!has) std::abort();  // in a constant expression: a type without a codec does not compile
+    }
+    return codecs;
+  }();
+  return kCodecs[static_cast<size_t>(type)];
+}
+
 }  // namespace
 
 void DequantizeRow(DType type, const void* src, float* dst, int64_t n) {
   assert(n >= 0 && n % Info(type).block_elems == 0);
-  if (n == 0) return;
-  switch (type) {
-    case DType::kF32:
-      std::memcpy(dst, src, static_cast<size_t>(n) * sizeof(float));
-      return;
-    case DType::kF16:
-      return DecodeHalves<F16ToF32>(src, dst, n);
-    case DType::kBF16:
-      return DecodeHalves<BF16ToF32>(src, dst, n);
-    case DType::kQ8_0:
-      return DecodeRow<BlockQ8_0>(src, dst, n);
-    case DType::kQ4_0:
-      return DecodeRow<BlockQ4_0>(src, dst, n);
-    case DType::kQ4_1:
-      return DecodeRow<BlockQ4_1>(src, dst, n);
-    case DType::kQ5_0:
-      return DecodeRow<BlockQ5_0>(src, dst, n);
-    case DType::kQ5_1:
-      return DecodeRow<BlockQ5_1>(src, dst, n);
-    case DType::kQ4_K:
-      return DecodeRow<BlockQ4_K>(src, dst, n);
-    case DType::kQ5_K:
-      return DecodeRow<BlockQ5_K>(src, dst, n);
-    case DType::kQ6_K:
-      return DecodeRow<BlockQ6_K>(src, dst, n);
-  }
+  if (n > 0) CodecOf(type).decode(src, dst, n);
 }
 
+bool CanUnpack(DType type) { return CodecOf(type).unpack != nullptr; }
+
+void UnpackRow(DType type, const void* src, int8_t* codes, float* scales, int64_t n) {
+  assert(n >= 0 && n % Info(type).block_elems == 0 && CanUnpack(type));
+  if (n > 0) CodecOf(type).unpack(src, codes, scales, n);
+}
+
+bool CanQuantize(DType type) { return CodecOf(type).encode != nullptr; }
+
 void QuantizeRow(DType type, const float* src, void* dst, int64_t n) {
-  assert(n >= 0 && n % Info(type).block_elems == 0);
-  if (n == 0) return;
-  switch (type) {
-    case DType::kF32:
-      std::memcpy(dst, src, static_cast<size_t>(n) * sizeof(float));
-      return;
-    case DType::kF16:
-      return EncodeHalves<F32ToF16>(src, dst, n);
-    case DType::kBF16:
-      return EncodeHalves<F32ToBF16>(src, dst, n);
-    case DType::kQ8_0:
-      return EncodeRow<BlockQ8_0>(src, dst, n);
-    case DType::kQ4_0:
-      return EncodeRow<BlockQ4_0>(src, dst, n);
-    case DType::kQ4_1:
-      return EncodeRow<BlockQ4_1>(src, dst, n);
-    case DType::kQ5_0:
-      return EncodeRow<BlockQ5_0>(src, dst, n);
-    case DType::kQ5_1:
-      return EncodeRow<BlockQ5_1>(src, dst, n);
-    case DType::kQ4_K:
-      return EncodeRow<BlockQ4_K>(src, dst, n);
-    case DType::kQ5_K:
-      return EncodeRow<BlockQ5_K>(src, dst, n);
-    case DType::kQ6_K:
-      return EncodeRow<BlockQ6_K>(src, dst, n);
-  }
+  assert(n >= 0 && n % Info(type).block_elems == 0 && CanQuantize(type));
+  if (n > 0) CodecOf(type).encode(src, dst, n);
 }
 
 }  // namespace updraft::kernels

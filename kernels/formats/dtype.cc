@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "kernels/formats/blocks.h"
+#include "kernels/formats/lowbit_blocks.h"
 
 namespace updraft::kernels {
 namespace {
@@ -21,9 +22,26 @@ constexpr DTypeInfo kTable[] = {
     {"q4_k", 12, BlockQ4_K::kElems, sizeof(BlockQ4_K)},
     {"q5_k", 13, BlockQ5_K::kElems, sizeof(BlockQ5_K)},
     {"q6_k", 14, BlockQ6_K::kElems, sizeof(BlockQ6_K)},
+    {"q2_k", 10, BlockQ2_K::kElems, sizeof(BlockQ2_K)},
+    {"q3_k", 11, BlockQ3_K::kElems, sizeof(BlockQ3_K)},
+    {"iq4_nl", 20, BlockIQ4_NL::kElems, sizeof(BlockIQ4_NL)},
+    {"iq4_xs", 23, BlockIQ4_XS::kElems, sizeof(BlockIQ4_XS)},
+    {"mxfp4", 39, BlockMXFP4::kElems, sizeof(BlockMXFP4)},
+    {"nvfp4", 40, BlockNVFP4::kElems, sizeof(BlockNVFP4)},
+    {"tq1_0", 34, BlockTQ1_0::kElems, sizeof(BlockTQ1_0)},
+    {"tq2_0", 35, BlockTQ2_0::kElems, sizeof(BlockTQ2_0)},
+    {"q1_0", 41, BlockQ1_0::kElems, sizeof(BlockQ1_0)},
+    {"q2_0", 42, BlockQ2_0::kElems, sizeof(BlockQ2_0)},
+    {"iq1_s", 19, BlockIQ1_S::kElems, sizeof(BlockIQ1_S)},
+    {"iq1_m", 29, BlockIQ1_M::kElems, sizeof(BlockIQ1_M)},
+    {"iq2_xxs", 16, BlockIQ2_XXS::kElems, sizeof(BlockIQ2_XXS)},
+    {"iq2_xs", 17, BlockIQ2_XS::kElems, sizeof(BlockIQ2_XS)},
+    {"iq2_s", 22, BlockIQ2_S::kElems, sizeof(BlockIQ2_S)},
+    {"iq3_xxs", 18, BlockIQ3_XXS::kElems, sizeof(BlockIQ3_XXS)},
+    {"iq3_s", 21, BlockIQ3_S::kElems, sizeof(BlockIQ3_S)},
 };
 static_assert(std::size(kTable) == kNumDTypes);
-static_assert(static_cast<int>(DType::kQ6_K) == kNumDTypes - 1);
+static_assert(static_cast<int>(DType::kIQ3_S) == kNumDTypes - 1);
 
 // By file number. Numbers 4, 5, 31-33 and 36-38 were withdrawn by ggml; files with them still exist.
 constexpr const char* kGgmlNames[] = {

@@ -14,9 +14,38 @@
 namespace updraft::kernels {
 
 // Values index a table; they are not file numbers (see DTypeInfo::ggml_id). New types are added at the end.
-enum class DType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K };
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kQ2_K,
+  kQ3_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kMXFP4,
+  kNVFP4,
+  kTQ1_0,
+  kTQ2_0,
+  kQ1_0,
+  kQ2_0,
+  kIQ1_S,
+  kIQ1_M,
+  kIQ2_XXS,
+  kIQ2_XS,
+  kIQ2_S,
+  kIQ3_XXS,
+  kIQ3_S
+};
 
-inline constexpr int kNumDTypes = 11;
+inline constexpr int kNumDTypes = 28;
 
 struct DTypeInfo {
   const char* name;  // as users write it: "q4_0", "q4_k", "f16"

@@ -77,7 +77,8 @@ uint16_t PositiveF16(float x) {
   return h == 0 && x > 0.0f ? uint16_t{1} : h;
 }
 
-// ---- Affine groups (q4_k, q5_k): x ~ scale * q - min, scale >= 0, min >= 0 ----------------------------------------
+// ---- Affine groups: x ~ scale * q - min, scale >= 0, min >= 0 -----------------------------------------------------
+// kGroup: elements of a group; kMaxUnit: the greatest multiple that a group's scale or minimum can be.
 
 struct Affine {
   float scale = 0.0f;
@@ -86,19 +87,20 @@ struct Affine {
 };
 
 // The least-squares (scale, min) for given codes.
+template <int kGroup>
 Affine SolveAffine(const float* x, const float* codes, float sum_x) {
   Float4 q_sums = {}, qq_sums = {}, qx_sums = {};
-  for (int i = 0; i < 32; i += 4) {
+  for (int i = 0; i < kGroup; i += 4) {
     const Float4 q = Load4(codes + i);
     q_sums += q;
     qq_sums += q * q;
     qx_sums += q * Load4(x + i);
   }
   const float sum_q = Total(q_sums), sum_qq = Total(qq_sums), sum_qx = Total(qx_sums);
-  const float determinant = 32.0f * sum_qq - sum_q * sum_q;
+  const float determinant = kGroup * sum_qq - sum_q * sum_q;
   Affine fit;
-  if (determinant > 0.0f) fit.scale = std::max(0.0f, (32.0f * sum_qx - sum_q * sum_x) / determinant);
-  const float offset = (sum_x - fit.scale * sum_q) / 32.0f;
+  if (determinant > 0.0f) fit.scale = std::max(0.0f, (kGroup * sum_qx - sum_q * sum_x) / determinant);
+  const float offset = (sum_x - fit.scale * sum_q) / kGroup;
   fit.min = -offset;
   if (offset > 0.0f) {  // minima are stored without a sign: the best fit is then on the boundary
     fit.min = 0.0f;
@@ -107,26 +109,27 @@ Affine SolveAffine(const float* x, const float* codes, float sum_x) {
   return fit;
 }
 
+template <int kGroup>
 Affine FitAffine(const float* x, int max_code) {
   // Shares of the full range to start from. Clipping outliers gives finer steps to all others; a range a little wider
   // than the data shifts the grid.
   constexpr float kRangeShares[] = {1.04f, 1.0f, 0.95f, 0.9f, 0.84f, 0.77f, 0.7f};
   constexpr int kIterations = 4;
-  const auto [least, greatest] = std::minmax_element(x, x + 32);
+  const auto [least, greatest] = std::minmax_element(x, x + kGroup);
   const float low = std::min(0.0f, *least);
   const float high = std::max(*greatest, low);
   Float4 sum_x = {};
-  for (int i = 0; i < 32; i += 4) sum_x += Load4(x + i);
+  for (int i = 0; i < kGroup; i += 4) sum_x += Load4(x + i);
   Affine best;
-  float codes[32];
+  float codes[kGroup];
   for (const float share : kRangeShares) {
     Affine fit;
     fit.scale = share * (high - low) / static_cast<float>(max_code);
     fit.min = -low * share;
     for (int iteration = 0; iteration < kIterations; ++iteration) {
-      const float error = NearestCodes<32>(x, fit.scale, -fit.min, 0.0f, static_cast<float>(max_code), codes);
+      const float error = NearestCodes<kGroup>(x, fit.scale, -fit.min, 0.0f, static_cast<float>(max_code), codes);
       if (error < best.error) best = {fit.scale, fit.min, error};
-      const Affine next = SolveAffine(x, codes, Total(sum_x));
+      const Affine next = SolveAffine<kGroup>(x, codes, Total(sum_x));
       if (next.scale == fit.scale && next.min == fit.min) break;
       fit = next;
     }
@@ -134,36 +137,38 @@ Affine FitAffine(const float* x, int max_code) {
   return best;
 }
 
+template <int kGroup>
 struct AffineBlock {
   uint16_t d = 0;
   uint16_t dmin = 0;
-  GroupScale groups[8] = {};
+  GroupScale groups[256 / kGroup] = {};
   uint8_t codes[256] = {};
   float error = std::numeric_limits<float>::infinity();
 };
 
-// Step 2 for the given 16-bit scales. wanted: [8], the groups' own optima.
-AffineBlock AssignAffine(const float* x, uint16_t d, uint16_t dmin, const Affine* wanted, int max_code) {
-  AffineBlock block;
+// Step 2 for the given 16-bit scales. wanted: [256 / kGroup], the groups' own optima.
+template <int kGroup, int kMaxUnit>
+AffineBlock<kGroup> AssignAffine(const float* x, uint16_t d, uint16_t dmin, const Affine* wanted, int max_code) {
+  AffineBlock<kGroup> block;
   block.d = d;
   block.dmin = dmin;
   block.error = 0.0f;
   const float scale_unit = F16ToF32(d);
   const float min_unit = F16ToF32(dmin);
-  for (int g = 0; g < 8; ++g) {
-    const int scale0 = scale_unit > 0.0f ? NearestCode(wanted[g].scale / scale_unit, 63) : 0;
-    const int min0 = min_unit > 0.0f ? NearestCode(wanted[g].min / min_unit, 63) : 0;
+  for (int g = 0; g < 256 / kGroup; ++g) {
+    const int scale0 = scale_unit > 0.0f ? NearestCode(wanted[g].scale / scale_unit, kMaxUnit) : 0;
+    const int min0 = min_unit > 0.0f ? NearestCode(wanted[g].min / min_unit, kMaxUnit) : 0;
     float best = std::numeric_limits<float>::infinity();
-    for (int s = std::max(0, scale0 - 1); s <= std::min(63, scale0 + 1); ++s) {
-      for (int m = std::max(0, min0 - 1); m <= std::min(63, min0 + 1); ++m) {
-        float codes[32];
+    for (int s = std::max(0, scale0 - 1); s <= std::min(kMaxUnit, scale0 + 1); ++s) {
+      for (int m = std::max(0, min0 - 1); m <= std::min(kMaxUnit, min0 + 1); ++m) {
+        float codes[kGroup];
         const float error =
-            NearestCodes<32>(x + 32 * g, scale_unit * static_cast<float>(s), -min_unit * static_cast<float>(m), 0.0f,
-                             static_cast<float>(max_code), codes);
+            NearestCodes<kGroup>(x + kGroup * g, scale_unit * static_cast<float>(s), -min_unit * static_cast<float>(m),
+                                 0.0f, static_cast<float>(max_code), codes);
         if (error >= best) continue;
         best = error;
         block.groups[g] = {static_cast<uint8_t>(s), static_cast<uint8_t>(m)};
-        StoreCodes(codes, 32, block.codes + 32 * g);
+        StoreCodes(codes, kGroup, block.codes + kGroup * g);
       }
     }
     block.error += best;
@@ -172,11 +177,12 @@ AffineBlock AssignAffine(const float* x, uint16_t d, uint16_t dmin, const Affine
 }
 
 // Step 3: the least-squares (d, dmin) for fixed multiples and codes. False where the system has no unique solution.
-bool SolveUnits(const float* x, const AffineBlock& block, float* d, float* dmin) {
+template <int kGroup>
+bool SolveUnits(const float* x, const AffineBlock<kGroup>& block, float* d, float* dmin) {
   double aa = 0, ab = 0, bb = 0, ax = 0, bx = 0;  // x ~ d * a - dmin * b
-  for (int g = 0; g < 8; ++g) {
+  for (int g = 0; g < 256 / kGroup; ++g) {
     const double b = block.groups[g].min;
-    for (int i = 32 * g; i < 32 * g + 32; ++i) {
+    for (int i = kGroup * g; i < kGroup * g + kGroup; ++i) {
       const double a = static_cast<double>(block.groups[g].scale) * block.codes[i];
       aa += a * a;
       ab += a * b;
@@ -198,36 +204,44 @@ bool SolveUnits(const float* x, const AffineBlock& block, float* d, float* dmin)
   return *d > 0.0f && *dmin >= 0.0f;
 }
 
-AffineBlock SearchAffine(const float* x, int max_code) {
-  Affine wanted[8];
+template <int kGroup, int kMaxUnit>
+AffineBlock<kGroup> SearchAffine(const float* x, int max_code) {
+  Affine wanted[256 / kGroup];
   float max_scale = 0.0f;
   float max_min = 0.0f;
-  for (int g = 0; g < 8; ++g) {
-    wanted[g] = FitAffine(x + 32 * g, max_code);
+  for (int g = 0; g < 256 / kGroup; ++g) {
+    wanted[g] = FitAffine<kGroup>(x + kGroup * g, max_code);
     max_scale = std::max(max_scale, wanted[g].scale);
     max_min = std::max(max_min, wanted[g].min);
   }
-  AffineBlock best = AssignAffine(x, PositiveF16(max_scale / 63.0f), PositiveF16(max_min / 63.0f), wanted, max_code);
+  AffineBlock<kGroup> best = AssignAffine<kGroup, kMaxUnit>(x, PositiveF16(max_scale / kMaxUnit),
+                                                            PositiveF16(max_min / kMaxUnit), wanted, max_code);
   for (int round = 0; round < kMaxRefinements; ++round) {
     float d, dmin;
     if (!SolveUnits(x, best, &d, &dmin)) break;
-    const AffineBlock next = AssignAffine(x, PositiveF16(d), PositiveF16(dmin), wanted, max_code);
+    const AffineBlock<kGroup> next =
+        AssignAffine<kGroup, kMaxUnit>(x, PositiveF16(d), PositiveF16(dmin), wanted, max_code);
     if (next.error >= best.error) break;
     best = next;
   }
   return best;
 }
 
-// ---- Symmetric groups (q6_k): x ~ scale * q, q in [-32, 31], scale of either sign ---------------------------------
+// ---- Symmetric groups of 16: x ~ scale * q, scale of either sign ---------------------------------------------------
+// kHalf: q in [-kHalf, kHalf - 1]; kMaxUnit: multiples of the block's scale in [-kMaxUnit - 1, kMaxUnit].
 
 struct Symmetric {
   float scale = 0.0f;
   float error = std::numeric_limits<float>::infinity();
 };
 
+template <int kHalf>
 Symmetric FitSymmetric(const float* x) {
   // The code that the element of the largest magnitude starts from: on either side, clipped a little or not at all.
-  constexpr float kExtremeCodes[] = {-33.0f, -32.0f, -31.0f, -30.0f, -29.0f, 29.0f, 30.0f, 31.0f, 32.0f};
+  constexpr float kStep = kHalf < 16 ? 0.25f : 1.0f;
+  constexpr float kExtremeCodes[] = {
+      -kHalf - kStep,    -kHalf,        -kHalf + kStep, -kHalf + 2 * kStep, -kHalf + 3 * kStep, kHalf - 3 * kStep,
+      kHalf - 2 * kStep, kHalf - kStep, kHalf};
   constexpr int kIterations = 3;
   float extreme = 0.0f;
   for (int i = 0; i < 16; ++i) {
@@ -238,11 +252,11 @@ Symmetric FitSymmetric(const float* x) {
   for (const float code : kExtremeCodes) {
     float scale = extreme / code;
     for (int iteration = 0; iteration < kIterations; ++iteration) {
-      const float error = NearestCodes<16>(x, scale, 0.0f, 32.0f, 63.0f, codes);
+      const float error = NearestCodes<16>(x, scale, 0.0f, kHalf, 2 * kHalf - 1, codes);
       if (error < best.error) best = {scale, error};
       Float4 qq = {}, qx = {};
       for (int i = 0; i < 16; i += 4) {
-        const Float4 q = Load4(codes + i) - 32.0f;
+        const Float4 q = Load4(codes + i) - static_cast<float>(kHalf);
         qq += q * q;
         qx += q * Load4(x + i);
       }
@@ -262,17 +276,19 @@ struct SymmetricBlock {
   float error = std::numeric_limits<float>::infinity();
 };
 
+template <int kHalf, int kMaxUnit>
 SymmetricBlock AssignSymmetric(const float* x, uint16_t d, const Symmetric* wanted) {
   SymmetricBlock block;
   block.d = d;
   block.error = 0.0f;
   const float unit = F16ToF32(d);
   for (int g = 0; g < 16; ++g) {
-    const int scale0 = unit > 0.0f ? NearestCode(wanted[g].scale / unit + 128.0f, 255) - 128 : 0;
+    const int scale0 =
+        unit > 0.0f ? NearestCode(wanted[g].scale / unit + (kMaxUnit + 1), 2 * kMaxUnit + 1) - (kMaxUnit + 1) : 0;
     float best = std::numeric_limits<float>::infinity();
-    for (int s = std::max(-128, scale0 - 1); s <= std::min(127, scale0 + 1); ++s) {
+    for (int s = std::max(-kMaxUnit - 1, scale0 - 1); s <= std::min(kMaxUnit, scale0 + 1); ++s) {
       float codes[16];
-      const float error = NearestCodes<16>(x + 16 * g, unit * static_cast<float>(s), 0.0f, 32.0f, 63.0f, codes);
+      const float error = NearestCodes<16>(x + 16 * g, unit * static_cast<float>(s), 0.0f, kHalf, 2 * kHalf - 1, codes);
       if (error >= best) continue;
       best = error;
       block.scales[g] = static_cast<int8_t>(s);
@@ -283,23 +299,24 @@ SymmetricBlock AssignSymmetric(const float* x, uint16_t d, const Symmetric* want
   return block;
 }
 
+template <int kHalf, int kMaxUnit>
 SymmetricBlock SearchSymmetric(const float* x) {
   Symmetric wanted[16];
   float max_scale = 0.0f;
   for (int g = 0; g < 16; ++g) {
-    wanted[g] = FitSymmetric(x + 16 * g);
+    wanted[g] = FitSymmetric<kHalf>(x + 16 * g);
     max_scale = std::max(max_scale, std::fabs(wanted[g].scale));
   }
-  SymmetricBlock best = AssignSymmetric(x, PositiveF16(max_scale / 127.0f), wanted);
+  SymmetricBlock best = AssignSymmetric<kHalf, kMaxUnit>(x, PositiveF16(max_scale / kMaxUnit), wanted);
   for (int round = 0; round < kMaxRefinements; ++round) {
     double aa = 0, ax = 0;
     for (int i = 0; i < 256; ++i) {
-      const double a = static_cast<double>(best.scales[i / 16]) * (best.codes[i] - 32);
+      const double a = static_cast<double>(best.scales[i / 16]) * (best.codes[i] - kHalf);
       aa += a * a;
       ax += a * x[i];
     }
     if (aa == 0.0 || ax <= 0.0) break;
-    const SymmetricBlock next = AssignSymmetric(x, PositiveF16(static_cast<float>(ax / aa)), wanted);
+    const SymmetricBlock next = AssignSymmetric<kHalf, kMaxUnit>(x, PositiveF16(static_cast<float>(ax / aa)), wanted);
     if (next.error >= best.error) break;
     best = next;
   }
@@ -315,10 +332,37 @@ void PackRuns(const uint8_t* codes, uint8_t qs[128]) {
   }
 }
 
+// Codes of 2 bits: those of 32h + i, 32h + 32 + i, ... of half h share byte 32h + i.
+void PackQuarters(const uint8_t* codes, uint8_t qs[64]) {
+  for (int i = 0; i < 64; ++i) {
+    const uint8_t* q = codes + 128 * (i / 32) + i % 32;
+    qs[i] = static_cast<uint8_t>((q[0] & 3) | (q[32] & 3) << 2 | (q[64] & 3) << 4 | (q[96] & 3) << 6);
+  }
+}
+
 }  // namespace
 
+void EncodeBlock(const float* x, BlockQ2_K& block) {
+  const AffineBlock<16> found = SearchAffine<16, 15>(x, 3);
+  block.d = found.d;
+  block.dmin = found.dmin;
+  for (int g = 0; g < 16; ++g) {
+    block.scales[g] = static_cast<uint8_t>(found.groups[g].scale | found.groups[g].min << 4);
+  }
+  PackQuarters(found.codes, block.qs);
+}
+
+void EncodeBlock(const float* x, BlockQ3_K& block) {
+  const SymmetricBlock found = SearchSymmetric<4, 31>(x);
+  block.d = found.d;
+  PackScales3(found.scales, block.scales);
+  PackQuarters(found.codes, block.qs);
+  std::memset(block.hmask, 0, sizeof(block.hmask));
+  for (int i = 0; i < 256; ++i) block.hmask[i % 32] |= static_cast<uint8_t>((found.codes[i] >> 2) << (i / 32));
+}
+
 void EncodeBlock(const float* x, BlockQ4_K& block) {
-  const AffineBlock found = SearchAffine(x, 15);
+  const AffineBlock<32> found = SearchAffine<32, 63>(x, 15);
   block.d = found.d;
   block.dmin = found.dmin;
   PackGroupScales(found.groups, block.scales);
@@ -326,7 +370,7 @@ void EncodeBlock(const float* x, BlockQ4_K& block) {
 }
 
 void EncodeBlock(const float* x, BlockQ5_K& block) {
-  const AffineBlock found = SearchAffine(x, 31);
+  const AffineBlock<32> found = SearchAffine<32, 63>(x, 31);
   block.d = found.d;
   block.dmin = found.dmin;
   PackGroupScales(found.groups, block.scales);
@@ -336,7 +380,7 @@ void EncodeBlock(const float* x, BlockQ5_K& block) {
 }
 
 void EncodeBlock(const float* x, BlockQ6_K& block) {
-  const SymmetricBlock found = SearchSymmetric(x);
+  const SymmetricBlock found = SearchSymmetric<32, 127>(x);
   block.d = found.d;
   std::memcpy(block.scales, found.scales, sizeof(block.scales));
   for (int h = 0; h < 2; ++h) {

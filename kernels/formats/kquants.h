@@ -7,6 +7,8 @@
 namespace updraft::kernels {
 
 // x: [256] f32, finite, magnitudes at most 2^30.
+void EncodeBlock(const float* x, BlockQ2_K& block);
+void EncodeBlock(const float* x, BlockQ3_K& block);
 void EncodeBlock(const float* x, BlockQ4_K& block);
 void EncodeBlock(const float* x, BlockQ5_K& block);
 void EncodeBlock(const float* x, BlockQ6_K& block);

@@ -85,12 +85,12 @@ TEST_F(DemoTest, ReportsAndStopsWhatItStarted) {
 TEST_F(DemoTest, InterruptedItStopsBothDaemons) {
   SKIP_WITHOUT_DEMO();
   for (const int signal : {SIGINT, SIGTERM}) {
-    Process demo(Args({"--queries", "20000"}));
+    Process demo(Args({"--queries", "5000"}));
     const std::vector<pid_t> daemons = AwaitWork(demo);
     ASSERT_THAT(daemons, SizeIs(2)) << demo.Output();
     absl::SleepFor(absl::Milliseconds(100));
     demo.Signal(signal);
-    EXPECT_EQ(demo.Wait(absl::Seconds(10)), 128 + signal) << demo.Output();
+    EXPECT_EQ(demo.Wait(absl::Seconds(30)), 128 + signal) << demo.Output();
     for (const pid_t daemon : daemons) EXPECT_TRUE(Gone(daemon)) << daemon;
   }
 }
@@ -98,7 +98,7 @@ TEST_F(DemoTest, InterruptedItStopsBothDaemons) {
 // Even when it has no chance to tidy up.
 TEST_F(DemoTest, KilledItLeavesNoDaemonBehind) {
   SKIP_WITHOUT_DEMO();
-  Process demo(Args({"--queries", "20000"}));
+  Process demo(Args({"--queries", "5000"}));
   const std::vector<pid_t> daemons = AwaitWork(demo);
   ASSERT_THAT(daemons, SizeIs(2)) << demo.Output();
   demo.Signal(SIGKILL);

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -193,6 +194,20 @@ TEST_F(TiersTest, CloudThatIsKilledMidStreamCostsNoToken) {
   EXPECT_TRUE(used) << answer->done.provenance().reason();
 }
 
+// A connection that was good a moment ago is no sign that the service refused.
+TEST_F(TiersTest, ClientOfAKilledDaemonIsToldThatItIsGone) {
+  SKIP_WITHOUT("updraft-edge");
+  Daemon edge("updraft-edge", {"--model", *large_});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient client(edge.address());
+  auto answer = client.Generate(Request(200), absl::Seconds(60), [&](const v1::Chunk&) {
+    edge.process().Signal(SIGKILL);
+    return true;
+  });
+  EXPECT_TRUE(absl::IsUnavailable(answer.status())) << answer.status();
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("no service answers at '" + edge.address()));
+}
+
 TEST_F(TiersTest, CannotStartSaysWhyAndWhatToDo) {
   SKIP_WITHOUT("updraft-edge");
   Daemon holder("updraft-edge", {"--model", *small_});
@@ -216,6 +231,9 @@ TEST_F(TiersTest, CannotStartSaysWhyAndWhatToDo) {
       {{"--model", *small_, "--listen", "nonsense", "--http-listen", free}, 2, "nonsense"},
       {{"--model", *small_, "--listen", free, "--http-listen", "127.0.0.1:99999"}, 2, "99999"},
       {{"--model", *small_, "--listen", free, "--http-listen", free, "--upstream", "nowhere"}, 2, "upstream"},
+      {{"--model", *small_, "--listen", "0.0.0.0:7979", "--http-listen", free, "--upstream", "localhost:7979"},
+       2,
+       "where this one listens itself"},
       {{"--model", *small_, "--listen", free, "--http-listen", free, "--kv-tokens", "-1"}, 2, "kv"},
       {{"--model", *small_, "--policy", "maybe"}, 2, "policy"},
       {{"--model", *small_, "--no-such-flag", "1"}, 2, "no-such-flag"},
@@ -227,6 +245,59 @@ TEST_F(TiersTest, CannotStartSaysWhyAndWhatToDo) {
     Process process(args);
     EXPECT_EQ(process.Wait(absl::Seconds(60)), bad.code) << bad.says << "\n" << process.Output();
     EXPECT_THAT(process.Output(), HasSubstr(bad.says));
+  }
+  std::remove(damaged.c_str());
+}
+
+struct Refusal {
+  int code;
+  std::string output;
+};
+
+// A daemon that is not expected to start, on free ports.
+Refusal Refused(const std::string& name, const std::vector<std::string>& flags) {
+  std::vector<std::string> args = {Program(name), "--listen", "127.0.0.1:0"};
+  if (name == "updraft-edge") args.insert(args.end(), {"--http-listen", "127.0.0.1:0"});
+  args.insert(args.end(), flags.begin(), flags.end());
+  Process process(args);
+  const int code = process.Wait(absl::Seconds(60));
+  return {code, process.Output()};
+}
+
+TEST_F(TiersTest, FlagsThatCannotBeAreBadUsageOfBothDaemons) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::string pipe = TempPath("_pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  struct Case {
+    std::string flag, value, says;
+  };
+  const Case cases[] = {{"--tier", "\xff", "tier: expected text in UTF-8"},
+                        {"--tier", "a tier", "tier: expected at most 128 printable ASCII characters"},
+                        {"--port-file", pipe, pipe}};
+  for (const std::string name : {"updraft-edge", "updraft-cloud"}) {
+    for (const Case& bad : cases) {
+      const Refusal refusal = Refused(name, {"--model", *small_, bad.flag, bad.value});
+      EXPECT_EQ(refusal.code, 2) << name << " " << bad.flag << ": " << refusal.output;
+      EXPECT_THAT(refusal.output, HasSubstr(bad.says)) << name;
+    }
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  std::remove(pipe.c_str());
+}
+
+TEST_F(TiersTest, TheSameDamagedFileIsAFailureOfBothDaemons) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::string damaged = TempPath("_damaged.gguf");
+  std::filesystem::copy_file(*small_, damaged);
+  for (const size_t bytes : {std::filesystem::file_size(damaged) / 2, uintmax_t{1000}, uintmax_t{0}}) {
+    std::filesystem::resize_file(damaged, bytes);
+    for (const std::string name : {"updraft-edge", "updraft-cloud"}) {
+      const Refusal refusal = Refused(name, {"--model", damaged});
+      EXPECT_EQ(refusal.code, 1) << name << " with " << bytes << " bytes: " << refusal.output;
+      EXPECT_THAT(refusal.output, HasSubstr(damaged)) << name;
+    }
   }
   std::remove(damaged.c_str());
 }
@@ -245,7 +316,7 @@ TEST_F(TiersTest, OfficialOpenAiClient) {
   if (!fs::exists(work / "node_modules/openai/package.json")) {
     Process install({"npm", "install", "--prefix", work.string(), "--no-audit", "--no-fund", "--no-package-lock"});
     if (const int code = install.Wait(absl::Seconds(120)); code != 0) {
-      GTEST_SKIP() << "SKIPPED: the official OpenAI client was NOT tested: "
+      GTEST_SKIP() << "the official OpenAI client: "
                    << (code == 127 ? "npm is not installed (apt-get install npm)"
                                    : "npm cannot install it, is the registry reachable?\n" + install.Output());
     }

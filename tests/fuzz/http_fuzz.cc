@@ -141,9 +141,10 @@ extern "C" void UpdraftFuzzSeeds(UpdraftFuzzAddSeed add, void* context) {
   seed(kSocket, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(chat.size()) +
                     "\r\n\r\n" + chat);
   seed(kSocket,
-       "POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: "
+       "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
        "chunked\r\n\r\n5;a=b\r\n{\"mes\r\n3\r\nsag\r\n0\r\n\r\n");
   seed(kSocket,
-       "GET /healthz HTTP/1.1\r\n\r\nGET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\nHEAD /x HTTP/1.1\r\n\r\n");
-  seed(kSocket, "POST /v1/chat/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}");
+       "GET http://x/healthz?y HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\nHEAD "
+       "/x HTTP/1.1\r\nHost: x\r\n\r\n");
+  seed(kSocket, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}");
 }

@@ -1,5 +1,6 @@
 // The one body of attention. Keys and values of a tile are converted to f32 once and used by every query of the pass:
-// the heads of the group (grouped-query attention) times the rows (prompt processing).
+// the heads of the group (grouped-query attention) times the rows (prompt processing). Both products keep a block of
+// sums in registers: kQueries queries times 16 * kVectors keys, or times 16 * kVectors dimensions of the output.
 #ifndef UPDRAFT_KERNELS_CPU_ATTENTION_GENERIC_H_
 #define UPDRAFT_KERNELS_CPU_ATTENTION_GENERIC_H_
 
@@ -17,36 +18,44 @@ class AttentionKernel {
         pass_(pass),
         dim_(args.shape.head_dim),
         padded_(PaddedHeadDim(args.shape.head_dim)),
+        tile_(TilePositions(args.shape.head_dim)),
         n_heads_(pass.head_to - pass.head_from),
         n_queries_((pass.row_to - pass.row_from) * n_heads_) {
     k_ = pass.scratch;
-    v_ = k_ + kAttentionTile * padded_;
-    q_ = v_ + kAttentionTile * padded_;
-    out_ = q_ + n_queries_ * padded_;
+    v_ = k_ + tile_ * padded_;
+    p_ = v_ + tile_ * padded_;
+    out_ = p_ + n_queries_ * tile_;
     max_ = out_ + n_queries_ * padded_;
     total_ = max_ + n_queries_;
   }
 
   void Run() {
-    LoadQueries();
+    for (int query = 0; query < n_queries_; ++query) {
+      for (int d = 0; d < padded_; d += 16) S::Store(out_ + query * padded_ + d, S::Zero());
+      max_[query] = -__builtin_inff();
+      total_[query] = 0.0f;
+    }
     const int last = Row(pass_.row_to - 1).position;
     const int first = FirstPosition(pass_.row_from);
-    for (int tile = first / kAttentionTile * kAttentionTile; tile <= last; tile += kAttentionTile) {
-      LoadTile(tile, first, last);
-      for (int row = pass_.row_from; row < pass_.row_to; ++row) {
-        const int from = FirstPosition(row) - tile;
-        const int to = Row(row).position + 1 - tile;
-        const int j_from = from > 0 ? from : 0;
-        const int j_to = to < kAttentionTile ? to : kAttentionTile;
-        if (j_from >= j_to) continue;
-        for (int head = 0; head < n_heads_; ++head) Attend((row - pass_.row_from) * n_heads_ + head, j_from, j_to);
-      }
+    for (int start = first / tile_ * tile_; start <= last; start += tile_) {
+      LoadTile(start, first, last);
+      // Ranges move on with the rows, so those that have positions here lie together.
+      int from = 0, to = n_queries_;
+      while (from < to && RangeOf(from, start).empty()) ++from;
+      while (to > from && RangeOf(to - 1, start).empty()) --to;
+      for (; from < to; from += S::kAttentionQueries) Block<S::kAttentionQueries>(from, to - from, start);
     }
     WriteOutputs();
   }
 
  private:
   using F = typename S::F;
+
+  // Positions of a tile, counted from its start.
+  struct Range {
+    int from, to;
+    bool empty() const { return from >= to; }
+  };
 
   const AttentionRow& Row(int row) const { return pass_.rows[row]; }
 
@@ -55,98 +64,153 @@ class AttentionKernel {
     return first > 0 ? first : 0;
   }
 
-  const float* QueryOf(int query) const {
+  // What a query attends to in the tile that starts at position `start`.
+  Range RangeOf(int query, int start) const {
+    const int row = pass_.row_from + query / n_heads_;
+    const int from = FirstPosition(row) - start;
+    const int to = Row(row).position + 1 - start;
+    return {from > 0 ? from : 0, to < tile_ ? to : tile_};
+  }
+
+  int64_t QueryOffset(int query) const {
     const int64_t row = pass_.row_from + query / n_heads_;
-    return args_.q + (row * args_.n_head + pass_.head_from + query % n_heads_) * dim_;
+    return (row * args_.n_head + pass_.head_from + query % n_heads_) * dim_;
   }
 
-  void LoadQueries() {
-    for (int query = 0; query < n_queries_; ++query) {
-      const float* from = QueryOf(query);
-      for (int d = 0; d < padded_; d += 16) {
-        S::Store(q_ + query * padded_ + d, dim_ - d >= 16 ? S::Load(from + d) : S::LoadPartial(from + d, dim_ - d));
-        S::Store(out_ + query * padded_ + d, S::Zero());
-      }
-      max_[query] = -__builtin_inff();
-      total_[query] = 0.0f;
+  // ---- Keys and values ----------------------------------------------------------------------------------------------
+
+  int64_t BlockOffset(int position) const {
+    const int64_t block = Row(pass_.row_from).block_table[position / args_.shape.block_tokens];
+    return (block * args_.shape.n_kv_head + pass_.kv_head) * args_.shape.block_tokens * dim_;
+  }
+
+  // k_ [tile / 16][dim][16 positions], v_ [tile][padded], as far as positions lie in [first, last]. What else stands in
+  // the lanes of k_ is masked later.
+  void LoadTile(int start, int first, int last) const {
+    for (int j = 0; j < tile_; j += 16) {
+      if (start + j + 15 >= first && start + j <= last) LoadKeys(start + j, last, k_ + j * dim_);
+    }
+    for (int j = 0; j < tile_; ++j) {
+      if (start + j >= first && start + j <= last) LoadValues(start + j, v_ + j * padded_);
     }
   }
 
-  void Convert(const uint16_t* from, float* to) const {
+  void LoadKeys(int position, int last, float* to) const {
+    const int block_tokens = args_.shape.block_tokens;
+    if (block_tokens % 16 == 0) {
+      const uint16_t* k = args_.kv.k + BlockOffset(position) + position % block_tokens;
+      for (int d = 0; d < dim_; ++d) S::Store(to + 16 * d, S::LoadF16(k + static_cast<int64_t>(d) * block_tokens));
+      return;
+    }
+    const uint16_t* k[16];
+    const int n = last - position + 1 < 16 ? last - position + 1 : 16;
+    for (int lane = 0; lane < n; ++lane) {
+      k[lane] = args_.kv.k + BlockOffset(position + lane) + (position + lane) % block_tokens;
+    }
+    for (int d = 0; d < dim_; ++d) {
+      uint16_t lanes[16] = {};
+      for (int lane = 0; lane < n; ++lane) lanes[lane] = k[lane][static_cast<int64_t>(d) * block_tokens];
+      S::Store(to + 16 * d, S::LoadF16(lanes));
+    }
+  }
+
+  void LoadValues(int position, float* to) const {
+    const int64_t slot = position % args_.shape.block_tokens;
+    const uint16_t* v = args_.kv.v + BlockOffset(position) + slot * dim_;
     int d = 0;
-    for (; d + 16 <= dim_; d += 16) S::Store(to + d, S::LoadF16(from + d));
-    if (d < dim_) S::Store(to + d, S::LoadF16Partial(from + d, dim_ - d));
+    for (; d + 16 <= dim_; d += 16) S::Store(to + d, S::LoadF16(v + d));
+    if (d < dim_) S::Store(to + d, S::LoadF16Partial(v + d, dim_ - d));
   }
 
-  // Positions tile .. tile + 15 as far as they lie in [first, last]; the rest of the tile is not used.
-  void LoadTile(int tile, int first, int last) {
-    const KvShape& shape = args_.shape;
-    const int32_t* table = Row(pass_.row_from).block_table;
-    for (int j = 0; j < kAttentionTile; ++j) {
-      const int position = tile + j;
-      if (position < first || position > last) continue;
-      const int64_t block = table[position / shape.block_tokens];
-      const int64_t slot =
-          ((block * shape.n_kv_head + pass_.kv_head) * shape.block_tokens + position % shape.block_tokens) * dim_;
-      Convert(args_.kv.k + slot, k_ + j * padded_);
-      Convert(args_.kv.v + slot, v_ + j * padded_);
+  // ---- One tile, a block of queries ---------------------------------------------------------------------------------
+
+  // Queries [from, from + min(n, kQueries)), each with positions in the tile.
+  template <int kQueries>
+  void Block(int from, int n, int start) const {
+    if (n < kQueries) {
+      if constexpr (kQueries > 1) Block<kQueries - 1>(from, n, start);
+      return;
     }
+    Range each[kQueries];
+    Range any = {tile_, 0}, all = {0, tile_};
+    for (int i = 0; i < kQueries; ++i) {
+      each[i] = RangeOf(from + i, start);
+      any = {each[i].from < any.from ? each[i].from : any.from, each[i].to > any.to ? each[i].to : any.to};
+      all = {each[i].from > all.from ? each[i].from : all.from, each[i].to < all.to ? each[i].to : all.to};
+    }
+    Scores<kQueries>(from, any.from / 16, (any.to + 15) / 16);
+    for (int i = 0; i < kQueries; ++i) Softmax(from + i, each[i]);
+    // Every query over its own range in ascending order; a later value must not touch it even with weight 0.
+    if (all.empty()) all = {tile_, tile_};
+    for (int i = 0; i < kQueries; ++i)
+      AddValues<1>(from + i, {each[i].from, all.from < each[i].to ? all.from : each[i].to});
+    AddValues<kQueries>(from, all);
+    for (int i = 0; i < kQueries; ++i)
+      AddValues<1>(from + i, {all.to > each[i].from ? all.to : each[i].to, each[i].to});
   }
 
-  // dots[j] = q * k[j], 16 partial sums each, for the whole tile: what lies outside a row's range is replaced later.
-  template <int kVectors>
-  void Dots(const float* q, F (&dots)[kAttentionTile]) const {
-    F qv[kVectors];
+  // p_[query] = scores of positions [16 * group, 16 * group_to).
+  template <int kQueries>
+  void Scores(int from, int group, int group_to) const {
+    constexpr int kVectors = VectorsFor(kQueries);
+    for (; group + kVectors <= group_to; group += kVectors) Scores<kQueries, kVectors>(from, group);
+    for (; group < group_to; ++group) Scores<kQueries, 1>(from, group);
+  }
+
+  template <int kQueries, int kVectors>
+  void Scores(int from, int group) const {
+    const float* q[kQueries];
+    F sum[kQueries][kVectors];
+    for (int i = 0; i < kQueries; ++i) {
+      q[i] = args_.q + QueryOffset(from + i);
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = S::Zero();
+    }
+    const float* k = k_ + 16 * group * dim_;
+    for (int d = 0; d < dim_; ++d, k += 16) {
+      F keys[kVectors];
 #pragma GCC unroll 8
-    for (int c = 0; c < kVectors; ++c) qv[c] = S::Load(q + 16 * c);
-#pragma GCC unroll 16
-    for (int j = 0; j < kAttentionTile; ++j) {
-      dots[j] = S::Zero();
+      for (int v = 0; v < kVectors; ++v) keys[v] = S::Load(k + 16 * v * dim_);
 #pragma GCC unroll 8
-      for (int c = 0; c < kVectors; ++c) {
-        dots[j] = S::Fma(qv[c], S::Load(k_ + j * (16 * kVectors) + 16 * c), dots[j]);
+      for (int i = 0; i < kQueries; ++i) {
+        const F x = S::Set(q[i][d]);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = S::Fma(x, keys[v], sum[i][v]);
+      }
+    }
+    const F scale = S::Set(args_.scale);
+    for (int i = 0; i < kQueries; ++i) {
+      for (int v = 0; v < kVectors; ++v) {
+        S::Store(p_ + (from + i) * tile_ + 16 * (group + v), S::Mul(sum[i][v], scale));
       }
     }
   }
 
-  void Dots(const float* q, F (&dots)[kAttentionTile]) const {
-    if (padded_ == 64) return Dots<4>(q, dots);  // the usual head sizes, unrolled
-    if (padded_ == 128) return Dots<8>(q, dots);
-    for (int j = 0; j < kAttentionTile; ++j) {
-      dots[j] = S::Zero();
-      for (int d = 0; d < padded_; d += 16) dots[j] = S::Fma(S::Load(q + d), S::Load(k_ + j * padded_ + d), dots[j]);
-    }
-  }
-
-  // One query against positions [j_from, j_to) of the tile.
-  void Attend(int query, int j_from, int j_to) {
-    F dots[kAttentionTile];
-    Dots(q_ + query * padded_, dots);
-    alignas(64) float p[kAttentionTile];
-    F scores = S::Mul(S::SumEach(dots), S::Set(args_.scale));
-    if (j_to - j_from < kAttentionTile) {
-      S::Store(p, scores);
-      for (int j = 0; j < kAttentionTile; ++j) {
-        if (j < j_from || j >= j_to) p[j] = -__builtin_inff();
-      }
-      scores = S::Load(p);
-    }
-    const float tile_max = S::MaxOf(scores);
+  // Scores to weights, and what they do to the query's maximum, total and output so far.
+  void Softmax(int query, Range range) const {
+    float* p = p_ + query * tile_;
+    const int from = range.from / 16 * 16;
+    const int to = (range.to + 15) / 16 * 16;
+    FillOutside(p, from, to, range, -__builtin_inff());
+    F greatest = S::Load(p + from);
+    for (int j = from + 16; j < to; j += 16) greatest = S::Max(greatest, S::Load(p + j));
+    const float tile_max = S::MaxOf(greatest);
     const float max = tile_max > max_[query] ? tile_max : max_[query];
     // A row whose scores are all NaN or -inf has no maximum; its differences are NaN, and so is its output.
-    F weights = Exp<S>(S::Sub(scores, S::Set(max)));
-    if (j_to - j_from < kAttentionTile) {  // Exp is clamped: what is outside must weigh exactly nothing
-      S::Store(p, weights);
-      for (int j = 0; j < kAttentionTile; ++j) {
-        if (j < j_from || j >= j_to) p[j] = 0.0f;
-      }
-      weights = S::Load(p);
-    }
-    S::Store(p, weights);
+    for (int j = from; j < to; j += 16) S::Store(p + j, Exp<S>(S::Sub(S::Load(p + j), S::Set(max))));
+    FillOutside(p, from, to, range, 0.0f);  // Exp is clamped: what is outside must weigh exactly nothing
+    F sum = S::Load(p + from);
+    for (int j = from + 16; j < to; j += 16) sum = S::Add(sum, S::Load(p + j));
     const float factor = Factor(max_[query], max);
-    total_[query] = total_[query] * factor + S::Sum(weights);
+    total_[query] = total_[query] * factor + S::Sum(sum);
     max_[query] = max;
-    AddValues(p, j_from, j_to, factor, out_ + query * padded_);
+    if (factor == 1.0f) return;
+    float* out = out_ + query * padded_;
+    for (int d = 0; d < padded_; d += 16) S::Store(out + d, S::Mul(S::Load(out + d), S::Set(factor)));
+  }
+
+  static void FillOutside(float* p, int from, int to, Range range, float value) {
+    for (int j = from; j < range.from; ++j) p[j] = value;
+    for (int j = range.to; j < to; ++j) p[j] = value;
   }
 
   // e^(before - after); 0 before the first tile.
@@ -158,30 +222,47 @@ class AttentionKernel {
     return lanes[0];
   }
 
-  template <int kVectors>
-  void AddValues(const float* p, int j_from, int j_to, float factor, int d, float* out) const {
-    F sum[kVectors];
-#pragma GCC unroll 8
-    for (int c = 0; c < kVectors; ++c) sum[c] = S::Mul(S::Load(out + d + 16 * c), S::Set(factor));
-    for (int j = j_from; j < j_to; ++j) {
-      const F weight = S::Set(p[j]);
-#pragma GCC unroll 8
-      for (int c = 0; c < kVectors; ++c) sum[c] = S::Fma(weight, S::Load(v_ + j * padded_ + d + 16 * c), sum[c]);
-    }
-#pragma GCC unroll 8
-    for (int c = 0; c < kVectors; ++c) S::Store(out + d + 16 * c, sum[c]);
+  template <int kQueries>
+  void AddValues(int from, Range range) const {
+    if (range.empty()) return;
+    constexpr int kVectors = VectorsFor(kQueries);
+    int d = 0;
+    for (; d + 16 * kVectors <= padded_; d += 16 * kVectors) AddValues<kQueries, kVectors>(from, range, d);
+    for (; d < padded_; d += 16) AddValues<kQueries, 1>(from, range, d);
   }
 
-  void AddValues(const float* p, int j_from, int j_to, float factor, float* out) const {
-    int d = 0;
-    for (; d + 128 <= padded_; d += 128) AddValues<8>(p, j_from, j_to, factor, d, out);
-    for (; d + 64 <= padded_; d += 64) AddValues<4>(p, j_from, j_to, factor, d, out);
-    for (; d < padded_; d += 16) AddValues<1>(p, j_from, j_to, factor, d, out);
+  template <int kQueries, int kVectors>
+  void AddValues(int from, Range range, int d) const {
+    F sum[kQueries][kVectors];
+    float* out = out_ + from * padded_ + d;
+    const float* p = p_ + from * tile_;
+    for (int i = 0; i < kQueries; ++i) {
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = S::Load(out + i * padded_ + 16 * v);
+    }
+    for (int j = range.from; j < range.to; ++j) {
+      F values[kVectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) values[v] = S::Load(v_ + j * padded_ + d + 16 * v);
+#pragma GCC unroll 8
+      for (int i = 0; i < kQueries; ++i) {
+        const F weight = S::Set(p[i * tile_ + j]);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = S::Fma(weight, values[v], sum[i][v]);
+      }
+    }
+    for (int i = 0; i < kQueries; ++i) {
+      for (int v = 0; v < kVectors; ++v) S::Store(out + i * padded_ + 16 * v, sum[i][v]);
+    }
+  }
+
+  // Vectors beside kQueries queries that the registers hold; at most the four of a tile.
+  static constexpr int VectorsFor(int queries) {
+    return 4 * queries <= S::kAttentionSums ? 4 : 2 * queries <= S::kAttentionSums ? 2 : 1;
   }
 
   void WriteOutputs() const {
     for (int query = 0; query < n_queries_; ++query) {
-      float* to = args_.out + (QueryOf(query) - args_.q);
+      float* to = args_.out + QueryOffset(query);
       const F inverse = S::Set(1.0f / total_[query]);
       for (int d = 0; d < dim_; d += 16) {
         const F value = S::Mul(S::Load(out_ + query * padded_ + d), inverse);
@@ -194,11 +275,12 @@ class AttentionKernel {
   const AttentionPass& pass_;
   const int dim_;
   const int padded_;
+  const int tile_;
   const int n_heads_;
   const int n_queries_;
-  float* k_;      // [kAttentionTile, padded]
-  float* v_;      // [kAttentionTile, padded]
-  float* q_;      // [n_queries, padded]
+  float* k_;      // [tile / 16, dim, 16]; space for [tile, padded]
+  float* v_;      // [tile, padded]
+  float* p_;      // [n_queries, tile], scores and then weights
   float* out_;    // [n_queries, padded], not yet divided by total
   float* max_;    // [n_queries]
   float* total_;  // [n_queries]

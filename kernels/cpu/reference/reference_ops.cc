@@ -88,10 +88,9 @@ class ReferenceOps : public Ops {
                const KvShape& shape) override {
     for (const AttentionRow& row : rows) {
       for (int head = 0; head < shape.n_kv_head; ++head) {
-        const int64_t slot = SlotOffset(row, row.position, head, shape);
         for (int i = 0; i < shape.head_dim; ++i) {
-          kv.k[slot + i] = F32ToF16(*k++);
-          kv.v[slot + i] = F32ToF16(*v++);
+          kv.k[KeyOffset(row, row.position, head, shape, i)] = F32ToF16(*k++);
+          kv.v[ValueOffset(row, row.position, head, shape, i)] = F32ToF16(*v++);
         }
       }
     }
@@ -123,9 +122,16 @@ class ReferenceOps : public Ops {
     }
   }
 
-  static int64_t SlotOffset(const AttentionRow& row, int position, int head, const KvShape& shape) {
+  static int64_t BlockOffset(const AttentionRow& row, int position, int head, const KvShape& shape) {
     const int64_t block = row.block_table[position / shape.block_tokens];
-    return ((block * shape.n_kv_head + head) * shape.block_tokens + position % shape.block_tokens) * shape.head_dim;
+    return (block * shape.n_kv_head + head) * shape.block_tokens * shape.head_dim;
+  }
+  static int64_t KeyOffset(const AttentionRow& row, int position, int head, const KvShape& shape, int64_t d) {
+    return BlockOffset(row, position, head, shape) + d * shape.block_tokens + position % shape.block_tokens;
+  }
+  static int64_t ValueOffset(const AttentionRow& row, int position, int head, const KvShape& shape, int64_t d) {
+    return BlockOffset(row, position, head, shape) +
+           static_cast<int64_t>(position % shape.block_tokens) * shape.head_dim + d;
   }
 
   static void AttendHead(const AttentionArgs& args, int64_t t, int head) {
@@ -139,9 +145,10 @@ class ReferenceOps : public Ops {
     std::vector<double> weight(row.position - first + 1);
     double max = -INFINITY;
     for (int p = first; p <= row.position; ++p) {
-      const uint16_t* k = args.kv.k + SlotOffset(row, p, kv_head, args.shape);
       double dot = 0;
-      for (int i = 0; i < dim; ++i) dot += static_cast<double>(q[i]) * F16ToF32(k[i]);
+      for (int i = 0; i < dim; ++i) {
+        dot += static_cast<double>(q[i]) * F16ToF32(args.kv.k[KeyOffset(row, p, kv_head, args.shape, i)]);
+      }
       weight[p - first] = dot * args.scale;
       max = std::max(max, weight[p - first]);
     }
@@ -149,8 +156,9 @@ class ReferenceOps : public Ops {
     for (double& w : weight) total += w = std::exp(w - max);
     std::vector<double> sum(dim, 0.0);
     for (int p = first; p <= row.position; ++p) {
-      const uint16_t* v = args.kv.v + SlotOffset(row, p, kv_head, args.shape);
-      for (int i = 0; i < dim; ++i) sum[i] += weight[p - first] * F16ToF32(v[i]);
+      for (int i = 0; i < dim; ++i) {
+        sum[i] += weight[p - first] * F16ToF32(args.kv.v[ValueOffset(row, p, kv_head, args.shape, i)]);
+      }
     }
     for (int i = 0; i < dim; ++i) out[i] = static_cast<float>(sum[i] / total);
   }

@@ -65,6 +65,14 @@ struct Avx2 {
     const __m128i bytes = Load128(p);
     return ToFloat({_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))});
   }
+  static F LoadLow4(const uint8_t* p) {
+    const __m128i bytes = _mm_and_si128(Load128(p), _mm_set1_epi8(15));
+    return ToFloat({_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))});
+  }
+  static F LoadHigh4(const uint8_t* p) {
+    const __m128i bytes = _mm_and_si128(_mm_srli_epi16(Load128(p), 4), _mm_set1_epi8(15));
+    return ToFloat({_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))});
+  }
   static F LoadI8(const int8_t* p) {
     const __m128i bytes = Load128(p);
     return ToFloat({_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))});
@@ -117,23 +125,6 @@ struct Avx2 {
     const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
   }
-  // Sum of v[0..7], one per lane: the tree of Sum with two vectors sharing each addition.
-  static __m256 SumEight(const F* v) {
-    __m256 s4[4];
-    for (int i = 0; i < 4; ++i) {  // low half: v[i], high half: v[i + 4]; 4 partial sums each
-      const __m256 a = _mm256_add_ps(v[i].lo, v[i].hi);
-      const __m256 b = _mm256_add_ps(v[i + 4].lo, v[i + 4].hi);
-      s4[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-    }
-    __m256 s2[2];
-    for (int i = 0; i < 2; ++i) {
-      s2[i] = _mm256_add_ps(_mm256_shuffle_ps(s4[2 * i], s4[2 * i + 1], _MM_SHUFFLE(1, 0, 1, 0)),
-                            _mm256_shuffle_ps(s4[2 * i], s4[2 * i + 1], _MM_SHUFFLE(3, 2, 3, 2)));
-    }
-    return _mm256_add_ps(_mm256_shuffle_ps(s2[0], s2[1], _MM_SHUFFLE(2, 0, 2, 0)),
-                         _mm256_shuffle_ps(s2[0], s2[1], _MM_SHUFFLE(3, 1, 3, 1)));
-  }
-  static F SumEach(const F v[16]) { return {SumEight(v), SumEight(v + 8)}; }
   static float MaxOf(F a) {
     const __m256 m8 = _mm256_max_ps(a.lo, a.hi);
     const __m128 m4 = _mm_max_ps(_mm256_castps256_ps128(m8), _mm256_extractf128_ps(m8, 1));
@@ -169,16 +160,26 @@ struct Avx2 {
     return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
   }
   static W High4(W a) { return Low4({_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)}); }
-  template <int kBit, int kMask>
+  template <int kBit>
+  static W TwoBits(W a) {
+    const __m256i mask = _mm256_set1_epi8(3);
+    return {_mm256_and_si256(_mm256_srli_epi16(a.lo, kBit), mask),
+            _mm256_and_si256(_mm256_srli_epi16(a.hi, kBit), mask)};
+  }
+  template <int kBit, int kTo, int kMask>
   static __m256i OrPlane(__m256i low, __m256i plane) {
     // Bytes do not mix: what a 16-bit shift carries over is masked away.
-    const __m256i shifted = kBit < 4 ? _mm256_slli_epi16(plane, kBit < 4 ? 4 - kBit : 0)
-                                     : _mm256_srli_epi16(plane, kBit < 4 ? 0 : kBit - 4);
-    return _mm256_or_si256(low, _mm256_and_si256(shifted, _mm256_set1_epi8(kMask)));
+    const __m256i shifted = kBit < kTo ? _mm256_slli_epi16(plane, kBit < kTo ? kTo - kBit : 0)
+                                       : _mm256_srli_epi16(plane, kBit < kTo ? 0 : kBit - kTo);
+    return _mm256_or_si256(low, _mm256_and_si256(shifted, _mm256_set1_epi8(kMask << kTo)));
   }
-  template <int kBit, int kMask>
+  template <int kBit, int kTo, int kMask>
   static W OrPlane(W low, W plane) {
-    return {OrPlane<kBit, kMask>(low.lo, plane.lo), OrPlane<kBit, kMask>(low.hi, plane.hi)};
+    return {OrPlane<kBit, kTo, kMask>(low.lo, plane.lo), OrPlane<kBit, kTo, kMask>(low.hi, plane.hi)};
+  }
+  static W Lookup(const uint8_t* table, W indices) {
+    const __m256i codes = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+    return {_mm256_shuffle_epi8(codes, indices.lo), _mm256_shuffle_epi8(codes, indices.hi)};
   }
   static Partial Begin(I /*acc*/) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
   template <int kMaxCode>
@@ -204,6 +205,8 @@ struct Avx2 {
   static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
   // ---- register blocks of the float matmul and of the probes
+  static constexpr int kAttentionQueries = 3;
+  static constexpr int kAttentionSums = 6;
   static constexpr int kDenseRows = 2;
   static constexpr int kDenseTokens = 2;
   static constexpr int kChains = 5;

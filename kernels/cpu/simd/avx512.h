@@ -35,6 +35,14 @@ struct Avx512Vnni {
   static F LoadU8(const uint8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
+  static F LoadLow4(const uint8_t* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(15)));
+  }
+  static F LoadHigh4(const uint8_t* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_cvtepu8_epi32(bytes), 4));
+  }
   static F LoadI8(const int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
@@ -71,28 +79,6 @@ struct Avx512Vnni {
     const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
   }
-  // The same tree, carried out for sixteen vectors at once: at each stage two vectors share one addition.
-  static F SumEach(const F v[16]) {
-    F s8[8];
-    for (int i = 0; i < 8; ++i) {  // s8[i]: v[i] in the low half, v[i + 8] in the high half, 8 partial sums each
-      s8[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[i], v[i + 8], _MM_SHUFFLE(1, 0, 1, 0)),
-                            _mm512_shuffle_f32x4(v[i], v[i + 8], _MM_SHUFFLE(3, 2, 3, 2)));
-    }
-    F s4[4];
-    for (int i = 0; i < 4; ++i) {  // quarters: v[i], v[i + 8], v[i + 4], v[i + 12], 4 partial sums each
-      s4[i] = _mm512_add_ps(_mm512_shuffle_f32x4(s8[i], s8[i + 4], _MM_SHUFFLE(2, 0, 2, 0)),
-                            _mm512_shuffle_f32x4(s8[i], s8[i + 4], _MM_SHUFFLE(3, 1, 3, 1)));
-    }
-    F s2[2];
-    for (int i = 0; i < 2; ++i) {  // within each quarter: two sums of s4[i], two of s4[i + 2]
-      s2[i] = _mm512_add_ps(_mm512_shuffle_ps(s4[i], s4[i + 2], _MM_SHUFFLE(1, 0, 1, 0)),
-                            _mm512_shuffle_ps(s4[i], s4[i + 2], _MM_SHUFFLE(3, 2, 3, 2)));
-    }
-    const F sums = _mm512_add_ps(_mm512_shuffle_ps(s2[0], s2[1], _MM_SHUFFLE(2, 0, 2, 0)),
-                                 _mm512_shuffle_ps(s2[0], s2[1], _MM_SHUFFLE(3, 1, 3, 1)));
-    // Each quarter now holds offsets 0, 2, 1, 3; the quarters are 0, 8, 4, 12.
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), sums);
-  }
   static float MaxOf(F a) {
     const __m256 m8 = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
     const __m128 m4 = _mm_max_ps(_mm256_castps256_ps128(m8), _mm256_extractf128_ps(m8, 1));
@@ -115,12 +101,20 @@ struct Avx512Vnni {
   static W LoadW(const uint8_t* p) { return _mm512_loadu_si512(p); }
   static W Low4(W a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static W High4(W a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
-  template <int kBit, int kMask>
+  template <int kBit>
+  static W TwoBits(W a) {
+    return _mm512_and_si512(kBit == 0 ? a : _mm512_srli_epi16(a, kBit), _mm512_set1_epi8(3));
+  }
+  template <int kBit, int kTo, int kMask>
   static W OrPlane(W low, W plane) {
     // Bytes do not mix: what a 16-bit shift carries over is masked away.
-    const W shifted = kBit < 4 ? _mm512_slli_epi16(plane, kBit < 4 ? 4 - kBit : 0)
-                               : _mm512_srli_epi16(plane, kBit < 4 ? 0 : kBit - 4);
-    return _mm512_ternarylogic_epi32(low, shifted, _mm512_set1_epi8(kMask), 0xf8);  // low | (shifted & mask)
+    const W shifted = kBit < kTo ? _mm512_slli_epi16(plane, kBit < kTo ? kTo - kBit : 0)
+                                 : _mm512_srli_epi16(plane, kBit < kTo ? 0 : kBit - kTo);
+    return _mm512_ternarylogic_epi32(low, shifted, _mm512_set1_epi8(kMask << kTo), 0xf8);  // low | (shifted & mask)
+  }
+  static W Lookup(const uint8_t* table, W indices) {
+    const __m128i codes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(codes), indices);
   }
   static Partial Begin(I acc) { return acc; }
   template <int kMaxCode>
@@ -134,6 +128,8 @@ struct Avx512Vnni {
   static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
   // ---- register blocks of the float matmul and of the probes
+  static constexpr int kAttentionQueries = 6;
+  static constexpr int kAttentionSums = 24;
   static constexpr int kDenseRows = 4;
   static constexpr int kDenseTokens = 6;
   static constexpr int kChains = 12;

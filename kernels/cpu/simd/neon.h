@@ -79,8 +79,10 @@ struct Neon {
     StoreF16(full, a);
     __builtin_memcpy(p, full, n * sizeof(uint16_t));
   }
-  static F LoadU8(const uint8_t* p) {
-    const uint8x16_t bytes = vld1q_u8(p);
+  static F LoadU8(const uint8_t* p) { return WidenU8(vld1q_u8(p)); }
+  static F LoadLow4(const uint8_t* p) { return WidenU8(vandq_u8(vld1q_u8(p), vdupq_n_u8(15))); }
+  static F LoadHigh4(const uint8_t* p) { return WidenU8(vshrq_n_u8(vld1q_u8(p), 4)); }
+  static F WidenU8(uint8x16_t bytes) {
     const uint16x8_t lo = vmovl_u8(vget_low_u8(bytes));
     const uint16x8_t hi = vmovl_u8(vget_high_u8(bytes));
     return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(lo))), vcvtq_f32_u32(vmovl_u16(vget_high_u16(lo))),
@@ -157,17 +159,6 @@ struct Neon {
     const float32x2_t s2 = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
     return vget_lane_f32(vpadd_f32(s2, s2), 0);
   }
-  static float32x4_t SumFour(const F* v) {
-    float32x2_t s2[4];
-    for (int i = 0; i < 4; ++i) {
-      const float32x4_t s4 = Fold(v[i]);
-      s2[i] = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
-    }
-    return vcombine_f32(vpadd_f32(s2[0], s2[1]), vpadd_f32(s2[2], s2[3]));
-  }
-  static F SumEach(const F v[16]) {
-    return Map([&](int i) { return SumFour(v + 4 * i); });
-  }
   static float MaxOf(F a) {
     const float32x4_t m4 = Max4(Max4(a.v[0], a.v[2]), Max4(a.v[1], a.v[3]));
     const float m0 = vgetq_lane_f32(m4, 0);
@@ -204,15 +195,25 @@ struct Neon {
   static W High4(W a) {
     return MapW([&](int i) { return vshrq_n_u8(a.v[i], 4); });
   }
-  template <int kBit>
-  static uint8x16_t MoveToBit4(uint8x16_t plane) {
-    if constexpr (kBit < 4) return vshlq_n_u8(plane, 4 - kBit);
-    if constexpr (kBit > 4) return vshrq_n_u8(plane, kBit - 4);
-    return plane;
+  // Bit kFrom of each byte to bit kTo.
+  template <int kFrom, int kTo>
+  static uint8x16_t MoveBit(uint8x16_t a) {
+    if constexpr (kFrom < kTo) return vshlq_n_u8(a, kTo - kFrom);
+    if constexpr (kFrom > kTo) return vshrq_n_u8(a, kFrom - kTo);
+    return a;
   }
-  template <int kBit, int kMask>
+  template <int kBit>
+  static W TwoBits(W a) {
+    return MapW([&](int i) { return vandq_u8(MoveBit<kBit, 0>(a.v[i]), vdupq_n_u8(3)); });
+  }
+  template <int kBit, int kTo, int kMask>
   static W OrPlane(W low, W plane) {
-    return MapW([&](int i) { return vorrq_u8(low.v[i], vandq_u8(MoveToBit4<kBit>(plane.v[i]), vdupq_n_u8(kMask))); });
+    return MapW(
+        [&](int i) { return vorrq_u8(low.v[i], vandq_u8(MoveBit<kBit, kTo>(plane.v[i]), vdupq_n_u8(kMask << kTo))); });
+  }
+  static W Lookup(const uint8_t* table, W indices) {
+    const uint8x16_t codes = vld1q_u8(table);
+    return MapW([&](int i) { return vqtbl1q_u8(codes, indices.v[i]); });
   }
   template <int kMaxCode>
   static int8x16_t Signed(uint8x16_t w) {
@@ -243,6 +244,8 @@ struct Neon {
   static void Prefetch(const void* p) { __builtin_prefetch(p); }
 
   // ---- register blocks of the float matmul and of the probes
+  static constexpr int kAttentionQueries = 6;
+  static constexpr int kAttentionSums = 6;
   static constexpr int kDenseRows = 2;
   static constexpr int kDenseTokens = 2;
   static constexpr int kChains = 4;

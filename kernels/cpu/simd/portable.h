@@ -67,6 +67,12 @@ struct Portable {
   static F LoadU8(const uint8_t* p) {
     return Map([&](int i) { return static_cast<float>(p[i]); });
   }
+  static F LoadLow4(const uint8_t* p) {
+    return Map([&](int i) { return static_cast<float>(p[i] & 15); });
+  }
+  static F LoadHigh4(const uint8_t* p) {
+    return Map([&](int i) { return static_cast<float>(p[i] >> 4); });
+  }
   static F LoadI8(const int8_t* p) {
     return Map([&](int i) { return static_cast<float>(p[i]); });
   }
@@ -137,9 +143,6 @@ struct Portable {
     }
     return a.v[0];
   }
-  static F SumEach(const F v[16]) {
-    return Map([&](int i) { return Sum(v[i]); });
-  }
   static float MaxOf(F a) {
     for (int step = 8; step > 0; step /= 2) {
       for (int i = 0; i < step; ++i) a.v[i] = a.v[i] > a.v[i + step] ? a.v[i] : a.v[i + step];
@@ -176,10 +179,19 @@ struct Portable {
     for (uint8_t& x : a.v) x >>= 4;
     return a;
   }
-  template <int kBit, int kMask>
+  template <int kBit>
+  static UPDRAFT_NOINLINE W TwoBits(W a) {
+    for (int i = 0; i < 64; ++i) a.v[i] = a.v[i] >> kBit & 3;
+    return a;
+  }
+  template <int kBit, int kTo, int kMask>
   static UPDRAFT_NOINLINE W OrPlane(W low, W plane) {
-    for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>(((plane.v[i] >> kBit) << 4) & kMask);
+    for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((plane.v[i] >> kBit & kMask) << kTo);
     return low;
+  }
+  static UPDRAFT_NOINLINE W Lookup(const uint8_t* table, W indices) {
+    for (int i = 0; i < 64; ++i) indices.v[i] = table[indices.v[i]];
+    return indices;
   }
   static Partial Begin(I acc) { return acc; }
   template <int kMaxCode>
@@ -192,6 +204,8 @@ struct Portable {
   static void Prefetch(const void* /*p*/) {}
 
   // ---- register blocks of the float matmul and of the probes
+  static constexpr int kAttentionQueries = 2;
+  static constexpr int kAttentionSums = 4;
   static constexpr int kDenseRows = 2;
   static constexpr int kDenseTokens = 2;
   static constexpr int kChains = 2;

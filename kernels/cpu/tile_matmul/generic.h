@@ -11,8 +11,10 @@
 #define UPDRAFT_KERNELS_CPU_TILE_MATMUL_GENERIC_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels/cpu/tile_matmul/tile_matmul.h"
+#include "kernels/formats/lowbit_blocks.h"
 
 namespace updraft::kernels {
 namespace {
@@ -25,17 +27,32 @@ constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 // at the speed of one core's reads.
 constexpr int kBlocksAhead = 16;
 
-template <typename S, DType kType, int kTok, int kTiles>
+// The codes that a table's indices stand for: its values plus the format's offset.
+struct alignas(16) CodeTable {
+  uint8_t codes[16];
+};
+constexpr CodeTable MakeCodeTable(const int8_t (&values)[16], int offset) {
+  CodeTable table = {};
+  for (int i = 0; i < 16; ++i) table.codes[i] = static_cast<uint8_t>(values[i] + offset);
+  return table;
+}
+constexpr CodeTable kIq4Codes = MakeCodeTable(kIq4Values, 128);
+constexpr CodeTable kE2M1Codes = MakeCodeTable(kE2M1Doubled, 16);
+constexpr const uint8_t* TableCodes(TileTable table) {
+  return table == TileTable::kIq4 ? kIq4Codes.codes : kE2M1Codes.codes;
+}
+
+template <typename S, TileKind kKind, int kTok, int kTiles>
 struct TileKernel {
   using F = typename S::F;
   using I = typename S::I;
   using W = typename S::W;
   using Partial = typename S::Partial;
-  static constexpr TileFormat kFormat = TileFormatOf(kType);
-  static constexpr int kHalves = kFormat.scheme == TileScheme::kSuperScale16 ? 2 : 1;
+  static constexpr TileFormat kFormat = TileFormatOf(kKind);
+  static constexpr int kHalves = kFormat.halves() ? 2 : 1;
   static constexpr int kRun = S::MaxRun(kFormat.max_code()) < 8 / kHalves ? S::MaxRun(kFormat.max_code()) : 8 / kHalves;
-  // Where an instruction set takes 8-bit weights as signed, LoadW's result is brought to that form and needs no offset.
-  static constexpr bool kSigned = kFormat.low_bits == 8 && S::kSignedBytes;
+  // Where an instruction set takes 8-bit weights as signed, it is brought to that form by Step and needs no offset.
+  static constexpr bool kSigned = kFormat.max_code() > 127 && S::kSignedBytes;
   static constexpr int kOffset = kSigned ? 0 : kFormat.offset;
 
   // One tile's place in the planes, advanced block by block.
@@ -48,28 +65,38 @@ struct TileKernel {
 
   struct State {
     Cursor at[kTiles];
-    W raw[kTiles];    // 64 bytes of the low plane: one group of 8-bit codes or two of 4-bit codes
+    W raw[kTiles];    // 64 bytes of the low plane: one group of 8-bit codes, two of 4-bit or four of 2-bit ones
     W plane[kTiles];  // 64 bytes of the high plane
     I dot[kTiles][kTok];
     Partial partial[kTiles][kTok];
   };
 
   template <int kGroup>
-  static UPDRAFT_INLINE W Codes(State& s, int n) {
+  static UPDRAFT_INLINE W LowBits(State& s, int n) {
     if constexpr (kFormat.low_bits == 8) {
       return S::LoadW(s.at[n].low + 64 * kGroup);
-    } else {
+    } else if constexpr (kFormat.low_bits == 4) {
       if constexpr (kGroup % 2 == 0) s.raw[n] = S::LoadW(s.at[n].low + 32 * kGroup);
-      const W low = kGroup % 2 == 0 ? S::Low4(s.raw[n]) : S::High4(s.raw[n]);
-      if constexpr (kFormat.high_bits == 0) {
-        return low;
-      } else if constexpr (kFormat.high_bits == 1) {
-        if constexpr (kGroup == 0) s.plane[n] = S::LoadW(s.at[n].high);
-        return S::template OrPlane<kGroup, 0x10>(low, s.plane[n]);
-      } else {
-        if constexpr (kGroup % 4 == 0) s.plane[n] = S::LoadW(s.at[n].high + 16 * kGroup);
-        return S::template OrPlane<2 * (kGroup % 4), 0x30>(low, s.plane[n]);
-      }
+      return kGroup % 2 == 0 ? S::Low4(s.raw[n]) : S::High4(s.raw[n]);
+    } else {
+      if constexpr (kGroup % 4 == 0) s.raw[n] = S::LoadW(s.at[n].low + 16 * kGroup);
+      return S::template TwoBits<2 * (kGroup % 4)>(s.raw[n]);
+    }
+  }
+
+  template <int kGroup>
+  static UPDRAFT_INLINE W Codes(State& s, int n) {
+    const W low = LowBits<kGroup>(s, n);
+    if constexpr (kFormat.table != TileTable::kNone) {
+      return S::Lookup(TableCodes(kFormat.table), low);
+    } else if constexpr (kFormat.high_bits == 0) {
+      return low;
+    } else if constexpr (kFormat.high_bits == 1) {
+      if constexpr (kGroup == 0) s.plane[n] = S::LoadW(s.at[n].high);
+      return S::template OrPlane<kGroup, kFormat.low_bits, 1>(low, s.plane[n]);
+    } else {
+      if constexpr (kGroup % 4 == 0) s.plane[n] = S::LoadW(s.at[n].high + 16 * kGroup);
+      return S::template OrPlane<2 * (kGroup % 4), kFormat.low_bits, 3>(low, s.plane[n]);
     }
   }
 
@@ -103,14 +130,28 @@ struct TileKernel {
   }
 
   static UPDRAFT_INLINE F Scale(const Cursor& at, int half) {
-    if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin32) {
-      return S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(at.super)), S::LoadU8(at.scale));
-    } else if constexpr (kFormat.scheme == TileScheme::kSuperScale16) {
-      return S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(at.super)),
-                    S::LoadI8(reinterpret_cast<const int8_t*>(at.scale) + 16 * half));
-    } else {
-      return S::LoadF16(reinterpret_cast<const uint16_t*>(at.scale));
+    const auto* f16 = reinterpret_cast<const uint16_t*>(at.scale);
+    const auto* super = reinterpret_cast<const uint16_t*>(at.super);
+    const auto* i8 = reinterpret_cast<const int8_t*>(at.scale);
+    switch (kFormat.scheme) {
+      case TileScheme::kScale32:
+      case TileScheme::kScaleMin32:
+        return S::LoadF16(f16);
+      case TileScheme::kScale32Bf16:
+        return S::LoadBf16(f16);
+      case TileScheme::kSuper:
+        return S::LoadF16(super);
+      case TileScheme::kSuperScale32:
+      case TileScheme::kSuperScale16:
+        return S::Mul(S::LoadF16(super), S::LoadI8(i8 + 16 * half));
+      case TileScheme::kSuperScaleMin32:
+        return S::Mul(S::LoadF16(super), S::LoadU8(at.scale));
+      case TileScheme::kSuperScaleMin16:
+        return S::Mul(S::LoadF16(super), S::LoadLow4(at.scale + 16 * half));
+      case TileScheme::kScale16:
+        return S::Load(reinterpret_cast<const float*>(at.scale) + kTileOutputs * half);
     }
+    return S::Zero();
   }
 
   static UPDRAFT_INLINE void Finish(State& s, const ActivationBlock* x, int half, F (&sum)[kTiles][kTok]) {
@@ -130,6 +171,14 @@ struct TileKernel {
                              S::LoadU8(s.at[n].scale + kTileOutputs));
 #pragma GCC unroll 16
         for (int t = 0; t < kTok; ++t) sum[n][t] = S::Fma(min, S::Set(-x[t].scaled_sum), sum[n][t]);
+      } else if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin16) {
+        const F min = S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(s.at[n].super) + kTileOutputs),
+                             S::LoadHigh4(s.at[n].scale + 16 * half));
+#pragma GCC unroll 16
+        for (int t = 0; t < kTok; ++t) {
+          const float half_sum = x[t].scale * static_cast<float>(x[t].neg_half_sum[half]);
+          sum[n][t] = S::Fma(min, S::Set(half_sum), sum[n][t]);
+        }
       }
     }
   }
@@ -160,7 +209,7 @@ struct TileKernel {
     for (int n = 0; n < kTiles; ++n) {
       PrefetchLines<kFormat.low_bytes()>(s.at[n].low + blocks * kFormat.low_bytes());
       PrefetchLines<kFormat.high_bytes()>(s.at[n].high + blocks * kFormat.high_bytes());
-      PrefetchLines<64>(s.at[n].scale + blocks * kFormat.scale_bytes());
+      PrefetchLines<(kFormat.scale_bytes() > 0 ? 64 : 0)>(s.at[n].scale + blocks * kFormat.scale_bytes());
     }
   }
 
@@ -228,39 +277,39 @@ struct TileKernel {
 };
 
 // Few tokens: one tile at a time, so that memory is read as few streams.
-template <typename S, DType kType, int kTok = S::kSkinny>
+template <typename S, TileKind kKind, int kTok = S::kSkinny>
 void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   if (group.size == kTok) {
     for (int n = 0; n < S::kTiles; ++n) {
-      TileKernel<S, kType, kTok, 1>::Run(args, tile + n, group.from, 0, 1);
+      TileKernel<S, kKind, kTok, 1>::Run(args, tile + n, group.from, 0, 1);
     }
   } else if constexpr (kTok > 1) {
-    RunSkinny<S, kType, kTok - 1>(args, tile, group);
+    RunSkinny<S, kKind, kTok - 1>(args, tile, group);
   }
 }
 
 // Many tokens: as many sums as there are registers, over several tiles because a broadcast of activations costs as much
 // as a dot product. Groups are cut evenly, so that none is smaller than half of kGroup.
-template <typename S, DType kType, int kTok = S::kGroup>
+template <typename S, TileKind kKind, int kTok = S::kGroup>
 void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
   if (group.size == kTok) {
-    TileKernel<S, kType, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
+    TileKernel<S, kKind, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
   } else if constexpr (kTok > (S::kGroup + 1) / 2) {
-    RunGroup<S, kType, kTok - 1>(args, tile, group, pass, n_passes);
+    RunGroup<S, kKind, kTok - 1>(args, tile, group, pass, n_passes);
   }
 }
 
-template <typename S, DType kType>
+template <typename S, TileKind kKind>
 void TileMatMul(const TileMatMulArgs& args) {
   const int n_groups = args.group_to - args.group_from;
   // Groups innermost: the weights of one tile stay in the nearest cache while all tokens pass by.
   for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
     if (args.x.n_tok <= S::kSkinny) {
-      RunSkinny<S, kType>(args, tile, {0, args.x.n_tok});
+      RunSkinny<S, kKind>(args, tile, {0, args.x.n_tok});
       continue;
     }
     for (int i = 0; i < n_groups; ++i) {
-      RunGroup<S, kType>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
+      RunGroup<S, kKind>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
     }
   }
 }
@@ -296,20 +345,18 @@ void QuantizeGroup(const float* x, int size, int64_t n_in, int8_t* q, Activation
   }
 }
 
+template <typename S, int... kKinds>
+constexpr void SetKernels(TileMatMulKernels& kernels, std::integer_sequence<int, kKinds...>) {
+  ((kernels.run[kKinds] = TileMatMul<S, static_cast<TileKind>(kKinds)>), ...);
+}
+
 // The table of one instruction set.
 template <typename S>
 constexpr TileMatMulKernels MakeTileMatMulKernels() {
   TileMatMulKernels kernels;
   kernels.skinny = S::kSkinny;
   kernels.group = S::kGroup;
-  kernels.run[static_cast<int>(DType::kQ8_0)] = TileMatMul<S, DType::kQ8_0>;
-  kernels.run[static_cast<int>(DType::kQ4_0)] = TileMatMul<S, DType::kQ4_0>;
-  kernels.run[static_cast<int>(DType::kQ4_1)] = TileMatMul<S, DType::kQ4_1>;
-  kernels.run[static_cast<int>(DType::kQ5_0)] = TileMatMul<S, DType::kQ5_0>;
-  kernels.run[static_cast<int>(DType::kQ5_1)] = TileMatMul<S, DType::kQ5_1>;
-  kernels.run[static_cast<int>(DType::kQ4_K)] = TileMatMul<S, DType::kQ4_K>;
-  kernels.run[static_cast<int>(DType::kQ5_K)] = TileMatMul<S, DType::kQ5_K>;
-  kernels.run[static_cast<int>(DType::kQ6_K)] = TileMatMul<S, DType::kQ6_K>;
+  SetKernels<S>(kernels, std::make_integer_sequence<int, kNumTileKinds>());
   kernels.quantize = QuantizeGroup<S>;
   return kernels;
 }

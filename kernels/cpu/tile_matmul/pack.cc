@@ -4,18 +4,22 @@
 #include <cstring>
 
 #include "kernels/formats/blocks.h"
+#include "kernels/formats/codec.h"
+#include "kernels/formats/lowbit_blocks.h"
 
 namespace updraft::kernels {
 namespace {
 
 // One output's block of 32 inputs, as the file states it.
 struct Block32 {
-  uint8_t codes[kTileBlock];  // unsigned, TileFormat::offset not subtracted
-  uint16_t d = 0;             // kScale32, kScaleMin32: f16
+  uint8_t codes[kTileBlock];  // unsigned, TileFormat::offset not subtracted; indices where the format has a table
+  uint16_t d = 0;             // kScale32, kScaleMin32: f16; kScale32Bf16: bf16
   uint16_t m = 0;             // kScaleMin32: f16
-  uint8_t scale[2] = {};      // kSuperScaleMin32: scale, min; kSuperScale16: two signed scales
+  uint8_t scale[2] = {};      // kSuperScale32: a signed scale; kSuperScaleMin32: scale, min; kSuperScale16: two signed
+                              // scales; kSuperScaleMin16: two bytes of scale and min
   uint16_t super_d = 0;       // kSuper*: f16, the same for all blocks of 256 inputs
-  uint16_t super_min = 0;     // kSuperScaleMin32: f16
+  uint16_t super_min = 0;     // kSuperScaleMin*: f16
+  float half_scale[2] = {};   // kScale16
 };
 
 void NibbleHalves(const uint8_t* qs, uint8_t* codes) {
@@ -89,34 +93,117 @@ void Read(const BlockQ6_K& in, int part, Block32& out) {
   out.super_d = in.d;
 }
 
-template <typename Block>
-void ReadBlock(const uint8_t* row, int64_t block, Block32& out) {
-  constexpr int kParts = Block::kElems / kTileBlock;
-  Block in;
-  std::memcpy(&in, row + block / kParts * sizeof(Block), sizeof(Block));
-  Read(in, static_cast<int>(block % kParts), out);
+void Read(const BlockQ2_K& in, int part, Block32& out) {
+  for (int i = 0; i < 32; ++i) out.codes[i] = in.qs[32 * (part / 4) + i] >> (2 * (part % 4)) & 3;
+  std::memcpy(out.scale, in.scales + 2 * part, 2);
+  out.super_d = in.d;
+  out.super_min = in.dmin;
 }
 
-using ReadFunction = void (*)(const uint8_t* row, int64_t block, Block32& out);
+void Read(const BlockQ3_K& in, int part, Block32& out) {
+  for (int i = 0; i < 32; ++i) {
+    const int low = in.qs[32 * (part / 4) + i] >> (2 * (part % 4)) & 3;
+    out.codes[i] = static_cast<uint8_t>(low | (in.hmask[i] >> part & 1) << 2);
+  }
+  for (int half = 0; half < 2; ++half) {
+    out.scale[half] = static_cast<uint8_t>(UnpackScale3(in.scales, 2 * part + half));
+  }
+  out.super_d = in.d;
+}
+
+void Read(const BlockIQ4_NL& in, int /*part*/, Block32& out) {
+  NibbleHalves(in.qs, out.codes);
+  out.d = in.d;
+}
+
+void Read(const BlockIQ4_XS& in, int part, Block32& out) {
+  NibbleHalves(in.qs + 16 * part, out.codes);
+  const int scale = (in.scales_l[part / 2] >> (4 * (part % 2)) & 15) | (in.scales_h >> (2 * part) & 3) << 4;
+  out.scale[0] = static_cast<uint8_t>(scale - 32);
+  out.super_d = in.d;
+}
+
+void Read(const BlockMXFP4& in, int /*part*/, Block32& out) {
+  NibbleHalves(in.qs, out.codes);
+  int8_t codes[32];
+  float scales[2];
+  UnpackRow(DType::kMXFP4, &in, codes, scales, 32);
+  out.d = F32ToBF16(scales[0]);  // exact: a power of two
+}
+
+void Read(const BlockNVFP4& in, int part, Block32& out) {
+  for (int half = 0; half < 2; ++half) {
+    const uint8_t* qs = in.qs + 8 * (2 * part + half);
+    for (int i = 0; i < 8; ++i) {
+      out.codes[16 * half + i] = qs[i] & 15;
+      out.codes[16 * half + 8 + i] = qs[i] >> 4;
+    }
+  }
+  int8_t codes[64];
+  float scales[4];
+  UnpackRow(DType::kNVFP4, &in, codes, scales, 64);
+  std::memcpy(out.half_scale, scales + 2 * part, sizeof(out.half_scale));
+}
+
+// Reads one block of the file, whose parts of 32 inputs go to out[0], out[1], ...
+using ReadFunction = void (*)(DType type, const uint8_t* bytes, Block32* out);
+
+template <typename Block>
+void ReadParts(DType /*type*/, const uint8_t* bytes, Block32* out) {
+  Block in;
+  std::memcpy(&in, bytes, sizeof(Block));
+  for (int part = 0; part < Block::kElems / kTileBlock; ++part) Read(in, part, out[part]);
+}
+
+// Any format of integers times a scale.
+void ReadIntegers(DType type, const uint8_t* bytes, Block32* out) {
+  const TileFormat format = TileFormatOf(TileKindOf(type));
+  int8_t codes[kTileSuperBlock];
+  float scales[kTileSuperBlock / 16];
+  const int n = Info(type).block_elems;
+  UnpackRow(type, bytes, codes, scales, n);
+  for (int part = 0; part < n / kTileBlock; ++part) {
+    for (int i = 0; i < kTileBlock; ++i) {
+      out[part].codes[i] = static_cast<uint8_t>(codes[part * kTileBlock + i] + format.offset);
+    }
+    // Exact where the layout takes it from here: it was an f16 in the file.
+    out[part].d = out[part].super_d = F32ToF16(scales[2 * part]);
+    std::memcpy(out[part].half_scale, scales + 2 * part, sizeof(out[part].half_scale));
+  }
+}
 
 ReadFunction ReaderOf(DType type) {
   switch (type) {
     case DType::kQ8_0:
-      return ReadBlock<BlockQ8_0>;
+      return ReadParts<BlockQ8_0>;
+    case DType::kQ4_0:
+      return ReadParts<BlockQ4_0>;
     case DType::kQ4_1:
-      return ReadBlock<BlockQ4_1>;
+      return ReadParts<BlockQ4_1>;
     case DType::kQ5_0:
-      return ReadBlock<BlockQ5_0>;
+      return ReadParts<BlockQ5_0>;
     case DType::kQ5_1:
-      return ReadBlock<BlockQ5_1>;
+      return ReadParts<BlockQ5_1>;
+    case DType::kQ2_K:
+      return ReadParts<BlockQ2_K>;
+    case DType::kQ3_K:
+      return ReadParts<BlockQ3_K>;
     case DType::kQ4_K:
-      return ReadBlock<BlockQ4_K>;
+      return ReadParts<BlockQ4_K>;
     case DType::kQ5_K:
-      return ReadBlock<BlockQ5_K>;
+      return ReadParts<BlockQ5_K>;
     case DType::kQ6_K:
-      return ReadBlock<BlockQ6_K>;
+      return ReadParts<BlockQ6_K>;
+    case DType::kIQ4_NL:
+      return ReadParts<BlockIQ4_NL>;
+    case DType::kIQ4_XS:
+      return ReadParts<BlockIQ4_XS>;
+    case DType::kMXFP4:
+      return ReadParts<BlockMXFP4>;
+    case DType::kNVFP4:
+      return ReadParts<BlockNVFP4>;
     default:
-      return ReadBlock<BlockQ4_0>;
+      return ReadIntegers;
   }
 }
 
@@ -134,46 +221,58 @@ struct BlockPlanes {
   uint8_t* super;
 };
 
+// 8 / bits groups share a word of 64 bytes.
 void WriteLow(const TileFormat& format, const Block32& block, int out, uint8_t* low) {
-  if (format.low_bits == 8) {
-    for (int g = 0; g < 8; ++g) std::memcpy(low + 64 * g + 4 * out, block.codes + 4 * g, 4);
-    return;
-  }
-  for (int r = 0; r < 4; ++r) {
-    const uint32_t nibbles = (FourCodes(block, 2 * r) & 0x0f0f0f0fu) | (FourCodes(block, 2 * r + 1) & 0x0f0f0f0fu) << 4;
-    std::memcpy(low + 64 * r + 4 * out, &nibbles, 4);
+  const int bits = format.low_bits;
+  const int groups = 8 / bits;
+  const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+  for (int word = 0; word < 8 / groups; ++word) {
+    uint32_t four = 0;
+    for (int i = 0; i < groups; ++i) four |= (FourCodes(block, groups * word + i) & mask) << (bits * i);
+    std::memcpy(low + 64 * word + 4 * out, &four, 4);
   }
 }
 
 void WriteHigh(const TileFormat& format, const Block32& block, int out, uint8_t* high) {
-  if (format.high_bits == 1) {
-    uint32_t bits = 0;
-    for (int g = 0; g < 8; ++g) bits |= (FourCodes(block, g) >> 4 & 0x01010101u) << g;
-    std::memcpy(high + 4 * out, &bits, 4);
-  } else if (format.high_bits == 2) {
-    for (int half = 0; half < 2; ++half) {
-      uint32_t bits = 0;
-      for (int g = 0; g < 4; ++g) bits |= (FourCodes(block, 4 * half + g) >> 4 & 0x03030303u) << (2 * g);
-      std::memcpy(high + 64 * half + 4 * out, &bits, 4);
+  const int bits = format.high_bits;
+  if (bits == 0) return;
+  const int groups = 8 / bits;
+  const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+  for (int word = 0; word < 8 / groups; ++word) {
+    uint32_t four = 0;
+    for (int i = 0; i < groups; ++i) {
+      four |= (FourCodes(block, groups * word + i) >> format.low_bits & mask) << (bits * i);
     }
+    std::memcpy(high + 64 * word + 4 * out, &four, 4);
   }
 }
 
 void WriteScales(const TileFormat& format, const Block32& block, int out, const BlockPlanes& to) {
+  const auto put_scales = [&](int n) {
+    for (int i = 0; i < n; ++i) to.scale[16 * i + out] = block.scale[i];
+  };
+  if (format.super_bytes() > 0) std::memcpy(to.super + 2 * out, &block.super_d, 2);
+  if (format.super_bytes() > 32) std::memcpy(to.super + 32 + 2 * out, &block.super_min, 2);
   switch (format.scheme) {
     case TileScheme::kScaleMin32:
       std::memcpy(to.scale + 32 + 2 * out, &block.m, 2);
       [[fallthrough]];
     case TileScheme::kScale32:
+    case TileScheme::kScale32Bf16:
       std::memcpy(to.scale + 2 * out, &block.d, 2);
       break;
+    case TileScheme::kSuper:
+      break;
+    case TileScheme::kSuperScale32:
+      put_scales(1);
+      break;
     case TileScheme::kSuperScaleMin32:
-      std::memcpy(to.super + 32 + 2 * out, &block.super_min, 2);
-      [[fallthrough]];
     case TileScheme::kSuperScale16:
-      to.scale[out] = block.scale[0];
-      to.scale[16 + out] = block.scale[1];
-      std::memcpy(to.super + 2 * out, &block.super_d, 2);
+    case TileScheme::kSuperScaleMin16:
+      put_scales(2);
+      break;
+    case TileScheme::kScale16:
+      for (int half = 0; half < 2; ++half) std::memcpy(to.scale + 64 * half + 4 * out, &block.half_scale[half], 4);
       break;
   }
 }
@@ -181,7 +280,7 @@ void WriteScales(const TileFormat& format, const Block32& block, int out, const 
 }  // namespace
 
 TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool) {
-  const TileFormat format = TileFormatOf(type);
+  const TileFormat format = TileFormatOf(TileKindOf(type));
   const int64_t n_blocks = n_in / kTileBlock;
   const int64_t n_supers = format.super_bytes() == 0 ? 0 : n_in / kTileSuperBlock;
   n_tiles_ = (n_out + 2 * kTileOutputs - 1) / (2 * kTileOutputs) * 2;
@@ -200,20 +299,26 @@ TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* 
   const ReadFunction read = ReaderOf(type);
   const size_t row_bytes = RowBytes(type, n_in);
   const auto* rows = static_cast<const uint8_t*>(data);
+  const int n_parts = Info(type).block_elems / kTileBlock;
+  const size_t block_bytes = static_cast<size_t>(Info(type).block_bytes);
   const int n_chunks = static_cast<int>(std::min<int64_t>(n_tiles_, 256));
   pool.Run(n_chunks, [&](int chunk, int) {
     for (int64_t tile = n_tiles_ * chunk / n_chunks; tile < n_tiles_ * (chunk + 1) / n_chunks; ++tile) {
-      for (int64_t block = 0; block < n_blocks; ++block) {
-        const int64_t at = tile * n_blocks + block;
-        const int64_t super_at = n_supers == 0 ? 0 : tile * n_supers + block / (kTileSuperBlock / kTileBlock);
-        const BlockPlanes to{low + at * format.low_bytes(), high + at * format.high_bytes(),
-                             scale + at * format.scale_bytes(), super + super_at * format.super_bytes()};
+      for (int64_t block = 0; block < n_blocks; block += n_parts) {
         for (int out = 0; out < kTileOutputs; ++out) {
-          Block32 in{};
-          if (tile * kTileOutputs + out < n_out) read(rows + (tile * kTileOutputs + out) * row_bytes, block, in);
-          WriteLow(format, in, out, to.low);
-          WriteHigh(format, in, out, to.high);
-          WriteScales(format, in, out, to);
+          const int64_t row = tile * kTileOutputs + out;
+          Block32 parts[kTileSuperBlock / kTileBlock] = {};
+          if (row < n_out) read(type, rows + row * row_bytes + block / n_parts * block_bytes, parts);
+          for (int part = 0; part < n_parts; ++part) {
+            const int64_t at = tile * n_blocks + block + part;
+            const int64_t super_at =
+                n_supers == 0 ? 0 : tile * n_supers + (block + part) / (kTileSuperBlock / kTileBlock);
+            const BlockPlanes to{low + at * format.low_bytes(), high + at * format.high_bytes(),
+                                 scale + at * format.scale_bytes(), super + super_at * format.super_bytes()};
+            WriteLow(format, parts[part], out, to.low);
+            WriteHigh(format, parts[part], out, to.high);
+            WriteScales(format, parts[part], out, to);
+          }
         }
       }
     }

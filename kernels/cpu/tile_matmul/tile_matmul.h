@@ -3,9 +3,11 @@
 // instruction set, every n_tok and every split of the work:
 //
 //   for each block b of 32 inputs, in ascending order:
-//     dot = sum of (code - offset) * q over the block                  exact, int32 (kSuperScale16: two halves in turn)
+//     dot = sum of (code - offset) * q over the block                  exact, int32 (scales of 16: two halves in turn)
 //     sum = fma(float(dot), weight_scale * x.scale, sum)               one rounding for the product, one for the fma
 //     sum = fma(weight_min, x.scaled_sum, sum)                         formats with a minimum; negated where subtracted
+//                                                                      (kSuperScaleMin16: each half with its own part
+//                                                                      of the sum)
 //   y = sum [+ bias] [+ y]
 #ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
 #define UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
@@ -69,9 +71,9 @@ using TileMatMulFunction = void (*)(const TileMatMulArgs& args);
 struct TileMatMulKernels {
   int NumGroups(int n_tok) const { return n_tok <= skinny ? 1 : (n_tok + group - 1) / group; }
 
-  int skinny = 0;                           // up to so many tokens form one group
-  int group = 0;                            // more are cut evenly into groups of at most so many
-  TileMatMulFunction run[kNumDTypes] = {};  // by DType; null where the type is not tiled
+  int skinny = 0;                              // up to so many tokens form one group
+  int group = 0;                               // more are cut evenly into groups of at most so many
+  TileMatMulFunction run[kNumTileKinds] = {};  // by TileKind
   // Quantizes one group: x [size, n_in] with row stride n_in, to the group's own q and blocks. n_in a multiple of 32.
   void (*quantize)(const float* x, int size, int64_t n_in, int8_t* q, ActivationBlock* blocks) = nullptr;
 };

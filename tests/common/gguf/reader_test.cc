@@ -196,7 +196,7 @@ TEST_F(OpenTest, WhatIsNotAFileIsRefused) {
   const std::string empty = directory_ / "empty";
   std::ofstream(empty).close();
   const absl::Status status = File::Open(empty).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr("truncated"));
 }
 

@@ -56,17 +56,13 @@ class WriterTest : public ::testing::Test {
 };
 
 TEST_F(WriterTest, EveryTensorTypeSurvivesTheRoundTrip) {
-  const std::vector<float> x = kernels::testing::SampleWeights(4, 512 * 3);
   for (const uint64_t alignment : {8, 32, 4096}) {
     std::vector<std::vector<uint8_t>> rows;
     Writer writer = Create({.alignment = alignment});
     writer.SetString("general.architecture", "llama");
     for (int i = 0; i < kernels::kNumDTypes; ++i) {
       const auto type = static_cast<DType>(i);
-      rows.emplace_back(kernels::RowBytes(type, 512 * 3));
-      for (int r = 0; r < 3; ++r) {
-        kernels::QuantizeRow(type, x.data() + 512 * r, rows.back().data() + kernels::RowBytes(type, 512) * r, 512);
-      }
+      rows.push_back(kernels::testing::RandomBlocks(type, 4, 512 * 3));
       writer.AddTensor(kernels::Info(type).name, type, {512, 3});
     }
     for (int i = 0; i < kernels::kNumDTypes; ++i) {

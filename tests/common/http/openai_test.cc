@@ -123,6 +123,19 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
   }
 }
 
+TEST(ParseChatTest, MessagesSayWhatWasFound) {
+  const auto message = [](const std::string& body) { return std::string(ParseChatRequest(body).status().message()); };
+  EXPECT_EQ(message(""), "body: is empty; expected one JSON object");
+  EXPECT_EQ(message(" \r\n"), "body: is empty; expected one JSON object");
+  EXPECT_EQ(message(Chat(R"("max_tokens":99999999999999999999)")),
+            "max_tokens: out of range: expected a whole number in [1, 2147483647], found 1e+20");
+  EXPECT_EQ(message(Chat(R"("max_tokens":18446744073709551615)")),
+            "max_tokens: out of range: expected a whole number in [1, 2147483647], found 18446744073709551615");
+  EXPECT_EQ(message(Chat(R"("seed":-99999999999999999999)")),
+            "seed: out of range: expected a whole number in [-9223372036854775808, 9223372036854775807], found -1e+20");
+  EXPECT_EQ(message(Chat(R"("max_tokens":1.5)")), "max_tokens: expected a whole number, found 1.5");
+}
+
 TEST(ParseChatTest, RefusesWhatIsNotJson) {
   const std::string nested_in_string = Chat("\"x\":\"" + std::string(5000, '[') + "\"");
   EXPECT_TRUE(ParseChatRequest(nested_in_string).ok());

@@ -78,6 +78,7 @@ class ServerTest : public ::testing::Test {
     });
     router.Handle("GET", "/dropped", [](std::shared_ptr<Exchange>) {});
     router.Handle("GET", "/later", [this](std::shared_ptr<Exchange> e) { mailbox_.Put(std::move(e)); });
+    router.Handle("POST", "/later", [this](std::shared_ptr<Exchange> e) { mailbox_.Put(std::move(e)); });
     auto server = Server::Start(options, std::move(router));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -155,19 +156,54 @@ TEST_F(ServerTest, RoutesAndRefuses) {
   EXPECT_EQ(dropped.status, 500);
 }
 
+// RFC 9112, section 3.2.2: what clients send to a proxy, a server accepts too.
+TEST_F(ServerTest, WholeUrlsAreAccepted) {
+  Start();
+  for (const char* target : {"http://localhost/echo?a=b", "HTTP://127.0.0.1:80/echo?a=b", "https://[::1]:7/echo?a=b"}) {
+    const RawResponse response = Fetch(port(), "POST", target, "body");
+    EXPECT_EQ(response.status, 200) << target;
+    EXPECT_EQ(response.body, "body?a=b") << target;
+  }
+  for (const char* target : {"http://localhost", "http://localhost?/echo", "ftp://localhost/echo", "/http://x/echo"}) {
+    EXPECT_EQ(Fetch(port(), "POST", target, "body").status, 404) << target;
+  }
+}
+
+// RFC 9112, section 3.2.
+TEST_F(ServerTest, HostIsNeededOnce) {
+  Start();
+  struct Case {
+    const char* request;
+    int status;
+  };
+  const Case cases[] = {
+      {"GET /hello HTTP/1.1\r\n\r\n", 400},
+      {"GET /hello HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400},
+      {"GET /hello HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400},
+      {"GET http://localhost/hello HTTP/1.1\r\n\r\n", 400},
+      {"GET /hello HTTP/1.1\r\nHost:\r\n\r\n", 200},
+      {"GET /hello HTTP/1.0\r\n\r\n", 200},
+  };
+  for (const Case& c : cases) {
+    RawClient client(port());
+    ASSERT_TRUE(client.Send(c.request));
+    EXPECT_EQ(client.Receive().status, c.status) << c.request;
+  }
+}
+
 TEST_F(ServerTest, MalformedRequestsGet400) {
   Start();
   const std::string bad[] = {
       "NONSENSE\r\n\r\n",
       "GET /hello HTTP/9.9\r\n\r\n",
       "GET /hello\r\n\r\n",
-      "GET /hello HTTP/1.1\r\nno colon here\r\n\r\n",
-      "POST /echo HTTP/1.1\r\nContent-Length: abc\r\n\r\n",
-      "POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-      "POST /echo HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nwhatever",
-      "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
-      "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
-      std::string("GET /\0hello HTTP/1.1\r\n\r\n", 24),
+      "GET /hello HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nwhatever",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
+      std::string("GET /\0hello HTTP/1.1\r\nHost: x\r\n\r\n", 33),
       "\x16\x03\x01\x02",  // the start of a TLS handshake, followed by the client's end
   };
   for (const std::string& text : bad) {
@@ -183,8 +219,8 @@ TEST_F(ServerTest, MalformedRequestsGet400) {
 TEST_F(ServerTest, ChunkedBodiesArrive) {
   Start();
   RawClient client(port());
-  ASSERT_TRUE(
-      client.Send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"));
+  ASSERT_TRUE(client.Send(
+      "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"));
   EXPECT_EQ(client.Receive().body, "abcde?");
 }
 
@@ -198,14 +234,93 @@ TEST_F(ServerTest, LimitsAreEnforced) {
   EXPECT_EQ(Fetch(port(), "GET", "/hello", "", "X-Long: " + std::string(4000, 'x') + "\r\n").status, 431);
   // A declared length is refused before the body is sent.
   RawClient declared(port());
-  ASSERT_TRUE(declared.Send("POST /echo HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n"));
+  ASSERT_TRUE(declared.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551615\r\n\r\n"));
   EXPECT_THAT(declared.Receive().status, AnyOf(Eq(413), Eq(400)));
   // A chunked body is cut off as it grows.
   RawClient chunked(port());
-  ASSERT_TRUE(chunked.Send("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"));
+  ASSERT_TRUE(chunked.Send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
   const std::string chunk = "100\r\n" + std::string(256, 'x') + "\r\n";
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(chunked.Send(chunk));
   EXPECT_EQ(chunked.Receive().status, 413);
+}
+
+// Asks until the server has room again: it learns of an end a moment after its client.
+int StatusOnceThereIsRoom(int port, const std::string& body) {
+  int status = 503;
+  for (int attempt = 0; attempt < 200 && status == 503; ++attempt) {
+    if (attempt > 0) absl::SleepFor(absl::Milliseconds(20));
+    status = Fetch(port, "POST", "/echo", body).status;
+  }
+  return status;
+}
+
+TEST_F(ServerTest, BodiesOfAllConnectionsTogetherAreBounded) {
+  ServerOptions options;
+  options.max_body_bytes = 512 << 10;
+  options.max_total_body_bytes = 1 << 20;
+  Start(options);
+  const std::string large(options.max_body_bytes, 'x');
+  std::vector<std::unique_ptr<RawClient>> clients;
+  std::vector<std::shared_ptr<Exchange>> held;
+  for (int i = 0; i < 2; ++i) {
+    clients.push_back(std::make_unique<RawClient>(port()));
+    ASSERT_TRUE(clients.back()->Send(RequestText("POST", "/later", large)));
+    held.push_back(mailbox_.Take());
+    ASSERT_NE(held.back(), nullptr);
+  }
+  RawClient third(port());
+  ASSERT_TRUE(third.Send(RequestText("POST", "/echo", large)));
+  const RawResponse refused = third.Receive();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_THAT(refused.body, HasSubstr("1048576 bytes"));
+  EXPECT_EQ(refused.headers.at("retry-after"), "1");
+  EXPECT_TRUE(third.WaitClosed());
+  EXPECT_EQ(Fetch(port(), "POST", "/echo", std::string(64 << 10, 'x')).status, 200) << "small ones get in";
+
+  held[0]->Respond(Response{200, "text/plain", "first", {}});
+  EXPECT_EQ(clients[0]->Receive().body, "first");
+  EXPECT_EQ(Fetch(port(), "POST", "/echo", large).status, 503) << "the handler still has the first request";
+  held[0].reset();
+  EXPECT_EQ(StatusOnceThereIsRoom(port(), large), 200);
+  held[1]->Respond(Response{200, "text/plain", "second", {}});
+  EXPECT_EQ(clients[1]->Receive().body, "second");
+}
+
+TEST_F(ServerTest, BodiesThatAreStillArrivingCountUntilTheirClientGoes) {
+  ServerOptions options;
+  options.max_body_bytes = 512 << 10;
+  options.max_total_body_bytes = 512 << 10;
+  Start(options);
+  const std::string large(options.max_body_bytes, 'x');
+  // Declared alone, a body takes nothing.
+  RawClient silent(port());
+  ASSERT_TRUE(silent.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 524288\r\n\r\n"));
+  EXPECT_EQ(Fetch(port(), "POST", "/echo", large).status, 200);
+  RawClient half(port());
+  ASSERT_TRUE(half.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 524288\r\n\r\n" + large.substr(300000)));
+  int status = 200;
+  for (int attempt = 0; attempt < 200 && status == 200; ++attempt) {
+    status = Fetch(port(), "POST", "/echo", large).status;
+  }
+  EXPECT_EQ(status, 503);
+  half.Close();
+  EXPECT_EQ(StatusOnceThereIsRoom(port(), large), 200);
+}
+
+TEST_F(ServerTest, TheLargestBodyFitsAloneHoweverOftenItComes) {
+  ServerOptions options;
+  options.max_body_bytes = options.max_total_body_bytes = 2 << 20;
+  Start(options);
+  const std::string large(options.max_body_bytes, 'x');
+  RawClient client(port());
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(client.Send(RequestText("POST", "/echo", large)));
+    EXPECT_EQ(client.Receive().body.size(), large.size() + 1);
+  }
+  std::string chunked = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (int i = 0; i < 2; ++i) chunked += "100000\r\n" + large.substr(0, 1 << 20) + "\r\n";
+  ASSERT_TRUE(client.Send(chunked + "0\r\n\r\n"));
+  EXPECT_EQ(client.Receive().body.size(), large.size() + 1);
 }
 
 TEST_F(ServerTest, RefusedBodyIsStillAnsweredWhileTheClientSends) {
@@ -222,7 +337,7 @@ TEST_F(ServerTest, RefusedBodyIsStillAnsweredWhileTheClientSends) {
 TEST_F(ServerTest, ExpectContinueIsHonoured) {
   Start();
   RawClient client(port());
-  ASSERT_TRUE(client.Send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"));
+  ASSERT_TRUE(client.Send("POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"));
   ASSERT_TRUE(client.WaitFor("100 Continue"));
   ASSERT_TRUE(client.Send("ok"));
   EXPECT_EQ(client.Receive().body, "ok?");
@@ -386,12 +501,17 @@ TEST_F(ServerTest, SilentClientsKeepNobodyOut) {
   std::vector<std::unique_ptr<RawClient>> silent;
   for (int i = 0; i < 20; ++i) {
     silent.push_back(std::make_unique<RawClient>(port()));
-    if (i % 2 == 1) silent.back()->Send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf");
+    if (i % 2 == 1) silent.back()->Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
     EXPECT_EQ(Fetch(port(), "GET", "/hello").status, 200) << i;
   }
   EXPECT_TRUE(silent.front()->WaitClosed());
   exchange->Respond(Response{200, "text/plain", "patient", {}});
   EXPECT_EQ(busy.Receive().body, "patient");
+  // One that was closed while its request was just arriving must not stay for ever.
+  silent.clear();
+  busy.Close();
+  for (int i = 0; i < 400 && server_->n_connections() > 0; ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_EQ(server_->n_connections(), 0);
 }
 
 TEST_F(ServerTest, StopLetsTheAnswerInProgressEnd) {
@@ -440,6 +560,9 @@ TEST(ServerStartTest, SaysWhyItCannotListen) {
   ServerOptions options;
   options.n_threads = 0;
   EXPECT_FALSE(Server::Start(options, {}).ok());
+  options = {};
+  options.max_body_bytes = options.max_total_body_bytes + 1;
+  EXPECT_THAT(std::string(Server::Start(options, {}).status().message()), HasSubstr("max_total_body_bytes"));
 }
 
 // Many clients at once, some leaving in the middle, while handlers answer from other threads.

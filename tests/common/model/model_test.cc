@@ -33,34 +33,34 @@ TEST(ModelTest, EveryTensorThatTheConfigurationAsksForIsMissed) {
   const gguf::File file = gguf::File::Open(original.path()).value();
   for (const gguf::TensorInfo& tensor : file.tensors()) {
     if (tensor.name == "output.weight") continue;  // without it the embedding is the head
-    ExpectRefused(LoadEdited(Shape("tiny-exits"), {.drop_tensors = {tensor.name}}), absl::StatusCode::kInvalidArgument,
+    ExpectRefused(LoadEdited(Shape("tiny-exits"), {.drop_tensors = {tensor.name}}), absl::StatusCode::kDataLoss,
                   "tensor '" + tensor.name + "'");
   }
 }
 
 TEST(ModelTest, FamiliesMissTheirOwnTensors) {
-  ExpectRefused(LoadEdited(Shape("tiny-qwen2"), {.drop_tensors = {"blk.0.attn_q.bias"}}),
-                absl::StatusCode::kInvalidArgument, "blk.0.attn_q.bias");
+  ExpectRefused(LoadEdited(Shape("tiny-qwen2"), {.drop_tensors = {"blk.0.attn_q.bias"}}), absl::StatusCode::kDataLoss,
+                "blk.0.attn_q.bias");
   ExpectRefused(LoadEdited(Shape("tiny-qwen3"), {.drop_tensors = {"blk.1.attn_k_norm.weight"}}),
-                absl::StatusCode::kInvalidArgument, "blk.1.attn_k_norm.weight");
+                absl::StatusCode::kDataLoss, "blk.1.attn_k_norm.weight");
 }
 
 TEST(ModelTest, ShapesAreChecked) {
   ExpectRefused(LoadEdited(Shape("tiny-llama"), {.reshape = {{"blk.1.attn_k.weight", {64, 64}}}}),
-                absl::StatusCode::kInvalidArgument, "'blk.1.attn_k.weight': expected [64, 32], found [64, 64]");
+                absl::StatusCode::kDataLoss, "'blk.1.attn_k.weight': expected [64, 32], found [64, 64]");
   ExpectRefused(LoadEdited(Shape("tiny-llama"), {.reshape = {{"blk.0.ffn_down.weight", {64, 128}}}}),
-                absl::StatusCode::kInvalidArgument, "expected [128, 64], found [64, 128]");
+                absl::StatusCode::kDataLoss, "expected [128, 64], found [64, 128]");
   ExpectRefused(LoadEdited(Shape("tiny-llama"), {.reshape = {{"blk.0.attn_q.weight", {64, 32, 2}}}}),
-                absl::StatusCode::kInvalidArgument, "found [64, 32, 2]");
+                absl::StatusCode::kDataLoss, "found [64, 32, 2]");
   ExpectRefused(LoadEdited(Shape("tiny-llama"), {.reshape = {{"output_norm.weight", {32}}}}),
-                absl::StatusCode::kInvalidArgument, "expected [64], found [32]");
+                absl::StatusCode::kDataLoss, "expected [64], found [32]");
   ExpectRefused(LoadEdited(Shape("tiny-llama"), {.reshape = {{"token_embd.weight", {64, 319}}}}),
-                absl::StatusCode::kInvalidArgument, "expected [64, 320], found [64, 319]");
+                absl::StatusCode::kDataLoss, "expected [64, 320], found [64, 319]");
 }
 
 TEST(ModelTest, NormsAreFloats) {
   ExpectRefused(LoadEdited(Shape("tiny-llama"), {.retype = {{"output_norm.weight", DType::kQ8_0}}}),
-                absl::StatusCode::kInvalidArgument, "expected f32, f16 or bf16, found q8_0");
+                absl::StatusCode::kDataLoss, "expected f32, f16 or bf16, found q8_0");
 }
 
 TEST(ModelTest, TensorsWithoutAUseAreRefusedUnlessTheyAreOurs) {
@@ -73,7 +73,7 @@ TEST(ModelTest, RopeFactorsMustBePositive) {
   SynthShape shape = Shape("tiny-llama");
   shape.rope_freqs = true;
   ExpectRefused(LoadEdited(shape, {.retype = {{"rope_freqs.weight", DType::kF16}}, .add_tensors = {}}),
-                absl::StatusCode::kInvalidArgument, "rope_freqs.weight");
+                absl::StatusCode::kDataLoss, "rope_freqs.weight");
 }
 
 TEST(ModelTest, AMissingFileSaysSo) {

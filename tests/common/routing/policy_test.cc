@@ -70,13 +70,25 @@ TEST(PolicyTest, Table) {
   add("no upstream", alone, Policy(), D::kKeep, false, "no upstream configured");
   alone.stage = Stage::kBefore;
   add("no upstream though wanted", alone, Policy(PolicyMode::kUpstream), D::kKeep, true, "no upstream configured");
-  alone.local_model = false;
+  alone.fits_locally = false;
   add("nobody", alone, Policy(), D::kDefer, true, "no tier can answer now");
-  add("nobody, local by choice", alone, Policy(PolicyMode::kLocal), D::kDefer, true, "no tier can answer now");
+  add("nobody, local by choice", alone, Policy(PolicyMode::kLocal), D::kDefer, true,
+      "the prompt does not fit on this tier: no tier can answer now");
 
-  RoutingState relay = Healthy(Stage::kBefore, 0.0);
-  relay.local_model = false;
-  add("no model here", relay, Policy(), D::kStreamUpstream, false, "this tier has no model");
+  RoutingState far = Healthy(Stage::kAfter, 0.1);
+  far.hops = 3;
+  add("room for one more hop", far, Policy(), D::kHandOver, false, "below");
+  far.hops = 4;
+  add("passed on too often", far, Policy(), D::kKeep, true, "4 tiers have passed the request on already");
+  far.stage = Stage::kBefore;
+  add("passed on too often, upstream by choice", far, Policy(PolicyMode::kUpstream), D::kKeep, true, "leads back");
+  far.fits_locally = false;
+  add("passed on too often, no model here", far, Policy(), D::kDefer, true, "leads back");
+
+  RoutingState large = Healthy(Stage::kBefore, 0.0);
+  large.fits_locally = false;
+  add("does not fit here", large, Policy(), D::kStreamUpstream, false,
+      "the prompt does not fit on this tier; upstream");
 
   RoutingState down = Healthy(Stage::kAfter, 0.1);
   down.link.consecutive_failures = 1;
@@ -89,8 +101,8 @@ TEST(PolicyTest, Table) {
   add("backoff doubles", down, Policy(), D::kKeep, true, "after 8.0 s");
   down.stage = Stage::kBefore;
   add("in backoff, upstream by choice", down, Policy(PolicyMode::kUpstream), D::kKeep, true, "answered locally");
-  down.local_model = false;
-  add("in backoff, no model here", down, Policy(), D::kDefer, true, "unreachable");
+  down.fits_locally = false;
+  add("in backoff, does not fit here", down, Policy(), D::kDefer, true, "unreachable");
 
   RoutingState untried = Healthy(Stage::kAfter, 0.1);
   untried.link = LinkEstimate{};
@@ -190,8 +202,9 @@ class StateMaker {
     RoutingState s;
     s.stage = static_cast<Stage>(Below(3));
     s.has_upstream = Below(4) != 0;
-    s.local_model = Below(6) != 0;
+    s.fits_locally = Below(6) != 0;
     s.confidence = Number();
+    s.hops = Below(3) == 0 ? Count() : 0;
     s.n_prompt_tokens = Count();
     s.n_draft_tokens = Count();
     s.expected_answer_tokens = Count();
@@ -245,6 +258,7 @@ TEST(PolicyTest, PropertiesHoldForAnyState) {
     }
     if (SendsUpstream(got.decision)) {
       ++sent;
+      ASSERT_LT(state.hops, policy.max_hops);
       ASSERT_LE(got.predicted_upstream_s, policy.max_upstream_wait_s);
       if (state.deadline_s.has_value()) {
         ASSERT_LE(got.predicted_upstream_s, *state.deadline_s);
@@ -255,9 +269,9 @@ TEST(PolicyTest, PropertiesHoldForAnyState) {
       ASSERT_FALSE(got.degraded);
     }
     if (got.decision == Decision::kDefer) {
-      ASSERT_FALSE(state.local_model);
+      ASSERT_FALSE(state.fits_locally);
     }
-    if (state.local_model) {
+    if (state.fits_locally) {
       ASSERT_TRUE(got.decision != Decision::kStreamUpstream || state.stage == Stage::kBefore);
       ASSERT_TRUE(got.decision != Decision::kHandOver || state.stage != Stage::kBefore);
     } else {

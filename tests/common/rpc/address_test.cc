@@ -62,6 +62,26 @@ TEST(ParseHostPort, PortZeroIsOnlyForListening) {
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("upstream"));
 }
 
+TEST(IsSameEndpoint, ComparesWhatTheTextTells) {
+  const auto same = [](const char* listening, const char* target) {
+    return IsSameEndpoint(*ParseHostPort(listening, "listen", PortZero::kAllowed),
+                          *ParseHostPort(target, "upstream", PortZero::kRefused));
+  };
+  EXPECT_TRUE(same("127.0.0.1:7070", "127.0.0.1:7070"));
+  EXPECT_TRUE(same("car.example:7070", "CAR.example:7070"));
+  EXPECT_TRUE(same("127.0.0.1:7070", "localhost:7070"));
+  EXPECT_TRUE(same("localhost:7070", "[::1]:7070"));
+  EXPECT_TRUE(same("0.0.0.0:7070", "localhost:7070"));
+  EXPECT_TRUE(same("0.0.0.0:7070", "127.0.0.1:7070"));
+  EXPECT_TRUE(same("[::]:7070", "[::1]:7070"));
+  EXPECT_TRUE(same("127.0.0.1:7070", "0.0.0.0:7070"));
+  EXPECT_FALSE(same("127.0.0.1:7070", "127.0.0.1:7071"));
+  EXPECT_FALSE(same("127.0.0.1:0", "127.0.0.1:7070"));
+  EXPECT_FALSE(same("127.0.0.1:7070", "127.0.0.2:7070"));
+  EXPECT_FALSE(same("127.0.0.1:7070", "cloud.example:7070"));
+  EXPECT_FALSE(same("0.0.0.0:7070", "10.0.0.7:7070"));
+}
+
 TEST(ParseHostPort, RandomBytesNeverBreakItAndWhatPassesRoundTrips) {
   const uint32_t seed = 20240607;
   SCOPED_TRACE(seed);

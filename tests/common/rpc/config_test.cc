@@ -105,6 +105,15 @@ TEST(LoadConfig, RefusesByName) {
   EXPECT_THAT(ErrorOf({"--"}), HasSubstr("found '--'"));
 }
 
+// They would reach protobuf, logs and the peers' parsers.
+TEST(LoadConfig, BytesThatAreNoTextAreRefused) {
+  EXPECT_THAT(ErrorOf({"--model=m", "--tier=ab\xff"}),
+              HasSubstr("tier: expected text in UTF-8, found byte 0xff at position 2"));
+  EXPECT_THAT(ErrorOf({"--model", "m\xc3"}), HasSubstr("model: expected text in UTF-8, found byte 0xc3 at position 1"));
+  EXPECT_THAT(ErrorOf({"--model=m", "--port-file=\xed\xa0\x80"}), HasSubstr("port_file: expected text in UTF-8"));
+  EXPECT_TRUE(Load({"--model=\xe6\xa8\xa1.gguf"}).ok());
+}
+
 TEST_F(ConfigFile, FileIsReadAndFlagsWin) {
   const char* path = Write(R"({"model": "from-file", "max_queued": 9, "maxRunning": 3, "threads": 0})");
   const auto config = Load({"--max-queued=11", "--config", path});

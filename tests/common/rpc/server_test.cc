@@ -4,6 +4,8 @@
 #include <grpcpp/support/server_callback.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -95,6 +97,34 @@ TEST(PortFile, IsWrittenWholeOrNotAtAll) {
   EXPECT_EQ(line, "7070 8080");
   const absl::Status status = WritePortFile("/nonexistent/port", "1");
   EXPECT_THAT(std::string(status.message()), HasSubstr("port_file: cannot write '/nonexistent/port'"));
+}
+
+// In a folder of its own: with the rights of root a mistake here would replace the machine's devices.
+TEST(PortFile, ReplacesNeitherPipesNorLinks) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(::testing::TempDir()) / absl::StrCat("updraft_port_", getpid());
+  fs::create_directories(folder);
+  const fs::path pipe = folder / "pipe", link = folder / "link", target = folder / "target", dead = folder / "dead";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  std::ofstream(target) << "old";
+  fs::create_symlink("target", link);
+  fs::create_symlink("nowhere", dead);
+
+  for (const fs::path& refused : {pipe, dead, folder}) {
+    const absl::Status status = WritePortFile(refused.string(), "7070");
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(refused.string()));
+  }
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_TRUE(fs::is_symlink(dead));
+
+  EXPECT_TRUE(WritePortFile(link.string(), "7070").ok());
+  EXPECT_TRUE(fs::is_symlink(link));
+  std::string line;
+  std::ifstream file(target);
+  std::getline(file, line);
+  EXPECT_EQ(line, "7070");
+  fs::remove_all(folder);
 }
 
 TEST(Process, KnowsItsMemoryAndStart) {

@@ -55,6 +55,32 @@ std::string NearlyUtf8(std::mt19937_64* rng) {
   return bytes;
 }
 
+TEST(BoundedUtf8Test, EndsWithAWholeCharacter) {
+  EXPECT_EQ(BoundedUtf8("plain", 100), "plain");
+  EXPECT_EQ(BoundedUtf8("plain", 3), "pla");
+  EXPECT_EQ(BoundedUtf8("plain", 0), "");
+  EXPECT_EQ(BoundedUtf8("a\u20ac", 4), "a\u20ac");
+  EXPECT_EQ(BoundedUtf8("a\u20ac", 3), "a") << "the limit cuts the character";
+  EXPECT_EQ(BoundedUtf8("a\xe2\x82", 100), "a") << "it came cut off";
+  EXPECT_EQ(BoundedUtf8("a\xff\xfe z", 100), "a\ufffd\ufffd z");
+  EXPECT_EQ(BoundedUtf8("a\xff", 3), "a") << "what replaces it does not fit";
+}
+
+TEST(BoundedUtf8Test, IsAStretchOfTheWholeAsLongAsFits) {
+  for (uint64_t seed = 1; seed <= 20000; ++seed) {
+    std::mt19937_64 rng(seed);
+    const std::string bytes = NearlyUtf8(&rng);
+    const std::string whole = LossyUtf8(bytes);
+    const size_t limit = rng() % 20;
+    const std::string text = BoundedUtf8(bytes, limit);
+    ASSERT_LE(text.size(), limit) << "seed " << seed;
+    ASSERT_EQ(text, whole.substr(0, text.size())) << "seed " << seed;
+    ASSERT_EQ(text, LossyUtf8(text)) << "seed " << seed;
+    // A character has at most 4 bytes: no more than 3 of the room are left while there is more to say.
+    ASSERT_GE(text.size() + 3, std::min(limit, whole.size())) << "seed " << seed;
+  }
+}
+
 TEST(LossyUtf8Test, EqualsIcu) {
   for (uint64_t seed = 1; seed <= 20000; ++seed) {
     std::mt19937_64 rng(seed);

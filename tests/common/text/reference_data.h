@@ -29,7 +29,7 @@ inline std::string ReferenceDir() {
   return std::string(source == nullptr ? "." : source) + "/../shared/data/tokenizer_conformance";
 }
 
-// Skips the test, aloud, where the data is not there.
+// Skips the test where the data is not there.
 #define UPDRAFT_NEED_REFERENCE(file)                                               \
   if (!std::filesystem::exists(ReferenceDir() + "/" + (file))) {                   \
     GTEST_SKIP() << "reference data missing: " << ReferenceDir() << "/" << (file); \

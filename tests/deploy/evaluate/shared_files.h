@@ -1,5 +1,5 @@
 // Real models and texts beside the repository: too large or not ours to be part of it, so tests that read them skip
-// aloud where they are absent.
+// where they are absent.
 #pragma once
 
 #include <cstdlib>

@@ -69,7 +69,12 @@ TEST(SynthTest, EveryTypeAndFamilyLoadsAndGenerates) {
   for (const char* name : {"tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-exits"}) {
     for (int t = 0; t < kernels::kNumDTypes; ++t) {
       TempFile path;
-      ASSERT_TRUE(Synthesize(name, static_cast<DType>(t), path.path()).ok());
+      const absl::Status written = Synthesize(name, static_cast<DType>(t), path.path());
+      if (!kernels::CanQuantize(static_cast<DType>(t))) {
+        EXPECT_EQ(written.code(), absl::StatusCode::kInvalidArgument) << written;
+        continue;
+      }
+      ASSERT_TRUE(written.ok()) << written;
       const auto model = Model::Load(path.path(), {.n_threads = 1});
       ASSERT_TRUE(model.ok()) << model.status();
       auto pool = KvPool::Create((*model)->config(), {.n_blocks = 2}).value();

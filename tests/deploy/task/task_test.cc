@@ -67,11 +67,11 @@ TEST(ReadTaskTest, RefusesByLine) {
            << bad << "\n";
     }
     const auto items = ReadTask(path);
-    EXPECT_EQ(items.status().code(), absl::StatusCode::kInvalidArgument) << bad;
+    EXPECT_EQ(items.status().code(), absl::StatusCode::kDataLoss) << bad;
     EXPECT_THAT(items.status().ToString(), HasSubstr("line 2")) << bad;
   }
   std::ofstream(path).close();
-  EXPECT_EQ(ReadTask(path).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ReadTask(path).status().code(), absl::StatusCode::kDataLoss);
   std::filesystem::remove(path);
   EXPECT_EQ(ReadTask(path).status().code(), absl::StatusCode::kNotFound);
 }

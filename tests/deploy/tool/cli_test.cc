@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -103,9 +104,11 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
       {"generate --model {m} --prompt x --exit never", "off, lossless or lossy"},
       {"generate --model {m} --prompt x --temperature=-1", "temperature"},
       {"bench model --model {m} --repeat 0", "--repeat"},
+      {"synth --shape foo --out /tmp/x.gguf", "--shape: shape 'foo' is not known; expected one of"},
       {"synth --shape tiny-llama --type q9 --out /tmp/x.gguf", "q9"},
       {"synth --shape tiny-llama --type q4_0 --out /dev/null", "not a regular file"},
       {"ask --edge 127.0.0.1:82607 hello", "82607"},
+      {"ask --edge 127.0.0.1:9 \"$(printf 'warm\\377er')\"", "message: is not valid UTF-8 at byte 4 of 7"},
       {"ask --edge localhost hello", "HOST:PORT"},
       {"status --edge 127.0.0.1:0", "127.0.0.1:0"},
       {"evaluate task --model {m} --edge 127.0.0.1:1", "exactly one"},
@@ -131,6 +134,40 @@ TEST_F(CliTest, FailureIsOneAndNamesTheObject) {
   const Result asked = Run("ask --edge 127.0.0.1:9 hello");
   EXPECT_EQ(asked.status, 1);
   EXPECT_THAT(asked.err, HasSubstr("127.0.0.1:9"));
+}
+
+TEST_F(CliTest, DamagedFilesAreFailuresOfEveryCommand) {
+  const std::string whole = ReadAll(model_);
+  const std::string truncated = folder_ + "/truncated.gguf", contradicting = folder_ + "/contradicting.gguf",
+                    other = folder_ + "/other.gguf", text = folder_ + "/text", lines = folder_ + "/lines.jsonl";
+  std::ofstream(truncated, std::ios::binary) << whole.substr(0, whole.size() / 2);
+  // Sound as a container, but the layer count is larger than the file.
+  std::string edited = whole;
+  const std::string key = "llama.block_count";
+  const size_t at = edited.find(key);
+  ASSERT_NE(at, std::string::npos);
+  edited[at + key.size() + 4] = 99;  // after the value's type
+  std::ofstream(contradicting, std::ios::binary) << edited;
+  std::ofstream(other) << "no model at all";
+  std::ofstream(text) << std::string(4000, 'x');
+  std::ofstream(lines) << "{\"prompt\": 3}\n";
+  const std::vector<std::string> commands = {"generate --prompt x --model ",
+                                             "bench model --prefill 4 --decode 2 --repeat 1 --model ",
+                                             "evaluate perplexity --context 64 --text " + text + " --model ",
+                                             "evaluate task --count 2 --model ",
+                                             "calibrate --count 2 --out " + folder_ + "/never --model ",
+                                             "inspect "};
+  for (const std::string& file : {truncated, other, contradicting}) {
+    for (const std::string& command : commands) {
+      if (file == contradicting && command == "inspect ") continue;  // shows what the file says
+      const Result result = Run(command + file);
+      EXPECT_EQ(result.status, 1) << command << file << ": " << result.err;
+      EXPECT_THAT(result.err, HasSubstr(file)) << command;
+    }
+  }
+  const Result read = Run("evaluate task --model {m} --data " + lines);
+  EXPECT_EQ(read.status, 1);
+  EXPECT_THAT(read.err, HasSubstr(lines));
 }
 
 TEST_F(CliTest, OutputThatCannotBeWrittenIsAFailure) {

@@ -1,6 +1,7 @@
 #include "edge/agent/agent.h"
 
 #include <gmock/gmock.h>
+#include <malloc.h>
 
 #include "common/status/retry_delay.h"
 #include "tests/edge/agent/agent_fixture.h"
@@ -150,6 +151,7 @@ TEST_F(AgentTest, BadRequestsAreRefusedWithTheField) {
        kInvalidArgument},
       {"accepted_prefix", [](auto& r) { r.add_accepted_prefix(1); }, kInvalidArgument},
       {"max_tokens", [](auto& r) { r.set_max_tokens(-1); }, kInvalidArgument},
+      {"hops", [](auto& r) { r.set_hops(-1); }, kInvalidArgument},
       {"temperature", [](auto& r) { r.mutable_sampling()->set_temperature(-1); }, kInvalidArgument},
       {"stop", [](auto& r) { r.add_stop(""); }, kInvalidArgument},
       {"stop", [](auto& r) { r.add_stop(std::string(129, 'x')); }, kInvalidArgument},
@@ -189,6 +191,27 @@ TEST_F(AgentTest, FullQueueRefusesAtOnceWithARetryDelay) {
   }
   EXPECT_GT(refused, 0);
   EXPECT_LT(refused, 12);
+}
+
+// A transport may keep its handle until its connection goes, long after the answer.
+TEST_F(AgentTest, HandlesOfFinishedRequestsHoldNoText) {
+  auto agent = MakeAgent("", {});
+  const auto bytes_in_use = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  constexpr size_t kTextBytes = 500000;
+  std::vector<RequestHandle> handles;
+  size_t before = 0;
+  for (int i = 0; i < 41; ++i) {
+    if (i == 1) before = bytes_in_use();
+    v1::GenerateRequest request = ChatRequest("hi");
+    request.mutable_conversation()->mutable_messages(0)->set_content(std::string(kTextBytes, 'x'));
+    auto sink = std::make_shared<CollectingSink>();
+    handles.push_back(agent->Submit(std::move(request), absl::InfiniteFuture(), sink));
+    ASSERT_TRUE(sink->Wait());
+  }
+  EXPECT_LT(bytes_in_use(), before + 10 * kTextBytes);
 }
 
 // ---- Cancel and deadline ------------------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ struct Script {
   int end_after = -1;  // chunks sent before `end` happens; negative: all of them, then Done
   enum class End { kStatus, kStall, kNoDone } end = End::kStatus;
   grpc::Status status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the script says so");
-  int retry_delay_ms = 0;  // as trailer, when positive
-  absl::Duration gap;      // between chunks
+  int retry_delay_ms = 0;             // as trailer, when positive
+  absl::Duration gap;                 // between chunks
+  std::vector<v1::Chunk> after_done;  // against the contract
 };
 
 class FakeUpstream final : public v1::Inference::Service {
@@ -96,6 +97,10 @@ class FakeUpstream final : public v1::Inference::Service {
     response.mutable_done()->set_finish_reason(v1::FINISH_REASON_STOP);
     response.mutable_done()->mutable_usage()->set_completion_tokens(n_tokens);
     writer->Write(response);
+    for (const v1::Chunk& chunk : script.after_done) {
+      *response.mutable_chunk() = chunk;
+      if (!writer->Write(response)) return Cancelled();
+    }
     return grpc::Status::OK;
   }
 

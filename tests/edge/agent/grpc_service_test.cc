@@ -84,6 +84,21 @@ TEST_F(GrpcServiceTest, StatusTellsEverything) {
   EXPECT_GT(status->resident_bytes(), 1u << 20);
 }
 
+// Calls may come the moment the server listens: what they read must be final by then.
+TEST_F(GrpcServiceTest, ReadyTimeIsThereWithTheFirstCall) {
+  auto agent = MakeAgent("", {});
+  EdgeService service(agent.get(), absl::Now() - absl::Seconds(5), "test");
+  auto server = ServerHandle::Start({.listen = "127.0.0.1:0"}, {&service});
+  ASSERT_TRUE(server.ok()) << server.status();
+  InferenceClient client((*server)->address());
+  auto first = client.GetStatus(absl::Seconds(60)), second = client.GetStatus(absl::Seconds(60));
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_GE(first->ready_after_ms(), 5000.0);
+  EXPECT_LE(first->ready_after_ms(), first->uptime_s() * 1000);
+  EXPECT_EQ(first->ready_after_ms(), second->ready_after_ms());
+  (*server)->Shutdown(absl::ZeroDuration());
+}
+
 TEST_F(GrpcServiceTest, ErrorsKeepTheirCode) {
   Tier tier(MakeAgent("", {}));
   InferenceClient client(tier.address());
@@ -93,6 +108,45 @@ TEST_F(GrpcServiceTest, ErrorsKeepTheirCode) {
   auto late = client.Generate(ChatRequest("hello there", 400), absl::Milliseconds(1));
   EXPECT_EQ(late.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
+}
+
+// An error's text may be any bytes; a message with them could not be read, and the answer's last one would be lost.
+TEST_F(GrpcServiceTest, ErrorTextFromAboveIsMadeOneLineOfUtf8) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.status = grpc::Status(grpc::StatusCode::INTERNAL, "bad \xff\xfe text\nin \xe2\x82" + std::string(3000, '.'));
+    return script;
+  };
+  Tier tier(MakeAgent(cloud.address(), {.threshold = 1.0}));
+  InferenceClient client(tier.address());
+  auto answer = client.Generate(ChatRequest("hello there"), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const std::string& reason = answer->done.provenance().reason();
+  EXPECT_THAT(reason, HasSubstr("INTERNAL: bad \ufffd\ufffd text in \ufffd..."));
+  EXPECT_LT(reason.size(), 1500u);
+}
+
+TEST_F(GrpcServiceTest, ModelsWithNamesThatAreNotUtf8CanBeAskedFor) {
+  std::string name;  // 10 + 247 bytes in the file: the first 256 end within a character
+  for (int i = 0; i < 82; ++i) name += "\u20ac";
+  const std::string path = ::testing::TempDir() + "updraft_\xff_" + std::to_string(getpid()) + ".gguf";
+  for (const std::string& file_name : {"." + name, std::string("bad \xff")}) {
+    SynthShape shape;
+    shape.name = file_name;
+    shape.n_layer = 1;
+    shape.n_vocab = 512;
+    ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, path, {.n_threads = 1}).ok());
+    auto model = LocalModel::Load({.path = path, .n_threads = 1});
+    std::remove(path.c_str());
+    ASSERT_TRUE(model.ok()) << model.status();
+    Tier tier(std::make_unique<Agent>(AgentOptions(), *std::move(model), nullptr, &metrics_));
+    auto status = InferenceClient(tier.address()).GetStatus(absl::Seconds(60));
+    ASSERT_TRUE(status.ok()) << status.status();
+    EXPECT_THAT(status->model().name(), HasSubstr(file_name[0] == '.' ? ".\u20ac\u20ac" : "bad \ufffd"));
+    EXPECT_THAT(status->model().path(), HasSubstr("updraft_\ufffd_"));
+  }
 }
 
 TEST_F(GrpcServiceTest, MalformedMessagesAreTheCallersFault) {
@@ -134,6 +188,40 @@ TEST_F(GrpcServiceTest, TiersChain) {
   EXPECT_EQ(answer->tokens, truth->tokens());
   EXPECT_EQ(answer->done.provenance().decision(), v1::DECISION_KIND_HAND_OVER);
   EXPECT_EQ(top.agent->Status().routing().requests(), 2);
+}
+
+// Above the tier is one that passes everything on to it: the request comes back while it is being served.
+TEST_F(GrpcServiceTest, RequestThatComesBackIsRefusedAndAnsweredOnce) {
+  FakeUpstream above(Fingerprint());
+  Tier tier(MakeAgent(above.address(), {.threshold = 1.0}));
+  above.on_generate = [&tier](const v1::GenerateRequest& request) {
+    auto answer = InferenceClient(tier.address()).Generate(request, absl::Seconds(60));
+    Script script;
+    script.end_after = 0;
+    script.status =
+        grpc::Status(static_cast<grpc::StatusCode>(answer.status().code()), std::string(answer.status().message()));
+    return script;
+  };
+  auto answer = InferenceClient(tier.address()).Generate(ChatRequest("hello there"), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(above.requests().size(), 1u) << "one query became many";
+  EXPECT_TRUE(answer->done.provenance().degraded());
+  EXPECT_THAT(answer->done.provenance().reason(), HasSubstr("leads back here"));
+  EXPECT_EQ(answer->done.provenance().spans(0).tier(), "edge");
+
+  // A client may use an id again, even at once: only what other tiers pass on can be a loop.
+  v1::GenerateRequest request = ChatRequest("hello there");
+  request.set_request_id("mine");
+  request.set_tier(v1::TIER_CHOICE_LOCAL_ONLY);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (int i = 0; i < 3; ++i) {
+    sinks.push_back(std::make_shared<CollectingSink>());
+    tier.agent->Submit(request, absl::InfiniteFuture(), sinks.back());
+  }
+  for (auto& sink : sinks) {
+    ASSERT_TRUE(sink->Wait());
+    EXPECT_TRUE(sink->status().ok()) << sink->status();
+  }
 }
 
 TEST_F(GrpcServiceTest, CancelledAndSlowClientsDoNotDisturbOthers) {

@@ -1,9 +1,12 @@
 // Answers that the agent does not keep: what goes up, and what the client sees when the upstream fails.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <random>
 
 #include "absl/strings/str_format.h"
+#include "common/serving/request_check.h"
+#include "common/text/utf8.h"
 #include "edge/agent/agent.h"
 #include "tests/edge/agent/agent_fixture.h"
 
@@ -95,6 +98,31 @@ TEST_F(AgentTest, RefusedTokensAreSentAgainAsText) {
   EXPECT_EQ(answer->provenance().bytes_up(), cloud.requests()[0].ByteSizeLong() + cloud.requests()[1].ByteSizeLong());
 }
 
+// The most stop strings that a request may have leave no room for those of the chat format.
+TEST_F(AgentTest, AllOfTheClientsStopStringsGoUp) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest& request) {
+    Script script;
+    script.chunks = {CloudChunk("above", {1})};
+    if (const absl::Status status = CheckRequest(request); !status.ok()) {
+      script.end_after = 0;
+      script.status = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, std::string(status.message()));
+    }
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  v1::GenerateRequest request = ChatRequest("hello there");
+  for (int i = 0; i < 16; ++i) request.add_stop(absl::StrFormat("never said %d", i));
+  ASSERT_FALSE(agent->model().served().MakePrompt(request)->stops.empty()) << "the chat format adds none to test with";
+  auto answer = Ask(*agent, request);
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_EQ(answer->text(), "above") << answer->provenance().reason();
+  EXPECT_FALSE(answer->provenance().degraded());
+  ASSERT_EQ(cloud.requests().size(), 1u);
+  EXPECT_TRUE(cloud.requests()[0].has_tokens());
+  EXPECT_EQ(cloud.requests()[0].stop_size(), 16);
+}
+
 TEST_F(AgentTest, HopelessDraftIsGivenUpEarly) {
   FakeUpstream cloud(Fingerprint());
   cloud.on_generate = [](const v1::GenerateRequest&) {
@@ -137,6 +165,32 @@ TEST_F(AgentTest, TierChoiceIsHonoured) {
   EXPECT_EQ(cloud.requests().size(), 1u);
 }
 
+TEST_F(AgentTest, RequestIsPassedOnOnlySoOften) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.chunks = {CloudChunk("above", {1})};
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0, .kv_tokens = 64});
+  v1::GenerateRequest request = ChatRequest("hi");
+  for (int hops = 0; hops < 4; ++hops) {
+    request.set_hops(hops);
+    EXPECT_EQ(Ask(*agent, request)->text(), "above");
+    EXPECT_EQ(cloud.requests().back().hops(), hops + 1);
+  }
+  request.set_hops(4);
+  auto answer = Ask(*agent, request);
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_THAT(answer->spans(), ElementsAre(Pair("edge", ::testing::Gt(0))));
+  EXPECT_TRUE(answer->provenance().degraded());
+  EXPECT_THAT(answer->provenance().reason(), HasSubstr("4 tiers have passed the request on"));
+  // What this tier has no room for has nowhere to go.
+  request.mutable_conversation()->mutable_messages(0)->set_content(std::string(300, 'q'));
+  EXPECT_EQ(Ask(*agent, request)->status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(cloud.requests().size(), 4u);
+}
+
 TEST_F(AgentTest, PromptTooLongForTheDeviceGoesUp) {
   FakeUpstream cloud(Fingerprint());
   cloud.on_generate = [](const v1::GenerateRequest&) {
@@ -167,6 +221,38 @@ TEST_F(AgentTest, PromptTooLongForBothTiersIsRefusedAtOnce) {
   EXPECT_THAT(cloud.requests(), IsEmpty());
 }
 
+// A megabyte takes long to tokenize: what no tier has room for is refused by its bytes.
+TEST_F(AgentTest, PromptFarTooLongIsRefusedWithoutTokenizingIt) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.context_length = 600;
+  auto alone = MakeAgent("", {}), below = MakeAgent(cloud.address(), {});
+  v1::GenerateRequest chat = ChatRequest(std::string(1 << 20, 'x')), prompt = chat;
+  prompt.set_prompt(chat.conversation().messages(0).content());
+  for (Agent* agent : {alone.get(), below.get()}) {
+    for (const v1::GenerateRequest& request : {chat, prompt}) {
+      auto answer = Ask(*agent, request);
+      EXPECT_EQ(answer->status().code(), absl::StatusCode::kOutOfRange);
+      EXPECT_THAT(std::string(answer->status().message()), HasSubstr("1048576 bytes are at least"));
+    }
+  }
+  EXPECT_THAT(cloud.requests(), IsEmpty());
+}
+
+TEST_F(AgentTest, RoomAboveIsCountedEvenWhileTheLinkIsDown) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.context_length = 1 << 20;
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  for (int i = 0; i < 2; ++i) {  // the first one finds the link down
+    auto answer = Ask(*agent, ChatRequest(std::string(200000, 'x')));
+    EXPECT_EQ(answer->status().code(), absl::StatusCode::kUnavailable) << answer->status();
+  }
+}
+
 // Refused for its size, not for want of room: the next request must not wait for anything.
 TEST_F(AgentTest, RequestTooLargeForUpstreamSaysNothingOfItsLoad) {
   FakeUpstream cloud(Fingerprint());
@@ -180,6 +266,138 @@ TEST_F(AgentTest, RequestTooLargeForUpstreamSaysNothingOfItsLoad) {
   EXPECT_TRUE(Ask(*agent, ChatRequest("hello there"))->provenance().degraded());
   Ask(*agent, ChatRequest("hello there"));
   EXPECT_EQ(cloud.requests().size(), 2u);
+}
+
+// ---- Upstream breaks the contract ---------------------------------------------------------------------------------
+
+// A script that says `chunk` over and over, far more often than any answer needs.
+Script Endless(const v1::Chunk& chunk) {
+  Script script;
+  script.chunks.assign(200000, chunk);
+  return script;
+}
+
+TEST_F(AgentTest, MoreTokensThanWereAskedForAreCutOff) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) { return Endless(CloudChunk("spam ", {5, 6, 7})); };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  auto answer = Ask(*agent, ChatRequest("hello there", 10));
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_THAT(answer->tokens(), ElementsAre(5, 6, 7, 5, 6, 7, 5, 6, 7, 5));
+  EXPECT_EQ(answer->text(), "spam spam spam spam ");
+  EXPECT_EQ(answer->done().finish_reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(answer->done().usage().completion_tokens(), 10);
+  EXPECT_THAT(answer->spans(), ElementsAre(Pair("cloud", 10)));
+  EXPECT_FALSE(answer->provenance().degraded());
+  EXPECT_TRUE(agent->CurrentLink().reachable()) << "an answer that we ended says nothing of the link";
+  for (int i = 0; i < 2000 && cloud.n_cancelled() == 0; ++i) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_EQ(cloud.n_cancelled(), 1);
+}
+
+TEST_F(AgentTest, EndlessTextWithoutTokensIsCutOff) {
+  FakeUpstream cloud("another fingerprint");
+  cloud.on_generate = [](const v1::GenerateRequest&) { return Endless(CloudChunk("100 \u20ac and more ", {})); };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  auto answer = Ask(*agent, ChatRequest("hello there", 10));
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_GT(answer->text().size(), 1000u);
+  EXPECT_LT(answer->text().size(), 10000u);
+  EXPECT_EQ(answer->text(), text::LossyUtf8(answer->text())) << "cut within a character";
+  EXPECT_EQ(answer->done().finish_reason(), v1::FINISH_REASON_LENGTH);
+}
+
+TEST_F(AgentTest, AcceptedPrefixCountsTowardsTheLimitFromAbove) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) { return Endless(CloudChunk("x", {5})); };
+  auto agent = MakeAgent(cloud.address(), {.mode = PolicyMode::kUpstream});
+  v1::GenerateRequest request;
+  request.set_max_tokens(8);
+  request.mutable_tokens()->set_tokenizer_fingerprint(Fingerprint());
+  for (int id : {10, 11, 12}) request.mutable_tokens()->add_ids(id);
+  for (int id : {20, 21}) request.add_accepted_prefix(id);
+  auto answer = Ask(*agent, request);
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_EQ(answer->tokens(), std::vector<int32_t>(6, 5));
+}
+
+// Ids that no vocabulary of ours has cannot be gone on from; the text can.
+TEST_F(AgentTest, TokensOutsideTheVocabularyCountAsTextAlone) {
+  for (const int32_t bad : {-5, 512, 2000000000}) {
+    FakeUpstream cloud(Fingerprint());
+    cloud.on_generate = [bad](const v1::GenerateRequest&) {
+      Script script;
+      script.chunks = {CloudChunk("The win", {10}), CloudChunk("dow", {11, bad}), CloudChunk(" is", {12})};
+      script.end_after = 3;
+      return script;
+    };
+    auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+    auto answer = Ask(*agent, ChatRequest("hello there", 20));
+    ASSERT_TRUE(answer->status().ok()) << bad << ": " << answer->status();
+    EXPECT_EQ(answer->text().substr(0, 13), "The window is");
+    EXPECT_GT(answer->text().size(), 13u) << "nothing was added";
+    const std::vector<int32_t> tokens = answer->tokens();
+    EXPECT_EQ(std::count(tokens.begin(), tokens.end(), bad), 0);
+    ASSERT_EQ(answer->spans().size(), 2u);
+    EXPECT_THAT(answer->spans()[0], Pair("cloud", 4));
+  }
+}
+
+TEST_F(AgentTest, TheAcceptedPrefixStaysWhenTheAnswerIsGoneOnFromItsText) {
+  const v1::GenerateRequest chat = ChatRequest("hello there", 20);
+  auto truth = LocalTruth(chat);
+  ASSERT_GE(truth->tokens().size(), 8u);
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.chunks = {CloudChunk("", {-1})};
+    script.end_after = 1;
+    script.status = grpc::Status(grpc::StatusCode::INTERNAL, "scripted");
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.mode = PolicyMode::kUpstream});
+  v1::GenerateRequest request;
+  request.set_max_tokens(20);
+  request.mutable_tokens()->set_tokenizer_fingerprint(Fingerprint());
+  const std::vector<int32_t> ids = agent->model().served().MakePrompt(chat)->tokens;
+  request.mutable_tokens()->mutable_ids()->Add(ids.begin(), ids.end());
+  const std::vector<int32_t> tokens = truth->tokens();
+  request.mutable_accepted_prefix()->Add(tokens.begin(), tokens.begin() + 5);
+  auto rest = Ask(*agent, request);
+  ASSERT_TRUE(rest->status().ok()) << rest->status();
+  EXPECT_EQ(rest->tokens(), std::vector<int32_t>(tokens.begin() + 5, tokens.end()));
+}
+
+TEST_F(AgentTest, WhatFollowsTheEndIsIgnored) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.chunks = {CloudChunk("whole", {5})};
+    script.after_done.assign(200000, CloudChunk("more", {6}));
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  auto answer = Ask(*agent, ChatRequest("hello there"));
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_EQ(answer->text(), "whole");
+  EXPECT_EQ(answer->done().finish_reason(), v1::FINISH_REASON_STOP);
+  for (int i = 0; i < 2000 && cloud.n_cancelled() == 0; ++i) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_EQ(cloud.n_cancelled(), 1);
+}
+
+TEST_F(AgentTest, LongTierNamesAreCut) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.chunks = {CloudChunk("x", {5})};
+    for (int i = 0; i < 40000; ++i) script.chunks[0].mutable_tier()->append("\u20ac");
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+  auto answer = Ask(*agent, ChatRequest("hello there"));
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  ASSERT_EQ(answer->spans().size(), 1u);
+  EXPECT_EQ(answer->spans()[0].first.size(), 126u) << "whole characters within 128 bytes";
+  EXPECT_EQ(answer->chunks()[0].tier(), answer->spans()[0].first);
 }
 
 // ---- Upstream fails -----------------------------------------------------------------------------------------------
@@ -325,6 +543,32 @@ TEST_F(AgentTest, RefusalWithADelayIsRespected) {
   auto second = Ask(*agent, ChatRequest("hello there"));
   EXPECT_TRUE(second->provenance().degraded());
   EXPECT_EQ(cloud.requests().size(), 1u) << second->provenance().reason();
+}
+
+// Even of a caller that wants upstream's answer: one from here, said to be so, is better than none.
+TEST_F(AgentTest, RequestThatUpstreamCallsInvalidIsAnsweredHere) {
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.status = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "max_tokens: not today");
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.threshold = 0.0, .kv_tokens = 64});
+  v1::GenerateRequest request = ChatRequest("hello there");
+  request.set_tier(v1::TIER_CHOICE_UPSTREAM_ONLY);
+  auto answer = Ask(*agent, request);
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_EQ(answer->text(), LocalTruth(request)->text());
+  EXPECT_TRUE(answer->provenance().degraded());
+  EXPECT_EQ(answer->provenance().decision(), v1::DECISION_KIND_KEEP);
+  EXPECT_THAT(answer->provenance().reason(), HasSubstr("INVALID_ARGUMENT: max_tokens: not today"));
+  EXPECT_TRUE(agent->CurrentLink().reachable());
+  // What has no room here ends with upstream's error.
+  request.mutable_conversation()->mutable_messages(0)->set_content(std::string(300, 'q'));
+  answer = Ask(*agent, request);
+  EXPECT_EQ(answer->status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(answer->status().message()), HasSubstr("upstream failed"));
 }
 
 TEST_F(AgentTest, UnreachableUpstreamIsSaidSo) {

@@ -201,7 +201,7 @@ TEST_F(HttpFrontTest, HostileRequestsGetTheirStatusAndHurtNobody) {
     }
   }
   RawClient bad_chunk(port());
-  bad_chunk.Send("POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nXYZ\r\n");
+  bad_chunk.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nXYZ\r\n");
   EXPECT_EQ(bad_chunk.Receive().status, 400);
   int status = 0;
   Post(kChat, Body(), &status);
@@ -211,7 +211,7 @@ TEST_F(HttpFrontTest, HostileRequestsGetTheirStatusAndHurtNobody) {
 TEST_F(HttpFrontTest, SlowlorisIsCutOffWhileOthersAreServed) {
   Serve();
   RawClient slow(port());
-  slow.Send("POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{");
+  slow.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{");
   int status = 0;
   Post(kChat, Body(), &status);
   EXPECT_EQ(status, 200);

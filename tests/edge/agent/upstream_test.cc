@@ -79,5 +79,24 @@ TEST(Upstream, ACallWithoutAByteIsGivenUpAfterTheTimeoutAndNotBefore) {
   EXPECT_GE(absl::Now() - start, timeout);
 }
 
+// A vocabulary that was taken back, or another model, is only learnt of by asking.
+TEST(Upstream, SteadyTrafficDoesNotPutProbesOffForEver) {
+  FakeUpstream cloud("fingerprint");
+  auto upstream = Upstream::Create({.address = cloud.address(), .probe_interval = absl::Milliseconds(200)});
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  for (int i = 0; i < 2000 && (*upstream)->Snapshot().link.samples == 0; ++i) absl::SleepFor(absl::Milliseconds(5));
+  (*upstream)->ForgetFingerprint();
+  const int before = cloud.n_probes();
+  const absl::Time start = absl::Now();
+  while ((*upstream)->Snapshot().tokenizer_fingerprint.empty() && absl::Now() < start + absl::Seconds(20)) {
+    auto listener = std::make_shared<Listener>();
+    auto call = (*upstream)->Generate({}, absl::InfiniteFuture(), listener);
+    ASSERT_TRUE(listener->Wait().ok());
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  EXPECT_EQ((*upstream)->Snapshot().tokenizer_fingerprint, "fingerprint");
+  EXPECT_LE(cloud.n_probes(), before + 2) << "calls spare most probes";
+}
+
 }  // namespace
 }  // namespace updraft::testing

@@ -15,6 +15,7 @@
 #include "kernels/formats/codec.h"
 #include "kernels/formats/dtype.h"
 #include "kernels/ops.h"
+#include "tests/kernels/formats/samples.h"
 
 namespace updraft::kernels {
 
@@ -44,8 +45,13 @@ inline std::vector<float> Gaussian(size_t n, uint64_t seed) {
   return values;
 }
 
-// W [n_out, n_in] in the file's format.
+// W [n_out, n_in] in the file's format: of normal values, or, where there is no encoder, of random bits.
 inline std::vector<std::byte> EncodedWeights(DType type, int64_t n_out, int64_t n_in, uint64_t seed) {
+  if (!CanQuantize(type)) {
+    const std::vector<uint8_t> blocks = testing::RandomBlocks(type, seed, static_cast<int>(n_out * n_in));
+    const auto* bytes = reinterpret_cast<const std::byte*>(blocks.data());
+    return {bytes, bytes + blocks.size()};
+  }
   const std::vector<float> values = Gaussian(n_out * n_in, seed);
   std::vector<std::byte> bytes(n_out * RowBytes(type, n_in));
   for (int64_t row = 0; row < n_out; ++row) {

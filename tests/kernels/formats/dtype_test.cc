@@ -38,12 +38,17 @@ TEST(DType, BitsPerElement) {
   EXPECT_EQ(BitsPerElement(DType::kQ4_K), 4.5);
   EXPECT_EQ(BitsPerElement(DType::kQ5_K), 5.5);
   EXPECT_EQ(BitsPerElement(DType::kQ6_K), 6.5625);
+  EXPECT_EQ(BitsPerElement(DType::kQ2_K), 2.625);
+  EXPECT_EQ(BitsPerElement(DType::kQ3_K), 3.4375);
+  EXPECT_EQ(BitsPerElement(DType::kTQ1_0), 1.6875);
+  EXPECT_EQ(BitsPerElement(DType::kIQ1_S), 1.5625);
+  EXPECT_EQ(BitsPerElement(DType::kMXFP4), 4.25);
 }
 
 TEST(DType, NamesIgnoreCaseAndNothingElse) {
   EXPECT_EQ(ParseDType("Q4_K"), DType::kQ4_K);
   EXPECT_EQ(ParseDType("bF16"), DType::kBF16);
-  for (const char* name : {"", "q4", "q4_0 ", " q4_0", "q4_00", "q4-0", "iq2_xs", "f"}) {
+  for (const char* name : {"", "q4", "q4_0 ", " q4_0", "q4_00", "q4-0", "q8_1", "f"}) {
     EXPECT_EQ(ParseDType(name), std::nullopt) << name;
   }
 }
@@ -54,7 +59,8 @@ TEST(DType, UnsupportedTypesHaveNames) {
   EXPECT_STREQ(GgmlTypeName(30), "BF16");
   EXPECT_STREQ(GgmlTypeName(34), "TQ1_0");
   EXPECT_STREQ(GgmlTypeName(39), "MXFP4");
-  EXPECT_EQ(FromGgmlId(17), std::nullopt);
+  EXPECT_EQ(FromGgmlId(17), DType::kIQ2_XS);
+  EXPECT_EQ(FromGgmlId(15), std::nullopt);  // Q8_K: of intermediate results, in no file
   EXPECT_EQ(FromGgmlId(4), std::nullopt);
   EXPECT_EQ(GgmlTypeName(43), nullptr);
   EXPECT_EQ(GgmlTypeName(0xffffffffu), nullptr);

@@ -65,9 +65,27 @@ inline std::vector<uint8_t> RandomBlocks(DType type, uint64_t seed, int n) {
   };
   switch (type) {
     case DType::kF32:
+    case DType::kMXFP4:
+    case DType::kNVFP4:
+      break;
+    case DType::kQ2_K:
+      make_finite(80);
+      make_finite(82);
+      break;
+    case DType::kQ3_K:
+      make_finite(108);
       break;
     case DType::kQ6_K:
       make_finite(208);
+      break;
+    case DType::kTQ1_0:
+      make_finite(52);
+      break;
+    case DType::kTQ2_0:
+      make_finite(64);
+      break;
+    case DType::kIQ1_M:  // the scale's highest bits lie in the last word
+      make_finite(54);
       break;
     case DType::kQ4_1:
     case DType::kQ5_1:
