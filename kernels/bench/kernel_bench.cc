@@ -225,6 +225,7 @@ Spread SpreadOf(std::vector<double> values) {
 
 MachinePeaks ProbeMachine(Isa isa, int n_threads) {
   const ProbeKernels& probe = *ChooseKernels(isa == Isa::kReference ? Isa::kPortable : isa).probe;
+  if (n_threads <= 0) n_threads = AvailableCpus();
   MachinePeaks peaks;
   {
     BandwidthProbe one(isa, 1);

@@ -49,6 +49,7 @@ struct KernelBenchOptions {
   double seconds_per_run = 0.05;
 };
 
+// n_threads as in KernelBenchOptions.
 MachinePeaks ProbeMachine(Isa isa, int n_threads);
 
 // Calls `report` with each result as it is ready.

@@ -39,6 +39,7 @@ float MultiplyAdd(int64_t n_rounds) {
   return S::Sum(sum[0]);
 }
 
+// The chains differ in their activations: of equal ones the compiler would compute one.
 template <typename S>
 int32_t Dot(int64_t n_rounds) {
   using I = typename S::I;
@@ -46,21 +47,26 @@ int32_t Dot(int64_t n_rounds) {
   alignas(64) uint8_t codes[64];
   for (int i = 0; i < 64; ++i) codes[i] = static_cast<uint8_t>(i % 16);
   const typename S::W w = S::LoadW(codes);
-  const int8_t x[4] = {1, -2, 3, -1};
-  I total = S::SetI(0);
+  int8_t x[4 * S::kChains];
+  for (int i = 0; i < 4 * S::kChains; ++i) x[i] = static_cast<int8_t>(i / 4 % 2 == 0 ? i % 7 - 3 : 3 - i % 5);
   constexpr int kRun = S::MaxRun(15);
+  I total[S::kChains];
   Partial sum[S::kChains];
+#pragma GCC unroll 16
+  for (int i = 0; i < S::kChains; ++i) total[i] = S::SetI(0);
   for (int64_t round = 0; round < n_rounds; ++round) {
 #pragma GCC unroll 16
-    for (int i = 0; i < S::kChains; ++i) sum[i] = S::Begin(total);
+    for (int i = 0; i < S::kChains; ++i) sum[i] = S::Begin(total[i]);
     for (int step = 0; step < kRun; ++step) {
 #pragma GCC unroll 16
-      for (int i = 0; i < S::kChains; ++i) sum[i] = S::template Step<15>(sum[i], w, x);
+      for (int i = 0; i < S::kChains; ++i) sum[i] = S::template Step<15>(sum[i], w, x + 4 * i);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < S::kChains; ++i) total = S::End(total, sum[i]);
+    for (int i = 0; i < S::kChains; ++i) total[i] = S::End(total[i], sum[i]);
   }
-  return S::SumI(total);
+  int32_t all = 0;
+  for (int i = 0; i < S::kChains; ++i) all += S::SumI(total[i]);
+  return all;
 }
 
 // The table of one instruction set.

@@ -16,6 +16,13 @@
 
 namespace updraft::testing {
 
+inline v1::Chunk CloudChunk(const std::string& text, std::vector<int32_t> tokens) {
+  v1::Chunk chunk;
+  chunk.set_text(text);
+  chunk.mutable_tokens()->Add(tokens.begin(), tokens.end());
+  return chunk;
+}
+
 struct Script {
   // One chunk each: the tokens and text of the answer.
   std::vector<v1::Chunk> chunks;
