@@ -10,7 +10,8 @@ namespace updraft {
 
 struct BenchModelOptions {
   int prefill = 512;  // tokens read at once; 0: not measured
-  int decode = 128;   // tokens written one by one from an empty context; 0: not measured
+  int decode = 128;   // tokens that each sequence writes one by one from an empty context; 0: not measured
+  int sequences = 1;  // that decode together, one row each in every pass
   int repeat = 5;     // measured runs, after one that is not
   int batch = 256;    // rows of a prefill pass
 };
@@ -21,8 +22,8 @@ struct Spread {
 
 struct BenchModelResult {
   Spread prefill_tok_s;
-  Spread decode_tok_s;
-  size_t bytes_per_token = 0;  // weights read per decoded token
+  Spread decode_tok_s;         // of all sequences together
+  size_t bytes_per_token = 0;  // weights read per decoding pass, which writes one token of every sequence
   double bandwidth_gb_s = 0;   // of those bytes, at the median decoding speed: 10^9 bytes per second
 };
 

@@ -44,6 +44,7 @@ absl::Status RunBenchModel(const ModelFlags& flags) {
                       {"backend", (*model)->ops().name()},
                       {"prefill_tok_s", ToJson(result->prefill_tok_s)},
                       {"decode_tok_s", ToJson(result->decode_tok_s)},
+                      {"sequences", flags.options.sequences},
                       {"bytes_per_token", result->bytes_per_token},
                       {"bandwidth_gb_s", result->bandwidth_gb_s}}
                      .dump()
@@ -51,11 +52,12 @@ absl::Status RunBenchModel(const ModelFlags& flags) {
     return absl::OkStatus();
   }
   std::cout << absl::StrFormat(
-      "%s (%s)\n  prefill %4d: %8.1f tok/s  [%.1f, %.1f]\n  decode  %4d: %8.1f tok/s  [%.1f, %.1f]  %.1f MB per token, "
+      "%s (%s)\n  prefill %4d: %8.1f tok/s  [%.1f, %.1f]\n  decode  %4d: %8.1f tok/s  [%.1f, %.1f]  %.1f MB per %s, "
       "%.1f GB/s\n",
       flags.model, (*model)->ops().name(), flags.options.prefill, result->prefill_tok_s.median,
       result->prefill_tok_s.min, result->prefill_tok_s.max, flags.options.decode, result->decode_tok_s.median,
       result->decode_tok_s.min, result->decode_tok_s.max, static_cast<double>(result->bytes_per_token) / 1e6,
+      flags.options.sequences == 1 ? "token" : absl::StrCat(flags.options.sequences, " tokens"),
       result->bandwidth_gb_s);
   return absl::OkStatus();
 }
@@ -66,6 +68,7 @@ void AddBenchModel(CLI::App* bench, int* exit_code) {
   command->add_option("--model", flags->model, "GGUF file")->required();
   command->add_option("--prefill", flags->options.prefill, "Prompt tokens; 0: skip")->check(CLI::Range(0, 1 << 20));
   command->add_option("--decode", flags->options.decode, "Tokens to decode; 0: skip")->check(CLI::Range(0, 1 << 20));
+  command->add_option("--sequences", flags->options.sequences, "That decode together")->check(CLI::Range(1, 4096));
   command->add_option("--repeat", flags->options.repeat, "Measured runs")->check(CLI::Range(1, 1000));
   command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");

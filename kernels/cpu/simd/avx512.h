@@ -95,7 +95,7 @@ struct Avx512Vnni {
   // ---- integer dot products
   static constexpr bool kSignedBytes = false;
   static constexpr int kGroup = 6;
-  static constexpr int kSkinny = 4;
+  static constexpr int kSkinny = 8;
   static constexpr int kTiles = 2;
   static constexpr int MaxRun(int /*max_code*/) { return 8; }
   static W LoadW(const uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -125,7 +125,8 @@ struct Avx512Vnni {
   }
   static I End(I /*acc*/, Partial partial) { return partial; }
 
-  static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  // Not the intrinsic: GCC 12 takes functions that do nothing but prefetch for pure and drops the calls.
+  static void Prefetch(const void* p) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p))); }
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 6;

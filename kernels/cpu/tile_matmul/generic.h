@@ -27,6 +27,9 @@ constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 // at the speed of one core's reads.
 constexpr int kBlocksAhead = 16;
 
+// With more passes over a tile than this, waiting for it in the first one costs less than asking for it in all.
+constexpr int kMaxPrefetchPasses = 12;
+
 // The codes that a table's indices stand for: its values plus the format's offset.
 struct alignas(16) CodeTable {
   uint8_t codes[16];
@@ -263,11 +266,11 @@ struct TileKernel {
     }
     const int8_t* q = args.x.q + from * args.x.n_in;
     const ActivationBlock* x = args.x.blocks + from * n_blocks;
-    int until_prefetch = pass;
+    int64_t next_prefetch = n_passes <= kMaxPrefetchPasses ? pass : n_blocks;
     for (int64_t block = 0; block < n_blocks; ++block, q += kTok * kTileBlock, x += kTok) {
-      if (until_prefetch-- == 0) {
+      if (block == next_prefetch) {
         Prefetch(s, ahead);
-        until_prefetch = n_passes - 1;
+        next_prefetch += n_passes;
       }
       Block(s, q, x, sum);
       Advance(s, block);
@@ -288,13 +291,24 @@ void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   }
 }
 
+// The smallest group that more than S::kSkinny tokens are cut into.
+template <typename S>
+constexpr int LeastGroup() {
+  int least = S::kGroup;
+  for (int n_tok = S::kSkinny + 1; n_tok <= S::kSkinny + S::kGroup * S::kGroup; ++n_tok) {
+    const int size = n_tok / ((n_tok + S::kGroup - 1) / S::kGroup);
+    least = size < least ? size : least;
+  }
+  return least;
+}
+
 // Many tokens: as many sums as there are registers, over several tiles because a broadcast of activations costs as much
-// as a dot product. Groups are cut evenly, so that none is smaller than half of kGroup.
+// as a dot product. Groups are cut evenly.
 template <typename S, TileKind kKind, int kTok = S::kGroup>
 void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
   if (group.size == kTok) {
     TileKernel<S, kKind, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
-  } else if constexpr (kTok > (S::kGroup + 1) / 2) {
+  } else if constexpr (kTok > LeastGroup<S>()) {
     RunGroup<S, kKind, kTok - 1>(args, tile, group, pass, n_passes);
   }
 }

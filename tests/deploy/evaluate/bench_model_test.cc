@@ -19,12 +19,21 @@ TEST(BenchModelTest, FiguresHangTogether) {
   EXPECT_DOUBLE_EQ(result.bandwidth_gb_s, result.bytes_per_token * result.decode_tok_s.median * 1e-9);
 }
 
+TEST(BenchModelTest, SequencesCountTogether) {
+  const auto model = testing::MakeModel(testing::Shape("tiny-llama"), kernels::DType::kQ4_0);
+  const BenchModelResult result = BenchModel(*model, {.prefill = 0, .decode = 40, .sequences = 5, .repeat = 2}).value();
+  EXPECT_EQ(result.prefill_tok_s.median, 0.0);
+  EXPECT_GT(result.decode_tok_s.median, 0.0);
+  EXPECT_DOUBLE_EQ(result.bandwidth_gb_s, result.bytes_per_token * (result.decode_tok_s.median / 5) * 1e-9);
+}
+
 TEST(BenchModelTest, RefusesWhatDoesNotFit) {
   const auto model = testing::MakeModel(testing::Shape("tiny-llama"));
   for (const BenchModelOptions& options :
        {BenchModelOptions{.prefill = 257}, BenchModelOptions{.prefill = -1},
         BenchModelOptions{.prefill = 8, .repeat = 0}, BenchModelOptions{.prefill = 0, .decode = 0},
-        BenchModelOptions{.prefill = 8, .decode = 8, .batch = 0}}) {
+        BenchModelOptions{.prefill = 8, .decode = 8, .batch = 0},
+        BenchModelOptions{.prefill = 8, .decode = 8, .sequences = 0}}) {
     EXPECT_EQ(BenchModel(*model, options).status().code(), absl::StatusCode::kInvalidArgument);
   }
 }
