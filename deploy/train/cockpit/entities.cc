@@ -51,12 +51,7 @@ std::string EnglishPerson(Random* random) {
                               "Clark",  "Evans", "Moore",  "Hall",   "Lopez",  "Fischer", "Dubois", "Larsen",
                               "Tanaka", "Silva", "Young",  "Baker",  "Carter", "Reed",    "Stone",  "Wagner",
                               "Jensen", "Costa", "Murphy", "Walker", "Price",  "Lane"};
-  static const Words kRelations = {"mom",     "dad",         "my wife",   "my husband", "my sister",  "my brother",
-                                   "grandma", "my manager",  "my doctor", "my mother",  "my father",  "grandpa",
-                                   "my son",  "my daughter", "my boss",   "my partner", "the office", "my neighbor"};
-  switch (random->Below(7)) {
-    case 6:
-      return Text(random->Pick(kRelations));
+  switch (random->Below(6)) {
     case 0:
       return Text(random->Pick(kFirst));
     case 1:
@@ -75,9 +70,6 @@ std::string ChinesePerson(Random* random) {
   static const Words kSurnames = {"王", "李", "张", "刘", "陈", "杨", "赵", "黄", "周", "吴", "徐", "孙", "胡",
                                   "朱", "高", "林", "何", "郭", "马", "罗", "梁", "宋", "郑", "谢", "韩", "唐"};
   static const Words kTitles = {"经理", "老师", "医生", "先生", "女士", "阿姨", "叔叔", "师傅"};
-  static const Words kRelations = {"妈妈", "爸爸", "老婆", "老公", "姐姐", "弟弟", "奶奶", "爷爷", "妹妹",
-                                   "哥哥", "老板", "女儿", "儿子", "外婆", "外公", "邻居", "同事", "家里"};
-  if (random->Percent(14)) return Text(random->Pick(kRelations));
   const std::string surname = Text(random->Pick(kSurnames));
   if (random->Percent(25)) return surname + Text(random->Pick(kTitles));
   return surname + ChineseWord(random, random->Between(1, 2));
@@ -88,6 +80,21 @@ std::string ChinesePerson(Random* random) {
 std::string DrawPerson(Composer* composer) {
   Random* random = &composer->random();
   return composer->DrawEntity([&] { return composer->english() ? EnglishPerson(random) : ChinesePerson(random); });
+}
+
+const std::vector<std::string_view>& FamiliarContacts(Language language) {
+  static const Words kEnglish = {"mom",     "dad",         "my wife",   "my husband", "my sister",  "my brother",
+                                 "grandma", "my manager",  "my doctor", "my mother",  "my father",  "grandpa",
+                                 "my son",  "my daughter", "my boss",   "my partner", "the office", "my neighbor"};
+  static const Words kChinese = {"妈妈", "爸爸", "老婆", "老公", "姐姐", "弟弟", "奶奶", "爷爷", "妹妹",
+                                 "哥哥", "老板", "女儿", "儿子", "外婆", "外公", "邻居", "同事", "家里"};
+  return language == Language::kEnglish ? kEnglish : kChinese;
+}
+
+std::string DrawContact(Composer* composer) {
+  Random& random = composer->random();
+  if (random.Percent(14)) return Text(random.Pick(FamiliarContacts(composer->language())));
+  return DrawPerson(composer);
 }
 
 std::string DrawPlace(Composer* composer) {

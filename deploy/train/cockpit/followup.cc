@@ -196,7 +196,7 @@ std::optional<Draft> DraftCorrection(Composer* composer) {
     if (earlier.meaning.call.contains("title") || earlier.meaning.call.contains("avoid")) return std::nullopt;
     AddContext(earlier, composer, &draft);
     const bool phone = earlier.meaning.call.contains("contact");
-    const std::string entity = phone ? DrawPerson(composer) : DrawPlace(composer);
+    const std::string entity = phone ? DrawContact(composer) : DrawPlace(composer);
     draft.meaning.call = earlier.meaning.call;
     draft.meaning.call[phone ? "contact" : "to"] = entity;
     draft.say = earlier.say;

@@ -364,7 +364,7 @@ Clause SayCall(Composer* composer) {
                                            : "，" + extra}});
     clause.say = english ? "Starting the route." : "开始导航。";
   } else if (kind < 7) {
-    const std::string person = DrawPerson(composer);
+    const std::string person = DrawContact(composer);
     call["name"] = "phone";
     call["contact"] = person;
     clause.text = composer->Say(

@@ -98,6 +98,10 @@ Clause SayCall(Composer* composer);
 std::string DrawPerson(Composer* composer);
 std::string DrawPlace(Composer* composer);
 std::string DrawSong(Composer* composer);
+// Words for those whom people call most ("mom"): vocabulary, open to every split.
+const std::vector<std::string_view>& FamiliarContacts(Language language);
+// A person or a familiar contact.
+std::string DrawContact(Composer* composer);
 
 }  // namespace updraft::cockpit
 
