@@ -251,7 +251,9 @@ struct TileKernel {
   // Tiles tile .. tile + kTiles - 1 times one group of kTok tokens that starts at token `from`.
   //
   // Every n_passes-th block asks memory for the block that lies `ahead` blocks further on. One pass over the weights: a
-  // few blocks ahead. Several (one for each group of tokens): the next tiles, spread over the passes over these.
+  // few blocks ahead. Several (one for each group of tokens): the next tiles, spread over the passes over these. Where
+  // nothing is to be asked for (kAhead false), the loop is better off without the question.
+  template <bool kAhead>
   static void Run(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes) {
     const int64_t n_blocks = args.w.n_blocks;
     const int64_t ahead = n_passes == 1 ? kBlocksAhead : kTiles * n_blocks;
@@ -266,11 +268,13 @@ struct TileKernel {
     }
     const int8_t* q = args.x.q + from * args.x.n_in;
     const ActivationBlock* x = args.x.blocks + from * n_blocks;
-    int64_t next_prefetch = n_passes <= kMaxPrefetchPasses ? pass : n_blocks;
+    int64_t next_prefetch = pass;
     for (int64_t block = 0; block < n_blocks; ++block, q += kTok * kTileBlock, x += kTok) {
-      if (block == next_prefetch) {
-        Prefetch(s, ahead);
-        next_prefetch += n_passes;
+      if constexpr (kAhead) {
+        if (block == next_prefetch) {
+          Prefetch(s, ahead);
+          next_prefetch += n_passes;
+        }
       }
       Block(s, q, x, sum);
       Advance(s, block);
@@ -284,7 +288,7 @@ template <typename S, TileKind kKind, int kTok = S::kSkinny>
 void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   if (group.size == kTok) {
     for (int n = 0; n < S::kTiles; ++n) {
-      TileKernel<S, kKind, kTok, 1>::Run(args, tile + n, group.from, 0, 1);
+      TileKernel<S, kKind, kTok, 1>::template Run<true>(args, tile + n, group.from, 0, 1);
     }
   } else if constexpr (kTok > 1) {
     RunSkinny<S, kKind, kTok - 1>(args, tile, group);
@@ -307,7 +311,9 @@ constexpr int LeastGroup() {
 template <typename S, TileKind kKind, int kTok = S::kGroup>
 void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
   if (group.size == kTok) {
-    TileKernel<S, kKind, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
+    using Kernel = TileKernel<S, kKind, kTok, S::kTiles>;
+    n_passes <= kMaxPrefetchPasses ? Kernel::template Run<true>(args, tile, group.from, pass, n_passes)
+                                   : Kernel::template Run<false>(args, tile, group.from, pass, n_passes);
   } else if constexpr (kTok > LeastGroup<S>()) {
     RunGroup<S, kKind, kTok - 1>(args, tile, group, pass, n_passes);
   }
