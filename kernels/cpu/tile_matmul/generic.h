@@ -312,8 +312,11 @@ template <typename S, TileKind kKind, int kTok = S::kGroup>
 void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
   if (group.size == kTok) {
     using Kernel = TileKernel<S, kKind, kTok, S::kTiles>;
-    n_passes <= kMaxPrefetchPasses ? Kernel::template Run<true>(args, tile, group.from, pass, n_passes)
-                                   : Kernel::template Run<false>(args, tile, group.from, pass, n_passes);
+    if (n_passes <= kMaxPrefetchPasses) {
+      Kernel::template Run<true>(args, tile, group.from, pass, n_passes);
+    } else {
+      Kernel::template Run<false>(args, tile, group.from, pass, n_passes);
+    }
   } else if constexpr (kTok > LeastGroup<S>()) {
     RunGroup<S, kKind, kTok - 1>(args, tile, group, pass, n_passes);
   }
