@@ -29,9 +29,10 @@ void Prepare(const ModelConfig& c, const Batch& batch, Scratch& s) {
 const float* OrNull(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
 // x: [n_tok, d_model], the residual stream, updated in place.
-void DecoderLayer(const Model& model, const LayerWeights& w, std::span<const int32_t> positions, kernels::KvLayer kv,
+void DecoderLayer(const Model& model, int layer, std::span<const int32_t> positions, kernels::KvLayer kv,
                   const kernels::KvShape& kv_shape, float* x, Scratch& s) {
   const ModelConfig& c = model.config();
+  const LayerWeights& w = model.layer(layer);
   kernels::Ops& ops = model.ops();
   const int n_tok = static_cast<int>(positions.size());
 
@@ -61,12 +62,12 @@ void DecoderLayer(const Model& model, const LayerWeights& w, std::span<const int
 
   // Feed-forward: x += Wdown (silu(norm(x) Wgate) * norm(x) Wup).
   ops.RmsNorm(x, w.ffn_norm.data(), n_tok, c.d_model, c.rms_eps, s.norm.data());
-  ops.MatMul(std::array<kernels::MatMulTarget, 2>{{{.w = w.w_gate.get(), .y = s.gate.data()},
-                                                   {.w = w.w_up.get(), .y = s.up.data()}}},
-             s.norm.data(), n_tok);
-  ops.SwiGlu(s.gate.data(), s.up.data(), int64_t{n_tok} * c.d_ff, s.gate.data());
-  ops.MatMul(std::array<kernels::MatMulTarget, 1>{{{.w = w.w_down.get(), .y = x, .accumulate = true}}}, s.gate.data(),
-             n_tok);
+  ops.FeedForward(model.feed_forward(layer), {.x = s.norm.data(),
+                                              .n_tok = n_tok,
+                                              .y = x,
+                                              .gate = s.gate.data(),
+                                              .up = s.up.data(),
+                                              .sparse_share = model.sparsity().sparse_share});
 }
 
 }  // namespace
@@ -79,7 +80,7 @@ void Forward(const Model& model, const Batch& batch, LayerRange layers, std::spa
     model.ops().EmbedRows(table.type, table.data.data(), model.config().d_model, batch.tokens, hidden.data());
   }
   for (int i = layers.from; i < layers.to; ++i) {
-    DecoderLayer(model, model.layer(i), batch.positions, kv.layer(i), kv.shape(), hidden.data(), scratch);
+    DecoderLayer(model, i, batch.positions, kv.layer(i), kv.shape(), hidden.data(), scratch);
   }
 }
 

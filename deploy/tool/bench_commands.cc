@@ -59,6 +59,7 @@ absl::Status RunBenchModel(const ModelFlags& flags) {
       result->decode_tok_s.min, result->decode_tok_s.max, static_cast<double>(result->bytes_per_token) / 1e6,
       flags.options.sequences == 1 ? "token" : absl::StrCat(flags.options.sequences, " tokens"),
       result->bandwidth_gb_s);
+  if ((*model)->config().ffn_group > 0) std::cout << "  " << (*model)->DescribeSparsity() << "\n";
   return absl::OkStatus();
 }
 

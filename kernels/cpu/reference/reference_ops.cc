@@ -84,6 +84,27 @@ class ReferenceOps : public Ops {
     for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(gate[i] / (1.0 + std::exp(-double{gate[i]})) * up[i]);
   }
 
+  void FeedForward(const FeedForwardWeights& w, const FeedForwardArgs& args) override {
+    const int64_t d_ff = w.gate->n_out();
+    const MatMulTarget gate{.w = w.gate, .y = args.gate};
+    const MatMulTarget up{.w = w.up, .y = args.up};
+    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+    MatMul({&gate, 1}, args.x, args.n_tok);
+    MatMul({&up, 1}, args.x, args.n_tok);
+    if (w.group > 0) {
+      for (int64_t from = 0; from < args.n_tok * d_ff; from += w.group) {
+        const bool active = std::any_of(args.gate + from, args.gate + from + w.group, [&w](float g) {
+          return !(std::fabs(g / (1.0 + std::exp(-double{g}))) < double{w.threshold});
+        });
+        if (!active) std::fill_n(args.gate + from, w.group, 0.0f);  // silu(0) = 0
+      }
+    }
+    SwiGlu(args.gate, args.up, args.n_tok * d_ff, args.gate);
+    MatMul({&down, 1}, args.gate, args.n_tok);
+  }
+
+  SparsityTuning TuneSparsity(std::span<const FeedForwardWeights>) override { return {}; }
+
   void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
                const KvShape& shape) override {
     for (const AttentionRow& row : rows) {

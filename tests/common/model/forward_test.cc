@@ -99,6 +99,11 @@ std::vector<Case> Cases() {
   shape.rope_scaling_factor = 4.0f;
   add("rope_yarn_neox", shape);
   shape = Shape("tiny-llama");
+  shape.d_ff = 512;
+  shape.ffn_active = 0.25;
+  shape.ffn_group = 32;
+  add("sparse", shape);
+  shape = Shape("tiny-llama");
   shape.d_model = 36;  // no width is a multiple of a vector
   shape.head_dim = 10;
   shape.n_head = 3;
@@ -167,6 +172,22 @@ TEST_P(ForwardTest, ThreadsDoNotChangeTheBits) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ForwardTest, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return info.param.name; });
+
+// Whether a token skips neurons or masks them is a matter of the batch and of the machine; the bits are not.
+TEST(ForwardSparsityTest, TiledModelsGiveTheSameBitsInAnyBatch) {
+  SynthShape shape = Shape("tiny-llama");
+  shape.d_ff = 1024;
+  shape.ffn_active = 0.25;
+  for (const DType type : {DType::kQ4_0, DType::kQ8_0}) {
+    const auto model = MakeModel(shape, type, 26, 2);
+    ASSERT_EQ(model->sparsity().points.size(), 7u);
+    EXPECT_NE(model->DescribeSparsity().find("groups of 64 neurons; 12 % active: "), std::string::npos)
+        << model->DescribeSparsity();
+    const auto tokens = RandomTokens(29, model->config().n_vocab, 27);
+    const std::vector<float> whole = HiddenOf(*model, tokens);
+    for (const int chunk : {1, 3}) EXPECT_EQ(HiddenOf(*model, tokens, chunk), whole) << "chunks of " << chunk;
+  }
+}
 
 // One step of several sequences of different lengths, some reading prompts and some decoding, interleaved at random in
 // time.
