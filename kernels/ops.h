@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "kernels/formats/dtype.h"
+#include "kernels/kv_layout.h"
 
 namespace updraft::kernels {
 
@@ -64,18 +65,12 @@ struct RopeParams {
   int n_ctx_orig = 0;  // YaRN: context length of training
 };
 
-// Paged key/value storage of one layer, IEEE half precision. Position p of a sequence lives in block
-// table[p / block_tokens], slot p % block_tokens. Keys lie with the positions of a block side by side, so that scores
-// of many positions are computed in vector lanes: k [n_blocks, n_kv_head, head_dim, block_tokens], v [n_blocks,
-// n_kv_head, block_tokens, head_dim]. CPU attention is fastest where block_tokens is a multiple of 16.
+// Paged key/value storage of one layer (kv_layout.h). Position p of a sequence lives in block table[p / block_tokens],
+// slot p % block_tokens. k and v: [n_blocks][n_kv_head][KvHeadBytes]. CPU attention is fastest where block_tokens is a
+// multiple of 16.
 struct KvLayer {
-  uint16_t* k = nullptr;
-  uint16_t* v = nullptr;
-};
-struct KvShape {
-  int n_kv_head = 0;
-  int head_dim = 0;
-  int block_tokens = 0;
+  std::byte* k = nullptr;
+  std::byte* v = nullptr;
 };
 
 // A row is one token of one sequence. The blocks of the row's sequence are block_table[0 ..
@@ -182,9 +177,9 @@ struct CpuOptions {
   int n_threads = 0;  // 0: what the process may use (affinity and cgroup quota)
 };
 
-// The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, avx2, avx512vnni,
-// neon, neon_dotprod) picks another that the machine supports (an unsupported or unknown name is reported on stderr and
-// ignored).
+// The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, portable, avx2,
+// avxvnni, avx512vnni, neon, neon_dotprod) picks another that the machine supports (an unsupported or unknown name is
+// reported on stderr and ignored).
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options);
 
 }  // namespace updraft::kernels

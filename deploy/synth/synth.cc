@@ -147,7 +147,7 @@ class Plan {
     }
     Vector(blk + "ffn_norm.weight", shape_.d_model, 1.0f);
     const DType ffn = options_.ffn_type.value_or(type_);
-    Matrix(blk + "ffn_gate.weight", ffn, shape_.d_model, shape_.d_ff);
+    Matrix(blk + "ffn_gate.weight", options_.gate_type.value_or(ffn), shape_.d_model, shape_.d_ff);
     if (shape_.ffn_active > 0) tensors_.back().group = shape_.ffn_group;
     Matrix(blk + "ffn_up.weight", ffn, shape_.d_model, shape_.d_ff);
     Matrix(blk + "ffn_down.weight", options_.ffn_type.value_or(more), shape_.d_ff, shape_.d_model);
@@ -342,7 +342,8 @@ absl::Status Check(const SynthShape& s) {
 
 absl::Status Synthesize(const SynthShape& shape, DType type, const std::string& path, const SynthOptions& options) {
   if (absl::Status status = Check(shape); !status.ok()) return status;
-  for (const DType wanted : {type, options.head_type.value_or(type), options.ffn_type.value_or(type)}) {
+  for (const DType wanted :
+       {type, options.head_type.value_or(type), options.ffn_type.value_or(type), options.gate_type.value_or(type)}) {
     if (kernels::CanQuantize(wanted)) continue;
     return absl::InvalidArgumentError(
         absl::StrFormat("synth: type %s is read, not written; expected another, such as q4_0, q4_k or q8_0",

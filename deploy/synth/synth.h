@@ -20,6 +20,8 @@ struct SynthOptions {
   std::optional<kernels::DType> head_type = {};
   // Type of the feed-forward matrices. Unset: that of the others.
   std::optional<kernels::DType> ffn_type = {};
+  // Type of the gate among them, which every token reads where neurons are skipped. Unset: that of the others.
+  std::optional<kernels::DType> gate_type = {};
   // Six bits for attn_v and ffn_down in half of the layers, as files called Q4_K_M have it.
   bool mixed = false;
 };

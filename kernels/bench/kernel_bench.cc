@@ -213,14 +213,16 @@ void BenchFeedForward(Ops& ops, DType type, const KernelBenchOptions& options, c
   }
 }
 
-void BenchAttention(Ops& ops, const MachinePeaks& peaks, const std::function<void(const Subject&)>& measure) {
+void BenchAttention(Ops& ops, KvType type, const MachinePeaks& peaks,
+                    const std::function<void(const Subject&)>& measure) {
   constexpr int kHeads = 32, kKvHeads = 4, kDim = 64, kBlock = 16, kContext = 2048;
   for (const int n_tok : {1, 64}) {
     const int n_blocks = kContext / kBlock;
     std::vector<int32_t> table(n_blocks);
     std::iota(table.begin(), table.end(), 0);
-    std::vector<uint16_t> k(static_cast<size_t>(kContext) * kKvHeads * kDim, 0x3800);  // 0.5
-    std::vector<uint16_t> v = k;
+    const KvShape shape{kKvHeads, kDim, kBlock, type};
+    std::vector<std::byte> k(static_cast<size_t>(n_blocks) * kKvHeads * KvHeadBytes(shape), std::byte{0x38});  // 0.53
+    std::vector<std::byte> v = k;
     std::vector<AttentionRow> rows;
     for (int t = 0; t < n_tok; ++t) rows.push_back({table.data(), kContext - n_tok + t});
     const std::vector<float> q = SomeValues(static_cast<size_t>(n_tok) * kHeads * kDim);
@@ -230,11 +232,12 @@ void BenchAttention(Ops& ops, const MachinePeaks& peaks, const std::function<voi
     args.out = out.data();
     args.rows = rows;
     args.kv = {k.data(), v.data()};
-    args.shape = {kKvHeads, kDim, kBlock};
+    args.shape = shape;
     args.n_head = kHeads;
     args.scale = 0.125f;
     Subject subject;
-    subject.name = "attention 32/4 heads of 64, 2048 positions, n_tok " + std::to_string(n_tok);
+    subject.name = std::string("attention ") + KvTypeName(type) + " 32/4 heads of 64, 2048 positions, n_tok " +
+                   std::to_string(n_tok);
     subject.bytes = 0;  // keys and values of one layer stay in the cache here
     subject.flops = 4.0 * kContext * kHeads * kDim * n_tok;
     subject.peak_gflop_s = peaks.fp32_gflop_s;
@@ -301,7 +304,7 @@ void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& pea
   };
   for (int i = 0; i < kNumDTypes; ++i) BenchMatMul(*ops, static_cast<DType>(i), options, peaks, measure);
   for (const DType type : {DType::kQ4_0, DType::kQ8_0}) BenchFeedForward(*ops, type, options, peaks, measure);
-  BenchAttention(*ops, peaks, measure);
+  for (const KvType type : {KvType::kF16, KvType::kI8, KvType::kI4}) BenchAttention(*ops, type, peaks, measure);
   BenchRowOps(*ops, peaks, measure);
 }
 

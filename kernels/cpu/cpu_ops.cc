@@ -165,19 +165,18 @@ class CpuOps : public Ops {
   void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
                const KvShape& shape) override {
     const int64_t width = static_cast<int64_t>(shape.n_kv_head) * shape.head_dim;
+    const size_t head_bytes = KvHeadBytes(shape);
     ForRows(static_cast<int>(rows.size()), 2 * width, [&](int t) {
-      const int64_t slot = rows[t].position % shape.block_tokens;
+      const int slot = rows[t].position % shape.block_tokens;
       const int64_t block = rows[t].block_table[rows[t].position / shape.block_tokens];
-      uint16_t keys[kStorePiece];
       for (int64_t head = 0; head < shape.n_kv_head; ++head) {
         const int64_t from = t * width + head * shape.head_dim;
-        const int64_t to = (block * shape.n_kv_head + head) * shape.block_tokens * shape.head_dim;
-        for (int64_t d = 0; d < shape.head_dim; d += kStorePiece) {
-          const int64_t n = std::min<int64_t>(kStorePiece, shape.head_dim - d);
-          kernels_.row_ops->to_f16(k + from + d, n, keys);
-          for (int64_t i = 0; i < n; ++i) kv.k[to + (d + i) * shape.block_tokens + slot] = keys[i];
+        const size_t to = static_cast<size_t>(block * shape.n_kv_head + head) * head_bytes;
+        if (shape.type == KvType::kF16) {
+          StoreHalf(k + from, v + from, shape, slot, kv.k + to, kv.v + to);
+        } else {
+          StoreQuantizedKv(shape, k + from, v + from, slot, kv.k + to, kv.v + to);
         }
-        kernels_.row_ops->to_f16(v + from, shape.head_dim, kv.v + to + slot * shape.head_dim);
       }
     });
   }
@@ -321,6 +320,19 @@ class CpuOps : public Ops {
                                target.accumulate};
     const DenseMatMulKernels& dense = *kernels_.dense_matmul;
     (w.type() == DType::kF32 ? dense.f32 : w.type() == DType::kF16 ? dense.f16 : dense.bf16)(args);
+  }
+
+  void StoreHalf(const float* key, const float* value, const KvShape& shape, int64_t slot, std::byte* keys,
+                 std::byte* values) const {
+    auto* k = reinterpret_cast<uint16_t*>(keys);
+    auto* v = reinterpret_cast<uint16_t*>(values);
+    uint16_t piece[kStorePiece];
+    for (int64_t d = 0; d < shape.head_dim; d += kStorePiece) {
+      const int64_t n = std::min<int64_t>(kStorePiece, shape.head_dim - d);
+      kernels_.row_ops->to_f16(key + d, static_cast<int>(n), piece);
+      for (int64_t i = 0; i < n; ++i) k[(d + i) * shape.block_tokens + slot] = piece[i];
+    }
+    kernels_.row_ops->to_f16(value, shape.head_dim, v + slot * shape.head_dim);
   }
 
   // Runs of consecutive rows of one sequence, which share the conversion of keys and values.
