@@ -4,6 +4,9 @@
 #include <cstdlib>
 #include <string>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -12,8 +15,16 @@
 namespace updraft::kernels {
 namespace {
 
-constexpr Isa kAllIsas[] = {Isa::kReference,  Isa::kPortable, Isa::kAvx2,
+constexpr Isa kAllIsas[] = {Isa::kReference,  Isa::kPortable, Isa::kAvx2,       Isa::kAvxVnni,
                             Isa::kAvx512Vnni, Isa::kNeon,     Isa::kNeonDotprod};
+
+#if defined(__x86_64__)
+// Bit 4 of EAX of leaf 7, sub-leaf 1; __builtin_cpu_supports does not know the name in every compiler.
+bool HasAvxVnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << 4)) != 0;
+}
+#endif
 
 }  // namespace
 
@@ -25,6 +36,8 @@ const char* IsaName(Isa isa) {
       return "portable";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kAvxVnni:
+      return "avxvnni";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
     case Isa::kNeon:
@@ -50,6 +63,12 @@ bool IsaSupported(Isa isa) {
     case Isa::kAvx2:
 #if defined(__x86_64__)
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#else
+      return false;
+#endif
+    case Isa::kAvxVnni:
+#if defined(__x86_64__)
+      return IsaSupported(Isa::kAvx2) && HasAvxVnni();
 #else
       return false;
 #endif

@@ -16,8 +16,10 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/formats/dtype.h"
+#include "kernels/kv_layout.h"
 
 namespace updraft::kernels {
 
@@ -63,18 +65,12 @@ struct RopeParams {
   int n_ctx_orig = 0;  // YaRN: context length of training
 };
 
-// Paged key/value storage of one layer, IEEE half precision. Position p of a sequence lives in block
-// table[p / block_tokens], slot p % block_tokens. Keys lie with the positions of a block side by side, so that scores
-// of many positions are computed in vector lanes: k [n_blocks, n_kv_head, head_dim, block_tokens], v [n_blocks,
-// n_kv_head, block_tokens, head_dim]. CPU attention is fastest where block_tokens is a multiple of 16.
+// Paged key/value storage of one layer (kv_layout.h). Position p of a sequence lives in block table[p / block_tokens],
+// slot p % block_tokens. k and v: [n_blocks][n_kv_head][KvHeadBytes]. CPU attention is fastest where block_tokens is a
+// multiple of 16.
 struct KvLayer {
-  uint16_t* k = nullptr;
-  uint16_t* v = nullptr;
-};
-struct KvShape {
-  int n_kv_head = 0;
-  int head_dim = 0;
-  int block_tokens = 0;
+  std::byte* k = nullptr;
+  std::byte* v = nullptr;
 };
 
 // A row is one token of one sequence. The blocks of the row's sequence are block_table[0 ..
@@ -93,6 +89,42 @@ struct AttentionArgs {
   int n_head = 0;      // a multiple of n_kv_head (grouped-query attention)
   float scale = 0.0f;  // usually 1/sqrt(head_dim)
   int window = 0;      // sliding window in tokens; 0: unlimited
+};
+
+// A gated feed-forward layer, down (silu(gate x) * (up x)), and which of its neurons a token may skip.
+//
+// Contextual sparsity: the neurons form groups of `group` consecutive ones; a group whose largest |silu(gate x)| lies
+// below `threshold` counts as zero for that token, as thresholding the gate's activation does one neuron at a time
+// (CATS, Lee et al. 2024). Groups are what memory can skip: whole tiles of `up`, whole blocks of inputs of `down`.
+struct FeedForwardWeights {
+  const PackedMatrix* gate = nullptr;  // [d_ff, d_model]
+  const PackedMatrix* up = nullptr;    // [d_ff, d_model]
+  const PackedMatrix* down = nullptr;  // [d_model, d_ff]
+  int group = 0;                       // 0: every neuron counts; else a multiple of kNeuronGroup that divides d_ff
+  float threshold = 0.0f;
+};
+inline constexpr int kNeuronGroup = 32;
+
+struct FeedForwardArgs {
+  const float* x = nullptr;  // [n_tok, d_model]
+  int n_tok = 0;
+  float* y = nullptr;  // [n_tok, d_model], added to
+  // [n_tok, d_ff] each, for intermediate values; their contents afterwards are unspecified.
+  float* gate = nullptr;
+  float* up = nullptr;
+  // Skipping is worth it up to this share of active groups (Ops::TuneSparsity). Decides about time alone: the result is
+  // the same, bit for bit.
+  float sparse_share = 1.0f;
+};
+
+// How fast a machine skips.
+struct SparsityTuning {
+  struct Point {
+    float active = 0.0f;   // share of groups
+    float speedup = 0.0f;  // time of up and down with all neurons / with the active ones
+  };
+  std::vector<Point> points;
+  float sparse_share = 0.0f;  // up to which skipping won; 0: never
 };
 
 class Ops {
@@ -124,6 +156,15 @@ class Ops {
   // out = silu(gate) * up, n values; out may equal gate.
   virtual void SwiGlu(const float* gate, const float* up, int64_t n, float* out) = 0;
 
+  // y += down (silu(gate x) * (up x)), without the groups of neurons that the token skips. Reads only the weights of
+  // the others where that is faster: one token, quantized `up` and `down`, at most args.sparse_share of the groups
+  // active.
+  virtual void FeedForward(const FeedForwardWeights& w, const FeedForwardArgs& args) = 0;
+
+  // Measures here and now, with these very weights, up to which share of active groups skipping is faster; takes some
+  // ten milliseconds. Layers of one shape and type; all with group > 0.
+  virtual SparsityTuning TuneSparsity(std::span<const FeedForwardWeights> layers) = 0;
+
   // Writes k, v [n_tok, n_kv_head, head_dim] of each row to its position's slot.
   virtual void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
                        const KvShape& shape) = 0;
@@ -136,9 +177,9 @@ struct CpuOptions {
   int n_threads = 0;  // 0: what the process may use (affinity and cgroup quota)
 };
 
-// The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, avx2, avx512vnni,
-// neon, neon_dotprod) picks another that the machine supports (an unsupported or unknown name is reported on stderr and
-// ignored).
+// The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, portable, avx2,
+// avxvnni, avx512vnni, neon, neon_dotprod) picks another that the machine supports (an unsupported or unknown name is
+// reported on stderr and ignored).
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options);
 
 }  // namespace updraft::kernels

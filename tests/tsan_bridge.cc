@@ -259,8 +259,8 @@ Threads& CallThreads() {
 }
 }  // namespace
 
-// Whoever comes last of the handler and the cancellation calls this. The handler, which made the reactor, counts down in
-// sight; the cancellation does not.
+// Whoever comes last of the handler and the cancellation calls this. The handler, which made the reactor, counts down
+// in sight; the cancellation does not.
 void grpc::internal::ServerCallbackCall::CallOnCancel(ServerReactor* reactor) {
   __tsan_acquire(&on_cancel_conditions_remaining_);
   if (reactor->InternalInlineable()) return reactor->OnCancel();

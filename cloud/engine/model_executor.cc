@@ -20,7 +20,13 @@ absl::Status ModelExecutor::Run(const Batch& batch, std::span<const SampleRow> s
   const size_t n_hidden = batch.tokens.size() * d_model;
   if (hidden_.size() < n_hidden) hidden_.resize(n_hidden);
   const std::span<float> hidden(hidden_.data(), n_hidden);
-  Forward(*model_, batch, {.from = 0, .to = config.n_layer}, hidden, kv, scratch_);
+  wanted_.clear();
+  for (const SampleRow& sample : samples) wanted_.push_back(sample.row);
+  std::sort(wanted_.begin(), wanted_.end());
+  wanted_.erase(std::unique(wanted_.begin(), wanted_.end()), wanted_.end());
+  Batch sampled_batch = batch;
+  sampled_batch.wanted = wanted_;
+  Forward(*model_, sampled_batch, {.from = 0, .to = config.n_layer}, hidden, kv, scratch_);
 
   for (size_t first = 0; first < samples.size(); first += kHeadRows) {
     const size_t n_rows = std::min<size_t>(kHeadRows, samples.size() - first);

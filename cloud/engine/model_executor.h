@@ -25,6 +25,7 @@ class ModelExecutor final : public Executor {
 
   const Model* model_;
   Scratch scratch_;
+  std::vector<int32_t> wanted_;
   std::vector<float> hidden_;     // [n_tok, d_model]
   std::vector<float> head_rows_;  // [<= kHeadRows, d_model]
   std::vector<float> logits_;     // [<= kHeadRows, n_vocab]

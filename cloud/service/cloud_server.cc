@@ -13,10 +13,11 @@ namespace updraft {
 namespace {
 
 absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig& config, const Model& model) {
-  const KvPoolOptions pool_options{
+  KvPoolOptions pool_options{
       .n_blocks = (config.kv_tokens() + config.block_tokens() - 1) / config.block_tokens(),
       .block_tokens = config.block_tokens(),
   };
+  kernels::ParseKvType(config.kv_type().c_str(), pool_options.type);  // the configuration allows no other names
   absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(model.config(), pool_options);
   if (!pool.ok()) {
     return absl::Status(pool.status().code(), absl::StrCat("kv_tokens: ", std::string(pool.status().message())));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -109,7 +110,7 @@ absl::Status Generator::Prefill(std::span<const int32_t> tokens) {
     const size_t n = std::min(tokens.size(), kPrefillChunk);
     for (const int32_t token : tokens.first(n)) Append(token);
     tokens = tokens.subspan(n);
-    RunDeep();
+    RunDeep(tokens.empty() ? 1 : 0);  // a prompt's other tokens matter for their keys and values alone
   } while (!tokens.empty());
   return absl::OkStatus();
 }
@@ -159,7 +160,7 @@ absl::StatusOr<GeneratedToken> Generator::Next() {
   return next;
 }
 
-void Generator::RunSegment(int segment) {
+void Generator::RunSegment(int segment, size_t n_wanted) {
   size_t first = rows_.size();
   while (first > 0 && rows_[first - 1].segment == segment) --first;
   const size_t n_tok = rows_.size() - first;
@@ -168,16 +169,23 @@ void Generator::RunSegment(int segment) {
   std::vector<int32_t> positions(n_tok);
   for (size_t t = 0; t < n_tok; ++t) positions[t] = static_cast<int32_t>(first_row_ + first + t);
   const std::vector<const int32_t*> block_tables(n_tok, kv_.blocks().data());
-  const Batch batch = {.tokens = std::span<const int32_t>(tokens_).subspan(first_row_ + first, n_tok),
-                       .positions = positions,
-                       .block_tables = block_tables};
+  Batch batch = {.tokens = std::span<const int32_t>(tokens_).subspan(first_row_ + first, n_tok),
+                 .positions = positions,
+                 .block_tables = block_tables};
+  std::vector<int32_t> wanted;
+  if (n_wanted < n_tok) {
+    wanted.resize(n_wanted);
+    std::iota(wanted.begin(), wanted.end(), static_cast<int32_t>(n_tok - n_wanted));
+    batch.wanted = wanted;
+  }
   Forward(*model_, batch, {.from = boundaries_[segment], .to = boundaries_[segment + 1]},
           std::span<float>(hidden_).subspan(first * model_->config().d_model), *pool_, scratch_);
   for (size_t i = first; i < rows_.size(); ++i) rows_[i].segment = segment + 1;
 }
 
-void Generator::RunDeep() {
-  for (int segment = 0; segment < n_segments(); ++segment) RunSegment(segment);
+void Generator::RunDeep(size_t n_wanted) {
+  for (int segment = 0; segment + 1 < n_segments(); ++segment) RunSegment(segment);
+  RunSegment(n_segments() - 1, n_wanted);
 }
 
 bool Generator::RunToConfidentExit(int* exit_layer) {

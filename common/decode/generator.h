@@ -2,8 +2,10 @@
 // the cloud engine batches many sequences instead (cloud/engine).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -72,6 +74,8 @@ class Generator {
   int64_t layers_run() const { return layers_run_; }
 
  private:
+  static constexpr size_t kAllRows = std::numeric_limits<size_t>::max();
+
   // A position whose KV is not complete in all layers, or the last one of a deep pass, whose hidden state is still
   // wanted.
   struct Row {
@@ -87,8 +91,9 @@ class Generator {
   void DropLookahead();
 
   // Runs segment `segment` for all rows that stand at its start. REQUIRES: room is reserved.
-  void RunSegment(int segment);
-  void RunDeep();  // all segments for all rows
+  void RunSegment(int segment, size_t n_wanted = kAllRows);
+  // All segments for all rows; after the last one only the last `n_wanted` rows have a state.
+  void RunDeep(size_t n_wanted = kAllRows);
   // Runs the last row until an exit's top probability reaches its threshold. True: that exit's logits are in logits_
   // and its layers in *exit_layer. False: no exit was sure; the last row stands at the last exit or beyond.
   bool RunToConfidentExit(int* exit_layer);

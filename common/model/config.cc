@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "kernels/ops.h"
 
 namespace updraft {
 namespace {
@@ -204,6 +205,35 @@ void ReadExits(const gguf::File& file, KeyReader& keys, ModelConfig& config) {
   config.exit_thresholds = *thresholds;
 }
 
+void ReadSparsity(const gguf::File& file, KeyReader& keys, ModelConfig& config) {
+  if (!file.Has("updraft.ffn_sparsity.group")) return;
+  const absl::StatusOr<uint64_t> group = file.GetU64("updraft.ffn_sparsity.group");
+  const absl::StatusOr<std::vector<float>> thresholds = file.GetF32s("updraft.ffn_sparsity.thresholds");
+  if (!group.ok()) return keys.Refuse(group.status());
+  if (!thresholds.ok()) return keys.Refuse(thresholds.status());
+  if (*group == 0 || *group % kernels::kNeuronGroup != 0 || static_cast<uint64_t>(config.d_ff) % *group != 0) {
+    return keys.Refuse(
+        absl::InvalidArgumentError(absl::StrFormat("model '%s': key 'updraft.ffn_sparsity.group': expected a multiple "
+                                                   "of %d that divides the feed-forward width %d, "
+                                                   "found %d",
+                                                   file.path(), kernels::kNeuronGroup, config.d_ff, *group)));
+  }
+  if (thresholds->size() != static_cast<size_t>(config.n_layer)) {
+    return keys.Refuse(absl::InvalidArgumentError(absl::StrFormat(
+        "model '%s': key 'updraft.ffn_sparsity.thresholds': expected one for each of %d layers, found %d", file.path(),
+        config.n_layer, thresholds->size())));
+  }
+  for (const float threshold : *thresholds) {
+    if (!(threshold >= 0.0f && std::isfinite(threshold))) {
+      return keys.Refuse(absl::InvalidArgumentError(
+          absl::StrFormat("model '%s': key 'updraft.ffn_sparsity.thresholds': expected numbers of at least 0, found %g",
+                          file.path(), threshold)));
+    }
+  }
+  config.ffn_group = static_cast<int>(*group);
+  config.ffn_thresholds = *thresholds;
+}
+
 }  // namespace
 
 const char* ArchitectureName(Architecture architecture) {
@@ -254,6 +284,7 @@ absl::StatusOr<ModelConfig> ModelConfig::FromGguf(const gguf::File& file) {
   if (!keys.status().ok()) return keys.status();
   ReadRope(file, keys, config);
   ReadExits(file, keys, config);
+  ReadSparsity(file, keys, config);
   if (!keys.status().ok()) return keys.status();
   return config;
 }

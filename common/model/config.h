@@ -51,6 +51,10 @@ struct ModelConfig {
   std::vector<int> exit_layers;
   std::vector<float> exit_thresholds;  // top probability at which a token may leave, one per exit; above 1: never
 
+  // Contextual sparsity of the feed-forward layers (updraft.ffn_sparsity.*), see kernels::FeedForwardWeights.
+  int ffn_group = 0;                  // neurons that are skipped together; 0: none are skipped
+  std::vector<float> ffn_thresholds;  // one per layer; empty when ffn_group is 0
+
   // Reads and checks every field; impossible values are InvalidArgument with key, expected and found, and what this
   // build lacks (another architecture, mixture of experts, another position scaling) is Unimplemented by name.
   static absl::StatusOr<ModelConfig> FromGguf(const gguf::File& file);

@@ -1,7 +1,9 @@
 #include "common/model/forward.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 
 namespace updraft {
 namespace {
@@ -28,45 +30,88 @@ void Prepare(const ModelConfig& c, const Batch& batch, Scratch& s) {
 
 const float* OrNull(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
-// x: [n_tok, d_model], the residual stream, updated in place.
-void DecoderLayer(const Model& model, const LayerWeights& w, std::span<const int32_t> positions, kernels::KvLayer kv,
-                  const kernels::KvShape& kv_shape, float* x, Scratch& s) {
+// Takes the wanted rows out of the batch: their residual stream to s.wanted_x, their normalized one to the front of
+// s.norm, where ascending rows only ever move forward.
+void PickWanted(const ModelConfig& c, const Batch& batch, const float* x, Scratch& s) {
+  const std::span<const int32_t> wanted = *batch.wanted;
+  GrowTo(s.wanted_x, wanted.size() * c.d_model);
+  s.wanted_positions.clear();
+  s.wanted_rows.clear();
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const ptrdiff_t from = static_cast<ptrdiff_t>(wanted[i]) * c.d_model;
+    const ptrdiff_t to = static_cast<ptrdiff_t>(i) * c.d_model;
+    std::copy_n(x + from, c.d_model, s.wanted_x.data() + to);
+    if (from != to) std::copy_n(s.norm.data() + from, c.d_model, s.norm.data() + to);
+    s.wanted_positions.push_back(batch.positions[wanted[i]]);
+    s.wanted_rows.push_back(s.rows[wanted[i]]);
+  }
+}
+
+// x: [n_tok, d_model], the residual stream, updated in place; with `wanted_only` of the wanted rows alone.
+void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted_only, KvPool& kv_pool, float* x,
+                  Scratch& s) {
   const ModelConfig& c = model.config();
+  const LayerWeights& w = model.layer(layer);
+  const kernels::KvLayer kv = kv_pool.layer(layer);
+  const kernels::KvShape kv_shape = kv_pool.shape();
   kernels::Ops& ops = model.ops();
-  const int n_tok = static_cast<int>(positions.size());
+  int n_tok = batch.n_tok();
+  std::span<const int32_t> positions = batch.positions;
+  std::span<const kernels::AttentionRow> rows = s.rows;
 
   // Attention: x += Wo attend(rope(norm(x) Wq), rope(norm(x) Wk), norm(x) Wv).
+  const kernels::MatMulTarget q{.w = w.wq.get(), .y = s.q.data(), .bias = OrNull(w.bq)};
+  const kernels::MatMulTarget k{.w = w.wk.get(), .y = s.k.data(), .bias = OrNull(w.bk)};
+  const kernels::MatMulTarget v{.w = w.wv.get(), .y = s.v.data(), .bias = OrNull(w.bv)};
   ops.RmsNorm(x, w.attn_norm.data(), n_tok, c.d_model, c.rms_eps, s.norm.data());
-  ops.MatMul(std::array<kernels::MatMulTarget, 3>{{{.w = w.wq.get(), .y = s.q.data(), .bias = OrNull(w.bq)},
-                                                   {.w = w.wk.get(), .y = s.k.data(), .bias = OrNull(w.bk)},
-                                                   {.w = w.wv.get(), .y = s.v.data(), .bias = OrNull(w.bv)}}},
-             s.norm.data(), n_tok);
+  if (wanted_only) {
+    ops.MatMul(std::array{k, v}, s.norm.data(), n_tok);
+  } else {
+    ops.MatMul(std::array{q, k, v}, s.norm.data(), n_tok);
+  }
   if (c.qk_norm) {
-    ops.RmsNorm(s.q.data(), w.q_norm.data(), n_tok * c.n_head, c.head_dim, c.rms_eps, s.q.data());
     ops.RmsNorm(s.k.data(), w.k_norm.data(), n_tok * c.n_kv_head, c.head_dim, c.rms_eps, s.k.data());
   }
-  ops.Rope(s.q.data(), positions, c.n_head, c.head_dim, model.rope());
   ops.Rope(s.k.data(), positions, c.n_kv_head, c.head_dim, model.rope());
-  ops.StoreKv(s.k.data(), s.v.data(), s.rows, kv, kv_shape);
+  ops.StoreKv(s.k.data(), s.v.data(), rows, kv, kv_shape);
+  float* const whole_x = x;
+  if (wanted_only) {
+    if (batch.wanted->empty()) return;
+    PickWanted(c, batch, x, s);
+    n_tok = static_cast<int>(batch.wanted->size());
+    x = s.wanted_x.data();
+    positions = s.wanted_positions;
+    rows = s.wanted_rows;
+    ops.MatMul({&q, 1}, s.norm.data(), n_tok);
+  }
+  if (c.qk_norm) {
+    ops.RmsNorm(s.q.data(), w.q_norm.data(), n_tok * c.n_head, c.head_dim, c.rms_eps, s.q.data());
+  }
+  ops.Rope(s.q.data(), positions, c.n_head, c.head_dim, model.rope());
   ops.Attention({.q = s.q.data(),
                  .out = s.attn.data(),
-                 .rows = s.rows,
+                 .rows = rows,
                  .kv = kv,
                  .shape = kv_shape,
                  .n_head = c.n_head,
                  .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
                  .window = c.sliding_window});
-  ops.MatMul(std::array<kernels::MatMulTarget, 1>{{{.w = w.wo.get(), .y = x, .accumulate = true}}}, s.attn.data(),
-             n_tok);
+  const kernels::MatMulTarget o{.w = w.wo.get(), .y = x, .accumulate = true};
+  ops.MatMul({&o, 1}, s.attn.data(), n_tok);
 
   // Feed-forward: x += Wdown (silu(norm(x) Wgate) * norm(x) Wup).
   ops.RmsNorm(x, w.ffn_norm.data(), n_tok, c.d_model, c.rms_eps, s.norm.data());
-  ops.MatMul(std::array<kernels::MatMulTarget, 2>{{{.w = w.w_gate.get(), .y = s.gate.data()},
-                                                   {.w = w.w_up.get(), .y = s.up.data()}}},
-             s.norm.data(), n_tok);
-  ops.SwiGlu(s.gate.data(), s.up.data(), int64_t{n_tok} * c.d_ff, s.gate.data());
-  ops.MatMul(std::array<kernels::MatMulTarget, 1>{{{.w = w.w_down.get(), .y = x, .accumulate = true}}}, s.gate.data(),
-             n_tok);
+  ops.FeedForward(model.feed_forward(layer), {.x = s.norm.data(),
+                                              .n_tok = n_tok,
+                                              .y = x,
+                                              .gate = s.gate.data(),
+                                              .up = s.up.data(),
+                                              .sparse_share = model.sparsity().sparse_share});
+  if (!wanted_only) return;
+  for (int i = 0; i < n_tok; ++i) {
+    std::copy_n(x + static_cast<ptrdiff_t>(i) * c.d_model, c.d_model,
+                whole_x + static_cast<ptrdiff_t>((*batch.wanted)[i]) * c.d_model);
+  }
 }
 
 }  // namespace
@@ -78,8 +123,9 @@ void Forward(const Model& model, const Batch& batch, LayerRange layers, std::spa
     const gguf::TensorInfo& table = model.token_embedding();
     model.ops().EmbedRows(table.type, table.data.data(), model.config().d_model, batch.tokens, hidden.data());
   }
+  const bool some_wanted = batch.wanted && static_cast<int>(batch.wanted->size()) < batch.n_tok();
   for (int i = layers.from; i < layers.to; ++i) {
-    DecoderLayer(model, model.layer(i), batch.positions, kv.layer(i), kv.shape(), hidden.data(), scratch);
+    DecoderLayer(model, i, batch, some_wanted && i == layers.to - 1, kv, hidden.data(), scratch);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,9 @@ struct Batch {
   std::span<const int32_t> tokens;               // [n_tok], each in [0, n_vocab)
   std::span<const int32_t> positions;            // [n_tok], each in [0, context_length)
   std::span<const int32_t* const> block_tables;  // [n_tok]; room for positions[t] is reserved
+  // Rows whose state after the layers is wanted, ascending; unset: all. Of the others the last layer computes keys and
+  // values alone, which is all that a prompt's tokens but the last are needed for.
+  std::optional<std::span<const int32_t>> wanted = std::nullopt;
 
   int n_tok() const { return static_cast<int>(tokens.size()); }
 };
@@ -30,6 +34,10 @@ struct Scratch {
   std::vector<float> gate;                  // [n_tok, d_ff]
   std::vector<float> up;                    // [n_tok, d_ff]
   std::vector<kernels::AttentionRow> rows;  // [n_tok]
+  // Of the wanted rows alone, in the last layer.
+  std::vector<float> wanted_x;  // [n_wanted, d_model]
+  std::vector<int32_t> wanted_positions;
+  std::vector<kernels::AttentionRow> wanted_rows;
 };
 
 struct LayerRange {
@@ -39,9 +47,10 @@ struct LayerRange {
 
 // hidden: [n_tok, d_model], the residual stream, written (from == 0) or updated in place; what it holds afterwards is
 // the state at boundary `to`, which the caller may keep and continue later with layers [to, ...): the result is the
-// same bits. Writes this step's K, V of layers [from, to) at each row's position. Shapes were checked at load and
-// admission, so nothing here fails. (The CPU backend cannot fail; a device backend keeps its first error and reports it
-// through its Ops.) REQUIRES: batch.n_tok() >= 1; a shared block is never written (see SequenceKv).
+// same bits. (Of rows that are not wanted it holds nothing of use.) Writes this step's K, V of layers [from, to) at
+// each row's position. Shapes were checked at load and admission, so nothing here fails. (The CPU backend cannot fail;
+// a device backend keeps its first error and reports it through its Ops.) REQUIRES: batch.n_tok() >= 1; a shared block
+// is never written (see SequenceKv).
 void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvPool& kv,
              Scratch& scratch);
 

@@ -18,7 +18,7 @@ struct KvPool::Storage {
   ~Storage() {
     if (data != nullptr) munmap(data, bytes);
   }
-  uint16_t* data = nullptr;
+  std::byte* data = nullptr;
   size_t bytes = 0;
 };
 
@@ -38,10 +38,11 @@ absl::StatusOr<std::unique_ptr<KvPool>> KvPool::Create(const ModelConfig& config
   }
 
   // Each factor fits in 32 bits but their product may not fit in 64.
-  size_t elements = 2;
-  for (const int factor : {config.n_layer, options.n_blocks, config.n_kv_head, options.block_tokens, config.head_dim}) {
-    if (__builtin_mul_overflow(elements, static_cast<size_t>(factor), &elements) ||
-        elements > std::numeric_limits<size_t>::max() / (2 * sizeof(uint16_t))) {
+  const kernels::KvShape shape = {config.n_kv_head, config.head_dim, options.block_tokens, options.type};
+  size_t bytes = 2 * kernels::KvHeadBytes(shape);
+  for (const int factor : {config.n_layer, options.n_blocks, config.n_kv_head}) {
+    if (__builtin_mul_overflow(bytes, static_cast<size_t>(factor), &bytes) ||
+        bytes > std::numeric_limits<size_t>::max() / 2) {
       return absl::InvalidArgumentError(
           absl::StrFormat("KV pool: %d blocks of %d tokens exceed the address space; use fewer blocks",
                           options.n_blocks, options.block_tokens));
@@ -49,13 +50,13 @@ absl::StatusOr<std::unique_ptr<KvPool>> KvPool::Create(const ModelConfig& config
   }
 
   auto storage = std::make_unique<Storage>();
-  storage->bytes = elements * sizeof(uint16_t);
+  storage->bytes = bytes;
   void* data = mmap(nullptr, storage->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "KV pool: cannot allocate %d bytes for %d blocks; use fewer blocks", storage->bytes, options.n_blocks));
   }
-  storage->data = static_cast<uint16_t*>(data);
+  storage->data = static_cast<std::byte*>(data);
 
   std::unique_ptr<KvPool> pool(new KvPool);
   pool->options_ = options;
@@ -71,7 +72,7 @@ absl::StatusOr<std::unique_ptr<KvPool>> KvPool::Create(const ModelConfig& config
 
 size_t KvPool::bytes() const { return storage_->bytes; }
 
-size_t KvPool::block_elements() const { return static_cast<size_t>(n_kv_head_) * options_.block_tokens * head_dim_; }
+size_t KvPool::block_bytes() const { return static_cast<size_t>(n_kv_head_) * kernels::KvHeadBytes(shape()); }
 
 absl::StatusOr<int32_t> KvPool::Allocate() {
   if (free_.empty()) {
@@ -96,22 +97,22 @@ void KvPool::Release(int32_t block) {
 }
 
 void KvPool::CopyBlock(int32_t from, int32_t to) {
-  const size_t n = block_elements();
+  const size_t n = block_bytes();
   for (int i = 0; i < n_layer_; ++i) {
     const kernels::KvLayer kv = layer(i);
-    std::memcpy(kv.k + to * n, kv.k + from * n, n * sizeof(uint16_t));
-    std::memcpy(kv.v + to * n, kv.v + from * n, n * sizeof(uint16_t));
+    std::memcpy(kv.k + to * n, kv.k + from * n, n);
+    std::memcpy(kv.v + to * n, kv.v + from * n, n);
   }
 }
 
 kernels::KvLayer KvPool::layer(int layer) {
-  const size_t plane = block_elements() * options_.n_blocks;
-  uint16_t* base = storage_->data + 2 * plane * layer;
+  const size_t plane = block_bytes() * options_.n_blocks;
+  std::byte* base = storage_->data + 2 * plane * layer;
   return {.k = base, .v = base + plane};
 }
 
 kernels::KvShape KvPool::shape() const {
-  return {.n_kv_head = n_kv_head_, .head_dim = head_dim_, .block_tokens = options_.block_tokens};
+  return {.n_kv_head = n_kv_head_, .head_dim = head_dim_, .block_tokens = options_.block_tokens, .type = options_.type};
 }
 
 SequenceKv::~SequenceKv() { Truncate(0); }

@@ -17,6 +17,7 @@ namespace updraft {
 struct KvPoolOptions {
   int n_blocks = 0;       // blocks in the pool, >= 1; each holds block_tokens positions of every layer
   int block_tokens = 16;  // in [1, 1024]
+  kernels::KvType type = kernels::KvType::kF16;
 };
 
 // Owns all blocks and their reference counts. Not thread-safe: one engine thread owns it. Nothing else frees a block.
@@ -47,7 +48,7 @@ class KvPool {
 
  private:
   KvPool() = default;
-  size_t block_elements() const;  // of one block's k (or v) in one layer
+  size_t block_bytes() const;  // of one block's k (or v) in one layer
   struct Storage;
   KvPoolOptions options_;
   int n_layer_ = 0, n_kv_head_ = 0, head_dim_ = 0;

@@ -187,7 +187,38 @@ absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::uni
   std::unique_ptr<Model> model(new Model(std::move(file), std::move(ops)));
   model->config_ = *std::move(config);
   if (absl::Status status = WeightLoader(*model).LoadAll(); !status.ok()) return status;
+  if (model->config_.ffn_group > 0) {
+    // Layers of the first one's types: the others are few where a file mixes types at all.
+    std::vector<kernels::FeedForwardWeights> alike;
+    for (int i = 0; i < model->config_.n_layer; ++i) {
+      const kernels::FeedForwardWeights w = model->feed_forward(i);
+      if (alike.empty() || (w.up->type() == alike[0].up->type() && w.down->type() == alike[0].down->type())) {
+        alike.push_back(w);
+      }
+    }
+    model->sparsity_ = model->ops_->TuneSparsity(alike);
+  }
   return model;
+}
+
+kernels::FeedForwardWeights Model::feed_forward(int i) const {
+  const LayerWeights& w = layers_[i];
+  return {.gate = w.w_gate.get(),
+          .up = w.w_up.get(),
+          .down = w.w_down.get(),
+          .group = config_.ffn_group,
+          .threshold = config_.ffn_group > 0 ? config_.ffn_thresholds[i] : 0.0f};
+}
+
+std::string Model::DescribeSparsity() const {
+  if (config_.ffn_group == 0) return "";
+  std::string text = absl::StrFormat("feed-forward groups of %d neurons;", config_.ffn_group);
+  if (sparsity_.points.empty()) return text + " skipped ones are computed and masked, as these weights are not tiled";
+  for (const auto& point : sparsity_.points) {
+    absl::StrAppendFormat(&text, " %.0f %% active: %.2fx,", 100 * point.active, point.speedup);
+  }
+  if (sparsity_.sparse_share == 0.0f) return text + " so skipping is never used here";
+  return text + absl::StrFormat(" so skipping is used up to %.0f %%", 100 * sparsity_.sparse_share);
 }
 
 size_t Model::bytes_per_token() const {

@@ -50,7 +50,13 @@ class Model {
   const std::vector<float>& exit_norm(int exit) const { return exit_norms_[exit]; }  // [d_model]
   std::span<const float> rope_freq_factors() const { return rope_freq_factors_; }
   const kernels::RopeParams& rope() const { return rope_; }
-  // Bytes of weights that one decoded token reads (all layers and the head).
+  // Of layer i, for kernels::Ops::FeedForward.
+  kernels::FeedForwardWeights feed_forward(int i) const;
+  // What skipping neurons gains on this machine, measured when the model was loaded; empty without
+  // config().ffn_group. DescribeSparsity puts it in a line for logs.
+  const kernels::SparsityTuning& sparsity() const { return sparsity_; }
+  std::string DescribeSparsity() const;
+  // Bytes of weights that one decoded token reads (all layers and the head) when it skips no neurons.
   size_t bytes_per_token() const;
 
  private:
@@ -67,6 +73,7 @@ class Model {
   std::vector<std::vector<float>> exit_norms_;
   std::vector<float> rope_freq_factors_;
   kernels::RopeParams rope_;
+  kernels::SparsityTuning sparsity_;
 };
 
 }  // namespace updraft

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/telemetry/log.h"
 #include "common/text/utf8.h"
 
 namespace updraft {
@@ -56,6 +57,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(path, {.n_threads = n_threads});
   if (!model.ok()) return model.status();
   served->model_ = *std::move(model);
+  if (served->model_->config().ffn_group > 0) {
+    LogEvent(LogLevel::kInfo, "sparsity", {{"measured", served->model_->DescribeSparsity()}});
+  }
   const gguf::File& file = served->model_->file();
   auto tokenizer = text::Tokenizer::FromGguf(file);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), absl::StrFormat("model '%s'", path));

@@ -31,7 +31,7 @@ class Runner {
     return SecondsOf([&] {
       for (int done = 0; done < n; done += batch) {
         for (int t = done; t < std::min(n, done + batch); ++t) AddRow(0, t);
-        Pass();
+        Pass(done + batch < n ? 0 : 1);
       }
       Head(1);
     });
@@ -42,7 +42,7 @@ class Runner {
     return SecondsOf([&] {
       for (int t = 0; t < n; ++t) {
         for (int s = 0; s < n_sequences; ++s) AddRow(s, t);
-        Pass();
+        Pass(n_sequences);
         Head(n_sequences);
       }
     });
@@ -64,12 +64,14 @@ class Runner {
     tables_.push_back(blocks_.data() + static_cast<ptrdiff_t>(sequence) * blocks_per_sequence_);
   }
 
-  // The added rows through all layers.
-  void Pass() {
+  // The added rows through all layers; the state of the last n_wanted is wanted.
+  void Pass(int n_wanted) {
     const ModelConfig& c = model_.config();
     hidden_.resize(tokens_.size() * c.d_model);
-    Forward(model_, {.tokens = tokens_, .positions = positions_, .block_tables = tables_}, {.from = 0, .to = c.n_layer},
-            hidden_, *pool_, scratch_);
+    wanted_.resize(n_wanted);
+    std::iota(wanted_.begin(), wanted_.end(), static_cast<int32_t>(tokens_.size()) - n_wanted);
+    Forward(model_, {.tokens = tokens_, .positions = positions_, .block_tables = tables_, .wanted = wanted_},
+            {.from = 0, .to = c.n_layer}, hidden_, *pool_, scratch_);
     tokens_.clear();
     positions_.clear();
     tables_.clear();
@@ -87,7 +89,7 @@ class Runner {
   std::unique_ptr<KvPool> pool_;
   int blocks_per_sequence_;
   Scratch scratch_;
-  std::vector<int32_t> blocks_, tokens_, positions_;
+  std::vector<int32_t> blocks_, tokens_, positions_, wanted_;
   std::vector<const int32_t*> tables_;
   std::vector<float> hidden_, logits_;
 };
@@ -114,8 +116,8 @@ absl::StatusOr<BenchModelResult> BenchModel(const Model& model, const BenchModel
     return absl::InvalidArgumentError(absl::StrFormat("bench: expected at most the %d tokens of model '%s', found %d",
                                                       c.context_length, c.name, longest));
   }
-  absl::StatusOr<std::unique_ptr<KvPool>> pool =
-      KvPool::Create(c, {.n_blocks = options.sequences * BlocksFor(longest), .block_tokens = kBlockTokens});
+  absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(
+      c, {.n_blocks = options.sequences * BlocksFor(longest), .block_tokens = kBlockTokens, .type = options.kv_type});
   if (!pool.ok()) return pool.status();
 
   Runner runner(model, *std::move(pool), options.sequences);

@@ -14,6 +14,7 @@ struct BenchModelOptions {
   int sequences = 1;  // that decode together, one row each in every pass
   int repeat = 5;     // measured runs, after one that is not
   int batch = 256;    // rows of a prefill pass
+  kernels::KvType kv_type = kernels::KvType::kF16;
 };
 
 struct Spread {

@@ -58,7 +58,7 @@ absl::StatusOr<ComparisonResult> Compare(LogitsSource& model, LogitsSource& refe
 
 absl::StatusOr<ComparisonResult> Compare(const Model& model, const Model& reference, std::span<const int32_t> tokens,
                                          const EvaluationOptions& options) {
-  absl::StatusOr<std::unique_ptr<ModelSource>> a = ModelSource::Create(&model, options.context);
+  absl::StatusOr<std::unique_ptr<ModelSource>> a = ModelSource::Create(&model, options.context, options.kv_type);
   if (!a.ok()) return a.status();
   absl::StatusOr<std::unique_ptr<ModelSource>> b = ModelSource::Create(&reference, options.context);
   if (!b.ok()) return b.status();

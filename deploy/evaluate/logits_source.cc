@@ -7,14 +7,16 @@
 
 namespace updraft {
 
-absl::StatusOr<std::unique_ptr<ModelSource>> ModelSource::Create(const Model* model, int context) {
+absl::StatusOr<std::unique_ptr<ModelSource>> ModelSource::Create(const Model* model, int context,
+                                                                 kernels::KvType kv_type) {
   constexpr int kBlockTokens = 16;
   if (context < 1 || context > model->config().context_length) {
     return absl::InvalidArgumentError(absl::StrFormat("context: expected 1 to the %d tokens of model '%s', found %d",
                                                       model->config().context_length, model->config().name, context));
   }
   absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(
-      model->config(), {.n_blocks = (context + kBlockTokens - 1) / kBlockTokens, .block_tokens = kBlockTokens});
+      model->config(),
+      {.n_blocks = (context + kBlockTokens - 1) / kBlockTokens, .block_tokens = kBlockTokens, .type = kv_type});
   if (!pool.ok()) return pool.status();
   return std::unique_ptr<ModelSource>(new ModelSource(model, *std::move(pool)));
 }

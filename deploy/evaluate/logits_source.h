@@ -27,7 +27,8 @@ class LogitsSource {
 class ModelSource : public LogitsSource {
  public:
   // InvalidArgument when the model cannot hold `context` tokens.
-  static absl::StatusOr<std::unique_ptr<ModelSource>> Create(const Model* model, int context);
+  static absl::StatusOr<std::unique_ptr<ModelSource>> Create(const Model* model, int context,
+                                                             kernels::KvType kv_type = kernels::KvType::kF16);
   const ModelConfig& config() const override { return model_->config(); }
   void Run(std::span<const int32_t> tokens) override;
   void Logits(int first, int n_rows, std::span<float> logits) override;

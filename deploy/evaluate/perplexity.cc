@@ -107,7 +107,7 @@ absl::StatusOr<PerplexityResult> Perplexity(LogitsSource& source, std::span<cons
 
 absl::StatusOr<PerplexityResult> Perplexity(const Model& model, std::span<const int32_t> tokens,
                                             const EvaluationOptions& options) {
-  absl::StatusOr<std::unique_ptr<ModelSource>> source = ModelSource::Create(&model, options.context);
+  absl::StatusOr<std::unique_ptr<ModelSource>> source = ModelSource::Create(&model, options.context, options.kv_type);
   if (!source.ok()) return source.status();
   return Perplexity(**source, tokens, options);
 }

@@ -17,6 +17,7 @@ namespace updraft {
 struct EvaluationOptions {
   int context = 512;                                       // tokens per chunk, >= 4
   int chunks = 0;                                          // chunks to score; 0: all that the text has
+  kernels::KvType kv_type = kernels::KvType::kF16;         // of the model's keys and values; a reference has f16
   std::optional<int32_t> bos = {};                         // set: replaces the first token of each chunk
   std::function<void(int done, int total)> progress = {};  // after each chunk; may be empty
 };

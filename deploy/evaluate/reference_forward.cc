@@ -112,7 +112,15 @@ void ReferenceModel::RunLayer(int i, std::vector<double>& x, int64_t n_tok) cons
   const std::vector<double> ffn_input = RmsNorm(x, vectors.ffn_norm, c.rms_eps);
   std::vector<double> gate = MatMul(ffn_input, w.w_gate, {}, c.d_model);
   const std::vector<double> up = MatMul(ffn_input, w.w_up, {}, c.d_model);
-  for (size_t j = 0; j < gate.size(); ++j) gate[j] = gate[j] / (1.0 + std::exp(-gate[j])) * up[j];
+  for (double& g : gate) g /= 1.0 + std::exp(-g);
+  if (c.ffn_group > 0) {
+    for (auto group = gate.begin(); group != gate.end(); group += c.ffn_group) {
+      const bool below =
+          std::all_of(group, group + c.ffn_group, [&](double g) { return std::fabs(g) < double{c.ffn_thresholds[i]}; });
+      if (below) std::fill_n(group, c.ffn_group, 0.0);
+    }
+  }
+  for (size_t j = 0; j < gate.size(); ++j) gate[j] *= up[j];
   AddTo(x, MatMul(gate, w.w_down, {}, c.d_ff));
 }
 

@@ -30,6 +30,11 @@ struct SynthShape {
   std::string rope_scaling = {};      // "", "linear" or "yarn"
   float rope_scaling_factor = 0.0f;   // with rope_scaling
   std::vector<int> exit_layers = {};  // each with a threshold of 0.5
+  // Contextual sparsity (updraft.ffn_sparsity.*, common/model/README.md): the gates of `ffn_group` consecutive neurons
+  // point the same way, and the threshold leaves this share of the groups active for a token on average. 0: dense; else
+  // in [0.01, 0.4], with d_ff a multiple of ffn_group and that one of 32.
+  double ffn_active = 0.0;
+  int ffn_group = 64;
 };
 
 // "tinyllama-1.1b", "qwen2.5-0.5b", ..., "tiny-llama": names that FindShape knows.

@@ -15,6 +15,7 @@
 #include "common/gguf/writer.h"
 #include "deploy/synth/vocabulary.h"
 #include "kernels/formats/codec.h"
+#include "kernels/ops.h"
 
 namespace updraft {
 namespace {
@@ -28,7 +29,26 @@ struct Tensor {
   int64_t n_out;  // 1: a vector
   float mean;
   float deviation;
+  int group = 0;  // > 0: so many consecutive rows share a direction (a sparse gate)
 };
+
+// Of the length of a sparse gate's rows beside those of other matrices: the first row of a group has kMostGate, the
+// others less.
+constexpr float kMostGate = 4.0f;
+constexpr float kLeastGate = 2.0f;
+
+// The magnitude of silu(gate) that a share `active` of the groups reaches when inputs have unit RMS. The input's
+// product with a group's direction is then standard normal and the largest gate of the group kMostGate times that;
+// where it is negative no |silu| passes 0.28, which shares up to 0.4 lie above.
+float SparseThreshold(double active) {
+  double low = 0.0, high = 10.0;  // of the product; bisection of P(product > z) = active
+  for (int i = 0; i < 60; ++i) {
+    const double z = 0.5 * (low + high);
+    (0.5 * std::erfc(z / std::numbers::sqrt2) > active ? low : high) = z;
+  }
+  const double gate = kMostGate * low;
+  return static_cast<float>(gate / (1.0 + std::exp(-gate)));
+}
 
 // SplitMix64 (Steele, Lea and Flood 2014): one state per piece of work, so pieces can be filled in any order.
 class Random {
@@ -126,9 +146,11 @@ class Plan {
       Vector(blk + "attn_k_norm.weight", shape_.head_dim, 1.0f);
     }
     Vector(blk + "ffn_norm.weight", shape_.d_model, 1.0f);
-    Matrix(blk + "ffn_gate.weight", type_, shape_.d_model, shape_.d_ff);
-    Matrix(blk + "ffn_up.weight", type_, shape_.d_model, shape_.d_ff);
-    Matrix(blk + "ffn_down.weight", more, shape_.d_ff, shape_.d_model);
+    const DType ffn = options_.ffn_type.value_or(type_);
+    Matrix(blk + "ffn_gate.weight", options_.gate_type.value_or(ffn), shape_.d_model, shape_.d_ff);
+    if (shape_.ffn_active > 0) tensors_.back().group = shape_.ffn_group;
+    Matrix(blk + "ffn_up.weight", ffn, shape_.d_model, shape_.d_ff);
+    Matrix(blk + "ffn_down.weight", options_.ffn_type.value_or(more), shape_.d_ff, shape_.d_model);
   }
 
   const SynthShape& shape_;
@@ -165,6 +187,11 @@ void WriteMetadata(const SynthShape& shape, gguf::Writer& writer) {
     const std::vector<uint32_t> layers(shape.exit_layers.begin(), shape.exit_layers.end());
     writer.SetU32s("updraft.exit.layers", layers);
     writer.SetF32s("updraft.exit.thresholds", std::vector<float>(layers.size(), 0.5f));
+  }
+  if (shape.ffn_active > 0) {
+    writer.SetU32("updraft.ffn_sparsity.group", shape.ffn_group);
+    writer.SetF32s("updraft.ffn_sparsity.thresholds",
+                   std::vector<float>(shape.n_layer, SparseThreshold(shape.ffn_active)));
   }
 
   const SynthVocabulary vocabulary = MakeSynthVocabulary(shape.n_vocab);
@@ -207,6 +234,7 @@ class Filler {
   absl::Status Write(const Tensor& tensor, uint64_t index) {
     const uint64_t seed = Random(seed_ * 0x10001 + index).Next();
     const int64_t n = tensor.n_in * tensor.n_out;
+    if (tensor.group > 0) return WriteSparseGate(tensor, seed);
     if (n <= kFreshElements) return WriteFresh(tensor, seed);
     const int64_t piece = std::gcd(tensor.n_in, kMaxPiece);  // whole blocks, since rows are
     const size_t piece_bytes = kernels::RowBytes(tensor.type, piece);
@@ -247,6 +275,23 @@ class Filler {
     return absl::OkStatus();
   }
 
+  absl::Status WriteSparseGate(const Tensor& tensor, uint64_t seed) {
+    const size_t row_bytes = kernels::RowBytes(tensor.type, tensor.n_in);
+    buffer_.resize(tensor.n_out * row_bytes);
+    InParallel(tensor.n_out / tensor.group, [&](int64_t g) {
+      Random random(seed + 1 + static_cast<uint64_t>(g));
+      std::vector<float> direction(tensor.n_in), row(tensor.n_in);
+      for (float& x : direction) x = tensor.deviation * random.Normal();
+      for (int64_t i = 0; i < tensor.group; ++i) {
+        const float share = static_cast<float>(i) / static_cast<float>(tensor.group);
+        const float length = kMostGate + share * (kLeastGate - kMostGate);
+        for (int64_t k = 0; k < tensor.n_in; ++k) row[k] = length * direction[k];
+        kernels::QuantizeRow(tensor.type, row.data(), buffer_.data() + (g * tensor.group + i) * row_bytes, tensor.n_in);
+      }
+    });
+    return writer_.AppendTensorData(tensor.name, buffer_);
+  }
+
   template <typename Body>
   void InParallel(int64_t n, const Body& body) {
     std::vector<std::thread> threads;
@@ -279,6 +324,17 @@ absl::Status Check(const SynthShape& s) {
     return absl::InvalidArgumentError(
         absl::StrFormat("shape '%s': rope_scaling '%s' needs a factor of at least 1", s.name, s.rope_scaling));
   }
+  if (s.ffn_active != 0.0) {
+    if (!(s.ffn_active >= 0.01 && s.ffn_active <= 0.4)) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "shape '%s': expected a share of active neurons of 0 (all) or 0.01 to 0.4, found %g", s.name, s.ffn_active));
+    }
+    if (s.ffn_group < kernels::kNeuronGroup || s.ffn_group % kernels::kNeuronGroup != 0 || s.d_ff % s.ffn_group != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("shape '%s': expected groups of neurons of a multiple of %d that divides %d, found %d",
+                          s.name, kernels::kNeuronGroup, s.d_ff, s.ffn_group));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -286,7 +342,8 @@ absl::Status Check(const SynthShape& s) {
 
 absl::Status Synthesize(const SynthShape& shape, DType type, const std::string& path, const SynthOptions& options) {
   if (absl::Status status = Check(shape); !status.ok()) return status;
-  for (const DType wanted : {type, options.head_type.value_or(type)}) {
+  for (const DType wanted :
+       {type, options.head_type.value_or(type), options.ffn_type.value_or(type), options.gate_type.value_or(type)}) {
     if (kernels::CanQuantize(wanted)) continue;
     return absl::InvalidArgumentError(
         absl::StrFormat("synth: type %s is read, not written; expected another, such as q4_0, q4_k or q8_0",

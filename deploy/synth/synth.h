@@ -18,6 +18,10 @@ struct SynthOptions {
   // Type of the output head, or of the embedding where it is the head too. Unset: q6_k for types of fewer bits, as
   // published files have it; otherwise the type of the other matrices.
   std::optional<kernels::DType> head_type = {};
+  // Type of the feed-forward matrices. Unset: that of the others.
+  std::optional<kernels::DType> ffn_type = {};
+  // Type of the gate among them, which every token reads where neurons are skipped. Unset: that of the others.
+  std::optional<kernels::DType> gate_type = {};
   // Six bits for attn_v and ffn_down in half of the layers, as files called Q4_K_M have it.
   bool mixed = false;
 };

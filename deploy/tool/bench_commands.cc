@@ -59,6 +59,7 @@ absl::Status RunBenchModel(const ModelFlags& flags) {
       result->decode_tok_s.min, result->decode_tok_s.max, static_cast<double>(result->bytes_per_token) / 1e6,
       flags.options.sequences == 1 ? "token" : absl::StrCat(flags.options.sequences, " tokens"),
       result->bandwidth_gb_s);
+  if ((*model)->config().ffn_group > 0) std::cout << "  " << (*model)->DescribeSparsity() << "\n";
   return absl::OkStatus();
 }
 
@@ -70,6 +71,7 @@ void AddBenchModel(CLI::App* bench, int* exit_code) {
   command->add_option("--decode", flags->options.decode, "Tokens to decode; 0: skip")->check(CLI::Range(0, 1 << 20));
   command->add_option("--sequences", flags->options.sequences, "That decode together")->check(CLI::Range(1, 4096));
   command->add_option("--repeat", flags->options.repeat, "Measured runs")->check(CLI::Range(1, 1000));
+  AddKvTypeOption(command, &flags->options.kv_type);
   command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
   command->callback([flags, exit_code] {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "kernels/kv_layout.h"
 
 namespace updraft::tool {
 
@@ -21,6 +22,9 @@ int Fail(const absl::Status& status);
 
 // `status` with the flag that the object came from in front of its message.
 absl::Status WithFlag(const std::string& flag, const absl::Status& status);
+
+// --kv-type f16|i8|i4 of a command that runs a model.
+void AddKvTypeOption(CLI::App* command, kernels::KvType* type);
 
 void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth

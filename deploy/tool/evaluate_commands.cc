@@ -37,6 +37,7 @@ void ShowProgress(const std::string& what, int done, int total) {
 struct TextFlags {
   std::string model, reference, text;
   int context = 512, chunks = 0, threads = 0;
+  kernels::KvType kv_type = kernels::KvType::kF16;
   bool as_json = false, reference_double = false;
 };
 
@@ -60,6 +61,7 @@ absl::StatusOr<TokenizedText> LoadWithText(const TextFlags& flags) {
   loaded.tokens = *std::move(tokens);
   loaded.options.context = flags.context;
   loaded.options.chunks = flags.chunks;
+  loaded.options.kv_type = flags.kv_type;
   // A file that opens texts with BOS expects it at the head of every chunk.
   if (!loaded.tokens.empty() && (*tokenizer)->bos_id() == loaded.tokens.front())
     loaded.options.bos = loaded.tokens.front();
@@ -96,7 +98,7 @@ absl::Status RunCompare(const TextFlags& flags) {
   if (!reference.ok()) return reference.status();
   absl::StatusOr<ComparisonResult> result;
   if (flags.reference_double) {
-    auto model_source = ModelSource::Create(loaded->model.get(), flags.context);
+    auto model_source = ModelSource::Create(loaded->model.get(), flags.context, flags.kv_type);
     if (!model_source.ok()) return model_source.status();
     ReferenceSource reference_source(reference->get());
     result = Compare(**model_source, reference_source, loaded->tokens, loaded->options);
@@ -131,6 +133,7 @@ void AddTextOptions(CLI::App* command, TextFlags* flags) {
   command->add_option("--context", flags->context, "Tokens per chunk; the first half of each is not scored")
       ->check(CLI::Range(4, 1 << 20));
   command->add_option("--chunks", flags->chunks, "0: all")->check(CLI::Range(0, 1 << 30));
+  AddKvTypeOption(command, &flags->kv_type);
   command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,16 @@ int Fail(const absl::Status& status) {
 
 absl::Status WithFlag(const std::string& flag, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(flag, " ", status.message()));
+}
+
+void AddKvTypeOption(CLI::App* command, kernels::KvType* type) {
+  std::map<std::string, kernels::KvType> names;
+  for (const auto each : {kernels::KvType::kF16, kernels::KvType::kI8, kernels::KvType::kI4}) {
+    names[kernels::KvTypeName(each)] = each;
+  }
+  command->add_option("--kv-type", *type, "Numbers of keys and values: f16, i8 or i4")
+      ->transform(CLI::CheckedTransformer(names))
+      ->option_text("TYPE");
 }
 
 namespace {

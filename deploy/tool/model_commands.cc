@@ -30,6 +30,7 @@ struct GenerateFlags {
   std::string model, prompt, exit = "off";
   bool chat = false, as_json = false, ignore_eos = false;
   int max_tokens = 128, threads = 0;
+  kernels::KvType kv_type = kernels::KvType::kF16;
   SamplingOptions sampling;
 };
 
@@ -64,6 +65,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   KvPoolOptions pool_options;
   const int n_positions = std::min<int>(config.context_length, static_cast<int>(prompt->size()) + flags.max_tokens + 1);
   pool_options.n_blocks = n_positions / pool_options.block_tokens + 2;
+  pool_options.type = flags.kv_type;
   auto pool = KvPool::Create(config, pool_options);
   if (!pool.ok()) return pool.status();
 
@@ -120,6 +122,7 @@ void AddGenerate(CLI::App& app, int* exit_code) {
   command->add_option("--top-p", flags->sampling.top_p, "Nucleus, in (0, 1]");
   command->add_option("--seed", flags->sampling.seed, "Sampling seed");
   command->add_option("--exit", flags->exit, "Early exits: off, lossless or lossy");
+  AddKvTypeOption(command, &flags->kv_type);
   command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-generation token");
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
@@ -222,27 +225,52 @@ void AddInspect(CLI::App& app, int* exit_code) {
 
 void AddSynth(CLI::App& app, int* exit_code) {
   struct Flags {
-    std::string shape, type = "q4_0", out;
+    std::string shape, type = "q4_0", ffn_type, gate_type, out;
+    double ffn_active = 0.0;
+    int ffn_group = 64;
+    SynthOptions options;
   };
   auto flags = std::make_shared<Flags>();
   CLI::App* command =
       app.add_subcommand("synth", "Write a model file of a real shape with random weights, for speed work");
   command->add_option("--shape", flags->shape, "tinyllama-1.1b, qwen2.5-0.5b, ...")->required();
   command->add_option("--type", flags->type, "Tensor type: q4_0, q8_0, f16, ...");
+  command->add_option("--ffn-type", flags->ffn_type, "Type of the feed-forward matrices; default: --type");
+  command->add_option("--gate-type", flags->gate_type, "Type of the gate among them; default: --ffn-type");
+  command->add_option("--ffn-active", flags->ffn_active,
+                      "Contextual sparsity: share of neuron groups that a token needs, 0.01 to 0.4; 0: all");
+  command->add_option("--ffn-group", flags->ffn_group, "Neurons of a group, with --ffn-active");
+  command->add_flag("--mixed", flags->options.mixed, "Six bits for attn_v and ffn_down in half of the layers");
+  command->add_option("--seed", flags->options.seed, "Of the weights");
   command->add_option("--out", flags->out, "GGUF file to write")->required();
   command->callback([flags, exit_code] {
-    const auto type = kernels::ParseDType(flags->type);
-    if (!type) {
-      *exit_code = Fail(absl::InvalidArgumentError(
-          absl::StrCat("--type: expected a tensor type such as q4_0, q8_0 or f16, found '", flags->type, "'")));
-      return;
+    const auto parse = [exit_code](const char* flag, const std::string& name) {
+      const auto type = kernels::ParseDType(name);
+      if (!type) {
+        *exit_code = Fail(absl::InvalidArgumentError(
+            absl::StrCat(flag, ": expected a tensor type such as q4_0, q8_0 or f16, found '", name, "'")));
+      }
+      return type;
+    };
+    const auto type = parse("--type", flags->type);
+    if (!type) return;
+    if (!flags->ffn_type.empty()) {
+      flags->options.ffn_type = parse("--ffn-type", flags->ffn_type);
+      if (!flags->options.ffn_type) return;
     }
-    const auto shape = FindShape(flags->shape);
+    if (!flags->gate_type.empty()) {
+      flags->options.gate_type = parse("--gate-type", flags->gate_type);
+      if (!flags->options.gate_type) return;
+    }
+    auto shape = FindShape(flags->shape);
     if (!shape.ok()) {
       *exit_code = Fail(WithFlag("--shape:", absl::InvalidArgumentError(shape.status().message())));
       return;
     }
-    if (absl::Status status = Synthesize(*shape, *type, flags->out); !status.ok()) *exit_code = Fail(status);
+    shape->ffn_active = flags->ffn_active;
+    shape->ffn_group = flags->ffn_group;
+    if (absl::Status status = Synthesize(*shape, *type, flags->out, flags->options); !status.ok())
+      *exit_code = Fail(status);
   });
 }
 

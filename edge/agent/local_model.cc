@@ -32,6 +32,7 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
   KvPoolOptions pool_options;
   const int context = model.config().context_length;
   const int capacity = std::min(options.kv_tokens, context);
+  pool_options.type = options.kv_type;
   pool_options.n_blocks = (capacity + pool_options.block_tokens - 1) / pool_options.block_tokens;
   auto pool = KvPool::Create(model.config(), pool_options);
   if (!pool.ok()) return Annotate(pool.status(), "kv_tokens");

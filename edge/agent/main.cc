@@ -44,6 +44,12 @@ ExitMode ExitModeOf(const std::string& name) {
   return name == "lossless" ? ExitMode::kLossless : ExitMode::kOff;
 }
 
+kernels::KvType KvTypeOf(const std::string& name) {
+  kernels::KvType type = kernels::KvType::kF16;
+  kernels::ParseKvType(name.c_str(), type);  // the configuration allows no other names
+  return type;
+}
+
 PolicyMode PolicyModeOf(const std::string& name) {
   if (name == "local") return PolicyMode::kLocal;
   return name == "upstream" ? PolicyMode::kUpstream : PolicyMode::kAuto;
@@ -106,6 +112,7 @@ int Run(const v1::EdgeConfig& config) {
   auto model = LocalModel::Load({.path = config.model(),
                                  .n_threads = config.threads(),
                                  .kv_tokens = config.kv_tokens(),
+                                 .kv_type = KvTypeOf(config.kv_type()),
                                  .exit_mode = ExitModeOf(config.exit_mode())});
   if (!model.ok()) return Fail(model.status(), kFailed);
   if (!(*model)->confidence().calibrated() && *upstream != nullptr && config.policy() == "auto") {

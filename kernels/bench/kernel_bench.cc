@@ -165,14 +165,64 @@ void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const 
   }
 }
 
-void BenchAttention(Ops& ops, const MachinePeaks& peaks, const std::function<void(const Subject&)>& measure) {
+// A layer of which a token needs a given share of the neurons, beside the same layer without sparsity. The gate's rows
+// of a group all look at one input, which is positive for the active groups.
+void BenchFeedForward(Ops& ops, DType type, const KernelBenchOptions& options, const MachinePeaks& peaks,
+                      const std::function<void(const Subject&)>& measure) {
+  constexpr int kGroup = 64;
+  constexpr int kGroups = kOut / kGroup;
+  const auto pack = [&](int64_t n_out, int64_t n_in, const std::function<std::vector<float>(int64_t)>& row_of) {
+    std::vector<std::byte> file(n_out * RowBytes(type, n_in));
+    for (int64_t row = 0; row < n_out; ++row) {
+      QuantizeRow(type, row_of(row).data(), file.data() + row * RowBytes(type, n_in), n_in);
+    }
+    return ops.Pack(type, n_out, n_in, file.data());
+  };
+  const std::vector<float> row = SomeValues(kOut);
+  const auto copies =
+      std::max(1, static_cast<int>(options.megabytes * 1e6 / static_cast<double>(3 * kOut * RowBytes(type, kIn))));
+  std::vector<std::unique_ptr<PackedMatrix>> matrices;
+  for (int i = 0; i < copies; ++i) {
+    matrices.push_back(pack(kOut, kIn, [](int64_t neuron) {
+      std::vector<float> one_input(kIn);
+      one_input[neuron / kGroup] = 1.0f;
+      return one_input;
+    }));
+    matrices.push_back(pack(kOut, kIn, [&](int64_t) { return row; }));
+    matrices.push_back(pack(kIn, kOut, [&](int64_t) { return row; }));
+  }
+  std::vector<float> x = SomeValues(kIn);
+  std::vector<float> y(kIn), gate(kOut), up(kOut);
+  for (const int percent : {100, 50, 25, 10}) {
+    const int n_active = kGroups * percent / 100;
+    for (int g = 0; g < kGroups; ++g) x[g * 37 % kGroups] = g < n_active ? 4.0f : -30.0f;  // scattered
+    Subject subject;
+    subject.name = std::string("feed_forward ") + Info(type).name + " " + std::to_string(kOut) + "x" +
+                   std::to_string(kIn) + " active " + std::to_string(percent) + " %";
+    const double share = static_cast<double>(n_active) / kGroups;
+    subject.bytes = static_cast<double>(matrices[0]->packed_bytes()) * (1 + 2 * share);
+    subject.flops = 2.0 * kOut * kIn * (1 + 2 * share);
+    subject.peak_gflop_s = peaks.int8_gop_s;
+    subject.run = [&](int call) {
+      const auto* of_layer = &matrices[3 * (call % copies)];
+      const FeedForwardWeights w{of_layer[0].get(), of_layer[1].get(), of_layer[2].get(), percent == 100 ? 0 : kGroup,
+                                 1.0f};
+      ops.FeedForward(w, {.x = x.data(), .n_tok = 1, .y = y.data(), .gate = gate.data(), .up = up.data()});
+    };
+    measure(subject);
+  }
+}
+
+void BenchAttention(Ops& ops, KvType type, const MachinePeaks& peaks,
+                    const std::function<void(const Subject&)>& measure) {
   constexpr int kHeads = 32, kKvHeads = 4, kDim = 64, kBlock = 16, kContext = 2048;
   for (const int n_tok : {1, 64}) {
     const int n_blocks = kContext / kBlock;
     std::vector<int32_t> table(n_blocks);
     std::iota(table.begin(), table.end(), 0);
-    std::vector<uint16_t> k(static_cast<size_t>(kContext) * kKvHeads * kDim, 0x3800);  // 0.5
-    std::vector<uint16_t> v = k;
+    const KvShape shape{kKvHeads, kDim, kBlock, type};
+    std::vector<std::byte> k(static_cast<size_t>(n_blocks) * kKvHeads * KvHeadBytes(shape), std::byte{0x38});  // 0.53
+    std::vector<std::byte> v = k;
     std::vector<AttentionRow> rows;
     for (int t = 0; t < n_tok; ++t) rows.push_back({table.data(), kContext - n_tok + t});
     const std::vector<float> q = SomeValues(static_cast<size_t>(n_tok) * kHeads * kDim);
@@ -182,11 +232,12 @@ void BenchAttention(Ops& ops, const MachinePeaks& peaks, const std::function<voi
     args.out = out.data();
     args.rows = rows;
     args.kv = {k.data(), v.data()};
-    args.shape = {kKvHeads, kDim, kBlock};
+    args.shape = shape;
     args.n_head = kHeads;
     args.scale = 0.125f;
     Subject subject;
-    subject.name = "attention 32/4 heads of 64, 2048 positions, n_tok " + std::to_string(n_tok);
+    subject.name = std::string("attention ") + KvTypeName(type) + " 32/4 heads of 64, 2048 positions, n_tok " +
+                   std::to_string(n_tok);
     subject.bytes = 0;  // keys and values of one layer stay in the cache here
     subject.flops = 4.0 * kContext * kHeads * kDim * n_tok;
     subject.peak_gflop_s = peaks.fp32_gflop_s;
@@ -252,7 +303,8 @@ void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& pea
     report(Measure(subject, options, probe));
   };
   for (int i = 0; i < kNumDTypes; ++i) BenchMatMul(*ops, static_cast<DType>(i), options, peaks, measure);
-  BenchAttention(*ops, peaks, measure);
+  for (const DType type : {DType::kQ4_0, DType::kQ8_0}) BenchFeedForward(*ops, type, options, peaks, measure);
+  for (const KvType type : {KvType::kF16, KvType::kI8, KvType::kI4}) BenchAttention(*ops, type, peaks, measure);
   BenchRowOps(*ops, peaks, measure);
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <vector>
 
@@ -8,16 +9,15 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/reference/reference_ops.h"
 #include "kernels/cpu/rope/rope.h"
-#include "kernels/cpu/tile_matmul/pack.h"
+#include "kernels/cpu/sparse_feed_forward.h"
+#include "kernels/cpu/tiled_matrix.h"
+#include "kernels/cpu/work_split.h"
 #include "kernels/formats/codec.h"
 #include "kernels/thread_pool.h"
 
 namespace updraft::kernels {
 namespace {
 
-// Work that takes less than waking another thread up (a few microseconds) stays on the calling thread; small models
-// would otherwise decode slower on two threads than on one.
-constexpr int64_t kSerialBytes = int64_t{96} << 10;      // of weights read by one matmul of a token
 constexpr int64_t kSerialElements = int64_t{16} << 10;   // of a row operation
 constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 
@@ -25,19 +25,6 @@ constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
 
 constexpr int kStorePiece = 128;  // dimensions of a key that are converted at once
-
-constexpr int64_t kMinChunkBytes = int64_t{16} << 10;  // of weights: what one claim of a chunk is worth
-constexpr int kChunksPerThread = 4;
-
-class TiledMatrix : public PackedMatrix {
- public:
-  TiledMatrix(DType type, int64_t n_out, int64_t n_in, TiledWeights weights)
-      : PackedMatrix(type, n_out, n_in, weights.bytes()), weights_(std::move(weights)) {}
-  const TiledWeights& weights() const { return weights_; }
-
- private:
-  TiledWeights weights_;
-};
 
 class RowMajorMatrix : public PackedMatrix {
  public:
@@ -60,7 +47,8 @@ struct Split {
 
 class CpuOps : public Ops {
  public:
-  CpuOps(Isa isa, int n_threads) : kernels_(ChooseKernels(isa)), pool_(n_threads), scratch_(n_threads) {}
+  CpuOps(Isa isa, int n_threads)
+      : kernels_(ChooseKernels(isa)), pool_(n_threads), sparse_(kernels_, pool_), scratch_(n_threads) {}
 
   std::string name() const override {
     const int n = pool_.n_threads();
@@ -134,22 +122,61 @@ class CpuOps : public Ops {
     });
   }
 
+  void FeedForward(const FeedForwardWeights& w, const FeedForwardArgs& args) override {
+    const int64_t d_ff = w.gate->n_out();
+    const MatMulTarget gate{.w = w.gate, .y = args.gate};
+    const MatMulTarget up{.w = w.up, .y = args.up};
+    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+    if (w.group == 0) {
+      MatMul(std::array{gate, up}, args.x, args.n_tok);
+      SwiGlu(args.gate, args.up, args.n_tok * d_ff, args.gate);
+      MatMul({&down, 1}, args.gate, args.n_tok);
+      return;
+    }
+    const int n_groups = static_cast<int>(d_ff / w.group);
+    active_.resize(static_cast<size_t>(args.n_tok) * n_groups);
+    if (args.n_tok == 1 && args.sparse_share > 0 && SparseFeedForward::Supports(w)) {
+      // The gate first: it says how much of the rest there is to do.
+      MatMul({&gate, 1}, args.x, 1);
+      const int n_active = kernels_.row_ops->silu_active(args.gate, n_groups, w.group, w.threshold, active_.data());
+      const std::span<const int32_t> active(active_.data(), n_active);
+      if (static_cast<float>(n_active) <= args.sparse_share * static_cast<float>(n_groups)) {
+        sparse_.Run(w, args.x, args.gate, active, args.up, args.y);
+        return;
+      }
+      MatMul({&up, 1}, args.x, 1);
+      MultiplyActive(args.up, n_groups, w.group, active, args.gate);
+    } else {
+      MatMul(std::array{gate, up}, args.x, args.n_tok);
+      ForRows(args.n_tok, d_ff, [&](int row) {
+        int32_t* active = active_.data() + static_cast<ptrdiff_t>(row) * n_groups;
+        float* values = args.gate + row * d_ff;
+        const int n_active = kernels_.row_ops->silu_active(values, n_groups, w.group, w.threshold, active);
+        MultiplyActive(args.up + row * d_ff, n_groups, w.group, {active, static_cast<size_t>(n_active)}, values);
+      });
+    }
+    MatMul({&down, 1}, args.gate, args.n_tok);
+  }
+
+  SparsityTuning TuneSparsity(std::span<const FeedForwardWeights> layers) override {
+    return sparse_.Tune(*this, layers);
+  }
+
   void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
                const KvShape& shape) override {
     const int64_t width = static_cast<int64_t>(shape.n_kv_head) * shape.head_dim;
+    const size_t head_bytes = KvHeadBytes(shape);
     ForRows(static_cast<int>(rows.size()), 2 * width, [&](int t) {
-      const int64_t slot = rows[t].position % shape.block_tokens;
+      const int slot = rows[t].position % shape.block_tokens;
       const int64_t block = rows[t].block_table[rows[t].position / shape.block_tokens];
-      uint16_t keys[kStorePiece];
       for (int64_t head = 0; head < shape.n_kv_head; ++head) {
         const int64_t from = t * width + head * shape.head_dim;
-        const int64_t to = (block * shape.n_kv_head + head) * shape.block_tokens * shape.head_dim;
-        for (int64_t d = 0; d < shape.head_dim; d += kStorePiece) {
-          const int64_t n = std::min<int64_t>(kStorePiece, shape.head_dim - d);
-          kernels_.row_ops->to_f16(k + from + d, n, keys);
-          for (int64_t i = 0; i < n; ++i) kv.k[to + (d + i) * shape.block_tokens + slot] = keys[i];
+        const size_t to = static_cast<size_t>(block * shape.n_kv_head + head) * head_bytes;
+        if (shape.type == KvType::kF16) {
+          StoreHalf(k + from, v + from, shape, slot, kv.k + to, kv.v + to);
+        } else {
+          StoreQuantizedKv(shape, k + from, v + from, slot, kv.k + to, kv.v + to);
         }
-        kernels_.row_ops->to_f16(v + from, shape.head_dim, kv.v + to + slot * shape.head_dim);
       }
     });
   }
@@ -213,6 +240,20 @@ class CpuOps : public Ops {
     });
   }
 
+  // gate *= up in the active groups, 0 in the others.
+  void MultiplyActive(const float* up, int n_groups, int64_t group, std::span<const int32_t> active, float* gate) {
+    size_t next = 0;
+    for (int64_t g = 0; g < n_groups; ++g) {
+      float* values = gate + g * group;
+      if (next < active.size() && active[next] == g) {
+        kernels_.row_ops->multiply(values, up + g * group, group, values);
+        ++next;
+      } else {
+        std::fill_n(values, group, 0.0f);
+      }
+    }
+  }
+
   QuantizedRows Quantize(const float* x, int n_tok, int64_t n_in) {
     const int64_t n_blocks = n_in / kTileBlock;
     if (q_.size() < static_cast<size_t>(n_tok * n_in)) {
@@ -236,8 +277,7 @@ class CpuOps : public Ops {
     split.tokens = tiled ? q.n_groups : n_tok;
     split.n_token_blocks = static_cast<int>(std::clamp<int64_t>(token_blocks, 1, std::min(split.tokens, 1024)));
     split.n_units = tiled ? static_cast<const TiledMatrix&>(w).weights().n_tiles() / 2 : w.n_out();
-    const int64_t worth = std::max<int64_t>(1, static_cast<int64_t>(w.packed_bytes()) / kMinChunkBytes);
-    const int64_t wanted = serial ? 1 : std::min<int64_t>(worth, kChunksPerThread * pool_.n_threads());
+    const int64_t wanted = serial ? 1 : ChunksWorth(static_cast<int64_t>(w.packed_bytes()), pool_.n_threads());
     split.n_ranges = static_cast<int>(std::min(split.n_units, wanted));
     return split;
   }
@@ -253,17 +293,17 @@ class CpuOps : public Ops {
     const int tok_to = static_cast<int>(split.tokens * (block + 1) / split.n_token_blocks);
     const int64_t y_stride = target.y_stride == 0 ? w.n_out() : target.y_stride;
     if (IsTiled(w.type())) {
-      const TileMatMulArgs args{static_cast<const TiledMatrix&>(w).weights().view(),
-                                w.n_out(),
-                                2 * unit_from,
-                                2 * unit_to,
-                                q,
-                                tok_from,
-                                tok_to,
-                                target.y,
-                                y_stride,
-                                target.bias,
-                                target.accumulate};
+      const TileMatMulArgs args{.w = static_cast<const TiledMatrix&>(w).weights().view(),
+                                .tile_from = 2 * unit_from,
+                                .tile_to = 2 * unit_to,
+                                .x = q,
+                                .group_from = tok_from,
+                                .group_to = tok_to,
+                                .out = {.n_out = w.n_out(),
+                                        .y = target.y,
+                                        .y_stride = y_stride,
+                                        .bias = target.bias,
+                                        .accumulate = target.accumulate}};
       kernels_.tile_matmul->run[static_cast<int>(TileKindOf(w.type()))](args);
       return;
     }
@@ -282,6 +322,19 @@ class CpuOps : public Ops {
     (w.type() == DType::kF32 ? dense.f32 : w.type() == DType::kF16 ? dense.f16 : dense.bf16)(args);
   }
 
+  void StoreHalf(const float* key, const float* value, const KvShape& shape, int64_t slot, std::byte* keys,
+                 std::byte* values) const {
+    auto* k = reinterpret_cast<uint16_t*>(keys);
+    auto* v = reinterpret_cast<uint16_t*>(values);
+    uint16_t piece[kStorePiece];
+    for (int64_t d = 0; d < shape.head_dim; d += kStorePiece) {
+      const int64_t n = std::min<int64_t>(kStorePiece, shape.head_dim - d);
+      kernels_.row_ops->to_f16(key + d, static_cast<int>(n), piece);
+      for (int64_t i = 0; i < n; ++i) k[(d + i) * shape.block_tokens + slot] = piece[i];
+    }
+    kernels_.row_ops->to_f16(value, shape.head_dim, v + slot * shape.head_dim);
+  }
+
   // Runs of consecutive rows of one sequence, which share the conversion of keys and values.
   void FindPasses(const AttentionArgs& args) {
     passes_.clear();
@@ -298,7 +351,9 @@ class CpuOps : public Ops {
 
   const KernelTable kernels_;
   ThreadPool pool_;
+  SparseFeedForward sparse_;
   RopeTable rope_;
+  std::vector<int32_t> active_;  // [n_tok, n_groups]
   std::vector<int8_t> q_;
   std::vector<ActivationBlock> q_blocks_;
   std::vector<Split> splits_;

@@ -11,7 +11,8 @@ namespace {
 // True where a machine with `isa` runs code for `code`. The list is in order of preference, the best last.
 bool Includes(Isa isa, Isa code) {
   if (code == isa || code == Isa::kPortable) return true;
-  return (isa == Isa::kAvx512Vnni && code == Isa::kAvx2) || (isa == Isa::kNeonDotprod && code == Isa::kNeon);
+  return ((isa == Isa::kAvx512Vnni || isa == Isa::kAvxVnni) && code == Isa::kAvx2) ||
+         (isa == Isa::kNeonDotprod && code == Isa::kNeon);
 }
 
 void Set(KernelTable& table, const TileMatMulKernels& kernels) { table.tile_matmul = &kernels; }

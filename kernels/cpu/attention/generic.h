@@ -20,7 +20,8 @@ class AttentionKernel {
         padded_(PaddedHeadDim(args.shape.head_dim)),
         tile_(TilePositions(args.shape.head_dim)),
         n_heads_(pass.head_to - pass.head_from),
-        n_queries_((pass.row_to - pass.row_from) * n_heads_) {
+        n_queries_((pass.row_to - pass.row_from) * n_heads_),
+        head_bytes_(KvHeadBytes(args.shape)) {
     k_ = pass.scratch;
     v_ = k_ + tile_ * padded_;
     p_ = v_ + tile_ * padded_;
@@ -79,9 +80,10 @@ class AttentionKernel {
 
   // ---- Keys and values ----------------------------------------------------------------------------------------------
 
-  int64_t BlockOffset(int position) const {
+  // Of the head's keys, and of its values, in the block of a position.
+  size_t HeadOffset(int position) const {
     const int64_t block = Row(pass_.row_from).block_table[position / args_.shape.block_tokens];
-    return (block * args_.shape.n_kv_head + pass_.kv_head) * args_.shape.block_tokens * dim_;
+    return static_cast<size_t>(block * args_.shape.n_kv_head + pass_.kv_head) * head_bytes_;
   }
 
   // k_ [tile / 16][dim][16 positions], v_ [tile][padded], as far as positions lie in [first, last]. What else stands in
@@ -95,31 +97,102 @@ class AttentionKernel {
     }
   }
 
+  // What 16 positions have of one number each: side by side in a block (kTogether), or gathered from several blocks.
+  template <typename T, bool kTogether>
+  class Lanes {
+   public:
+    // Bytes [offset + (row * block_tokens + slot) * sizeof(T), ...) of the head's keys.
+    Lanes(const AttentionKernel& kernel, int position, int last, size_t offset)
+        : stride_(kernel.args_.shape.block_tokens),
+          n_(kTogether                  ? 1
+             : last - position + 1 < 16 ? last - position + 1
+                                        : 16) {
+      for (int lane = 0; lane < n_; ++lane) {
+        const std::byte* head = kernel.args_.kv.k + kernel.HeadOffset(position + lane) + offset;
+        from_[lane] = reinterpret_cast<const T*>(head) + (position + lane) % stride_;
+      }
+    }
+    // 16 numbers of a row; valid until the next call.
+    const T* Row(int64_t row) {
+      if constexpr (kTogether) return from_[0] + row * stride_;
+      for (int lane = 0; lane < n_; ++lane) gathered_[lane] = from_[lane][row * stride_];
+      return gathered_;
+    }
+
+   private:
+    const int64_t stride_;
+    const int n_;
+    const T* from_[kTogether ? 1 : 16];
+    T gathered_[kTogether ? 1 : 16] = {};
+  };
+
   void LoadKeys(int position, int last, float* to) const {
-    const int block_tokens = args_.shape.block_tokens;
-    if (block_tokens % 16 == 0) {
-      const uint16_t* k = args_.kv.k + BlockOffset(position) + position % block_tokens;
-      for (int d = 0; d < dim_; ++d) S::Store(to + 16 * d, S::LoadF16(k + static_cast<int64_t>(d) * block_tokens));
+    if (args_.shape.block_tokens % 16 == 0) {
+      LoadKeys<true>(position, last, to);
+    } else {
+      LoadKeys<false>(position, last, to);
+    }
+  }
+
+  template <bool kTogether>
+  void LoadKeys(int position, int last, float* to) const {
+    if (args_.shape.type == KvType::kF16) {
+      Lanes<uint16_t, kTogether> k(*this, position, last, 0);
+      for (int d = 0; d < dim_; ++d) S::Store(to + 16 * d, S::LoadF16(k.Row(d)));
       return;
     }
-    const uint16_t* k[16];
-    const int n = last - position + 1 < 16 ? last - position + 1 : 16;
-    for (int lane = 0; lane < n; ++lane) {
-      k[lane] = args_.kv.k + BlockOffset(position + lane) + (position + lane) % block_tokens;
+    Lanes<uint16_t, kTogether> scales(*this, position, last, 0);
+    if (args_.shape.type == KvType::kI8) {
+      Lanes<int8_t, kTogether> codes(*this, position, last, KvScaleBytes(args_.shape));
+      for (int d = 0; d < dim_; d += kKvGroup) {
+        const F scale = S::LoadF16(scales.Row(d / kKvGroup));
+        for (int i = d; i < dim_ && i < d + kKvGroup; ++i) {
+          S::Store(to + 16 * i, S::Mul(S::LoadI8(codes.Row(i)), scale));
+        }
+      }
+      return;
     }
-    for (int d = 0; d < dim_; ++d) {
-      uint16_t lanes[16] = {};
-      for (int lane = 0; lane < n; ++lane) lanes[lane] = k[lane][static_cast<int64_t>(d) * block_tokens];
-      S::Store(to + 16 * d, S::LoadF16(lanes));
+    Lanes<uint8_t, kTogether> codes(*this, position, last, KvScaleBytes(args_.shape));
+    const F eight = S::Set(8.0f);
+    for (int d = 0; d < dim_; d += kKvGroup) {
+      const F scale = S::LoadF16(scales.Row(d / kKvGroup));
+      for (int i = 0; i < 16; ++i) {
+        const uint8_t* nibbles = codes.Row(d / kKvGroup * 16 + i);
+        if (d + i < dim_) S::Store(to + 16 * (d + i), S::Mul(S::Sub(S::LoadLow4(nibbles), eight), scale));
+        if (d + 16 + i < dim_) S::Store(to + 16 * (d + 16 + i), S::Mul(S::Sub(S::LoadHigh4(nibbles), eight), scale));
+      }
     }
   }
 
   void LoadValues(int position, float* to) const {
     const int64_t slot = position % args_.shape.block_tokens;
-    const uint16_t* v = args_.kv.v + BlockOffset(position) + slot * dim_;
-    int d = 0;
-    for (; d + 16 <= dim_; d += 16) S::Store(to + d, S::LoadF16(v + d));
-    if (d < dim_) S::Store(to + d, S::LoadF16Partial(v + d, dim_ - d));
+    const std::byte* head = args_.kv.v + HeadOffset(position);
+    if (args_.shape.type == KvType::kF16) {
+      const uint16_t* v = reinterpret_cast<const uint16_t*>(head) + slot * dim_;
+      int d = 0;
+      for (; d + 16 <= dim_; d += 16) S::Store(to + d, S::LoadF16(v + d));
+      if (d < dim_) S::Store(to + d, S::LoadF16Partial(v + d, dim_ - d));
+      return;
+    }
+    const int n_groups = KvGroups(dim_);
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(head) + slot * n_groups;
+    const std::byte* codes = head + KvScaleBytes(args_.shape);
+    for (int group = 0; group < n_groups; ++group) {
+      const F scale = S::SetF16(scales[group]);
+      const int d = group * kKvGroup;
+      F lo, hi;
+      if (args_.shape.type == KvType::kI8) {
+        const auto* q = reinterpret_cast<const int8_t*>(codes) + slot * padded_ + d;
+        lo = S::LoadI8(q);
+        hi = d + 16 < padded_ ? S::LoadI8(q + 16) : lo;
+      } else {
+        const auto* q = reinterpret_cast<const uint8_t*>(codes) + (slot * n_groups + group) * 16;
+        lo = S::Sub(S::LoadLow4(q), S::Set(8.0f));
+        hi = S::Sub(S::LoadHigh4(q), S::Set(8.0f));
+      }
+      S::Store(to + d, S::Mul(lo, scale));
+      if (d + 16 < padded_) S::Store(to + d + 16, S::Mul(hi, scale));
+    }
   }
 
   // ---- One tile, a block of queries ---------------------------------------------------------------------------------
@@ -278,6 +351,7 @@ class AttentionKernel {
   const int tile_;
   const int n_heads_;
   const int n_queries_;
+  const size_t head_bytes_;
   float* k_;      // [tile / 16, dim, 16]; space for [tile, padded]
   float* v_;      // [tile, padded]
   float* p_;      // [n_queries, tile], scores and then weights

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -84,13 +85,43 @@ class ReferenceOps : public Ops {
     for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(gate[i] / (1.0 + std::exp(-double{gate[i]})) * up[i]);
   }
 
+  void FeedForward(const FeedForwardWeights& w, const FeedForwardArgs& args) override {
+    const int64_t d_ff = w.gate->n_out();
+    const MatMulTarget gate{.w = w.gate, .y = args.gate};
+    const MatMulTarget up{.w = w.up, .y = args.up};
+    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+    MatMul({&gate, 1}, args.x, args.n_tok);
+    MatMul({&up, 1}, args.x, args.n_tok);
+    if (w.group > 0) {
+      for (int64_t from = 0; from < args.n_tok * d_ff; from += w.group) {
+        const bool active = std::any_of(args.gate + from, args.gate + from + w.group, [&w](float g) {
+          return !(std::fabs(g / (1.0 + std::exp(-double{g}))) < double{w.threshold});
+        });
+        if (!active) std::fill_n(args.gate + from, w.group, 0.0f);  // silu(0) = 0
+      }
+    }
+    SwiGlu(args.gate, args.up, args.n_tok * d_ff, args.gate);
+    MatMul({&down, 1}, args.gate, args.n_tok);
+  }
+
+  SparsityTuning TuneSparsity(std::span<const FeedForwardWeights>) override { return {}; }
+
   void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
                const KvShape& shape) override {
     for (const AttentionRow& row : rows) {
-      for (int head = 0; head < shape.n_kv_head; ++head) {
-        for (int i = 0; i < shape.head_dim; ++i) {
-          kv.k[KeyOffset(row, row.position, head, shape, i)] = F32ToF16(*k++);
-          kv.v[ValueOffset(row, row.position, head, shape, i)] = F32ToF16(*v++);
+      for (int head = 0; head < shape.n_kv_head; ++head, k += shape.head_dim, v += shape.head_dim) {
+        std::byte* keys = kv.k + HeadOffset(row, row.position, head, shape);
+        std::byte* values = kv.v + HeadOffset(row, row.position, head, shape);
+        const int slot = row.position % shape.block_tokens;
+        if (shape.type != KvType::kF16) {
+          StoreQuantizedKv(shape, k, v, slot, keys, values);
+          continue;
+        }
+        for (int64_t i = 0; i < shape.head_dim; ++i) {
+          const uint16_t key = F32ToF16(k[i]);
+          const uint16_t value = F32ToF16(v[i]);
+          std::memcpy(keys + 2 * (i * shape.block_tokens + slot), &key, 2);
+          std::memcpy(values + 2 * (int64_t{slot} * shape.head_dim + i), &value, 2);
         }
       }
     }
@@ -122,16 +153,9 @@ class ReferenceOps : public Ops {
     }
   }
 
-  static int64_t BlockOffset(const AttentionRow& row, int position, int head, const KvShape& shape) {
+  static size_t HeadOffset(const AttentionRow& row, int position, int head, const KvShape& shape) {
     const int64_t block = row.block_table[position / shape.block_tokens];
-    return (block * shape.n_kv_head + head) * shape.block_tokens * shape.head_dim;
-  }
-  static int64_t KeyOffset(const AttentionRow& row, int position, int head, const KvShape& shape, int64_t d) {
-    return BlockOffset(row, position, head, shape) + d * shape.block_tokens + position % shape.block_tokens;
-  }
-  static int64_t ValueOffset(const AttentionRow& row, int position, int head, const KvShape& shape, int64_t d) {
-    return BlockOffset(row, position, head, shape) +
-           static_cast<int64_t>(position % shape.block_tokens) * shape.head_dim + d;
+    return static_cast<size_t>(block * shape.n_kv_head + head) * KvHeadBytes(shape);
   }
 
   static void AttendHead(const AttentionArgs& args, int64_t t, int head) {
@@ -145,9 +169,10 @@ class ReferenceOps : public Ops {
     std::vector<double> weight(row.position - first + 1);
     double max = -INFINITY;
     for (int p = first; p <= row.position; ++p) {
+      const std::byte* keys = args.kv.k + HeadOffset(row, p, kv_head, args.shape);
       double dot = 0;
       for (int i = 0; i < dim; ++i) {
-        dot += static_cast<double>(q[i]) * F16ToF32(args.kv.k[KeyOffset(row, p, kv_head, args.shape, i)]);
+        dot += static_cast<double>(q[i]) * KvKeyAt(args.shape, keys, p % args.shape.block_tokens, i);
       }
       weight[p - first] = dot * args.scale;
       max = std::max(max, weight[p - first]);
@@ -156,8 +181,9 @@ class ReferenceOps : public Ops {
     for (double& w : weight) total += w = std::exp(w - max);
     std::vector<double> sum(dim, 0.0);
     for (int p = first; p <= row.position; ++p) {
+      const std::byte* values = args.kv.v + HeadOffset(row, p, kv_head, args.shape);
       for (int i = 0; i < dim; ++i) {
-        sum[i] += weight[p - first] * F16ToF32(args.kv.v[ValueOffset(row, p, kv_head, args.shape, i)]);
+        sum[i] += weight[p - first] * KvValueAt(args.shape, values, p % args.shape.block_tokens, i);
       }
     }
     for (int i = 0; i < dim; ++i) out[i] = static_cast<float>(sum[i] / total);

@@ -50,6 +50,32 @@ void SwiGluValues(const float* gate, const float* up, int64_t n, float* out) {
 }
 
 template <typename S>
+int SiluActive(float* x, int n_groups, int group, float threshold, int32_t* active) {
+  int n_active = 0;
+  for (int g = 0; g < n_groups; ++g, x += group) {
+    bool below = true;
+    for (int i = 0; i < group; i += 32) {
+      const typename S::F lo = Silu<S>(S::Load(x + i));
+      const typename S::F hi = Silu<S>(S::Load(x + i + 16));
+      S::Store(x + i, lo);
+      S::Store(x + i + 16, hi);
+      below &= S::MaxAbs(lo, hi) < threshold;  // false for NaN, which counts as largest
+    }
+    active[n_active] = g;
+    n_active += below ? 0 : 1;
+  }
+  return n_active;
+}
+
+template <typename S>
+void Multiply(const float* a, const float* b, int64_t n, float* out) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) S::Store(out + i, S::Mul(S::Load(a + i), S::Load(b + i)));
+  const int tail = static_cast<int>(n - i);
+  if (tail > 0) S::StorePartial(out + i, S::Mul(S::LoadPartial(a + i, tail), S::LoadPartial(b + i, tail)), tail);
+}
+
+template <typename S>
 void ToF16(const float* x, int n, uint16_t* out) {
   int i = 0;
   for (; i + 16 <= n; i += 16) S::StoreF16(out + i, S::Load(x + i));
@@ -59,7 +85,7 @@ void ToF16(const float* x, int n, uint16_t* out) {
 // The table of one instruction set.
 template <typename S>
 constexpr RowOpsKernels MakeRowOpsKernels() {
-  return {RmsNormRow<S>, SwiGluValues<S>, ToF16<S>};
+  return {RmsNormRow<S>, SwiGluValues<S>, SiluActive<S>, Multiply<S>, ToF16<S>};
 }
 
 }  // namespace

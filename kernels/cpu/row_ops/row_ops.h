@@ -16,6 +16,13 @@ struct RowOpsKernels {
   // out = gate / (1 + e^-gate) * up; out may equal gate. Relative error of the exponential < 1.5e-7.
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out) = nullptr;
 
+  // x = x / (1 + e^-x) in place; writes the ascending indices of the groups of `group` values (a multiple of 32) whose
+  // largest magnitude afterwards is not below threshold, and returns how many. NaN is not below anything.
+  int (*silu_active)(float* x, int n_groups, int group, float threshold, int32_t* active) = nullptr;
+
+  // out = a * b; out may equal a or b.
+  void (*multiply)(const float* a, const float* b, int64_t n, float* out) = nullptr;
+
   // To IEEE half precision, nearest even.
   void (*to_f16)(const float* x, int n, uint16_t* out) = nullptr;
 };

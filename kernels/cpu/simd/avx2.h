@@ -81,6 +81,7 @@ struct Avx2 {
   // ---- float
   static F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static F Set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+  static F SetF16(uint16_t x) { return Set(_cvtsh_ss(x)); }
   static F Add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
   static F Sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
   static F Mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }

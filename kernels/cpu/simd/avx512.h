@@ -50,6 +50,7 @@ struct Avx512Vnni {
   // ---- float
   static F Zero() { return _mm512_setzero_ps(); }
   static F Set(float x) { return _mm512_set1_ps(x); }
+  static F SetF16(uint16_t x) { return _mm512_set1_ps(_cvtsh_ss(x)); }
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
   static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }

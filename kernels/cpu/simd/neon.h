@@ -101,6 +101,7 @@ struct Neon {
   static F Set(float x) {
     return Map([&](int) { return vdupq_n_f32(x); });
   }
+  static F SetF16(uint16_t x) { return Set(vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x))), 0)); }
   static F Add(F a, F b) {
     return Map([&](int i) { return vaddq_f32(a.v[i], b.v[i]); });
   }

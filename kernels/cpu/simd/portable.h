@@ -82,6 +82,7 @@ struct Portable {
   static F Set(float x) {
     return Map([&](int) { return x; });
   }
+  static F SetF16(uint16_t x) { return Set(F16ToF32(x)); }
   static F Add(F a, F b) {
     return Map([&](int i) { return a.v[i] + b.v[i]; });
   }

@@ -25,7 +25,11 @@ constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 
 // How far ahead of its use a block of weights is asked for when every block is used once: about the latency of memory
 // at the speed of one core's reads.
-constexpr int kBlocksAhead = 16;
+constexpr int kBytesAhead = 4608;
+constexpr int BlocksAhead(const TileFormat& format) {
+  const int blocks = kBytesAhead / (format.low_bytes() + format.high_bytes() + format.scale_bytes());
+  return blocks < 16 ? 16 : blocks;
+}
 
 // With more passes over a tile than this, waiting for it in the first one costs less than asking for it in all.
 constexpr int kMaxPrefetchPasses = 12;
@@ -57,6 +61,7 @@ struct TileKernel {
   // Where an instruction set takes 8-bit weights as signed, it is brought to that form by Step and needs no offset.
   static constexpr bool kSigned = kFormat.max_code() > 127 && S::kSignedBytes;
   static constexpr int kOffset = kSigned ? 0 : kFormat.offset;
+  static constexpr int kBlocksAhead = BlocksAhead(kFormat);
 
   // One tile's place in the planes, advanced block by block.
   struct Cursor {
@@ -233,16 +238,16 @@ struct TileKernel {
     Finish(s, x, kHalves - 1, sum);
   }
 
-  static UPDRAFT_INLINE void Write(const TileMatMulArgs& args, int64_t tile, int from, F (&sum)[kTiles][kTok]) {
+  static UPDRAFT_INLINE void Write(const TileOutput& to, int64_t tile, int from, F (&sum)[kTiles][kTok]) {
     for (int n = 0; n < kTiles; ++n) {
       const int64_t out = (tile + n) * kTileOutputs;
-      if (out >= args.n_out) return;
-      const int lanes = args.n_out - out < kTileOutputs ? static_cast<int>(args.n_out - out) : kTileOutputs;
+      if (out >= to.n_out) return;
+      const int lanes = to.n_out - out < kTileOutputs ? static_cast<int>(to.n_out - out) : kTileOutputs;
       for (int t = 0; t < kTok; ++t) {
-        float* y = args.y + (from + t) * args.y_stride + out;
+        float* y = to.y + (from + t) * to.y_stride + out;
         F value = sum[n][t];
-        if (args.bias != nullptr) value = S::Add(value, S::LoadPartial(args.bias + out, lanes));
-        if (args.accumulate) value = S::Add(value, S::LoadPartial(y, lanes));
+        if (to.bias != nullptr) value = S::Add(value, S::LoadPartial(to.bias + out, lanes));
+        if (to.accumulate) value = S::Add(value, S::LoadPartial(y, lanes));
         S::StorePartial(y, value, lanes);
       }
     }
@@ -251,7 +256,9 @@ struct TileKernel {
   // Tiles tile .. tile + kTiles - 1 times one group of kTok tokens that starts at token `from`.
   //
   // Every n_passes-th block asks memory for the block that lies `ahead` blocks further on. One pass over the weights: a
-  // few blocks ahead. Several (one for each group of tokens): the next tiles, spread over the passes over these.
+  // few blocks ahead. Several (one for each group of tokens): the next tiles, spread over the passes over these. Where
+  // nothing is to be asked for (kAhead false), the loop is better off without the question.
+  template <bool kAhead>
   static void Run(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes) {
     const int64_t n_blocks = args.w.n_blocks;
     const int64_t ahead = n_passes == 1 ? kBlocksAhead : kTiles * n_blocks;
@@ -259,23 +266,53 @@ struct TileKernel {
     F sum[kTiles][kTok];
     for (int n = 0; n < kTiles; ++n) {
       const int64_t block = (tile + n) * n_blocks;
-      s.at[n] = {args.w.low + block * kFormat.low_bytes(), args.w.high + block * kFormat.high_bytes(),
-                 args.w.scale + block * kFormat.scale_bytes(),
-                 args.w.super + block / (kTileSuperBlock / kTileBlock) * kFormat.super_bytes()};
+      s.at[n] = At(args.w, block, 0);
       for (int t = 0; t < kTok; ++t) sum[n][t] = S::Zero();
     }
     const int8_t* q = args.x.q + from * args.x.n_in;
     const ActivationBlock* x = args.x.blocks + from * n_blocks;
-    int64_t next_prefetch = n_passes <= kMaxPrefetchPasses ? pass : n_blocks;
+    int64_t next_prefetch = pass;
     for (int64_t block = 0; block < n_blocks; ++block, q += kTok * kTileBlock, x += kTok) {
-      if (block == next_prefetch) {
-        Prefetch(s, ahead);
-        next_prefetch += n_passes;
+      if constexpr (kAhead) {
+        if (block == next_prefetch) {
+          Prefetch(s, ahead);
+          next_prefetch += n_passes;
+        }
       }
       Block(s, q, x, sum);
       Advance(s, block);
     }
-    Write(args, tile, from, sum);
+    Write(args.out, tile, from, sum);
+  }
+
+  // The place of a block of a tile that begins at block `first`.
+  static UPDRAFT_INLINE Cursor At(const TileView& w, int64_t first, int64_t block) {
+    return {w.low + (first + block) * kFormat.low_bytes(), w.high + (first + block) * kFormat.high_bytes(),
+            w.scale + (first + block) * kFormat.scale_bytes(),
+            w.super + (first + block) / (kTileSuperBlock / kTileBlock) * kFormat.super_bytes()};
+  }
+
+  // One tile times the listed blocks. The blocks that come kBlocksAhead later in the list are asked for; after the last
+  // one those of the next tile.
+  static void RunListed(const SparseTileMatMulArgs& args, int64_t tile, int64_t next_tile) {
+    static_assert(kTok == 1 && kTiles == 1);
+    const int64_t n_listed = args.n_blocks;
+    const int64_t first = tile * args.w.n_blocks;
+    State s, ahead;
+    F sum[1][1] = {{S::Zero()}};
+    for (int64_t i = 0; i < n_listed; ++i) {
+      const int64_t later = i + kBlocksAhead;
+      if (later < n_listed) {
+        ahead.at[0] = At(args.w, first, args.blocks[later]);
+        Prefetch(ahead, 0);
+      } else if (later - n_listed < n_listed) {
+        ahead.at[0] = At(args.w, next_tile * args.w.n_blocks, args.blocks[later - n_listed]);
+        Prefetch(ahead, 0);
+      }
+      s.at[0] = At(args.w, first, args.blocks[i]);
+      Block(s, args.q + i * kTileBlock, args.x + i, sum);
+    }
+    Write(args.out, tile, 0, sum);
   }
 };
 
@@ -284,7 +321,7 @@ template <typename S, TileKind kKind, int kTok = S::kSkinny>
 void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   if (group.size == kTok) {
     for (int n = 0; n < S::kTiles; ++n) {
-      TileKernel<S, kKind, kTok, 1>::Run(args, tile + n, group.from, 0, 1);
+      TileKernel<S, kKind, kTok, 1>::template Run<true>(args, tile + n, group.from, 0, 1);
     }
   } else if constexpr (kTok > 1) {
     RunSkinny<S, kKind, kTok - 1>(args, tile, group);
@@ -307,7 +344,12 @@ constexpr int LeastGroup() {
 template <typename S, TileKind kKind, int kTok = S::kGroup>
 void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
   if (group.size == kTok) {
-    TileKernel<S, kKind, kTok, S::kTiles>::Run(args, tile, group.from, pass, n_passes);
+    using Kernel = TileKernel<S, kKind, kTok, S::kTiles>;
+    if (n_passes <= kMaxPrefetchPasses) {
+      Kernel::template Run<true>(args, tile, group.from, pass, n_passes);
+    } else {
+      Kernel::template Run<false>(args, tile, group.from, pass, n_passes);
+    }
   } else if constexpr (kTok > LeastGroup<S>()) {
     RunGroup<S, kKind, kTok - 1>(args, tile, group, pass, n_passes);
   }
@@ -325,6 +367,14 @@ void TileMatMul(const TileMatMulArgs& args) {
     for (int i = 0; i < n_groups; ++i) {
       RunGroup<S, kKind>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
     }
+  }
+}
+
+template <typename S, TileKind kKind>
+void SparseTileMatMul(const SparseTileMatMulArgs& args) {
+  for (int64_t i = 0; i < args.n_tiles; ++i) {
+    const int64_t next = i + 1 < args.n_tiles ? i + 1 : i;
+    TileKernel<S, kKind, 1, 1>::RunListed(args, args.tiles[i], args.tiles[next]);
   }
 }
 
@@ -362,6 +412,7 @@ void QuantizeGroup(const float* x, int size, int64_t n_in, int8_t* q, Activation
 template <typename S, int... kKinds>
 constexpr void SetKernels(TileMatMulKernels& kernels, std::integer_sequence<int, kKinds...>) {
   ((kernels.run[kKinds] = TileMatMul<S, static_cast<TileKind>(kKinds)>), ...);
+  ((kernels.run_sparse[kKinds] = SparseTileMatMul<S, static_cast<TileKind>(kKinds)>), ...);
 }
 
 // The table of one instruction set.

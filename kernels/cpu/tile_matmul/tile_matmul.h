@@ -50,22 +50,42 @@ constexpr TokenGroup GroupOf(int n_tok, int n_groups, int index) {
   return {index * base + (index < larger ? index : larger), base + (index < larger ? 1 : 0)};
 }
 
-// Tiles [tile_from, tile_to) times the token groups [group_from, group_to). tile_from and tile_to are even.
-struct TileMatMulArgs {
-  TileView w;
+// Where results go.
+struct TileOutput {
   int64_t n_out = 0;
-  int64_t tile_from = 0;
-  int64_t tile_to = 0;
-  QuantizedRows x;
-  int group_from = 0;
-  int group_to = 0;
   float* y = nullptr;  // [n_tok, n_out] with row stride y_stride
   int64_t y_stride = 0;
   const float* bias = nullptr;  // [n_out] or null
   bool accumulate = false;      // y += ...
 };
 
+// Tiles [tile_from, tile_to) times the token groups [group_from, group_to). tile_from and tile_to are even.
+struct TileMatMulArgs {
+  TileView w;
+  int64_t tile_from = 0;
+  int64_t tile_to = 0;
+  QuantizedRows x;
+  int group_from = 0;
+  int group_to = 0;
+  TileOutput out;
+};
+
+// One token times the listed tiles and blocks of inputs alone: outputs of other tiles are not written, inputs of other
+// blocks count as zero. The same bits as the whole product with such inputs, unless a weight there is NaN or infinite.
+// Reads nothing of what is not listed.
+struct SparseTileMatMulArgs {
+  TileView w;
+  const int32_t* tiles = nullptr;  // ascending
+  int64_t n_tiles = 0;
+  const int32_t* blocks = nullptr;  // ascending
+  int64_t n_blocks = 0;
+  const int8_t* q = nullptr;           // [n_blocks][32]: the listed blocks' inputs, side by side
+  const ActivationBlock* x = nullptr;  // [n_blocks]
+  TileOutput out;
+};
+
 using TileMatMulFunction = void (*)(const TileMatMulArgs& args);
+using SparseTileMatMulFunction = void (*)(const SparseTileMatMulArgs& args);
 
 // One instruction set's kernels, an entry of kernels.inc.
 struct TileMatMulKernels {
@@ -74,6 +94,7 @@ struct TileMatMulKernels {
   int skinny = 0;                              // up to so many tokens form one group
   int group = 0;                               // more are cut evenly into groups of at most so many
   TileMatMulFunction run[kNumTileKinds] = {};  // by TileKind
+  SparseTileMatMulFunction run_sparse[kNumTileKinds] = {};
   // Quantizes one group: x [size, n_in] with row stride n_in, to the group's own q and blocks. n_in a multiple of 32.
   void (*quantize)(const float* x, int size, int64_t n_in, int8_t* q, ActivationBlock* blocks) = nullptr;
 };

@@ -67,22 +67,22 @@ Answer Generate(const Model& model, const std::vector<int32_t>& prompt, int n, c
 
 // Keys and values of positions [0, n) in every layer. A pool's blocks are handed out in order, so a sequence alone in
 // it has block i of its table at block i of the pool unless it gave some back.
-std::vector<uint16_t> KvBits(KvPool& pool, const ModelConfig& config, int n) {
-  std::vector<uint16_t> bits;
+std::vector<float> KvNumbers(KvPool& pool, const ModelConfig& config, int n) {
+  std::vector<float> numbers;
   const kernels::KvShape shape = pool.shape();
   for (int layer = 0; layer < config.n_layer; ++layer) {
     const kernels::KvLayer kv = pool.layer(layer);
     for (int p = 0; p < n; ++p) {
       for (int head = 0; head < shape.n_kv_head; ++head) {
-        const size_t at =
-            ((size_t(p / shape.block_tokens) * shape.n_kv_head + head) * shape.block_tokens + p % shape.block_tokens) *
-            shape.head_dim;
-        bits.insert(bits.end(), kv.k + at, kv.k + at + shape.head_dim);
-        bits.insert(bits.end(), kv.v + at, kv.v + at + shape.head_dim);
+        const size_t at = (static_cast<size_t>(p / shape.block_tokens) * shape.n_kv_head + head) * KvHeadBytes(shape);
+        for (int d = 0; d < shape.head_dim; ++d) {
+          numbers.push_back(KvKeyAt(shape, kv.k + at, p % shape.block_tokens, d));
+          numbers.push_back(KvValueAt(shape, kv.v + at, p % shape.block_tokens, d));
+        }
       }
     }
   }
-  return bits;
+  return numbers;
 }
 
 TEST(GeneratorTest, OffIsTheForwardPassTokenByToken) {
@@ -155,7 +155,7 @@ TEST(GeneratorTest, LossyKeepsTheKvCacheOfTheDeepPass) {
     auto deep_pool = Pool(model);
     Generator deep(&model, deep_pool.get(), {});
     ASSERT_TRUE(deep.Prefill(generator.tokens()).ok());
-    ASSERT_EQ(KvBits(*pool, config, n_tokens), KvBits(*deep_pool, config, n_tokens)) << "trial " << trial;
+    ASSERT_EQ(KvNumbers(*pool, config, n_tokens), KvNumbers(*deep_pool, config, n_tokens)) << "trial " << trial;
   }
   for (const int layers : {config.exit_layers[0], config.exit_layers[1], config.n_layer}) {
     std::printf("%d tokens left after layer %d\n", left_at[layers], layers);

@@ -83,6 +83,17 @@ TEST(ModelConfigTest, ReadsExits) {
   EXPECT_EQ(config.exit_thresholds, (std::vector<float>{0.5f, 0.5f}));
 }
 
+TEST(ModelConfigTest, ReadsSparsity) {
+  EXPECT_EQ(ConfigOf(Shape("tiny-llama"), [](gguf::Writer&) {}).value().ffn_group, 0);
+  SynthShape shape = Shape("tiny-llama");
+  shape.ffn_active = 0.2;
+  const auto config = ConfigOf(shape, [](gguf::Writer&) {}).value();
+  EXPECT_EQ(config.ffn_group, 64);
+  ASSERT_EQ(config.ffn_thresholds.size(), static_cast<size_t>(config.n_layer));
+  // A fifth of a normal distribution lies above 0.8416; silu(4 * 0.8416).
+  EXPECT_NEAR(config.ffn_thresholds[0], 3.2535, 1e-3);
+}
+
 struct Hostile {
   std::string name;
   std::function<void(gguf::Writer&)> edit;
@@ -104,6 +115,12 @@ std::vector<Hostile> HostileCases() {
     return [=](gguf::Writer& w) { w.SetString(key, value); };
   };
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  const auto sparsity = [](uint32_t group, std::vector<float> thresholds) {
+    return [=](gguf::Writer& w) {
+      w.SetU32("updraft.ffn_sparsity.group", group);
+      w.SetF32s("updraft.ffn_sparsity.thresholds", thresholds);
+    };
+  };
   return {
       {"unknown_architecture", text("general.architecture", "mamba"), lacking, "'mamba'"},
       {"architecture_is_number", u32("general.architecture", 7), invalid, "general.architecture"},
@@ -160,6 +177,20 @@ std::vector<Hostile> HostileCases() {
          w.SetF32s("updraft.exit.thresholds", std::vector<float>{0.5f, 0.5f});
        },
        invalid, "updraft.exit.thresholds"},
+      {"sparsity_without_thresholds", u32("updraft.ffn_sparsity.group", 32), absl::StatusCode::kNotFound,
+       "updraft.ffn_sparsity.thresholds"},
+      {"sparsity_group_zero", sparsity(0, {1.0f, 1.0f}), invalid, "multiple of 32"},
+      {"sparsity_group_off", sparsity(48, {1.0f, 1.0f}), invalid, "multiple of 32"},
+      {"sparsity_group_does_not_divide", sparsity(96, {1.0f, 1.0f}), invalid, "divides"},
+      {"sparsity_few_thresholds", sparsity(32, {1.0f}), invalid, "each of 2 layers"},
+      {"sparsity_threshold_nan", sparsity(32, {1.0f, kNan}), invalid, "at least 0"},
+      {"sparsity_threshold_negative", sparsity(32, {-1.0f, 1.0f}), invalid, "found -1"},
+      {"sparsity_thresholds_as_text",
+       [](gguf::Writer& w) {
+         w.SetU32("updraft.ffn_sparsity.group", 32);
+         w.SetString("updraft.ffn_sparsity.thresholds", "1 1");
+       },
+       invalid, "updraft.ffn_sparsity.thresholds"},
   };
 }
 

@@ -5,8 +5,11 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <random>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deploy/evaluate/reference_forward.h"
@@ -99,6 +102,11 @@ std::vector<Case> Cases() {
   shape.rope_scaling_factor = 4.0f;
   add("rope_yarn_neox", shape);
   shape = Shape("tiny-llama");
+  shape.d_ff = 512;
+  shape.ffn_active = 0.25;
+  shape.ffn_group = 32;
+  add("sparse", shape);
+  shape = Shape("tiny-llama");
   shape.d_model = 36;  // no width is a multiple of a vector
   shape.head_dim = 10;
   shape.n_head = 3;
@@ -156,6 +164,41 @@ TEST_P(ForwardTest, ChunksAndSingleTokensGiveTheSameBits) {
   }
 }
 
+TEST_P(ForwardTest, RowsThatAreNotWantedLeaveTheOthersAsTheyAre) {
+  const auto model = MakeModel(GetParam().shape, GetParam().type, 61);
+  const ModelConfig& config = model->config();
+  const int n_tok = 12;
+  const auto tokens = RandomTokens(n_tok + 1, config.n_vocab, 62);
+  const std::vector<float> whole = HiddenOf(*model, tokens);
+  for (const std::vector<int32_t>& wanted : {std::vector<int32_t>{}, {n_tok - 1}, {0, 3, 4, 11}}) {
+    auto pool = KvPool::Create(config, {.n_blocks = 4, .block_tokens = 4}).value();
+    SequenceKv kv(pool.get());
+    ASSERT_TRUE(kv.Reserve(n_tok + 1).ok());
+    std::vector<int32_t> positions(n_tok + 1);
+    std::iota(positions.begin(), positions.end(), 0);
+    const std::vector<const int32_t*> tables(n_tok + 1, kv.blocks().data());
+    Scratch scratch;
+    std::vector<float> hidden((n_tok + 1) * config.d_model);
+    const auto run = [&](size_t first, size_t n, std::optional<std::span<const int32_t>> rows) {
+      Forward(*model,
+              {.tokens = std::span<const int32_t>(tokens).subspan(first, n),
+               .positions = std::span<const int32_t>(positions).subspan(first, n),
+               .block_tables = std::span<const int32_t* const>(tables).subspan(first, n),
+               .wanted = rows},
+              {.from = 0, .to = config.n_layer}, std::span<float>(hidden).subspan(first * config.d_model), *pool,
+              scratch);
+    };
+    const auto same = [&](int row) {
+      return std::equal(hidden.begin() + row * config.d_model, hidden.begin() + (row + 1) * config.d_model,
+                        whole.begin() + row * config.d_model);
+    };
+    run(0, n_tok, wanted);
+    for (const int32_t row : wanted) EXPECT_TRUE(same(row)) << "row " << row << " of " << wanted.size();
+    run(n_tok, 1, std::nullopt);  // reads the keys and values of all
+    EXPECT_TRUE(same(n_tok)) << wanted.size() << " wanted";
+  }
+}
+
 TEST_P(ForwardTest, ThreadsDoNotChangeTheBits) {
   const auto one = MakeModel(GetParam().shape, GetParam().type, 31, 1);
   const auto two = MakeModel(GetParam().shape, GetParam().type, 31, 2);
@@ -167,6 +210,45 @@ TEST_P(ForwardTest, ThreadsDoNotChangeTheBits) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ForwardTest, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return info.param.name; });
+
+// Whether a token skips neurons or masks them is a matter of the batch and of the machine; the bits are not.
+TEST(ForwardSparsityTest, TiledModelsGiveTheSameBitsInAnyBatch) {
+  SynthShape shape = Shape("tiny-llama");
+  shape.d_ff = 1024;
+  shape.ffn_active = 0.25;
+  for (const DType type : {DType::kQ4_0, DType::kQ8_0}) {
+    const auto model = MakeModel(shape, type, 26, 2);
+    ASSERT_EQ(model->sparsity().points.size(), 7u);
+    EXPECT_NE(model->DescribeSparsity().find("groups of 64 neurons; 12 % active: "), std::string::npos)
+        << model->DescribeSparsity();
+    const auto tokens = RandomTokens(29, model->config().n_vocab, 27);
+    const std::vector<float> whole = HiddenOf(*model, tokens);
+    for (const int chunk : {1, 3}) EXPECT_EQ(HiddenOf(*model, tokens, chunk), whole) << "chunks of " << chunk;
+  }
+}
+
+// Keys and values of fewer bits: the same bits in any batch, and an error in proportion to the step.
+TEST(ForwardKvTypeTest, QuantizedKeysAndValues) {
+  for (const char* name : {"tiny-llama", "tiny-qwen3"}) {
+    const auto model = MakeModel(Shape(name), DType::kF32, 28, 2);
+    const auto tokens = RandomTokens(41, model->config().n_vocab, 29);
+    const std::vector<float> exact = HiddenOf(*model, tokens);
+    const std::vector<double> want(exact.begin(), exact.end());
+    double previous = 0;
+    // A step is a 127th or an 8th of the largest of 16 to 32 numbers, about 2 deviations: rounding leaves 2 / 127 /
+    // sqrt(12) = 0.45 % or 7.2 % of keys and of values. They add up as the errors of Tolerance do.
+    for (const auto& [type, rounding] : {std::pair{kernels::KvType::kI8, 0.0045}, {kernels::KvType::kI4, 0.072}}) {
+      const double bound = 2.0 * std::sqrt(2.0 * model->config().n_layer) * rounding;
+      const std::vector<float> whole = HiddenOf(*model, tokens, 1 << 20, type);
+      const double error = RelativeError(whole, want);
+      std::printf("%s %s: relative error %.2e\n", name, kernels::KvTypeName(type), error);
+      EXPECT_LE(error, bound);
+      EXPECT_GT(error, previous);
+      previous = error;
+      for (const int chunk : {1, 5}) EXPECT_EQ(HiddenOf(*model, tokens, chunk, type), whole) << "chunks of " << chunk;
+    }
+  }
+}
 
 // One step of several sequences of different lengths, some reading prompts and some decoding, interleaved at random in
 // time.

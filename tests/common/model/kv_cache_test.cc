@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <map>
 #include <random>
 #include <string>
@@ -36,13 +37,28 @@ TEST(KvPoolTest, RefusesImpossibleOptions) {
 
 TEST(KvPoolTest, LayersDoNotOverlap) {
   auto pool = KvPool::Create(TinyConfig(), {.n_blocks = 3, .block_tokens = 5}).value();
-  const size_t plane = 3 * 3 * 5 * 4;
-  EXPECT_EQ(pool->bytes(), 2 * 2 * plane * sizeof(uint16_t));
+  const size_t plane = 3 * 3 * 5 * 4 * sizeof(uint16_t);
+  EXPECT_EQ(pool->bytes(), 2 * 2 * plane);
   EXPECT_EQ(pool->layer(0).v, pool->layer(0).k + plane);
   EXPECT_EQ(pool->layer(1).k, pool->layer(0).v + plane);
   EXPECT_EQ(pool->shape().n_kv_head, 3);
   EXPECT_EQ(pool->shape().head_dim, 4);
   EXPECT_EQ(pool->shape().block_tokens, 5);
+  EXPECT_EQ(pool->shape().type, kernels::KvType::kF16);
+}
+
+TEST(KvPoolTest, FewerBitsTakeLessMemory) {
+  ModelConfig config = TinyConfig();
+  config.head_dim = 64;
+  const auto bytes = [&](kernels::KvType type) {
+    auto pool = KvPool::Create(config, {.n_blocks = 10, .block_tokens = 16, .type = type}).value();
+    EXPECT_EQ(pool->layer(1).k - pool->layer(0).k, static_cast<ptrdiff_t>(pool->bytes() / 2));
+    return pool->bytes();
+  };
+  const size_t numbers = 2 * 2 * 3 * 10 * 16 * 64;  // keys and values, layers, heads, blocks, positions, dimensions
+  EXPECT_EQ(bytes(kernels::KvType::kF16), numbers * 2);
+  EXPECT_EQ(bytes(kernels::KvType::kI8), numbers * 34 / 32);
+  EXPECT_EQ(bytes(kernels::KvType::kI4), numbers * 18 / 32);
 }
 
 TEST(SequenceKvTest, AFailedReserveChangesNothing) {
@@ -101,7 +117,13 @@ TEST(SequenceKvTest, BehavesLikeSequencesThatOwnTheirMemory) {
   const auto element = [&](const SequenceKv& kv, int position) {
     return (size_t{static_cast<size_t>(kv.blocks()[position / kBlockTokens])} * 3 * kBlockTokens +
             position % kBlockTokens) *
-           4;
+           4 * sizeof(uint16_t);
+  };
+  const auto write = [](std::byte* to, uint16_t value) { std::memcpy(to, &value, sizeof(value)); };
+  const auto read = [](const std::byte* from) {
+    uint16_t value;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
   };
   const auto any = [&] { return std::next(sequences.begin(), static_cast<long>(random() % sequences.size())); };
 
@@ -118,8 +140,8 @@ TEST(SequenceKvTest, BehavesLikeSequencesThatOwnTheirMemory) {
           const uint16_t value = static_cast<uint16_t>(random());
           s.naive.push_back(value);
           for (int layer = 0; layer < 2; ++layer) {
-            pool->layer(layer).k[element(s.kv, p)] = value;
-            pool->layer(layer).v[element(s.kv, p)] = static_cast<uint16_t>(~value);
+            write(pool->layer(layer).k + element(s.kv, p), value);
+            write(pool->layer(layer).v + element(s.kv, p), static_cast<uint16_t>(~value));
           }
         }
       } else {
@@ -147,9 +169,9 @@ TEST(SequenceKvTest, BehavesLikeSequencesThatOwnTheirMemory) {
       ASSERT_EQ(static_cast<int>(s.kv.blocks().size()), pool->BlocksFor(s.kv.n_tokens()));
       for (const int32_t block : s.kv.blocks()) ++references[block];
       for (size_t p = 0; p < s.naive.size(); ++p) {
-        ASSERT_EQ(pool->layer(1).k[element(s.kv, static_cast<int>(p))], s.naive[p])
+        ASSERT_EQ(read(pool->layer(1).k + element(s.kv, static_cast<int>(p))), s.naive[p])
             << "step " << step << " position " << p;
-        ASSERT_EQ(pool->layer(0).v[element(s.kv, static_cast<int>(p))], static_cast<uint16_t>(~s.naive[p]));
+        ASSERT_EQ(read(pool->layer(0).v + element(s.kv, static_cast<int>(p))), static_cast<uint16_t>(~s.naive[p]));
       }
     }
     for (int32_t block = 0; block < kBlocks; ++block) ASSERT_EQ(pool->ref_count(block), references[block]);

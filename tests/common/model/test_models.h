@@ -135,8 +135,10 @@ inline std::vector<float> RunSequence(const Model& model, const std::vector<int3
   return hidden;
 }
 
-inline std::vector<float> HiddenOf(const Model& model, const std::vector<int32_t>& tokens, int chunk = 1 << 20) {
-  auto pool = KvPool::Create(model.config(), {.n_blocks = static_cast<int>(tokens.size()) / 4 + 1, .block_tokens = 4});
+inline std::vector<float> HiddenOf(const Model& model, const std::vector<int32_t>& tokens, int chunk = 1 << 20,
+                                   kernels::KvType kv_type = kernels::KvType::kF16) {
+  auto pool = KvPool::Create(model.config(),
+                             {.n_blocks = static_cast<int>(tokens.size()) / 4 + 1, .block_tokens = 4, .type = kv_type});
   EXPECT_TRUE(pool.ok()) << pool.status();
   SequenceKv kv(pool->get());
   return RunSequence(model, tokens, chunk, **pool, kv);

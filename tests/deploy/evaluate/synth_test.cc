@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/decode/generator.h"
@@ -38,6 +41,55 @@ TEST(SynthTest, TheSeedAloneDecidesTheBytes) {
   const auto bytes = BytesOf(shape, DType::kQ4_0, {.seed = 3, .n_threads = 1});
   EXPECT_EQ(BytesOf(shape, DType::kQ4_0, {.seed = 3, .n_threads = 5}), bytes);
   EXPECT_NE(BytesOf(shape, DType::kQ4_0, {.seed = 4, .n_threads = 1}), bytes);
+}
+
+TEST(SynthTest, SparseGatesAreActiveInTheStatedShareOfGroups) {
+  SynthShape shape = Shape("tiny-llama");
+  shape.n_layer = 1;
+  shape.d_model = 256;
+  shape.d_ff = 8192;
+  shape.ffn_group = 32;
+  for (const double active : {0.1, 0.25, 0.4}) {
+    shape.ffn_active = active;
+    TempFile path;
+    ASSERT_TRUE(Synthesize(shape, DType::kF32, path.path()).ok());
+    const gguf::File file = gguf::File::Open(path.path()).value();
+    const float threshold = ModelConfig::FromGguf(file).value().ffn_thresholds[0];
+    const auto* gate = reinterpret_cast<const float*>(file.FindTensor("blk.0.ffn_gate.weight")->data.data());
+    std::mt19937_64 random(5);
+    std::normal_distribution<double> normal;
+    constexpr int kTokens = 20;
+    const int n_groups = shape.d_ff / shape.ffn_group;
+    int n_active = 0;
+    for (int t = 0; t < kTokens; ++t) {
+      std::vector<double> x(shape.d_model);
+      for (double& value : x) value = normal(random);
+      for (int g = 0; g < n_groups; ++g) {
+        double most = 0;
+        for (int i = g * shape.ffn_group; i < (g + 1) * shape.ffn_group; ++i) {
+          double z = 0;
+          for (int k = 0; k < shape.d_model; ++k) z += x[k] * gate[i * shape.d_model + k];
+          most = std::max(most, std::fabs(z / (1.0 + std::exp(-z))));
+        }
+        n_active += most >= threshold ? 1 : 0;
+      }
+    }
+    // Five standard errors, were the groups of all tokens independent: 256 * 20 draws. The lengths of the directions
+    // and of the tokens vary by a few per cent more, which 0.01 covers.
+    const double share = static_cast<double>(n_active) / (n_groups * kTokens);
+    EXPECT_NEAR(share, active, 5 * std::sqrt(active * (1 - active) / (n_groups * kTokens)) + 0.01);
+  }
+}
+
+TEST(SynthTest, SparsityThatCannotBeIsRefused) {
+  SynthShape shape = Shape("tiny-llama");
+  TempFile path;
+  for (const auto& [active, group] : {std::pair{0.7, 32}, {-0.1, 32}, {0.25, 48}, {0.25, 0}, {0.25, 96}}) {
+    shape.ffn_active = active;
+    shape.ffn_group = group;
+    EXPECT_EQ(Synthesize(shape, DType::kQ8_0, path.path()).code(), absl::StatusCode::kInvalidArgument)
+        << active << " " << group;
+  }
 }
 
 TEST(SynthTest, WeightsHaveTheStatedSpread) {

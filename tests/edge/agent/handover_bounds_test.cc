@@ -1,8 +1,6 @@
 // What goes up when a prompt is too long for a tier, and what an upstream that breaks the contract can do to an answer.
 #include <gmock/gmock.h>
 
-#include "absl/strings/str_format.h"
-#include "common/serving/request_check.h"
 #include "common/text/utf8.h"
 #include "edge/agent/agent.h"
 #include "tests/edge/agent/agent_fixture.h"

@@ -1,12 +1,10 @@
 // Answers that the agent does not keep: what goes up, and what the client sees when the upstream fails.
 #include <gmock/gmock.h>
 
-#include <algorithm>
 #include <random>
 
 #include "absl/strings/str_format.h"
 #include "common/serving/request_check.h"
-#include "common/text/utf8.h"
 #include "edge/agent/agent.h"
 #include "tests/edge/agent/agent_fixture.h"
 

@@ -24,8 +24,8 @@ class PagedKv {
     std::iota(order.begin(), order.end(), 0);
     std::mt19937_64 bits(seed);
     std::shuffle(order.begin(), order.end(), bits);
-    const uint16_t nan = F32ToF16(std::numeric_limits<float>::quiet_NaN());
-    k_.assign(static_cast<size_t>(n_blocks) * shape.n_kv_head * shape.block_tokens * shape.head_dim, nan);
+    // 0x7e7e is a NaN in half precision, and so is every scale read from it.
+    k_.assign(static_cast<size_t>(n_blocks) * shape.n_kv_head * KvHeadBytes(shape), std::byte{0x7e});
     v_ = k_;
     for (size_t s = 0, next = 0; s < lengths.size(); ++s) {
       for (int32_t& block : tables_[s]) block = order[next++];
@@ -46,13 +46,13 @@ class PagedKv {
   }
   KvLayer layer() { return {k_.data(), v_.data()}; }
   const KvShape& shape() const { return shape_; }
-  const std::vector<uint16_t>& k() const { return k_; }
-  const std::vector<uint16_t>& v() const { return v_; }
+  const std::vector<std::byte>& k() const { return k_; }
+  const std::vector<std::byte>& v() const { return v_; }
 
  private:
   KvShape shape_;
   std::vector<std::vector<int32_t>> tables_;
-  std::vector<uint16_t> k_, v_;
+  std::vector<std::byte> k_, v_;
 };
 
 std::vector<float> Attend(Ops& ops, PagedKv& kv, const std::vector<AttentionRow>& rows, const float* q, int n_head,
@@ -74,6 +74,7 @@ std::vector<float> Attend(Ops& ops, PagedKv& kv, const std::vector<AttentionRow>
 
 struct Case {
   int n_head, n_kv_head, head_dim, block_tokens, window;
+  KvType type = KvType::kF16;
 };
 
 class AttentionTest : public ::testing::TestWithParam<Case> {};
@@ -81,7 +82,7 @@ class AttentionTest : public ::testing::TestWithParam<Case> {};
 TEST_P(AttentionTest, MatchesTheReferenceAndIsTheSameHoweverItIsCut) {
   const Case c = GetParam();
   const std::vector<int> lengths = {150, 1, 16, 33};
-  PagedKv kv({c.n_kv_head, c.head_dim, c.block_tokens}, lengths, 5);
+  PagedKv kv({c.n_kv_head, c.head_dim, c.block_tokens, c.type}, lengths, 5);
   std::vector<AttentionRow> rows;  // all of the first sequence, as in a prompt, and the last token of the others
   for (size_t s = 0; s < lengths.size(); ++s) {
     const auto more = kv.Rows(s, s == 0 ? 0 : lengths[s] - 1, lengths[s]);
@@ -113,7 +114,7 @@ TEST_P(AttentionTest, MatchesTheReferenceAndIsTheSameHoweverItIsCut) {
     }
     EXPECT_TRUE(SameBits(one_by_one, portable)) << "row by row";
   }
-  PagedKv other({c.n_kv_head, c.head_dim, c.block_tokens + 5}, lengths, 6);
+  PagedKv other({c.n_kv_head, c.head_dim, c.block_tokens + 5, c.type}, lengths, 6);
   std::vector<AttentionRow> other_rows;
   for (size_t s = 0; s < lengths.size(); ++s) {
     const auto more = other.Rows(s, s == 0 ? 0 : lengths[s] - 1, lengths[s]);
@@ -126,12 +127,16 @@ TEST_P(AttentionTest, MatchesTheReferenceAndIsTheSameHoweverItIsCut) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
                          ::testing::Values(Case{8, 2, 64, 16, 0}, Case{8, 8, 8, 16, 0}, Case{4, 1, 80, 32, 0},
                                            Case{32, 4, 64, 7, 20}, Case{3, 3, 128, 16, 1}, Case{6, 2, 24, 1, 16},
-                                           Case{14, 2, 64, 16, 0}, Case{80, 1, 128, 48, 70}),
+                                           Case{14, 2, 64, 16, 0}, Case{80, 1, 128, 48, 70},
+                                           Case{8, 2, 64, 16, 0, KvType::kI8}, Case{4, 1, 80, 32, 0, KvType::kI8},
+                                           Case{6, 2, 24, 1, 16, KvType::kI8}, Case{8, 8, 8, 7, 0, KvType::kI8},
+                                           Case{8, 2, 64, 16, 0, KvType::kI4}, Case{4, 1, 80, 32, 0, KvType::kI4},
+                                           Case{6, 2, 24, 1, 16, KvType::kI4}, Case{3, 3, 10, 7, 0, KvType::kI4}),
                          [](const auto& info) {
                            const Case& c = info.param;
                            return std::to_string(c.n_head) + "x" + std::to_string(c.n_kv_head) + "x" +
                                   std::to_string(c.head_dim) + "_block" + std::to_string(c.block_tokens) + "_window" +
-                                  std::to_string(c.window);
+                                  std::to_string(c.window) + "_" + KvTypeName(c.type);
                          });
 
 TEST(AttentionRowsTest, NanStaysInItsRow) {
@@ -184,21 +189,66 @@ TEST(AttentionRowsTest, LargeScoresDoNotOverflow) {
 }
 
 TEST(StoreKvTest, EveryInstructionSetStoresTheBitsOfTheReference) {
-  const KvShape shape{3, 24, 5};
-  const int n_tok = 13;
-  PagedKv expected(shape, {n_tok}, 8);
-  auto k = Gaussian(n_tok * 3 * 24, 1);
-  auto v = Gaussian(n_tok * 3 * 24, 2);
-  k[0] = 70000.0f;  // overflows to infinity
-  k[1] = 1e-7f;     // subnormal
-  v[2] = -0.0f;
-  const auto rows = expected.Rows(0, 0, n_tok);
-  MakeCpuOpsFor(Isa::kReference, 1)->StoreKv(k.data(), v.data(), rows, expected.layer(), shape);
-  for (const Isa isa : VectorIsas()) {
-    PagedKv kv(shape, {n_tok}, 8);
-    MakeCpuOpsFor(isa, 2)->StoreKv(k.data(), v.data(), kv.Rows(0, 0, n_tok), kv.layer(), shape);
-    EXPECT_EQ(kv.k(), expected.k()) << IsaName(isa);
-    EXPECT_EQ(kv.v(), expected.v()) << IsaName(isa);
+  for (const KvType type : {KvType::kF16, KvType::kI8, KvType::kI4}) {
+    const KvShape shape{3, 24, 5, type};
+    const int n_tok = 13;
+    PagedKv expected(shape, {n_tok}, 8);
+    auto k = Gaussian(n_tok * 3 * 24, 1);
+    auto v = Gaussian(n_tok * 3 * 24, 2);
+    k[0] = 70000.0f;  // overflows to infinity
+    k[1] = 1e-7f;     // subnormal
+    v[2] = -0.0f;
+    const auto rows = expected.Rows(0, 0, n_tok);
+    MakeCpuOpsFor(Isa::kReference, 1)->StoreKv(k.data(), v.data(), rows, expected.layer(), shape);
+    for (const Isa isa : VectorIsas()) {
+      PagedKv kv(shape, {n_tok}, 8);
+      MakeCpuOpsFor(isa, 2)->StoreKv(k.data(), v.data(), kv.Rows(0, 0, n_tok), kv.layer(), shape);
+      EXPECT_EQ(kv.k(), expected.k()) << IsaName(isa);
+      EXPECT_EQ(kv.v(), expected.v()) << IsaName(isa);
+    }
+  }
+}
+
+// Every number within half a step of its group, and the bytes that the layout states.
+TEST(StoreKvTest, QuantizedNumbersAreTheNearestOfTheirGroup) {
+  for (const KvType type : {KvType::kI8, KvType::kI4}) {
+    const KvShape shape{2, 72, 3, type};
+    EXPECT_EQ(KvHeadBytes(shape), type == KvType::kI8 ? 2u * 3 * 3 + 3 * 80 : 2u * 3 * 3 + 3 * 48);
+    const int n_tok = 8, width = 2 * 72;
+    PagedKv kv(shape, {n_tok}, 21);
+    auto k = Gaussian(n_tok * width, 22);
+    auto v = Gaussian(n_tok * width, 23);
+    for (int i = 32; i < 64; ++i) k[i] = 0.0f;  // a group of nothing
+    k[72 + 1] = std::numeric_limits<float>::quiet_NaN();
+    v[5] = std::numeric_limits<float>::infinity();
+    const auto rows = kv.Rows(0, 0, n_tok);
+    MakeCpuOps({1})->StoreKv(k.data(), v.data(), rows, kv.layer(), shape);
+    for (int t = 0; t < n_tok; ++t) {
+      for (int head = 0; head < 2; ++head) {
+        const size_t at = (static_cast<size_t>(rows[t].block_table[t / 3]) * 2 + head) * KvHeadBytes(shape);
+        for (int d = 0; d < 72; ++d) {
+          for (const bool key : {true, false}) {
+            const float* x = (key ? k : v).data() + t * width + head * 72;
+            const float got =
+                key ? KvKeyAt(shape, kv.layer().k + at, t % 3, d) : KvValueAt(shape, kv.layer().v + at, t % 3, d);
+            float most = 0;
+            bool finite = true;
+            for (int i = d / 32 * 32; i < std::min(72, d / 32 * 32 + 32); ++i) {
+              finite = finite && std::isfinite(x[i]);
+              most = std::max(most, std::fabs(x[i]));
+            }
+            if (!finite) {
+              EXPECT_TRUE(std::isnan(got));
+              continue;
+            }
+            // Half a step; codes of 4 bits end at 7 on one side, a whole step short of 8; the scale is rounded to
+            // 2^-11.
+            const float step = most / (type == KvType::kI8 ? 127 : 8);
+            EXPECT_NEAR(got, x[d], step * (type == KvType::kI8 ? 0.5f : 1.0f) + most * 0x1p-11f) << "dimension " << d;
+          }
+        }
+      }
+    }
   }
 }
 

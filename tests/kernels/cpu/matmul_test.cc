@@ -116,6 +116,29 @@ TEST_P(MatMulTest, RowsDoNotDependOnBatchNorThreads) {
   }
 }
 
+// Each way in which the kernels group tokens, more groups than they ask memory ahead for or take at once, and rows of
+// several stretches.
+TEST_P(MatMulTest, AnyNumberOfTokens) {
+  const DType type = GetParam();
+  const Shape shape{40, Info(type).block_elems == 1 ? 2100 : 1280};
+  constexpr int kMost = 160;
+  const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 11);
+  const auto x = Gaussian(kMost * shape.n_in, 12);
+  for (const Isa isa : VectorIsas()) {
+    SCOPED_TRACE(IsaName(isa));
+    const auto ops = MakeCpuOpsFor(isa, 1);
+    std::vector<float> one_by_one;
+    for (int t = 0; t < kMost; ++t) {
+      const auto row = MatMul(*ops, type, shape, w, x.data() + t * shape.n_in, 1);
+      one_by_one.insert(one_by_one.end(), row.begin(), row.end());
+    }
+    for (int n_tok = 2; n_tok <= kMost; n_tok += n_tok < 20 ? 1 : 20) {
+      const std::vector<float> expected(one_by_one.begin(), one_by_one.begin() + n_tok * shape.n_out);
+      EXPECT_TRUE(SameBits(MatMul(*ops, type, shape, w, x.data(), n_tok), expected)) << n_tok << " tokens";
+    }
+  }
+}
+
 TEST_P(MatMulTest, NanAndInfinityStayInTheirRow) {
   const DType type = GetParam();
   const Shape shape{40, Info(type).block_elems == 1 ? 64 : 2 * Info(type).block_elems};
