@@ -116,12 +116,11 @@ TEST_P(MatMulTest, RowsDoNotDependOnBatchNorThreads) {
   }
 }
 
-// Each way in which the kernels group tokens, more groups than they ask memory ahead for or take at once, and rows of
-// several stretches.
+// Each way in which the kernels group tokens, and more groups than they ask memory ahead for.
 TEST_P(MatMulTest, AnyNumberOfTokens) {
   const DType type = GetParam();
-  const Shape shape{40, Info(type).block_elems == 1 ? 2100 : 1280};
-  constexpr int kMost = 160;
+  const Shape shape{40, Info(type).block_elems == 1 ? 80 : 2 * Info(type).block_elems};
+  constexpr int kMost = 100;
   const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 11);
   const auto x = Gaussian(kMost * shape.n_in, 12);
   for (const Isa isa : VectorIsas()) {
