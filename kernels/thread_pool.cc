@@ -23,12 +23,40 @@ inline void Pause() {
 #endif
 }
 
-constexpr uint64_t MakeState(uint32_t generation, int n_chunks, int next) {
-  return static_cast<uint64_t>(generation) << 32 | static_cast<uint64_t>(n_chunks) << 16 | static_cast<uint64_t>(next);
+constexpr uint64_t MakeState(uint32_t generation, int end, int next) {
+  return static_cast<uint64_t>(generation) << 32 | static_cast<uint64_t>(end) << 16 | static_cast<uint64_t>(next);
 }
-constexpr uint32_t Generation(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
-constexpr int NumChunks(uint64_t state) { return static_cast<int>(state >> 16 & 0xffff); }
+constexpr int End(uint64_t state) { return static_cast<int>(state >> 16 & 0xffff); }
 constexpr int NextChunk(uint64_t state) { return static_cast<int>(state & 0xffff); }
+
+// A worker helps so many others at most. Looking at a segment costs a cache miss, and what is left over, the caller of
+// Run does.
+constexpr int kMaxHelped = 8;
+
+// Walks through one thread's ranges, a few cache lines at a time.
+class Asking {
+ public:
+  Asking(const MemoryAhead* ahead, int thread) {
+    if (ahead != nullptr) ranges_ = ahead->of(thread);
+  }
+  bool done() const { return ranges_.empty(); }
+  void Step() {
+    constexpr int64_t kLine = 64;
+    for (const MemoryAhead::Range& range : ranges_) {
+      // Every range gets on in proportion to its length, as the loop will read them.
+      const int64_t to = range.bytes * (step_ + 1) / kSteps;
+      for (int64_t at = (range.bytes * step_ / kSteps + kLine - 1) / kLine * kLine; at < to; at += kLine) {
+        __builtin_prefetch(static_cast<const char*>(range.from) + at, 0, 2);
+      }
+    }
+    if (++step_ == kSteps) ranges_ = {};
+  }
+
+ private:
+  static constexpr int64_t kSteps = 256;
+  std::span<const MemoryAhead::Range> ranges_;
+  int64_t step_ = 0;
+};
 
 int AffinityCpus() {
   // The mask has to be large enough for the kernel's own; grow it until the call succeeds.
@@ -111,7 +139,12 @@ int AvailableCpus() {
   return cpus;
 }
 
-ThreadPool::ThreadPool(int n_threads) {
+void MemoryAhead::Add(int thread, Range range) {
+  Ranges& ranges = ranges_[thread];
+  if (range.bytes > 0 && ranges.n < kMaxRanges) ranges.at[ranges.n++] = range;
+}
+
+ThreadPool::ThreadPool(int n_threads) : segments_(std::make_unique<Segment[]>(std::max(1, n_threads))) {
   for (int thread = 1; thread < n_threads; ++thread) {
     try {
       workers_.emplace_back([this, thread] { WorkerLoop(thread); });
@@ -128,7 +161,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::RunErased(int n_chunks, Function function, const void* context) {
+void ThreadPool::RunErased(int n_chunks, Function function, const void* context, const MemoryAhead* ahead) {
   if (n_chunks <= 0) return;
   if (n_chunks == 1 || workers_.empty()) {
     for (int chunk = 0; chunk < n_chunks; ++chunk) function(context, chunk, 0);
@@ -136,15 +169,21 @@ void ThreadPool::RunErased(int n_chunks, Function function, const void* context)
   }
   function_.store(function, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
+  ahead_.store(ahead, std::memory_order_relaxed);
   n_done_.store(0, std::memory_order_relaxed);
-  const uint32_t generation = Generation(state_.load(std::memory_order_relaxed)) + 1;
-  state_.store(MakeState(generation, n_chunks, 0));  // sequentially consistent: ordered before the look at n_parked_
+  const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  const int n_segments = n_threads();
+  n_segments_.store(n_segments, std::memory_order_relaxed);
+  for (int t = 0; t < n_segments; ++t) {
+    const uint64_t state = MakeState(generation, SegmentBegin(n_chunks, t + 1), SegmentBegin(n_chunks, t));
+    segments_[t].state.store(state, std::memory_order_release);
+  }
+  generation_.store(generation);  // sequentially consistent: ordered before the look at n_parked_
   if (n_parked_.load() > 0) {
     wake_.fetch_add(1);
     wake_.notify_all();
   }
-  while (RunOneChunk(0)) {
-  }
+  RunChunks(0, n_segments - 1);
   // What is left is in the hands of threads that run right now.
   for (int spins = 0; n_done_.load(std::memory_order_acquire) != static_cast<uint32_t>(n_chunks); ++spins) {
     if (spins < 4096) {
@@ -155,33 +194,43 @@ void ThreadPool::RunErased(int n_chunks, Function function, const void* context)
   }
 }
 
-bool ThreadPool::RunOneChunk(int thread) {
-  uint64_t state = state_.load(std::memory_order_acquire);
-  while (NextChunk(state) < NumChunks(state)) {
-    const Function function = function_.load(std::memory_order_relaxed);
-    const void* context = context_.load(std::memory_order_relaxed);
-    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
-      function(context, NextChunk(state), thread);
-      n_done_.fetch_add(1, std::memory_order_release);
-      return true;
+// Runs chunks until the segments of `thread` and of the n_helped threads after it have none left.
+void ThreadPool::RunChunks(int thread, int n_helped) {
+  const int n_segments = n_segments_.load(std::memory_order_relaxed);
+  for (int i = 0; i <= n_helped && i < n_segments; ++i) {
+    std::atomic<uint64_t>& segment = segments_[(thread + i) % n_segments].state;
+    uint64_t state = segment.load(std::memory_order_acquire);
+    while (NextChunk(state) < End(state)) {
+      const Function function = function_.load(std::memory_order_relaxed);
+      const void* context = context_.load(std::memory_order_relaxed);
+      if (segment.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        function(context, NextChunk(state), thread);
+        n_done_.fetch_add(1, std::memory_order_release);
+        state = segment.load(std::memory_order_acquire);
+      }
     }
   }
-  return false;
 }
 
 // Returns when there may be a new loop; false when the pool is being destroyed.
-bool ThreadPool::WaitForWork(uint64_t seen_state) {
+bool ThreadPool::WaitForWork(int thread, uint32_t seen_generation) {
   const auto unchanged = [&](std::memory_order order) {
-    return Generation(state_.load(order)) == Generation(seen_state) && !stop_.load(order);
+    return generation_.load(order) == seen_generation && !stop_.load(order);
   };
+  Asking asking(ahead_.load(std::memory_order_acquire), thread);
   const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
   do {
     for (int i = 0; i < 64; ++i) {
       if (!unchanged(std::memory_order_relaxed)) return !stop_.load();
-      Pause();
+      if (asking.done()) {
+        Pause();
+      } else {
+        asking.Step();
+      }
     }
   } while (std::chrono::steady_clock::now() < deadline);
-  // Either the caller of Run sees n_parked_ > 0 after its store of state_, or we see its state_ after our increment.
+  // Either the caller of Run sees n_parked_ > 0 after its store of generation_, or we see its generation_ after our
+  // increment.
   const uint32_t wake = wake_.load();
   n_parked_.fetch_add(1);
   if (unchanged(std::memory_order_seq_cst)) wake_.wait(wake);
@@ -191,10 +240,9 @@ bool ThreadPool::WaitForWork(uint64_t seen_state) {
 
 void ThreadPool::WorkerLoop(int thread) {
   while (true) {
-    const uint64_t state = state_.load(std::memory_order_acquire);
-    while (RunOneChunk(thread)) {
-    }
-    if (!WaitForWork(state)) return;
+    const uint32_t generation = generation_.load(std::memory_order_acquire);
+    RunChunks(thread, kMaxHelped);
+    if (!WaitForWork(thread, generation)) return;
   }
 }
 

@@ -6,7 +6,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -25,6 +27,29 @@ int AvailableCpus();
 std::optional<double> ParseCpuMax(std::string_view text);
 std::optional<double> CgroupCpus(const std::string& mount, const std::string& proc_self_cgroup);
 
+// Memory that the next loop will probably read, by thread. A thread that waits for that loop asks its cache for it, so
+// that memory is not idle while one thread does what cannot be cut. Only ever a hint: the ranges need not exist.
+class MemoryAhead {
+ public:
+  struct Range {
+    const void* from = nullptr;
+    int64_t bytes = 0;
+  };
+  static constexpr int kMaxRanges = 4;  // of a thread
+
+  explicit MemoryAhead(int n_threads) : ranges_(static_cast<size_t>(n_threads)) {}
+  // Ranges beyond kMaxRanges are dropped.
+  void Add(int thread, Range range);
+  std::span<const Range> of(int thread) const { return {ranges_[thread].at, ranges_[thread].n}; }
+
+ private:
+  struct Ranges {
+    Range at[kMaxRanges];
+    size_t n = 0;
+  };
+  std::vector<Ranges> ranges_;
+};
+
 class ThreadPool {
  public:
   // Starts n_threads - 1 workers, fewer where the system allows no more; the caller of Run is the last thread.
@@ -38,35 +63,51 @@ class ThreadPool {
 
   int n_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(chunk, thread) once for every chunk in [0, n_chunks), thread in [0, n_threads()), in no stated order,
-  // and returns when all are done. Chunks are claimed one by one, so uneven chunks and disturbed threads even out.
-  // n_chunks <= kMaxChunks. Called by one thread at a time; `body` must not throw and must not call Run.
+  // The chunks that a thread begins with: [SegmentBegin(t), SegmentBegin(t + 1)) of n_chunks.
+  int SegmentBegin(int n_chunks, int thread) const {
+    return static_cast<int>(int64_t{n_chunks} * thread / n_threads());
+  }
+
+  // Calls body(chunk, thread) once for every chunk in [0, n_chunks), thread in [0, n_threads()), and returns when all
+  // are done. Every thread works through a segment of consecutive chunks, so that it reads memory as one stream, and
+  // then helps others with theirs, so that uneven chunks and disturbed threads even out. n_chunks <= kMaxChunks. Called
+  // by one thread at a time; `body` must not throw and must not call Run.
+  //
+  // ahead: what waiting threads ask memory for afterwards; null: nothing. Must outlive the pool and not change.
   template <typename Body>
-  void Run(int n_chunks, const Body& body) {
+  void Run(int n_chunks, const Body& body, const MemoryAhead* ahead = nullptr) {
     RunErased(
         n_chunks,
-        [](const void* context, int chunk, int thread) { (*static_cast<const Body*>(context))(chunk, thread); }, &body);
+        [](const void* context, int chunk, int thread) { (*static_cast<const Body*>(context))(chunk, thread); }, &body,
+        ahead);
   }
 
  private:
   using Function = void (*)(const void* context, int chunk, int thread);
 
-  void RunErased(int n_chunks, Function function, const void* context);
-  void WorkerLoop(int thread);
-  bool RunOneChunk(int thread);
-  bool WaitForWork(uint64_t seen_state);
-
-  // The loop in progress: generation (32 bits), number of chunks (16), next chunk to claim (16). Claiming is a
+  // A thread's chunks of the loop in progress: generation (32 bits), end (16), next chunk to claim (16). Claiming is a
   // compare-and-swap of the whole word, so a thread that was asleep since an earlier loop cannot claim with stale
   // function_ and context_: these change only when every chunk of the loop before has been claimed and finished.
-  std::atomic<uint64_t> state_{0};
+  struct alignas(64) Segment {
+    std::atomic<uint64_t> state{0};
+  };
+
+  void RunErased(int n_chunks, Function function, const void* context, const MemoryAhead* ahead);
+  void WorkerLoop(int thread);
+  void RunChunks(int thread, int n_helped);
+  bool WaitForWork(int thread, uint32_t seen_generation);
+
+  std::vector<std::thread> workers_;
+  std::unique_ptr<Segment[]> segments_;  // [n_threads]
+  std::atomic<int> n_segments_{1};       // known once all workers have started
+  std::atomic<uint32_t> generation_{0};  // of the loop whose segments are all set
   std::atomic<Function> function_{nullptr};
   std::atomic<const void*> context_{nullptr};
+  std::atomic<const MemoryAhead*> ahead_{nullptr};
   std::atomic<uint32_t> n_done_{0};    // finished chunks of the loop in progress
   std::atomic<uint32_t> n_parked_{0};  // workers that sleep on wake_, or are about to
   std::atomic<uint32_t> wake_{0};      // changes whenever parked workers have to look again
   std::atomic<bool> stop_{false};
-  std::vector<std::thread> workers_;
 };
 
 }  // namespace updraft::kernels

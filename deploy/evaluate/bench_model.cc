@@ -121,22 +121,33 @@ absl::StatusOr<BenchModelResult> BenchModel(const Model& model, const BenchModel
   if (!pool.ok()) return pool.status();
 
   Runner runner(model, *std::move(pool), options.sequences);
-  const auto measure = [&](int64_t n_tokens, const auto& run) {
-    run();  // pages in the weights, grows the scratch
-    std::vector<double> seconds;
-    for (int i = 0; i < options.repeat; ++i) seconds.push_back(run());
-    return SpeedOf(n_tokens, std::move(seconds));
-  };
   BenchModelResult result;
   result.bytes_per_token = model.bytes_per_token();
   if (options.prefill > 0) {
-    result.prefill_tok_s = measure(options.prefill, [&] { return runner.Prefill(options.prefill, options.batch); });
+    runner.Prefill(options.prefill, options.batch);  // pages in the weights, grows the scratch
+    std::vector<double> seconds;
+    for (int i = 0; i < options.repeat; ++i) seconds.push_back(runner.Prefill(options.prefill, options.batch));
+    result.prefill_tok_s = SpeedOf(options.prefill, std::move(seconds));
   }
   if (options.decode > 0) {
-    result.decode_tok_s = measure(int64_t{options.decode} * options.sequences,
-                                  [&] { return runner.Decode(options.decode, options.sequences); });
+    runner.Decode(options.decode, options.sequences);
+    kernels::BandwidthProbe probe(kernels::ChooseIsa(), model.ops().n_threads());
+    const double bytes = static_cast<double>(result.bytes_per_token) * options.decode;
+    std::vector<double> seconds, roofs, fractions;
+    probe.GbPerSecondNow();
+    double before = probe.GbPerSecondNow();
+    for (int i = 0; i < options.repeat; ++i) {
+      seconds.push_back(runner.Decode(options.decode, options.sequences));
+      const double after = probe.GbPerSecondNow();
+      roofs.push_back((before + after) / 2);
+      fractions.push_back(bytes * 1e-9 / seconds.back() / roofs.back());
+      before = after;
+    }
+    result.decode_tok_s = SpeedOf(int64_t{options.decode} * options.sequences, std::move(seconds));
     const double passes_s = result.decode_tok_s.median / options.sequences;
     result.bandwidth_gb_s = static_cast<double>(result.bytes_per_token) * passes_s * 1e-9;
+    result.roof_gb_s = kernels::SpreadOf(std::move(roofs)).median;
+    result.roof_fraction = kernels::SpreadOf(std::move(fractions)).median;
   }
   return result;
 }

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/model.h"
+#include "kernels/bench/machine_probe.h"
 
 namespace updraft {
 
@@ -12,20 +13,20 @@ struct BenchModelOptions {
   int prefill = 512;  // tokens read at once; 0: not measured
   int decode = 128;   // tokens that each sequence writes one by one from an empty context; 0: not measured
   int sequences = 1;  // that decode together, one row each in every pass
-  int repeat = 5;     // measured runs, after one that is not
+  int repeat = 5;     // measured runs, after one that is not; a probe of memory before and after each that decodes
   int batch = 256;    // rows of a prefill pass
   kernels::KvType kv_type = kernels::KvType::kF16;
 };
 
-struct Spread {
-  double median = 0, min = 0, max = 0;
-};
+using kernels::Spread;
 
 struct BenchModelResult {
   Spread prefill_tok_s;
   Spread decode_tok_s;         // of all sequences together
   size_t bytes_per_token = 0;  // weights read per decoding pass, which writes one token of every sequence
   double bandwidth_gb_s = 0;   // of those bytes, at the median decoding speed: 10^9 bytes per second
+  double roof_gb_s = 0;        // what memory gave right before and after each decoding run, median
+  double roof_fraction = 0;    // median over the runs of (bandwidth used) / (what memory gave around that run)
 };
 
 // Deterministic token ids; every run ends with the final head for the last token (prefill) or each token (decode).

@@ -46,19 +46,21 @@ absl::Status RunBenchModel(const ModelFlags& flags) {
                       {"decode_tok_s", ToJson(result->decode_tok_s)},
                       {"sequences", flags.options.sequences},
                       {"bytes_per_token", result->bytes_per_token},
-                      {"bandwidth_gb_s", result->bandwidth_gb_s}}
+                      {"bandwidth_gb_s", result->bandwidth_gb_s},
+                      {"roof_gb_s", result->roof_gb_s},
+                      {"roof_fraction", result->roof_fraction}}
                      .dump()
               << "\n";
     return absl::OkStatus();
   }
   std::cout << absl::StrFormat(
       "%s (%s)\n  prefill %4d: %8.1f tok/s  [%.1f, %.1f]\n  decode  %4d: %8.1f tok/s  [%.1f, %.1f]  %.1f MB per %s, "
-      "%.1f GB/s\n",
+      "%.1f GB/s, %.0f %% of the %.1f that memory gives\n",
       flags.model, (*model)->ops().name(), flags.options.prefill, result->prefill_tok_s.median,
       result->prefill_tok_s.min, result->prefill_tok_s.max, flags.options.decode, result->decode_tok_s.median,
       result->decode_tok_s.min, result->decode_tok_s.max, static_cast<double>(result->bytes_per_token) / 1e6,
-      flags.options.sequences == 1 ? "token" : absl::StrCat(flags.options.sequences, " tokens"),
-      result->bandwidth_gb_s);
+      flags.options.sequences == 1 ? "token" : absl::StrCat(flags.options.sequences, " tokens"), result->bandwidth_gb_s,
+      100 * result->roof_fraction, result->roof_gb_s);
   if ((*model)->config().ffn_group > 0) std::cout << "  " << (*model)->DescribeSparsity() << "\n";
   return absl::OkStatus();
 }

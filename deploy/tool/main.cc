@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -22,13 +21,14 @@ absl::Status WithFlag(const std::string& flag, const absl::Status& status) {
 }
 
 void AddKvTypeOption(CLI::App* command, kernels::KvType* type) {
-  std::map<std::string, kernels::KvType> names;
-  for (const auto each : {kernels::KvType::kF16, kernels::KvType::kI8, kernels::KvType::kI4}) {
-    names[kernels::KvTypeName(each)] = each;
-  }
-  command->add_option("--kv-type", *type, "Numbers of keys and values: f16, i8 or i4")
-      ->transform(CLI::CheckedTransformer(names))
-      ->option_text("TYPE");
+  command
+      ->add_option_function<std::string>(
+          "--kv-type", [type](const std::string& name) { kernels::ParseKvType(name.c_str(), *type); },
+          "Numbers of keys and values: f16 (default), i8 or i4")
+      ->check([](const std::string& name) {
+        kernels::KvType found;
+        return kernels::ParseKvType(name.c_str(), found) ? "" : "expected f16, i8 or i4, found '" + name + "'";
+      });
 }
 
 namespace {

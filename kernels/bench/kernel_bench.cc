@@ -17,8 +17,6 @@
 namespace updraft::kernels {
 namespace {
 
-constexpr size_t kProbeBytes = size_t{256} << 20;
-
 template <typename Body>
 double SecondsOf(const Body& body) {
   const auto start = std::chrono::steady_clock::now();
@@ -37,53 +35,6 @@ std::vector<float> SomeValues(size_t n) {
     value = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
   }
   return values;
-}
-
-class BandwidthProbe {
- public:
-  BandwidthProbe(Isa isa, int n_threads)
-      : probe_(*ChooseKernels(isa == Isa::kReference ? Isa::kPortable : isa).probe),
-        pool_(n_threads),
-        bytes_(kProbeBytes) {
-    std::memset(bytes_.data(), 0, kProbeBytes);
-  }
-
-  double GbPerSecondNow() {
-    constexpr int kChunks = 64;
-    const double seconds = SecondsOf([&] {
-      pool_.Run(kChunks, [&](int chunk, int) {
-        Keep(probe_.read(bytes_.data() + kProbeBytes / kChunks * chunk, kProbeBytes / kChunks));
-      });
-    });
-    return GbPerSecond(kProbeBytes, seconds);
-  }
-
- private:
-  static void Keep(float value) {
-    volatile float kept = value;
-    static_cast<void>(kept);
-  }
-
-  const ProbeKernels& probe_;
-  ThreadPool pool_;
-  AlignedBuffer bytes_;
-};
-
-// Best of several tries: a peak is what is possible, not what is usual.
-template <typename Run>
-double BestGopPerSecond(ThreadPool& pool, int ops_per_round, const Run& run) {
-  constexpr int64_t kRounds = 200000;
-  double best = 0;
-  for (int i = 0; i < 7; ++i) {
-    const double seconds = SecondsOf([&] {
-      pool.Run(pool.n_threads(), [&](int, int) {
-        volatile auto kept = run(kRounds);
-        static_cast<void>(kept);
-      });
-    });
-    best = std::max(best, 1e-9 * static_cast<double>(kRounds) * ops_per_round * pool.n_threads() / seconds);
-  }
-  return best;
 }
 
 // One kind of call, prepared so that successive calls touch different weights.
@@ -266,31 +217,6 @@ void BenchRowOps(Ops& ops, const MachinePeaks& peaks, const std::function<void(c
 }
 
 }  // namespace
-
-Spread SpreadOf(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-  return {median, values.front(), values.back()};
-}
-
-MachinePeaks ProbeMachine(Isa isa, int n_threads) {
-  const ProbeKernels& probe = *ChooseKernels(isa == Isa::kReference ? Isa::kPortable : isa).probe;
-  if (n_threads <= 0) n_threads = AvailableCpus();
-  MachinePeaks peaks;
-  {
-    BandwidthProbe one(isa, 1);
-    BandwidthProbe all(isa, n_threads);
-    for (int i = 0; i < 5; ++i) {
-      peaks.read_gb_s_one = std::max(peaks.read_gb_s_one, one.GbPerSecondNow());
-      peaks.read_gb_s_all = std::max(peaks.read_gb_s_all, all.GbPerSecondNow());
-    }
-  }
-  ThreadPool pool(n_threads);
-  peaks.int8_gop_s = BestGopPerSecond(pool, probe.ops_per_round, probe.dot);
-  peaks.fp32_gflop_s = BestGopPerSecond(pool, probe.flops_per_round, probe.multiply_add);
-  return peaks;
-}
 
 void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& peaks,
                       const std::function<void(const KernelBenchResult&)>& report) {

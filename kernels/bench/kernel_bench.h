@@ -8,26 +8,10 @@
 
 #include <functional>
 #include <string>
-#include <vector>
 
-#include "kernels/arch.h"
+#include "kernels/bench/machine_probe.h"
 
 namespace updraft::kernels {
-
-// Of several repetitions.
-struct Spread {
-  double median = 0;
-  double min = 0;
-  double max = 0;
-};
-Spread SpreadOf(std::vector<double> values);  // of at least one value
-
-struct MachinePeaks {
-  double read_gb_s_one = 0;  // sequential reads of memory far larger than the caches, one thread
-  double read_gb_s_all = 0;  // all threads
-  double int8_gop_s = 0;     // integer dot products, all threads; multiplications and additions counted
-  double fp32_gflop_s = 0;   // fused multiply-adds, all threads; counted as 2
-};
 
 struct KernelBenchResult {
   std::string name;              // "matmul q4_0 2048x5632 n_tok 1"
@@ -48,9 +32,6 @@ struct KernelBenchOptions {
   double megabytes = 256;  // of weights cycled through, so that caches do not help
   double seconds_per_run = 0.05;
 };
-
-// n_threads as in KernelBenchOptions.
-MachinePeaks ProbeMachine(Isa isa, int n_threads);
 
 // Calls `report` with each result as it is ready.
 void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& peaks,

@@ -11,6 +11,7 @@
 #include "kernels/cpu/rope/rope.h"
 #include "kernels/cpu/sparse_feed_forward.h"
 #include "kernels/cpu/tiled_matrix.h"
+#include "kernels/cpu/weights_ahead.h"
 #include "kernels/cpu/work_split.h"
 #include "kernels/formats/codec.h"
 #include "kernels/thread_pool.h"
@@ -23,6 +24,12 @@ constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 
 // A part of the activations that stays in a core's private cache while the weights of a chunk pass by.
 constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
+
+// With up to so many tokens a product waits for memory rather than for arithmetic.
+constexpr int kMemoryBoundTokens = 4;
+
+// Of the next weights, per thread: some microseconds' worth, and a part of a private cache that holds little else then.
+constexpr int64_t kAheadBytes = int64_t{128} << 10;
 
 constexpr int kStorePiece = 128;  // dimensions of a key that are converted at once
 
@@ -85,9 +92,16 @@ class CpuOps : public Ops {
     };
     if (serial) {
       for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
-    } else {
-      pool_.Run(n_chunks, run);
+      return;
     }
+    const MemoryAhead* ahead = nullptr;
+    if (n_tok <= kMemoryBoundTokens) {
+      ahead = weights_ahead_.Begin(targets[0].w, n_chunks, pool_.n_threads(),
+                                   [&](MemoryAhead& begins) { AddBeginnings(targets, n_chunks, begins); });
+    } else {
+      weights_ahead_.Forget();
+    }
+    pool_.Run(n_chunks, run, ahead);
   }
 
   void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens, float* out) override {
@@ -282,6 +296,25 @@ class CpuOps : public Ops {
     return split;
   }
 
+  // The weights that each thread reads first of the product that splits_ describes.
+  void AddBeginnings(std::span<const MatMulTarget> targets, int n_chunks, MemoryAhead& begins) const {
+    for (int thread = 0; thread < pool_.n_threads(); ++thread) {
+      int chunk = pool_.SegmentBegin(n_chunks, thread);
+      size_t i = 0;
+      for (; i + 1 < targets.size() && chunk >= splits_[i].chunks(); ++i) chunk -= splits_[i].chunks();
+      const Split& split = splits_[i];
+      const PackedMatrix& w = *targets[i].w;
+      const int64_t unit = split.n_units * (chunk % split.n_ranges) / split.n_ranges;
+      if (IsTiled(w.type())) {
+        static_cast<const TiledMatrix&>(w).weights().AddRanges(2 * unit, kAheadBytes, thread, begins);
+      } else {
+        const auto row_bytes = static_cast<int64_t>(RowBytes(w.type(), w.n_in()));
+        const auto* data = static_cast<const std::byte*>(static_cast<const RowMajorMatrix&>(w).data());
+        begins.Add(thread, {data + unit * row_bytes, std::min(kAheadBytes, (w.n_out() - unit) * row_bytes)});
+      }
+    }
+  }
+
   void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const float* x,
                 const QuantizedRows& q) const {
     const PackedMatrix& w = *target.w;
@@ -350,6 +383,7 @@ class CpuOps : public Ops {
   }
 
   const KernelTable kernels_;
+  WeightsAhead weights_ahead_;  // outlives the threads that look at it
   ThreadPool pool_;
   SparseFeedForward sparse_;
   RopeTable rope_;

@@ -325,4 +325,15 @@ TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* 
   });
 }
 
+void TiledWeights::AddRanges(int64_t tile, int64_t bytes, int thread, MemoryAhead& ahead) const {
+  const uint8_t* const end = buffer_.data() + buffer_.size();
+  const uint8_t* const planes[] = {view_.low, view_.high, view_.scale, view_.super, end};
+  const auto tile_bytes = static_cast<int64_t>(buffer_.size()) / n_tiles_;
+  for (int i = 0; i < 4; ++i) {
+    const int64_t of_tile = (planes[i + 1] - planes[i]) / n_tiles_;
+    const uint8_t* from = planes[i] + tile * of_tile;
+    ahead.Add(thread, {from, std::min(bytes * of_tile / tile_bytes, static_cast<int64_t>(planes[i + 1] - from))});
+  }
+}
+
 }  // namespace updraft::kernels

@@ -18,6 +18,9 @@ class TiledWeights {
   int64_t n_tiles() const { return n_tiles_; }  // even
   size_t bytes() const { return buffer_.size(); }
 
+  // Adds the first `bytes` bytes of all planes from tile `tile` on, in the shares in which a product reads them.
+  void AddRanges(int64_t tile, int64_t bytes, int thread, MemoryAhead& ahead) const;
+
  private:
   int64_t n_tiles_;
   AlignedBuffer buffer_;

@@ -17,6 +17,8 @@ TEST(BenchModelTest, FiguresHangTogether) {
   }
   EXPECT_EQ(result.bytes_per_token, model->bytes_per_token());
   EXPECT_DOUBLE_EQ(result.bandwidth_gb_s, result.bytes_per_token * result.decode_tok_s.median * 1e-9);
+  EXPECT_GT(result.roof_gb_s, 0.0);
+  EXPECT_GT(result.roof_fraction, 0.0);
 }
 
 TEST(BenchModelTest, SequencesCountTogether) {

@@ -103,6 +103,7 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
       {"generate --model {m} --prompt ''", "--prompt"},
       {"generate --model {m} --prompt x --exit never", "off, lossless or lossy"},
       {"generate --model {m} --prompt x --temperature=-1", "temperature"},
+      {"generate --model {m} --prompt x --kv-type f32", "expected f16, i8 or i4, found 'f32'"},
       {"bench model --model {m} --repeat 0", "--repeat"},
       {"synth --shape foo --out /tmp/x.gguf", "--shape: shape 'foo' is not known; expected one of"},
       {"synth --shape tiny-llama --type q9 --out /tmp/x.gguf", "q9"},

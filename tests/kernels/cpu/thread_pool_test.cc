@@ -62,6 +62,52 @@ TEST(ThreadPoolTest, MaximumNumberOfChunks) {
   EXPECT_EQ(sum.load(), int64_t{ThreadPool::kMaxChunks} * (ThreadPool::kMaxChunks - 1) / 2);
 }
 
+TEST(ThreadPoolTest, EveryThreadBeginsWithItsOwnSegment) {
+  constexpr int kThreads = 4;
+  ThreadPool pool(kThreads);
+  for (const int n_chunks : {1, 3, 4, 50}) {
+    EXPECT_EQ(pool.SegmentBegin(n_chunks, 0), 0);
+    EXPECT_EQ(pool.SegmentBegin(n_chunks, kThreads), n_chunks);
+  }
+  std::vector<int> first(kThreads, -1);
+  std::atomic<int> n_begun{0};
+  pool.Run(40, [&](int chunk, int thread) {
+    if (first[thread] >= 0) return;
+    first[thread] = chunk;
+    ++n_begun;
+    while (n_begun < kThreads) std::this_thread::yield();  // so that nobody helps before all have begun
+  });
+  for (int thread = 0; thread < kThreads; ++thread) EXPECT_EQ(first[thread], pool.SegmentBegin(40, thread));
+}
+
+TEST(ThreadPoolTest, AThreadThatIsHeldUpIsHelped) {
+  ThreadPool pool(3);
+  std::atomic<int> n_done{0};
+  pool.Run(30, [&](int chunk, int) {
+    if (chunk == pool.SegmentBegin(30, 1)) {
+      while (n_done < 29) std::this_thread::yield();  // until others have done all the rest of its segment
+    }
+    ++n_done;
+  });
+  EXPECT_EQ(n_done.load(), 30);
+}
+
+TEST(ThreadPoolTest, AsksForMemoryThatNeedNotExist) {
+  MemoryAhead ahead(3);
+  ThreadPool pool(3);
+  for (int thread = 0; thread < 3; ++thread) {
+    ahead.Add(thread, {reinterpret_cast<const void*>(uintptr_t{0x1000}), int64_t{1} << 20});
+    ahead.Add(thread, {nullptr, 0});  // nothing
+    for (int i = 0; i < 2 * MemoryAhead::kMaxRanges; ++i) ahead.Add(thread, {&ahead, 1});
+    EXPECT_EQ(ahead.of(thread).size(), size_t{MemoryAhead::kMaxRanges});
+  }
+  std::atomic<int> sum{0};
+  for (int loop = 0; loop < 500; ++loop)
+    pool.Run(
+        7, [&](int chunk, int) { sum += chunk; }, loop % 2 ? &ahead : nullptr);
+  EXPECT_EQ(sum.load(), 500 * 21);
+}
+
 TEST(ThreadPoolTest, StartsAndStopsManyTimes) {
   for (int i = 0; i < 200; ++i) {
     ThreadPool pool(1 + i % 5);
