@@ -24,6 +24,7 @@ constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 
 // A part of the activations that stays in a core's private cache while the weights of a chunk pass by.
 constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
+constexpr int64_t kDenseTokenBlockBytes = int64_t{1} << 20;  // these kernels cut what is left themselves
 
 // With up to so many tokens a product waits for memory rather than for arithmetic.
 constexpr int kMemoryBoundTokens = 4;
@@ -72,11 +73,13 @@ class CpuOps : public Ops {
     const int64_t n_in = targets[0].w->n_in();
     int64_t bytes = 0;
     bool any_tiled = false;
+    bool any_dense = false;
     for (const MatMulTarget& target : targets) {
       bytes += static_cast<int64_t>(target.w->packed_bytes());
-      any_tiled |= IsTiled(target.w->type());
+      (IsTiled(target.w->type()) ? any_tiled : any_dense) = true;
     }
     const bool serial = pool_.n_threads() == 1 || bytes * ((n_tok + 3) / 4) < kSerialBytes;
+    if (any_dense && n_tok > 1) GrowScratch(kernels_.dense_matmul->scratch_floats);
     const QuantizedRows q = any_tiled ? Quantize(x, n_tok, n_in) : QuantizedRows{};
 
     splits_.clear();
@@ -85,10 +88,10 @@ class CpuOps : public Ops {
       splits_.push_back(SplitTarget(*target.w, n_tok, q, serial));
       n_chunks += splits_.back().chunks();
     }
-    const auto run = [&](int chunk, int) {
+    const auto run = [&](int chunk, int thread) {
       size_t i = 0;
       for (; chunk >= splits_[i].chunks(); ++i) chunk -= splits_[i].chunks();
-      RunChunk(targets[i], splits_[i], chunk, x, q);
+      RunChunk(targets[i], splits_[i], chunk, x, q, reinterpret_cast<float*>(scratch_[thread].data()));
     };
     if (serial) {
       for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
@@ -197,10 +200,7 @@ class CpuOps : public Ops {
 
   void Attention(const AttentionArgs& args) override {
     FindPasses(args);
-    const size_t floats = AttentionScratchFloats(args);
-    for (AlignedBuffer& scratch : scratch_) {
-      if (scratch.size() < floats * sizeof(float)) scratch = AlignedBuffer(floats * sizeof(float));
-    }
+    GrowScratch(AttentionScratchFloats(args));
     const int n_kv_head = args.shape.n_kv_head;
     const int group = args.n_head / n_kv_head;
     int64_t work = 0;
@@ -254,6 +254,12 @@ class CpuOps : public Ops {
     });
   }
 
+  void GrowScratch(size_t floats) {
+    for (AlignedBuffer& scratch : scratch_) {
+      if (scratch.size() < floats * sizeof(float)) scratch = AlignedBuffer(floats * sizeof(float));
+    }
+  }
+
   // gate *= up in the active groups, 0 in the others.
   void MultiplyActive(const float* up, int n_groups, int64_t group, std::span<const int32_t> active, float* gate) {
     size_t next = 0;
@@ -287,7 +293,8 @@ class CpuOps : public Ops {
     Split split;
     const bool tiled = IsTiled(w.type());
     const int64_t token_bytes = w.n_in() * static_cast<int64_t>(tiled ? sizeof(int8_t) : sizeof(float));
-    const int64_t token_blocks = (n_tok * token_bytes + kTokenBlockBytes - 1) / kTokenBlockBytes;
+    const int64_t block_bytes = tiled ? kTokenBlockBytes : kDenseTokenBlockBytes;
+    const int64_t token_blocks = (n_tok * token_bytes + block_bytes - 1) / block_bytes;
     split.tokens = tiled ? q.n_groups : n_tok;
     split.n_token_blocks = static_cast<int>(std::clamp<int64_t>(token_blocks, 1, std::min(split.tokens, 1024)));
     split.n_units = tiled ? static_cast<const TiledMatrix&>(w).weights().n_tiles() / 2 : w.n_out();
@@ -315,8 +322,8 @@ class CpuOps : public Ops {
     }
   }
 
-  void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const float* x,
-                const QuantizedRows& q) const {
+  void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const float* x, const QuantizedRows& q,
+                float* scratch) const {
     const PackedMatrix& w = *target.w;
     const int64_t range = chunk % split.n_ranges;
     const int64_t block = chunk / split.n_ranges;  // token blocks outermost: a block's activations stay near
@@ -350,7 +357,8 @@ class CpuOps : public Ops {
                                target.y,
                                y_stride,
                                target.bias,
-                               target.accumulate};
+                               target.accumulate,
+                               scratch};
     const DenseMatMulKernels& dense = *kernels_.dense_matmul;
     (w.type() == DType::kF32 ? dense.f32 : w.type() == DType::kF16 ? dense.f16 : dense.bf16)(args);
   }

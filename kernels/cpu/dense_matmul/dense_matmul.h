@@ -8,6 +8,7 @@
 #ifndef UPDRAFT_KERNELS_CPU_DENSE_MATMUL_DENSE_MATMUL_H_
 #define UPDRAFT_KERNELS_CPU_DENSE_MATMUL_DENSE_MATMUL_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/formats/dtype.h"
@@ -27,6 +28,7 @@ struct DenseMatMulArgs {
   int64_t y_stride = 0;
   const float* bias = nullptr;  // [n_out] or null
   bool accumulate = false;      // y += ...
+  float* scratch = nullptr;     // DenseMatMulKernels::scratch_floats, aligned to 64 bytes; this call's alone
 };
 
 // One instruction set's kernels, an entry of kernels.inc.
@@ -34,6 +36,7 @@ struct DenseMatMulKernels {
   void (*f32)(const DenseMatMulArgs& args) = nullptr;
   void (*f16)(const DenseMatMulArgs& args) = nullptr;
   void (*bf16)(const DenseMatMulArgs& args) = nullptr;
+  size_t scratch_floats = 0;
 };
 
 }  // namespace updraft::kernels

@@ -1,6 +1,10 @@
 // Matrix products: every type, instruction set and odd shape against the double-precision reference with a derived
 // bound, and bit for bit against the portable body, other batch sizes and other thread counts.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <memory>
 
@@ -184,6 +188,60 @@ TEST_P(MatMulTest, TypicalErrorOfGaussianDataIsSmall) {
 
 INSTANTIATE_TEST_SUITE_P(Types, MatMulTest, ::testing::ValuesIn(AllTypes()),
                          [](const auto& info) { return std::string(Info(info.param).name); });
+
+// Float types with many tokens and more inputs than are multiplied at once, of rows and tokens that fill no block.
+TEST(MatMulCutTest, SameBitsAsTokenByToken) {
+  const Shape shape{37, 1100};
+  constexpr int kTokens = 127;
+  const auto x = Gaussian(kTokens * shape.n_in, 61);
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+    SCOPED_TRACE(Info(type).name);
+    const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 62);
+    const auto portable = MatMul(*MakeCpuOpsFor(Isa::kPortable, 2), type, shape, w, x.data(), kTokens);
+    for (const Isa isa : VectorIsas()) {
+      SCOPED_TRACE(IsaName(isa));
+      for (const int threads : {1, 3}) {
+        EXPECT_TRUE(SameBits(MatMul(*MakeCpuOpsFor(isa, threads), type, shape, w, x.data(), kTokens), portable));
+      }
+      const auto ops = MakeCpuOpsFor(isa, 1);
+      for (const int t : {0, 1, 50, 95, 96, 126}) {
+        const std::vector<float> row(portable.begin() + t * shape.n_out, portable.begin() + (t + 1) * shape.n_out);
+        EXPECT_TRUE(SameBits(MatMul(*ops, type, shape, w, x.data() + t * shape.n_in, 1), row)) << "token " << t;
+      }
+    }
+  }
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__x86_64__)
+// More than 2^31 weights: no index is narrower than that. Untouched pages cost nothing, so only the last row is real.
+TEST(MatMulSizeTest, MoreThanTwoToThe31Weights) {
+  const int64_t n_in = 32768;
+  const int64_t n_out = (int64_t{1} << 31) / n_in + 3;
+  if (sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE) < int64_t{3} << 30) {
+    GTEST_SKIP() << "needs 3 GiB of free memory";
+  }
+  const auto x = Gaussian(n_in, 71);
+  for (const DType type : {DType::kF16, DType::kTQ2_0}) {
+    SCOPED_TRACE(Info(type).name);
+    const size_t row_bytes = RowBytes(type, n_in);
+    const auto last = EncodedWeights(type, 1, n_in, 72);
+    void* file =
+        mmap(nullptr, n_out * row_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ASSERT_NE(file, MAP_FAILED);
+    std::memcpy(static_cast<std::byte*>(file) + (n_out - 1) * row_bytes, last.data(), row_bytes);
+    const auto ops = MakeCpuOps({});
+    const auto packed = ops->Pack(type, n_out, n_in, file);
+    std::vector<float> y(n_out, -1.0f);
+    const MatMulTarget target{packed.get(), y.data()};
+    ops->MatMul({&target, 1}, x.data(), 1);
+    const auto expected = MatMul(*ops, type, {1, n_in}, last, x.data(), 1);
+    EXPECT_NE(expected[0], 0.0f);
+    EXPECT_EQ(y.back(), expected[0]);
+    EXPECT_EQ(std::count(y.begin(), y.end() - 1, 0.0f), n_out - 1);
+    munmap(file, n_out * row_bytes);
+  }
+}
+#endif
 
 // A group of targets of different types shares x; bias, accumulation and stride are each target's own.
 TEST(MatMulGroupTest, MixedTypesBiasAccumulateAndStride) {
