@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/decode/philox.h"
+#include "kernels/logits.h"
 
 namespace updraft {
 namespace {
@@ -33,15 +34,8 @@ void Penalize(std::span<float> logits, float penalty, std::span<const int32_t> c
 
 // Lowest id with the largest logit; NaN is below everything. `lowest` answers when nothing is above -infinity.
 int32_t ArgMax(std::span<const float> logits, int32_t lowest) {
-  int32_t best = lowest;
-  float best_logit = kExcluded;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] > best_logit) {  // false for NaN
-      best_logit = logits[i];
-      best = static_cast<int32_t>(i);
-    }
-  }
-  return best;
+  const int64_t best = kernels::ArgMaxLogit(logits);
+  return best < 0 ? lowest : static_cast<int32_t>(best);
 }
 
 // Applies the mask to the logits and returns the lowest allowed id.

@@ -12,6 +12,7 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/tile_matmul/tile_format.h"
 #include "kernels/formats/codec.h"
+#include "kernels/logits.h"
 #include "kernels/thread_pool.h"
 
 namespace updraft::kernels {
@@ -118,29 +119,30 @@ void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const 
 
 // A layer of which a token needs a given share of the neurons, beside the same layer without sparsity. The gate's rows
 // of a group all look at one input, which is positive for the active groups.
-void BenchFeedForward(Ops& ops, DType type, const KernelBenchOptions& options, const MachinePeaks& peaks,
-                      const std::function<void(const Subject&)>& measure) {
+void BenchFeedForward(Ops& ops, DType gate_type, DType type, const KernelBenchOptions& options,
+                      const MachinePeaks& peaks, const std::function<void(const Subject&)>& measure) {
   constexpr int kGroup = 64;
   constexpr int kGroups = kOut / kGroup;
-  const auto pack = [&](int64_t n_out, int64_t n_in, const std::function<std::vector<float>(int64_t)>& row_of) {
-    std::vector<std::byte> file(n_out * RowBytes(type, n_in));
+  const auto pack = [&](DType as, int64_t n_out, int64_t n_in,
+                        const std::function<std::vector<float>(int64_t)>& row_of) {
+    std::vector<std::byte> file(n_out * RowBytes(as, n_in));
     for (int64_t row = 0; row < n_out; ++row) {
-      QuantizeRow(type, row_of(row).data(), file.data() + row * RowBytes(type, n_in), n_in);
+      QuantizeRow(as, row_of(row).data(), file.data() + row * RowBytes(as, n_in), n_in);
     }
-    return ops.Pack(type, n_out, n_in, file.data());
+    return ops.Pack(as, n_out, n_in, file.data());
   };
   const std::vector<float> row = SomeValues(kOut);
   const auto copies =
       std::max(1, static_cast<int>(options.megabytes * 1e6 / static_cast<double>(3 * kOut * RowBytes(type, kIn))));
   std::vector<std::unique_ptr<PackedMatrix>> matrices;
   for (int i = 0; i < copies; ++i) {
-    matrices.push_back(pack(kOut, kIn, [](int64_t neuron) {
+    matrices.push_back(pack(gate_type, kOut, kIn, [](int64_t neuron) {
       std::vector<float> one_input(kIn);
       one_input[neuron / kGroup] = 1.0f;
       return one_input;
     }));
-    matrices.push_back(pack(kOut, kIn, [&](int64_t) { return row; }));
-    matrices.push_back(pack(kIn, kOut, [&](int64_t) { return row; }));
+    matrices.push_back(pack(type, kOut, kIn, [&](int64_t) { return row; }));
+    matrices.push_back(pack(type, kIn, kOut, [&](int64_t) { return row; }));
   }
   std::vector<float> x = SomeValues(kIn);
   std::vector<float> y(kIn), gate(kOut), up(kOut);
@@ -148,10 +150,12 @@ void BenchFeedForward(Ops& ops, DType type, const KernelBenchOptions& options, c
     const int n_active = kGroups * percent / 100;
     for (int g = 0; g < kGroups; ++g) x[g * 37 % kGroups] = g < n_active ? 4.0f : -30.0f;  // scattered
     Subject subject;
-    subject.name = std::string("feed_forward ") + Info(type).name + " " + std::to_string(kOut) + "x" +
-                   std::to_string(kIn) + " active " + std::to_string(percent) + " %";
+    subject.name = std::string("feed_forward ") + Info(type).name +
+                   (gate_type == type ? "" : std::string(", gate ") + Info(gate_type).name) + " " +
+                   std::to_string(kOut) + "x" + std::to_string(kIn) + " active " + std::to_string(percent) + " %";
     const double share = static_cast<double>(n_active) / kGroups;
-    subject.bytes = static_cast<double>(matrices[0]->packed_bytes()) * (1 + 2 * share);
+    subject.bytes = static_cast<double>(matrices[0]->packed_bytes()) +
+                    static_cast<double>(matrices[1]->packed_bytes() + matrices[2]->packed_bytes()) * share;
     subject.flops = 2.0 * kOut * kIn * (1 + 2 * share);
     subject.peak_gflop_s = peaks.int8_gop_s;
     subject.run = [&](int call) {
@@ -214,6 +218,15 @@ void BenchRowOps(Ops& ops, const MachinePeaks& peaks, const std::function<void(c
   gate.peak_gflop_s = peaks.fp32_gflop_s;
   gate.run = [&](int) { ops.SwiGlu(x.data(), x.data(), kRows * kOut, y.data()); };
   measure(gate);
+  constexpr int kVocabulary = 151936;
+  const std::vector<float> row = SomeValues(kVocabulary);
+  Subject logits;
+  logits.name = "logits summary 151936";
+  logits.flops = 22.0 * kVocabulary;  // two comparisons, an exponential, three more
+  logits.peak_gflop_s = peaks.fp32_gflop_s / ops.n_threads();
+  volatile double kept = 0;
+  logits.run = [&](int) { kept = SummarizeLogits(row).mass; };
+  measure(logits);
 }
 
 }  // namespace
@@ -229,7 +242,9 @@ void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& pea
     report(Measure(subject, options, probe));
   };
   for (int i = 0; i < kNumDTypes; ++i) BenchMatMul(*ops, static_cast<DType>(i), options, peaks, measure);
-  for (const DType type : {DType::kQ4_0, DType::kQ8_0}) BenchFeedForward(*ops, type, options, peaks, measure);
+  BenchFeedForward(*ops, DType::kQ4_0, DType::kQ4_0, options, peaks, measure);
+  BenchFeedForward(*ops, DType::kTQ2_0, DType::kQ4_0, options, peaks, measure);
+  BenchFeedForward(*ops, DType::kQ8_0, DType::kQ8_0, options, peaks, measure);
   for (const KvType type : {KvType::kF16, KvType::kI8, KvType::kI4}) BenchAttention(*ops, type, peaks, measure);
   BenchRowOps(*ops, peaks, measure);
 }

@@ -18,6 +18,7 @@ bool Includes(Isa isa, Isa code) {
 void Set(KernelTable& table, const TileMatMulKernels& kernels) { table.tile_matmul = &kernels; }
 void Set(KernelTable& table, const DenseMatMulKernels& kernels) { table.dense_matmul = &kernels; }
 void Set(KernelTable& table, const RowOpsKernels& kernels) { table.row_ops = &kernels; }
+void Set(KernelTable& table, const LogitsKernels& kernels) { table.logits = &kernels; }
 void Set(KernelTable& table, const AttentionKernels& kernels) { table.attention = &kernels; }
 void Set(KernelTable& table, const ProbeKernels& kernels) { table.probe = &kernels; }
 

@@ -5,6 +5,7 @@
 #include "kernels/arch.h"
 #include "kernels/cpu/attention/attention.h"
 #include "kernels/cpu/dense_matmul/dense_matmul.h"
+#include "kernels/cpu/logits/logits.h"
 #include "kernels/cpu/probe/probe.h"
 #include "kernels/cpu/row_ops/row_ops.h"
 #include "kernels/cpu/tile_matmul/tile_matmul.h"
@@ -16,6 +17,7 @@ struct KernelTable {
   const TileMatMulKernels* tile_matmul = nullptr;
   const DenseMatMulKernels* dense_matmul = nullptr;
   const RowOpsKernels* row_ops = nullptr;
+  const LogitsKernels* logits = nullptr;
   const AttentionKernels* attention = nullptr;
   const ProbeKernels* probe = nullptr;
 };
