@@ -89,6 +89,11 @@ struct AttentionArgs {
   int n_head = 0;      // a multiple of n_kv_head (grouped-query attention)
   float scale = 0.0f;  // usually 1/sqrt(head_dim)
   int window = 0;      // sliding window in tokens; 0: unlimited
+  // With a window: the first n_sink positions stay in sight (StreamingLLM's attention sinks, Xiao et al. 2023).
+  int n_sink = 0;
+  // [n_head] or null: per head a score that takes its part of the softmax and brings no value, so that a head may
+  // attend to nothing (the learned sinks of gpt-oss, 2025).
+  const float* sink_scores = nullptr;
 };
 
 // A gated feed-forward layer, down (silu(gate x) * (up x)), and which of its neurons a token may skip.

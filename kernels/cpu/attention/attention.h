@@ -8,6 +8,9 @@
 //   max' = max(max, scores of the tile);  factor = e^(max - max');  p[j] = e^(score[j] - max')
 //   total = total * factor + Sum(p), where Sum adds positions j, j + 16, ... in lane j first, then across the lanes
 //   out = out * factor, then out = fma(p[j], v[j], out) for ascending j
+//
+// Sinks before a row's window are a row of tiles of their own, before those of the window. A sink score is where max
+// begins, with a total of 1.
 #ifndef UPDRAFT_KERNELS_CPU_ATTENTION_ATTENTION_H_
 #define UPDRAFT_KERNELS_CPU_ATTENTION_ATTENTION_H_
 

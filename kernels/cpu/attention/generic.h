@@ -33,19 +33,12 @@ class AttentionKernel {
   void Run() {
     for (int query = 0; query < n_queries_; ++query) {
       for (int d = 0; d < padded_; d += 16) S::Store(out_ + query * padded_ + d, S::Zero());
-      max_[query] = -__builtin_inff();
-      total_[query] = 0.0f;
+      const int head = pass_.head_from + query % n_heads_;
+      max_[query] = args_.sink_scores == nullptr ? -__builtin_inff() : args_.sink_scores[head];
+      total_[query] = max_[query] == -__builtin_inff() ? 0.0f : 1.0f;
     }
-    const int last = Row(pass_.row_to - 1).position;
-    const int first = FirstPosition(pass_.row_from);
-    for (int start = first / tile_ * tile_; start <= last; start += tile_) {
-      LoadTile(start, first, last);
-      // Ranges move on with the rows, so those that have positions here lie together.
-      int from = 0, to = n_queries_;
-      while (from < to && RangeOf(from, start).empty()) ++from;
-      while (to > from && RangeOf(to - 1, start).empty()) --to;
-      for (; from < to; from += S::kAttentionQueries) Block<S::kAttentionQueries>(from, to - from, start);
-    }
+    if (SinkEnd(pass_.row_to - 1) > 0) RunTiles<true>(0, SinkEnd(pass_.row_to - 1) - 1);
+    RunTiles<false>(FirstPosition(pass_.row_from), Row(pass_.row_to - 1).position);
     WriteOutputs();
   }
 
@@ -60,16 +53,36 @@ class AttentionKernel {
 
   const AttentionRow& Row(int row) const { return pass_.rows[row]; }
 
+  // Positions [first, last], of the sinks or of the windows.
+  template <bool kSinks>
+  void RunTiles(int first, int last) const {
+    for (int start = first / tile_ * tile_; start <= last; start += tile_) {
+      LoadTile(start, first, last);
+      // Ranges move on with the rows, so those that have positions here lie together.
+      int from = 0, to = n_queries_;
+      while (from < to && RangeOf<kSinks>(from, start).empty()) ++from;
+      while (to > from && RangeOf<kSinks>(to - 1, start).empty()) --to;
+      for (; from < to; from += S::kAttentionQueries) Block<S::kAttentionQueries, kSinks>(from, to - from, start);
+    }
+  }
+
   int FirstPosition(int row) const {
     const int first = args_.window > 0 ? Row(row).position - args_.window + 1 : 0;
     return first > 0 ? first : 0;
   }
 
-  // What a query attends to in the tile that starts at position `start`.
+  // Positions [0, SinkEnd) are sinks that the row's window does not cover.
+  int SinkEnd(int row) const {
+    const int first = FirstPosition(row);
+    return args_.n_sink < first ? args_.n_sink : first;
+  }
+
+  // What a query attends to in the tile that starts at position `start`, as sinks or in its window.
+  template <bool kSinks>
   Range RangeOf(int query, int start) const {
     const int row = pass_.row_from + query / n_heads_;
-    const int from = FirstPosition(row) - start;
-    const int to = Row(row).position + 1 - start;
+    const int from = (kSinks ? 0 : FirstPosition(row)) - start;
+    const int to = (kSinks ? SinkEnd(row) : Row(row).position + 1) - start;
     return {from > 0 ? from : 0, to < tile_ ? to : tile_};
   }
 
@@ -198,16 +211,16 @@ class AttentionKernel {
   // ---- One tile, a block of queries ---------------------------------------------------------------------------------
 
   // Queries [from, from + min(n, kQueries)), each with positions in the tile.
-  template <int kQueries>
+  template <int kQueries, bool kSinks>
   void Block(int from, int n, int start) const {
     if (n < kQueries) {
-      if constexpr (kQueries > 1) Block<kQueries - 1>(from, n, start);
+      if constexpr (kQueries > 1) Block<kQueries - 1, kSinks>(from, n, start);
       return;
     }
     Range each[kQueries];
     Range any = {tile_, 0}, all = {0, tile_};
     for (int i = 0; i < kQueries; ++i) {
-      each[i] = RangeOf(from + i, start);
+      each[i] = RangeOf<kSinks>(from + i, start);
       any = {each[i].from < any.from ? each[i].from : any.from, each[i].to > any.to ? each[i].to : any.to};
       all = {each[i].from > all.from ? each[i].from : all.from, each[i].to < all.to ? each[i].to : all.to};
     }

@@ -166,24 +166,29 @@ class ReferenceOps : public Ops {
     const float* q = args.q + (t * args.n_head + head) * dim;
     float* out = args.out + (t * args.n_head + head) * dim;
 
-    std::vector<double> weight(row.position - first + 1);
-    double max = -INFINITY;
-    for (int p = first; p <= row.position; ++p) {
+    std::vector<int> positions;
+    for (int p = 0; p < std::min(args.n_sink, first); ++p) positions.push_back(p);
+    for (int p = first; p <= row.position; ++p) positions.push_back(p);
+
+    std::vector<double> weight;
+    double max = args.sink_scores == nullptr ? -INFINITY : double{args.sink_scores[head]};
+    for (const int p : positions) {
       const std::byte* keys = args.kv.k + HeadOffset(row, p, kv_head, args.shape);
       double dot = 0;
       for (int i = 0; i < dim; ++i) {
         dot += static_cast<double>(q[i]) * KvKeyAt(args.shape, keys, p % args.shape.block_tokens, i);
       }
-      weight[p - first] = dot * args.scale;
-      max = std::max(max, weight[p - first]);
+      weight.push_back(dot * args.scale);
+      max = std::max(max, weight.back());
     }
-    double total = 0;
+    double total = args.sink_scores == nullptr ? 0.0 : std::exp(args.sink_scores[head] - max);
     for (double& w : weight) total += w = std::exp(w - max);
     std::vector<double> sum(dim, 0.0);
-    for (int p = first; p <= row.position; ++p) {
+    for (size_t n = 0; n < positions.size(); ++n) {
+      const int p = positions[n];
       const std::byte* values = args.kv.v + HeadOffset(row, p, kv_head, args.shape);
       for (int i = 0; i < dim; ++i) {
-        sum[i] += weight[p - first] * KvValueAt(args.shape, values, p % args.shape.block_tokens, i);
+        sum[i] += weight[n] * KvValueAt(args.shape, values, p % args.shape.block_tokens, i);
       }
     }
     for (int i = 0; i < dim; ++i) out[i] = static_cast<float>(sum[i] / total);

@@ -55,8 +55,14 @@ class PagedKv {
   std::vector<std::byte> k_, v_;
 };
 
+struct Sight {
+  int window = 0;
+  int n_sink = 0;
+  const float* sink_scores = nullptr;
+};
+
 std::vector<float> Attend(Ops& ops, PagedKv& kv, const std::vector<AttentionRow>& rows, const float* q, int n_head,
-                          int window) {
+                          Sight sight) {
   const int dim = kv.shape().head_dim;
   std::vector<float> out(rows.size() * n_head * dim, -7.0f);
   AttentionArgs args;
@@ -67,7 +73,9 @@ std::vector<float> Attend(Ops& ops, PagedKv& kv, const std::vector<AttentionRow>
   args.shape = kv.shape();
   args.n_head = n_head;
   args.scale = 1.0f / std::sqrt(static_cast<float>(dim));
-  args.window = window;
+  args.window = sight.window;
+  args.n_sink = sight.n_sink;
+  args.sink_scores = sight.sink_scores;
   ops.Attention(args);
   return out;
 }
@@ -75,6 +83,8 @@ std::vector<float> Attend(Ops& ops, PagedKv& kv, const std::vector<AttentionRow>
 struct Case {
   int n_head, n_kv_head, head_dim, block_tokens, window;
   KvType type = KvType::kF16;
+  int n_sink = 0;
+  bool sink_scores = false;
 };
 
 class AttentionTest : public ::testing::TestWithParam<Case> {};
@@ -90,8 +100,11 @@ TEST_P(AttentionTest, MatchesTheReferenceAndIsTheSameHoweverItIsCut) {
   }
   const int width = c.n_head * c.head_dim;
   const auto q = Gaussian(rows.size() * width, 9);
-  const auto exact = Attend(*MakeCpuOpsFor(Isa::kReference, 1), kv, rows, q.data(), c.n_head, c.window);
-  const auto portable = Attend(*MakeCpuOpsFor(Isa::kPortable, 1), kv, rows, q.data(), c.n_head, c.window);
+  auto sink_scores = Gaussian(c.n_head, 10);
+  sink_scores.back() = -std::numeric_limits<float>::infinity();  // as if there were none
+  const Sight sight{c.window, c.n_sink, c.sink_scores ? sink_scores.data() : nullptr};
+  const auto exact = Attend(*MakeCpuOpsFor(Isa::kReference, 1), kv, rows, q.data(), c.n_head, sight);
+  const auto portable = Attend(*MakeCpuOpsFor(Isa::kPortable, 1), kv, rows, q.data(), c.n_head, sight);
 
   // A score is a sum of head_dim products of normal values: off by less than head_dim 2^-24 sum|q k| scale, with
   // sum|q k| < 2 head_dim here. A weight is off by that, relatively, plus 4e-7 for two exponentials and the
@@ -103,13 +116,13 @@ TEST_P(AttentionTest, MatchesTheReferenceAndIsTheSameHoweverItIsCut) {
   for (const Isa isa : VectorIsas()) {
     SCOPED_TRACE(IsaName(isa));
     for (const int threads : {1, 2, 3, 7}) {
-      EXPECT_TRUE(SameBits(Attend(*MakeCpuOpsFor(isa, threads), kv, rows, q.data(), c.n_head, c.window), portable))
+      EXPECT_TRUE(SameBits(Attend(*MakeCpuOpsFor(isa, threads), kv, rows, q.data(), c.n_head, sight), portable))
           << threads << " threads";
     }
     std::vector<float> one_by_one;
     const auto ops = MakeCpuOpsFor(isa, 2);
     for (size_t t = 0; t < rows.size(); ++t) {
-      const auto row = Attend(*ops, kv, {rows[t]}, q.data() + t * width, c.n_head, c.window);
+      const auto row = Attend(*ops, kv, {rows[t]}, q.data() + t * width, c.n_head, sight);
       one_by_one.insert(one_by_one.end(), row.begin(), row.end());
     }
     EXPECT_TRUE(SameBits(one_by_one, portable)) << "row by row";
@@ -120,24 +133,27 @@ TEST_P(AttentionTest, MatchesTheReferenceAndIsTheSameHoweverItIsCut) {
     const auto more = other.Rows(s, s == 0 ? 0 : lengths[s] - 1, lengths[s]);
     other_rows.insert(other_rows.end(), more.begin(), more.end());
   }
-  EXPECT_TRUE(SameBits(Attend(*MakeCpuOps({}), other, other_rows, q.data(), c.n_head, c.window), portable))
+  EXPECT_TRUE(SameBits(Attend(*MakeCpuOps({}), other, other_rows, q.data(), c.n_head, sight), portable))
       << "other block size";
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
-                         ::testing::Values(Case{8, 2, 64, 16, 0}, Case{8, 8, 8, 16, 0}, Case{4, 1, 80, 32, 0},
-                                           Case{32, 4, 64, 7, 20}, Case{3, 3, 128, 16, 1}, Case{6, 2, 24, 1, 16},
-                                           Case{14, 2, 64, 16, 0}, Case{80, 1, 128, 48, 70},
-                                           Case{8, 2, 64, 16, 0, KvType::kI8}, Case{4, 1, 80, 32, 0, KvType::kI8},
-                                           Case{6, 2, 24, 1, 16, KvType::kI8}, Case{8, 8, 8, 7, 0, KvType::kI8},
-                                           Case{8, 2, 64, 16, 0, KvType::kI4}, Case{4, 1, 80, 32, 0, KvType::kI4},
-                                           Case{6, 2, 24, 1, 16, KvType::kI4}, Case{3, 3, 10, 7, 0, KvType::kI4}),
-                         [](const auto& info) {
-                           const Case& c = info.param;
-                           return std::to_string(c.n_head) + "x" + std::to_string(c.n_kv_head) + "x" +
-                                  std::to_string(c.head_dim) + "_block" + std::to_string(c.block_tokens) + "_window" +
-                                  std::to_string(c.window) + "_" + KvTypeName(c.type);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, AttentionTest,
+    ::testing::Values(Case{8, 2, 64, 16, 0}, Case{8, 8, 8, 16, 0}, Case{4, 1, 80, 32, 0}, Case{32, 4, 64, 7, 20},
+                      Case{3, 3, 128, 16, 1}, Case{6, 2, 24, 1, 16}, Case{14, 2, 64, 16, 0}, Case{80, 1, 128, 48, 70},
+                      Case{8, 2, 64, 16, 0, KvType::kI8}, Case{4, 1, 80, 32, 0, KvType::kI8},
+                      Case{6, 2, 24, 1, 16, KvType::kI8}, Case{8, 8, 8, 7, 0, KvType::kI8},
+                      Case{8, 2, 64, 16, 0, KvType::kI4}, Case{4, 1, 80, 32, 0, KvType::kI4},
+                      Case{6, 2, 24, 1, 16, KvType::kI4}, Case{3, 3, 10, 7, 0, KvType::kI4},
+                      Case{8, 2, 64, 16, 20, KvType::kF16, 4}, Case{6, 2, 24, 7, 1, KvType::kF16, 70},
+                      Case{8, 2, 64, 16, 90, KvType::kI8, 3, true}, Case{32, 4, 64, 16, 0, KvType::kF16, 4, true}),
+    [](const auto& info) {
+      const Case& c = info.param;
+      return std::to_string(c.n_head) + "x" + std::to_string(c.n_kv_head) + "x" + std::to_string(c.head_dim) +
+             "_block" + std::to_string(c.block_tokens) + "_window" + std::to_string(c.window) + "_" +
+             KvTypeName(c.type) + (c.n_sink > 0 ? "_sinks" + std::to_string(c.n_sink) : "") +
+             (c.sink_scores ? "_scores" : "");
+    });
 
 TEST(AttentionRowsTest, NanStaysInItsRow) {
   PagedKv kv({2, 32, 16}, {20, 20}, 3);
@@ -147,9 +163,9 @@ TEST(AttentionRowsTest, NanStaysInItsRow) {
   const int width = 4 * 32;
   auto q = Gaussian(rows.size() * width, 4);
   const auto ops = MakeCpuOps({2});
-  const auto clean = Attend(*ops, kv, rows, q.data(), 4, 0);
+  const auto clean = Attend(*ops, kv, rows, q.data(), 4, {});
   q[3 * width + 40] = std::numeric_limits<float>::quiet_NaN();  // row 3, head 1
-  const auto out = Attend(*ops, kv, rows, q.data(), 4, 0);
+  const auto out = Attend(*ops, kv, rows, q.data(), 4, {});
   for (size_t i = 0; i < out.size(); ++i) {
     if (i >= 3 * width + 32 && i < 3 * width + 64) {
       EXPECT_TRUE(std::isnan(out[i])) << i;
@@ -159,16 +175,55 @@ TEST(AttentionRowsTest, NanStaysInItsRow) {
   }
 }
 
+// A head whose sink scores far above every key attends to nothing; far below, to what it would attend to anyway.
+TEST(AttentionRowsTest, SinkScoresTakeTheirPartOfTheSoftmax) {
+  PagedKv kv({1, 16, 16}, {40}, 3);
+  const auto rows = kv.Rows(0, 30, 40);
+  const auto q = Gaussian(rows.size() * 3 * 16, 4);
+  const float scores[] = {80.0f, -80.0f, 1.0f};
+  const auto ops = MakeCpuOps({2});
+  const auto without = Attend(*ops, kv, rows, q.data(), 3, {});
+  const auto with = Attend(*ops, kv, rows, q.data(), 3, {.sink_scores = scores});
+  for (size_t i = 0; i < with.size(); ++i) {
+    const size_t head = i / 16 % 3;
+    switch (head) {
+      case 0:
+        EXPECT_NEAR(with[i], 0.0, 1e-12) << i;
+        break;
+      case 1:
+        EXPECT_FLOAT_EQ(with[i], without[i]) << i;
+        break;
+      default:
+        EXPECT_LT(std::fabs(with[i]), std::fabs(without[i])) << i;
+    }
+  }
+}
+
+// What lies between the sinks and the window is never read.
+TEST(AttentionRowsTest, OnlySinksAndWindowAreRead) {
+  PagedKv kv({1, 16, 16}, {100}, 3);
+  const auto all = kv.Rows(0, 0, 100);
+  const std::vector<float> nan(16 * 100, std::numeric_limits<float>::quiet_NaN());
+  const auto q = Gaussian(2 * 16, 4);
+  const auto ops = MakeCpuOps({1});
+  const auto rows = kv.Rows(0, 98, 100);  // windows of 20: positions 79 .. 99
+  const auto clean = Attend(*ops, kv, rows, q.data(), 1, {.window = 20, .n_sink = 5});
+  ops->StoreKv(nan.data(), nan.data(), std::span(all).subspan(5, 74), kv.layer(), kv.shape());
+  EXPECT_TRUE(SameBits(Attend(*ops, kv, rows, q.data(), 1, {.window = 20, .n_sink = 5}), clean));
+  ops->StoreKv(nan.data(), nan.data(), {&all[4], 1}, kv.layer(), kv.shape());
+  EXPECT_TRUE(std::isnan(Attend(*ops, kv, rows, q.data(), 1, {.window = 20, .n_sink = 5})[0]));
+}
+
 // A key that a row may not see yet is NaN: earlier rows of the same pass are untouched.
 TEST(AttentionRowsTest, LaterKeysDoNotReachEarlierRows) {
   PagedKv kv({1, 16, 16}, {12}, 3);
   const auto rows = kv.Rows(0, 0, 12);
   const auto q = Gaussian(rows.size() * 16, 4);
   const auto ops = MakeCpuOps({1});
-  const auto clean = Attend(*ops, kv, rows, q.data(), 1, 0);
+  const auto clean = Attend(*ops, kv, rows, q.data(), 1, {});
   const std::vector<float> nan(16, std::numeric_limits<float>::quiet_NaN());
   ops->StoreKv(nan.data(), nan.data(), {&rows[9], 1}, kv.layer(), kv.shape());
-  const auto out = Attend(*ops, kv, rows, q.data(), 1, 0);
+  const auto out = Attend(*ops, kv, rows, q.data(), 1, {});
   for (size_t i = 0; i < out.size(); ++i) {
     if (i < 9 * 16) {
       EXPECT_EQ(out[i], clean[i]) << i;
@@ -183,8 +238,8 @@ TEST(AttentionRowsTest, LargeScoresDoNotOverflow) {
   const auto rows = kv.Rows(0, 39, 40);
   auto q = Gaussian(16, 4);
   for (float& x : q) x *= 1e4f;
-  const auto exact = Attend(*MakeCpuOpsFor(Isa::kReference, 1), kv, rows, q.data(), 1, 0);
-  const auto out = Attend(*MakeCpuOps({1}), kv, rows, q.data(), 1, 0);
+  const auto exact = Attend(*MakeCpuOpsFor(Isa::kReference, 1), kv, rows, q.data(), 1, {});
+  const auto out = Attend(*MakeCpuOps({1}), kv, rows, q.data(), 1, {});
   for (size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], exact[i], 1e-2) << i;  // scores of 1e4 have steps of 1e-3
 }
 
