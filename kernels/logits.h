@@ -7,7 +7,7 @@
 
 namespace updraft::kernels {
 
-// Logits that are not finite have no part in it.
+// Logits that are not finite, and the lowest float, have no part in it.
 struct LogitSummary {
   float first = 0.0f;   // largest; lowest float when none is finite
   float second = 0.0f;  // largest but one, equal to the first where two share it; lowest float when there is none

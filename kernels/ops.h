@@ -92,7 +92,7 @@ struct AttentionArgs {
   // With a window: the first n_sink positions stay in sight (StreamingLLM's attention sinks, Xiao et al. 2023).
   int n_sink = 0;
   // [n_head] or null: per head a score that takes its part of the softmax and brings no value, so that a head may
-  // attend to nothing (the learned sinks of gpt-oss, 2025).
+  // attend to nothing (the learned sinks of gpt-oss, 2025). Below +infinity.
   const float* sink_scores = nullptr;
 };
 

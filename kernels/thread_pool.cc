@@ -169,7 +169,7 @@ void ThreadPool::RunErased(int n_chunks, Function function, const void* context,
   }
   function_.store(function, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
-  ahead_.store(ahead, std::memory_order_relaxed);
+  ahead_.store(ahead, std::memory_order_release);  // what it points to may be new
   n_done_.store(0, std::memory_order_relaxed);
   const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
   const int n_segments = n_threads();

@@ -5,13 +5,17 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "common/files/atomic_file.h"
 #include "common/model/model.h"
 #include "deploy/bench/peers.h"
+#include "deploy/bench/roofline_svg.h"
 #include "deploy/bench/serve_bench.h"
 #include "deploy/evaluate/bench_model.h"
 #include "deploy/tool/commands.h"
@@ -84,6 +88,7 @@ void AddBenchModel(CLI::App* bench, int* exit_code) {
 struct KernelFlags {
   kernels::KernelBenchOptions options;
   bool as_json = false;
+  std::string svg;
 };
 
 json ToJson(const kernels::KernelBenchResult& r) {
@@ -98,10 +103,31 @@ json ToJson(const kernels::KernelBenchResult& r) {
           {"roofline_fraction", r.roofline_fraction}};
 }
 
-void RunBenchKernels(const KernelFlags& flags) {
+// Products only: the other kernels work in the caches, where bytes set no limit.
+absl::Status WriteRoofline(const std::string& path, kernels::Isa isa, const kernels::MachinePeaks& peaks,
+                           std::span<const kernels::KernelBenchResult> results) {
+  std::vector<RooflinePoint> points;
+  std::vector<double> roofs;
+  for (const kernels::KernelBenchResult& r : results) {
+    const std::vector<std::string> words = absl::StrSplit(r.name, ' ');
+    if (words[0] != "matmul" || r.bytes <= 0) continue;
+    points.push_back({words[1], r.name, r.flops / r.bytes, r.gflop_s});
+    roofs.push_back(r.roof_gb_s);
+  }
+  const double gb_s = roofs.empty() ? peaks.read_gb_s_all : kernels::SpreadOf(roofs).median;
+  const std::string svg = RooflineSvg(absl::StrCat("Products y = x W on ", kernels::IsaName(isa)),
+                                      {gb_s, {{"int8", peaks.int8_gop_s}, {"fp32", peaks.fp32_gflop_s}}}, points);
+  auto file = AtomicFile::Create(path);
+  if (!file.ok()) return file.status();
+  if (absl::Status status = file->Append(std::as_bytes(std::span(svg))); !status.ok()) return status;
+  return file->Commit();
+}
+
+absl::Status RunBenchKernels(const KernelFlags& flags) {
   const kernels::Isa isa = kernels::ChooseIsa();
   const kernels::MachinePeaks peaks = kernels::ProbeMachine(isa, flags.options.n_threads);
   json results = json::array();
+  std::vector<kernels::KernelBenchResult> all;
   if (!flags.as_json) {
     std::cout << absl::StrFormat(
                      "%s: memory %.1f GB/s on one thread, %.1f on all; int8 %.0f Gop/s, fp32 %.0f Gflop/s\n",
@@ -110,6 +136,7 @@ void RunBenchKernels(const KernelFlags& flags) {
               << absl::StrFormat("%-44s %9s %9s %9s %10s %7s\n", "kernel", "us", "GB/s", "(probe)", "Gop/s", "of roof");
   }
   kernels::RunKernelBenches(flags.options, peaks, [&](const kernels::KernelBenchResult& r) {
+    all.push_back(r);
     if (flags.as_json) {
       results.push_back(ToJson(r));
       return;
@@ -118,15 +145,17 @@ void RunBenchKernels(const KernelFlags& flags) {
                                  r.roof_gb_s, r.gflop_s, 100 * r.roofline_fraction)
               << std::flush;
   });
-  if (!flags.as_json) return;
+  const absl::Status plotted = flags.svg.empty() ? absl::OkStatus() : WriteRoofline(flags.svg, isa, peaks, all);
+  if (!flags.as_json) return WithFlag("--svg", plotted);
   std::cout << json{{"isa", kernels::IsaName(isa)},         {"read_gb_s_one", peaks.read_gb_s_one},
                     {"read_gb_s_all", peaks.read_gb_s_all}, {"int8_gop_s", peaks.int8_gop_s},
                     {"fp32_gflop_s", peaks.fp32_gflop_s},   {"kernels", results}}
                    .dump()
             << "\n";
+  return WithFlag("--svg", plotted);
 }
 
-void AddBenchKernels(CLI::App* bench) {
+void AddBenchKernels(CLI::App* bench, int* exit_code) {
   auto flags = std::make_shared<KernelFlags>();
   CLI::App* command = bench->add_subcommand("kernels", "Each kernel beside the machine's measured peaks");
   command->add_option("--filter", flags->options.filter, "Only kernels whose name contains it");
@@ -134,7 +163,10 @@ void AddBenchKernels(CLI::App* bench) {
   command->add_option("--repeat", flags->options.repeat, "Pairs of kernel and bandwidth probe")
       ->check(CLI::Range(1, 1000));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
-  command->callback([flags] { RunBenchKernels(*flags); });
+  command->add_option("--svg", flags->svg, "File for a roofline plot of the products");
+  command->callback([flags, exit_code] {
+    if (absl::Status status = RunBenchKernels(*flags); !status.ok()) *exit_code = Fail(status);
+  });
 }
 
 json ToJson(const PeerSpeeds& speeds, double Speed::*of) {
@@ -285,7 +317,7 @@ void AddBenchCommands(CLI::App& app, int* exit_code) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed: model, kernels, peers, serve");
   bench->require_subcommand(1);
   AddBenchModel(bench, exit_code);
-  AddBenchKernels(bench);
+  AddBenchKernels(bench, exit_code);
   AddBenchPeers(bench, exit_code);
   AddBenchServe(bench, exit_code);
 }

@@ -159,6 +159,7 @@ class CpuOps : public Ops {
       const std::span<const int32_t> active(active_.data(), n_active);
       if (static_cast<float>(n_active) <= args.sparse_share * static_cast<float>(n_groups)) {
         sparse_.Run(w, args.x, args.gate, active, args.up, args.y);
+        weights_ahead_.Forget();
         return;
       }
       MatMul({&up, 1}, args.x, 1);
@@ -176,7 +177,9 @@ class CpuOps : public Ops {
   }
 
   SparsityTuning TuneSparsity(std::span<const FeedForwardWeights> layers) override {
-    return sparse_.Tune(*this, layers);
+    SparsityTuning tuning = sparse_.Tune(*this, layers);
+    weights_ahead_.ForgetAll();
+    return tuning;
   }
 
   void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
@@ -305,19 +308,24 @@ class CpuOps : public Ops {
 
   // The weights that each thread reads first of the product that splits_ describes.
   void AddBeginnings(std::span<const MatMulTarget> targets, int n_chunks, MemoryAhead& begins) const {
-    for (int thread = 0; thread < pool_.n_threads(); ++thread) {
+    for (int thread = 1; thread < pool_.n_threads(); ++thread) {  // thread 0, the caller, does not wait
       int chunk = pool_.SegmentBegin(n_chunks, thread);
+      int n_own = pool_.SegmentBegin(n_chunks, thread + 1) - chunk;
       size_t i = 0;
       for (; i + 1 < targets.size() && chunk >= splits_[i].chunks(); ++i) chunk -= splits_[i].chunks();
       const Split& split = splits_[i];
       const PackedMatrix& w = *targets[i].w;
+      // Of this target and of this thread alone.
+      n_own = std::min(n_own, split.n_ranges - chunk % split.n_ranges);
       const int64_t unit = split.n_units * (chunk % split.n_ranges) / split.n_ranges;
+      const int64_t n_units = split.n_units * (chunk % split.n_ranges + n_own) / split.n_ranges - unit;
+      const int64_t bytes = std::min(kAheadBytes, static_cast<int64_t>(w.packed_bytes()) * n_units / split.n_units);
       if (IsTiled(w.type())) {
-        static_cast<const TiledMatrix&>(w).weights().AddRanges(2 * unit, kAheadBytes, thread, begins);
+        static_cast<const TiledMatrix&>(w).weights().AddRanges(2 * unit, bytes, thread, begins);
       } else {
         const auto row_bytes = static_cast<int64_t>(RowBytes(w.type(), w.n_in()));
         const auto* data = static_cast<const std::byte*>(static_cast<const RowMajorMatrix&>(w).data());
-        begins.Add(thread, {data + unit * row_bytes, std::min(kAheadBytes, (w.n_out() - unit) * row_bytes)});
+        begins.Add(thread, {data + unit * row_bytes, bytes});
       }
     }
   }

@@ -24,7 +24,8 @@ class WeightsAhead {
       previous_->next = first;
       previous_->n_chunks = n_chunks;
       previous_->ahead = nullptr;
-      if (previous_->n_changes++ < kMaxChanges) {
+      if (previous_->n_changes < kMaxChanges) {
+        ++previous_->n_changes;
         auto ahead = std::make_unique<MemoryAhead>(n_threads);
         begins(*ahead);
         previous_->ahead = ahead.get();
@@ -37,6 +38,12 @@ class WeightsAhead {
 
   // What comes now does not follow on the product before.
   void Forget() { previous_ = nullptr; }
+
+  // Nothing that was seen so far says what will be seen.
+  void ForgetAll() {
+    previous_ = nullptr;
+    products_.clear();
+  }
 
  private:
   // Waiting threads may still look at what was replaced, so nothing is freed; a product whose successor alternates, as

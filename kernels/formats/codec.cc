@@ -12,6 +12,7 @@
 #include "kernels/formats/kquants.h"
 #include "kernels/formats/lowbit.h"
 #include "kernels/formats/sanitize.h"
+#include "kernels/formats/sparse.h"
 
 namespace updraft::kernels {
 namespace {
@@ -351,6 +352,8 @@ const Codec& CodecOf(DType type) {
     set(DType::kIQ2_S, kReadOnly<BlockIQ2_S>);
     set(DType::kIQ3_XXS, kReadOnly<BlockIQ3_XXS>);
     set(DType::kIQ3_S, kReadOnly<BlockIQ3_S>);
+    set(DType::kQ8_2of4, kBoth<BlockQ8_2of4>);
+    set(DType::kQ8_16of32, kBoth<BlockQ8_16of32>);
     for (const bool has : has_codec) {
       if (!has) std::abort();  // in a constant expression: a type without a codec does not compile
     }

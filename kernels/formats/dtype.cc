@@ -5,6 +5,7 @@
 
 #include "kernels/formats/blocks.h"
 #include "kernels/formats/lowbit_blocks.h"
+#include "kernels/formats/sparse_blocks.h"
 
 namespace updraft::kernels {
 namespace {
@@ -39,9 +40,11 @@ constexpr DTypeInfo kTable[] = {
     {"iq2_s", 22, BlockIQ2_S::kElems, sizeof(BlockIQ2_S)},
     {"iq3_xxs", 18, BlockIQ3_XXS::kElems, sizeof(BlockIQ3_XXS)},
     {"iq3_s", 21, BlockIQ3_S::kElems, sizeof(BlockIQ3_S)},
+    {"q8_2of4", kOwnTypeIds + 1, BlockQ8_2of4::kElems, sizeof(BlockQ8_2of4)},
+    {"q8_16of32", kOwnTypeIds + 2, BlockQ8_16of32::kElems, sizeof(BlockQ8_16of32)},
 };
 static_assert(std::size(kTable) == kNumDTypes);
-static_assert(static_cast<int>(DType::kIQ3_S) == kNumDTypes - 1);
+static_assert(static_cast<int>(DType::kQ8_16of32) == kNumDTypes - 1);
 
 // By file number. Numbers 4, 5, 31-33 and 36-38 were withdrawn by ggml; files with them still exist.
 constexpr const char* kGgmlNames[] = {
@@ -84,7 +87,11 @@ std::optional<DType> ParseDType(std::string_view name) {
   return std::nullopt;
 }
 
-const char* GgmlTypeName(uint32_t ggml_id) { return ggml_id < std::size(kGgmlNames) ? kGgmlNames[ggml_id] : nullptr; }
+const char* GgmlTypeName(uint32_t ggml_id) {
+  if (ggml_id < std::size(kGgmlNames)) return kGgmlNames[ggml_id];
+  const std::optional<DType> own = FromGgmlId(ggml_id);
+  return own ? Info(*own).name : nullptr;
+}
 
 size_t RowBytes(DType type, int64_t n) {
   const DTypeInfo& info = Info(type);

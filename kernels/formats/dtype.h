@@ -2,7 +2,7 @@
 // in blocks.h and one codec in codec.h.
 //
 // Type numbers and block sizes are those of the GGUF file format (ggml's `enum ggml_type`), so that published model
-// files are used in place, without conversion.
+// files are used in place, without conversion; formats of our own have numbers far above.
 #ifndef UPDRAFT_KERNELS_FORMATS_DTYPE_H_
 #define UPDRAFT_KERNELS_FORMATS_DTYPE_H_
 
@@ -42,10 +42,15 @@ enum class DType : uint8_t {
   kIQ2_XS,
   kIQ2_S,
   kIQ3_XXS,
-  kIQ3_S
+  kIQ3_S,
+  kQ8_2of4,
+  kQ8_16of32
 };
 
-inline constexpr int kNumDTypes = 28;
+inline constexpr int kNumDTypes = 30;
+
+// File numbers from here on are this project's own formats (sparse_blocks.h), not ggml's: "UD" and a number.
+inline constexpr uint32_t kOwnTypeIds = 0x55440000;
 
 struct DTypeInfo {
   const char* name;  // as users write it: "q4_0", "q4_k", "f16"
@@ -63,7 +68,7 @@ std::optional<DType> FromGgmlId(uint32_t ggml_id);
 std::optional<DType> ParseDType(std::string_view name);
 
 // The name of any type number that GGUF files have ever used, supported here or not ("IQ2_XS", "MXFP4", ...), so that
-// an unsupported file can be refused by name. Null for numbers that were never given out.
+// an unsupported file can be refused by name; our own too. Null for numbers that were never given out.
 const char* GgmlTypeName(uint32_t ggml_id);
 
 // Bytes of one row of n elements. n >= 0 and a multiple of Info(type).block_elems; n < 2^58, so that the product fits.

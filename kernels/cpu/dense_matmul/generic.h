@@ -176,6 +176,7 @@ void RunPanel(const DenseMatMulArgs& args, int64_t out, int n_rows, int tok, int
 template <typename S, typename Weights>
 void RunMany(const DenseMatMulArgs& args) {
   constexpr int kMost = kPanelTokens / S::kDenseTokens;
+  static_assert(kPanelRows % S::kDenseRows == 0 && kCut % 16 == 0);
   const int64_t out_end = args.out_to - (args.out_to - args.out_from) % S::kDenseRows;
   int tok = args.tok_from;
   while (args.tok_to - tok >= S::kDenseTokens) {

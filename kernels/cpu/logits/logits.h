@@ -23,7 +23,8 @@ struct LogitsKernels {
   // Sums of e and of d e, for d = max(logit - peak, -87) and e = e^d with a relative error below 1.5e-7; logits that
   // are not finite count as d = -87, which no sum notices. In pieces of 1024:
   //   lane[l] = lane[l] + e for i = l, l + 16, ...;  weighted lane[l] = fma(d, e, lane[l])
-  // and each piece's Sum is added in double, so that long vocabularies do not lose small probabilities.
+  // and each piece's Sum, then what is left of a last vector one by one, is added in double, so that long vocabularies
+  // do not lose small probabilities.
   void (*moments)(const float* logits, int64_t n, float peak, double* mass, double* weighted) = nullptr;
 };
 

@@ -121,19 +121,10 @@ struct Avx2 {
 
   // ---- across lanes
   static float Sum(F a) {
-    const __m128 s4 = Fold4(a);
+    const __m256 s8 = _mm256_add_ps(a.lo, a.hi);
+    const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
     const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
-  }
-  static __m128 Fold4(F a) {
-    const __m256 s8 = _mm256_add_ps(a.lo, a.hi);
-    return _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
-  }
-  static void Sum4(F a, F b, F c, F d, float* sums) {
-    const __m128 a4 = Fold4(a), b4 = Fold4(b), c4 = Fold4(c), d4 = Fold4(d);
-    const __m128 ab = _mm_add_ps(_mm_movelh_ps(a4, b4), _mm_movehl_ps(b4, a4));
-    const __m128 cd = _mm_add_ps(_mm_movelh_ps(c4, d4), _mm_movehl_ps(d4, c4));
-    _mm_storeu_ps(sums, _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd)));
   }
   static float MaxOf(F a) {
     const __m256 m8 = _mm256_max_ps(a.lo, a.hi);
@@ -214,6 +205,7 @@ struct Avx2 {
 
   // Not the intrinsic: GCC 12 takes functions that do nothing but prefetch for pure and drops the calls.
   static void Prefetch(const void* p) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p))); }
+  static void PrefetchFar(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(p))); }
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 3;

@@ -136,6 +136,7 @@ struct Avx512Vnni {
 
   // Not the intrinsic: GCC 12 takes functions that do nothing but prefetch for pure and drops the calls.
   static void Prefetch(const void* p) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p))); }
+  static void PrefetchFar(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(p))); }
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 6;

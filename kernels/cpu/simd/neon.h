@@ -160,12 +160,6 @@ struct Neon {
     const float32x2_t s2 = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
     return vget_lane_f32(vpadd_f32(s2, s2), 0);
   }
-  static void Sum4(F a, F b, F c, F d, float* sums) {
-    sums[0] = Sum(a);
-    sums[1] = Sum(b);
-    sums[2] = Sum(c);
-    sums[3] = Sum(d);
-  }
   static float MaxOf(F a) {
     const float32x4_t m4 = Max4(Max4(a.v[0], a.v[2]), Max4(a.v[1], a.v[3]));
     const float m0 = vgetq_lane_f32(m4, 0);
@@ -250,6 +244,7 @@ struct Neon {
 
   // Not the builtin: GCC 12 takes functions that do nothing but prefetch for pure and drops the calls.
   static void Prefetch(const void* p) { asm volatile("prfm pldl1keep, %a0" : : "p"(p)); }
+  static void PrefetchFar(const void* p) { asm volatile("prfm pldl2keep, %a0" : : "p"(p)); }
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 6;

@@ -144,12 +144,6 @@ struct Portable {
     }
     return a.v[0];
   }
-  static void Sum4(F a, F b, F c, F d, float* sums) {
-    sums[0] = Sum(a);
-    sums[1] = Sum(b);
-    sums[2] = Sum(c);
-    sums[3] = Sum(d);
-  }
   static float MaxOf(F a) {
     for (int step = 8; step > 0; step /= 2) {
       for (int i = 0; i < step; ++i) a.v[i] = a.v[i] > a.v[i + step] ? a.v[i] : a.v[i + step];
@@ -209,6 +203,7 @@ struct Portable {
   static I End(I /*acc*/, Partial partial) { return partial; }
 
   static void Prefetch(const void* /*p*/) {}
+  static void PrefetchFar(const void* /*p*/) {}
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 2;

@@ -355,8 +355,17 @@ void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pa
   }
 }
 
+// Asks for part i of n of what a plane has of the tiles from `tile` on.
+template <typename S>
+void PrefetchPart(const uint8_t* plane, int64_t tile, int64_t tile_bytes, int i, int n) {
+  const int64_t bytes = S::kTiles * tile_bytes;
+  const uint8_t* from = plane + tile * tile_bytes;
+  for (int64_t at = bytes * i / n / 64 * 64; at < bytes * (i + 1) / n; at += 64) S::PrefetchFar(from + at);
+}
+
 template <typename S, TileKind kKind>
 void TileMatMul(const TileMatMulArgs& args) {
+  constexpr TileFormat kFormat = TileFormatOf(kKind);
   const int n_groups = args.group_to - args.group_from;
   // Groups innermost: the weights of one tile stay in the nearest cache while all tokens pass by.
   for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
@@ -365,6 +374,13 @@ void TileMatMul(const TileMatMulArgs& args) {
       continue;
     }
     for (int i = 0; i < n_groups; ++i) {
+      if (n_groups > kMaxPrefetchPasses && tile + S::kTiles < args.tile_to) {
+        // Between the passes, where asking costs the passes nothing.
+        const int64_t next = tile + S::kTiles;
+        PrefetchPart<S>(args.w.low, next, args.w.n_blocks * kFormat.low_bytes(), i, n_groups);
+        PrefetchPart<S>(args.w.high, next, args.w.n_blocks * kFormat.high_bytes(), i, n_groups);
+        PrefetchPart<S>(args.w.scale, next, args.w.n_blocks * kFormat.scale_bytes(), i, n_groups);
+      }
       RunGroup<S, kKind>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
     }
   }

@@ -106,7 +106,7 @@ struct TileFormat {
 
 // Which layout there is; several file formats may share one. A kernel is compiled for each.
 enum class TileKind : uint8_t {
-  k8,          // q8_0
+  k8,          // q8_0, q8_2of4, q8_16of32
   k4,          // q4_0
   k4Min,       // q4_1
   k5,          // q5_0
@@ -173,6 +173,8 @@ constexpr bool IsTiled(DType type) { return type != DType::kF32 && type != DType
 constexpr TileKind TileKindOf(DType type) {
   switch (type) {
     case DType::kQ8_0:
+    case DType::kQ8_2of4:  // elements that were left out have the code of 0: the same product, read as a whole
+    case DType::kQ8_16of32:
       return TileKind::k8;
     case DType::kQ4_0:
       return TileKind::k4;

@@ -110,7 +110,7 @@ constexpr GgmlFingerprints kGgml[] = {
 
 TEST(CodecAgainstGgml, EveryQuantizedTypeIsCompared) {
   for (const DType type : AllTypes()) {
-    if (type == DType::kF32) continue;
+    if (type == DType::kF32 || Info(type).ggml_id >= kOwnTypeIds) continue;
     EXPECT_EQ(1, std::count_if(std::begin(kGgml), std::end(kGgml), [type](const auto& g) { return g.type == type; }))
         << Info(type).name;
   }
@@ -288,6 +288,56 @@ TEST(CodecBounds, KFormatsAreNoWorseThanThePlainEncoderInAnyBlock) {
   }
 }
 
+// ---- Formats that leave elements out ------------------------------------------------------------------------------
+
+// The kept elements are those of largest magnitude of each group, within half a step of theirs; all others are 0.
+TEST(SparseCodec, KeepsTheLargestOfEachGroup) {
+  for (const auto& [type, group, kept] : {std::tuple{DType::kQ8_2of4, 4, 2}, std::tuple{DType::kQ8_16of32, 32, 16}}) {
+    const std::vector<float> x = SampleWeights(33, 4096);
+    const std::vector<float> y = RoundTrip(type, x);
+    for (size_t from = 0; from < x.size(); from += group) {
+      std::vector<float> magnitudes;
+      float greatest = 0;
+      for (size_t i = from; i < from + group; ++i) magnitudes.push_back(std::fabs(x[i]));
+      for (size_t i = from / 32 * 32; i < from / 32 * 32 + 32; ++i) greatest = std::max(greatest, std::fabs(x[i]));
+      std::sort(magnitudes.rbegin(), magnitudes.rend());
+      const double half_step = greatest / 127 * (0.5 + 127 * 0x1p-11) + 0x1p-25;
+      for (size_t i = from; i < from + group; ++i) {
+        if (std::fabs(x[i]) > magnitudes[kept]) {
+          ASSERT_NEAR(y[i], x[i], half_step) << Info(type).name << " element " << i;
+        } else if (std::fabs(x[i]) < magnitudes[kept - 1]) {
+          ASSERT_EQ(y[i], 0.0f) << Info(type).name << " element " << i;
+        }
+      }
+    }
+  }
+}
+
+// Blocks written by hand, byte by byte.
+TEST(SparseCodec, ReadsItsByteDiagrams) {
+  uint8_t block[22] = {};
+  block[1] = 0x3c;  // scale 1
+  for (int i = 0; i < 16; ++i) block[2 + i] = static_cast<uint8_t>(i % 2 == 0 ? i + 1 : -(i + 1));
+  block[18] = 0b11'01'10'00;  // group 0: elements 0 and 2; group 1: elements 1 and 3
+  block[19] = 0b10'10'01'00;  // group 2: elements 0 and 1; group 3: element 2 twice, the second code counts
+  const std::vector<uint8_t> bytes(block, block + 22);
+  const std::vector<float> two_of_four = Decode(DType::kQ8_2of4, bytes, 32);
+  const std::vector<float> first = {1, 0, -2, 0, 0, 3, 0, -4, 5, -6, 0, 0, 0, 0, -8, 0};
+  EXPECT_EQ(std::vector<float>(two_of_four.begin(), two_of_four.begin() + 16), first);
+
+  block[18] = 0b1000'0001;
+  block[19] = 0;
+  block[20] = block[21] = 0xff;  // 18 are said to be kept: the last two are read as 0
+  const std::vector<float> mask = Decode(DType::kQ8_16of32, {block, block + 22}, 32);
+  EXPECT_EQ(mask[0], 1);
+  EXPECT_EQ(mask[7], -2);
+  EXPECT_EQ(mask[1], 0);
+  EXPECT_EQ(mask[16], 3);
+  EXPECT_EQ(mask[29], -16);
+  EXPECT_EQ(mask[30], 0);
+  EXPECT_EQ(mask[31], 0);
+}
+
 // ---- Properties of all formats ------------------------------------------------------------------------------------
 
 TEST_P(CodecTest, ZerosStayZeros) {
@@ -412,7 +462,7 @@ std::vector<float> ExactLevels(DType type) {
 // in an order that differs between groups, and within 16 elements each comes as often as the others.
 TEST(Packing, ElementsKeepTheirPlaces) {
   for (const DType type : WritableTypes()) {
-    if (!IsQuantized(type)) continue;
+    if (!IsQuantized(type) || Info(type).ggml_id >= kOwnTypeIds) continue;
     const std::vector<float> levels = ExactLevels(type);
     std::vector<float> x(256);
     for (size_t i = 0; i < x.size(); ++i) x[i] = levels[(i * 5 + i / 16 * 3) % levels.size()];

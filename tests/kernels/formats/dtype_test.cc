@@ -43,6 +43,8 @@ TEST(DType, BitsPerElement) {
   EXPECT_EQ(BitsPerElement(DType::kTQ1_0), 1.6875);
   EXPECT_EQ(BitsPerElement(DType::kIQ1_S), 1.5625);
   EXPECT_EQ(BitsPerElement(DType::kMXFP4), 4.25);
+  EXPECT_EQ(BitsPerElement(DType::kQ8_2of4), 5.5);
+  EXPECT_EQ(BitsPerElement(DType::kQ8_16of32), 5.5);
 }
 
 TEST(DType, NamesIgnoreCaseAndNothingElse) {
