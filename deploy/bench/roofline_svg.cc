@@ -129,7 +129,8 @@ std::string RooflineSvg(const std::string& title, const RooflineLimits& limits, 
       absl::StrAppendFormat(&marks, R"svg(<circle cx="%.1f" cy="%.1f" r="4"><title>%s: %.1f</title></circle>)svg", x, y,
                             Escaped(point.label), point.gflop_s);
     }
-    const double y = kTop + 14 + 18 * static_cast<double>(s);
+    const double step = std::min(18.0, kHeight / static_cast<double>(series.size()));
+    const double y = kTop + 14 + step * static_cast<double>(s);
     absl::StrAppendFormat(&svg,
                           R"svg(<path d="%s" stroke="%s"/><g fill="%s">%s<circle cx="%.0f" cy="%.0f" r="4"/>)svg"
                           R"svg(<text x="%.0f" y="%.0f">%s</text></g>)svg"
