@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -104,8 +105,8 @@ json ToJson(const kernels::KernelBenchResult& r) {
 }
 
 // Products only: the other kernels work in the caches, where bytes set no limit.
-absl::Status WriteRoofline(const std::string& path, kernels::Isa isa, const kernels::MachinePeaks& peaks,
-                           std::span<const kernels::KernelBenchResult> results) {
+std::string Roofline(kernels::Isa isa, const kernels::MachinePeaks& peaks,
+                     std::span<const kernels::KernelBenchResult> results) {
   std::vector<RooflinePoint> points;
   std::vector<double> roofs;
   for (const kernels::KernelBenchResult& r : results) {
@@ -115,15 +116,17 @@ absl::Status WriteRoofline(const std::string& path, kernels::Isa isa, const kern
     roofs.push_back(r.roof_gb_s);
   }
   const double gb_s = roofs.empty() ? peaks.read_gb_s_all : kernels::SpreadOf(roofs).median;
-  const std::string svg = RooflineSvg(absl::StrCat("Products y = x W on ", kernels::IsaName(isa)),
-                                      {gb_s, {{"int8", peaks.int8_gop_s}, {"fp32", peaks.fp32_gflop_s}}}, points);
-  auto file = AtomicFile::Create(path);
-  if (!file.ok()) return file.status();
-  if (absl::Status status = file->Append(std::as_bytes(std::span(svg))); !status.ok()) return status;
-  return file->Commit();
+  return RooflineSvg(absl::StrCat("Products y = x W on ", kernels::IsaName(isa)),
+                     {gb_s, {{"int8", peaks.int8_gop_s}, {"fp32", peaks.fp32_gflop_s}}}, points);
 }
 
 absl::Status RunBenchKernels(const KernelFlags& flags) {
+  std::optional<AtomicFile> plot;  // before minutes of measuring
+  if (!flags.svg.empty()) {
+    auto file = AtomicFile::Create(flags.svg);
+    if (!file.ok()) return WithFlag("--svg:", file.status());
+    plot.emplace(*std::move(file));
+  }
   const kernels::Isa isa = kernels::ChooseIsa();
   const kernels::MachinePeaks peaks = kernels::ProbeMachine(isa, flags.options.n_threads);
   json results = json::array();
@@ -145,14 +148,18 @@ absl::Status RunBenchKernels(const KernelFlags& flags) {
                                  r.roof_gb_s, r.gflop_s, 100 * r.roofline_fraction)
               << std::flush;
   });
-  const absl::Status plotted = flags.svg.empty() ? absl::OkStatus() : WriteRoofline(flags.svg, isa, peaks, all);
-  if (!flags.as_json) return WithFlag("--svg", plotted);
-  std::cout << json{{"isa", kernels::IsaName(isa)},         {"read_gb_s_one", peaks.read_gb_s_one},
-                    {"read_gb_s_all", peaks.read_gb_s_all}, {"int8_gop_s", peaks.int8_gop_s},
-                    {"fp32_gflop_s", peaks.fp32_gflop_s},   {"kernels", results}}
-                   .dump()
-            << "\n";
-  return WithFlag("--svg", plotted);
+  if (flags.as_json) {
+    std::cout << json{{"isa", kernels::IsaName(isa)},         {"read_gb_s_one", peaks.read_gb_s_one},
+                      {"read_gb_s_all", peaks.read_gb_s_all}, {"int8_gop_s", peaks.int8_gop_s},
+                      {"fp32_gflop_s", peaks.fp32_gflop_s},   {"kernels", results}}
+                     .dump()
+              << "\n";
+  }
+  if (!plot) return absl::OkStatus();
+  const std::string svg = Roofline(isa, peaks, all);
+  absl::Status status = plot->Append(std::as_bytes(std::span(svg)));
+  if (status.ok()) status = plot->Commit();
+  return status.ok() ? status : WithFlag("--svg:", status);
 }
 
 void AddBenchKernels(CLI::App* bench, int* exit_code) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <numeric>
 
@@ -81,8 +82,22 @@ KernelBenchResult Measure(const Subject& subject, const KernelBenchOptions& opti
 constexpr int64_t kOut = 5632;
 constexpr int64_t kIn = 2048;
 
+// Weights take longer to prepare than to measure, so that whoever filters should not wait for those of others.
+bool IsWanted(const KernelBenchOptions& options, const std::string& name) {
+  return name.find(options.filter) != std::string::npos;
+}
+
+constexpr int kTokens[] = {1, 4, 8, 16, 256};
+
+std::string MatMulName(DType type, int n_tok) {
+  return std::string("matmul ") + Info(type).name + " " + std::to_string(kOut) + "x" + std::to_string(kIn) + " n_tok " +
+         std::to_string(n_tok);
+}
+
 void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const MachinePeaks& peaks,
                  const std::function<void(const Subject&)>& measure) {
+  const auto wanted = [&](int n_tok) { return IsWanted(options, MatMulName(type, n_tok)); };
+  if (std::none_of(std::begin(kTokens), std::end(kTokens), wanted)) return;
   const size_t row_bytes = RowBytes(type, kIn);
   const int copies = std::max(1, static_cast<int>(options.megabytes * 1e6 / static_cast<double>(kOut * row_bytes)));
   const std::vector<float> row = SomeValues(kIn);
@@ -100,12 +115,11 @@ void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const 
     if (!IsTiled(type)) files.push_back(file);
     matrices.push_back(ops.Pack(type, kOut, kIn, IsTiled(type) ? file.data() : files.back().data()));
   }
-  for (const int n_tok : {1, 4, 8, 16, 256}) {
+  for (const int n_tok : kTokens) {
     const std::vector<float> x = SomeValues(n_tok * kIn);
     std::vector<float> y(n_tok * kOut);
     Subject subject;
-    subject.name = std::string("matmul ") + Info(type).name + " " + std::to_string(kOut) + "x" + std::to_string(kIn) +
-                   " n_tok " + std::to_string(n_tok);
+    subject.name = MatMulName(type, n_tok);
     subject.bytes = static_cast<double>(matrices[0]->packed_bytes());
     subject.flops = 2.0 * kOut * kIn * n_tok;
     subject.peak_gflop_s = IsTiled(type) ? peaks.int8_gop_s : peaks.fp32_gflop_s;
@@ -117,10 +131,20 @@ void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const 
   }
 }
 
+constexpr int kActivePercent[] = {100, 50, 25, 10};
+
+std::string FeedForwardName(DType gate_type, DType type, int percent) {
+  const std::string gate = gate_type == type ? "" : std::string(", gate ") + Info(gate_type).name;
+  return std::string("feed_forward ") + Info(type).name + gate + " " + std::to_string(kOut) + "x" +
+         std::to_string(kIn) + " active " + std::to_string(percent) + " %";
+}
+
 // A layer of which a token needs a given share of the neurons, beside the same layer without sparsity. The gate's rows
 // of a group all look at one input, which is positive for the active groups.
 void BenchFeedForward(Ops& ops, DType gate_type, DType type, const KernelBenchOptions& options,
                       const MachinePeaks& peaks, const std::function<void(const Subject&)>& measure) {
+  const auto wanted = [&](int percent) { return IsWanted(options, FeedForwardName(gate_type, type, percent)); };
+  if (std::none_of(std::begin(kActivePercent), std::end(kActivePercent), wanted)) return;
   constexpr int kGroup = 64;
   constexpr int kGroups = kOut / kGroup;
   const auto pack = [&](DType as, int64_t n_out, int64_t n_in,
@@ -146,13 +170,11 @@ void BenchFeedForward(Ops& ops, DType gate_type, DType type, const KernelBenchOp
   }
   std::vector<float> x = SomeValues(kIn);
   std::vector<float> y(kIn), gate(kOut), up(kOut);
-  for (const int percent : {100, 50, 25, 10}) {
+  for (const int percent : kActivePercent) {
     const int n_active = kGroups * percent / 100;
     for (int g = 0; g < kGroups; ++g) x[g * 37 % kGroups] = g < n_active ? 4.0f : -30.0f;  // scattered
     Subject subject;
-    subject.name = std::string("feed_forward ") + Info(type).name +
-                   (gate_type == type ? "" : std::string(", gate ") + Info(gate_type).name) + " " +
-                   std::to_string(kOut) + "x" + std::to_string(kIn) + " active " + std::to_string(percent) + " %";
+    subject.name = FeedForwardName(gate_type, type, percent);
     const double share = static_cast<double>(n_active) / kGroups;
     subject.bytes = static_cast<double>(matrices[0]->packed_bytes()) +
                     static_cast<double>(matrices[1]->packed_bytes() + matrices[2]->packed_bytes()) * share;
@@ -238,8 +260,7 @@ void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& pea
   const std::unique_ptr<Ops> ops = MakeCpuOpsFor(isa, n_threads);
   BandwidthProbe probe(isa, n_threads);
   const auto measure = [&](const Subject& subject) {
-    if (subject.name.find(options.filter) == std::string::npos) return;
-    report(Measure(subject, options, probe));
+    if (IsWanted(options, subject.name)) report(Measure(subject, options, probe));
   };
   for (int i = 0; i < kNumDTypes; ++i) BenchMatMul(*ops, static_cast<DType>(i), options, peaks, measure);
   BenchFeedForward(*ops, DType::kQ4_0, DType::kQ4_0, options, peaks, measure);

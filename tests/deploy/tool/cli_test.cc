@@ -105,6 +105,7 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
       {"generate --model {m} --prompt x --temperature=-1", "temperature"},
       {"generate --model {m} --prompt x --kv-type f32", "expected f16, i8 or i4, found 'f32'"},
       {"bench model --model {m} --repeat 0", "--repeat"},
+      {"bench kernels --svg /dev/null", "--svg: '/dev/null' exists and is not a regular file"},
       {"synth --shape foo --out /tmp/x.gguf", "--shape: shape 'foo' is not known; expected one of"},
       {"synth --shape tiny-llama --type q9 --out /tmp/x.gguf", "q9"},
       {"synth --shape tiny-llama --type q4_0 --out /dev/null", "not a regular file"},

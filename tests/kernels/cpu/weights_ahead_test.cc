@@ -3,7 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
+
+#include "kernels/cpu/tile_matmul/pack.h"
+#include "tests/kernels/cpu/test_util.h"
 
 namespace updraft::kernels {
 namespace {
@@ -70,6 +74,39 @@ TEST_F(WeightsAheadTest, AnotherCutIsAnotherProduct) {
   EXPECT_EQ(Begin(a), &b);
   Begin(b, 16);
   EXPECT_EQ(n_described_, described);
+}
+
+// The ranges lie in the planes, begin at the tile asked for, and together are about as long as asked for.
+TEST(TiledWeightsTest, RangesOfATileLieInItsPlanes) {
+  ThreadPool pool(1);
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ6_K, DType::kTQ2_0}) {
+    SCOPED_TRACE(Info(type).name);
+    const int64_t n_out = 96, n_in = 512;
+    const auto file = EncodedWeights(type, n_out, n_in, 3);
+    const TiledWeights weights(type, n_out, n_in, file.data(), pool);
+    const TileFormat format = TileFormatOf(TileKindOf(type));
+    const TileView view = weights.view();
+    const auto tile_bytes = static_cast<int64_t>(weights.bytes()) / weights.n_tiles();
+    for (const int64_t tile : {0, 2, 4}) {
+      for (const int64_t bytes : {tile_bytes / 2, 2 * tile_bytes, 100 * tile_bytes}) {
+        MemoryAhead ahead(1);
+        weights.AddRanges(tile, bytes, 0, ahead);
+        const auto ranges = ahead.of(0);
+        ASSERT_FALSE(ranges.empty());
+        EXPECT_EQ(ranges[0].from, view.low + tile * view.n_blocks * format.low_bytes());
+        int64_t total = 0;
+        for (const MemoryAhead::Range& range : ranges) {
+          const auto* from = static_cast<const uint8_t*>(range.from);
+          EXPECT_GE(from, view.low);
+          EXPECT_LE(from + range.bytes, view.low + weights.bytes());
+          total += range.bytes;
+        }
+        const int64_t left = (weights.n_tiles() - tile) * tile_bytes;
+        EXPECT_LE(total, std::min(bytes, left));
+        EXPECT_GE(total, std::min(bytes, left) - 4);  // one rounding per plane
+      }
+    }
+  }
 }
 
 }  // namespace
