@@ -9,7 +9,7 @@ namespace updraft {
 namespace {
 
 // Never shrinks, so that a large prompt allocates once and decoding after it does not.
-void GrowTo(std::vector<float>& buffer, size_t n) {
+void GrowTo(kernels::AlignedVector<float>& buffer, size_t n) {
   if (buffer.size() < n) buffer.resize(n);
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/model/kv_cache.h"
 #include "common/model/model.h"
+#include "kernels/aligned_buffer.h"
 
 namespace updraft {
 
@@ -27,15 +28,15 @@ struct Batch {
 
 // Scratch of one forward pass, grown to the largest batch seen and then reused. One per engine thread.
 struct Scratch {
-  std::vector<float> norm;                  // [n_tok, d_model]: input of the matmuls, normalized
-  std::vector<float> q;                     // [n_tok, n_head * head_dim]
-  std::vector<float> k, v;                  // [n_tok, n_kv_head * head_dim]
-  std::vector<float> attn;                  // [n_tok, n_head * head_dim]
-  std::vector<float> gate;                  // [n_tok, d_ff]
-  std::vector<float> up;                    // [n_tok, d_ff]
+  kernels::AlignedVector<float> norm;       // [n_tok, d_model]: input of the matmuls, normalized
+  kernels::AlignedVector<float> q;          // [n_tok, n_head * head_dim]
+  kernels::AlignedVector<float> k, v;       // [n_tok, n_kv_head * head_dim]
+  kernels::AlignedVector<float> attn;       // [n_tok, n_head * head_dim]
+  kernels::AlignedVector<float> gate;       // [n_tok, d_ff]
+  kernels::AlignedVector<float> up;         // [n_tok, d_ff]
   std::vector<kernels::AttentionRow> rows;  // [n_tok]
   // Of the wanted rows alone, in the last layer.
-  std::vector<float> wanted_x;  // [n_wanted, d_model]
+  kernels::AlignedVector<float> wanted_x;  // [n_wanted, d_model]
   std::vector<int32_t> wanted_positions;
   std::vector<kernels::AttentionRow> wanted_rows;
 };

@@ -10,6 +10,7 @@
 #include "kernels/cpu/reference/reference_ops.h"
 #include "kernels/cpu/rope/rope.h"
 #include "kernels/cpu/sparse_feed_forward.h"
+#include "kernels/cpu/tile_matmul/tile_format.h"
 #include "kernels/cpu/tiled_matrix.h"
 #include "kernels/cpu/weights_ahead.h"
 #include "kernels/cpu/work_split.h"
@@ -33,6 +34,12 @@ constexpr int kMemoryBoundTokens = 4;
 constexpr int64_t kAheadBytes = int64_t{128} << 10;
 
 constexpr int kStorePiece = 128;  // dimensions of a key that are converted at once
+
+// Activations are quantized in spans of one block or of several, as the weights' type wants.
+constexpr int kNumSpans = 2;
+constexpr int SpanIndex(DType type) {
+  return IsTiled(type) && TileFormatOf(TileKindOf(type)).span_blocks() > 1 ? 1 : 0;
+}
 
 class RowMajorMatrix : public PackedMatrix {
  public:
@@ -79,19 +86,25 @@ class CpuOps : public Ops {
       (IsTiled(target.w->type()) ? any_tiled : any_dense) = true;
     }
     const bool serial = pool_.n_threads() == 1 || bytes * ((n_tok + 3) / 4) < kSerialBytes;
-    if (any_dense && n_tok > 1) GrowScratch(kernels_.dense_matmul->scratch_floats);
-    const QuantizedRows q = any_tiled ? Quantize(x, n_tok, n_in) : QuantizedRows{};
+    if (any_dense && n_tok > 1) GrowScratch(kernels_.dense_matmul->scratch_floats * sizeof(float));
+    if (any_tiled && n_tok > kernels_.tile_matmul->skinny) GrowScratch(kernels_.tile_matmul->scratch_bytes);
+    QuantizedRows q[kNumSpans];
+    for (const MatMulTarget& target : targets) {
+      if (!IsTiled(target.w->type())) continue;
+      QuantizedRows& rows = q[SpanIndex(target.w->type())];
+      if (rows.q == nullptr) rows = Quantize(x, n_tok, n_in, target.w->type());
+    }
 
     splits_.clear();
     int n_chunks = 0;
     for (const MatMulTarget& target : targets) {
-      splits_.push_back(SplitTarget(*target.w, n_tok, q, serial));
+      splits_.push_back(SplitTarget(*target.w, n_tok, serial));
       n_chunks += splits_.back().chunks();
     }
     const auto run = [&](int chunk, int thread) {
       size_t i = 0;
       for (; chunk >= splits_[i].chunks(); ++i) chunk -= splits_[i].chunks();
-      RunChunk(targets[i], splits_[i], chunk, x, q, reinterpret_cast<float*>(scratch_[thread].data()));
+      RunChunk(targets[i], splits_[i], chunk, x, q[SpanIndex(targets[i].w->type())], scratch_[thread].data());
     };
     if (serial) {
       for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
@@ -203,7 +216,7 @@ class CpuOps : public Ops {
 
   void Attention(const AttentionArgs& args) override {
     FindPasses(args);
-    GrowScratch(AttentionScratchFloats(args));
+    GrowScratch(AttentionScratchFloats(args) * sizeof(float));
     const int n_kv_head = args.shape.n_kv_head;
     const int group = args.n_head / n_kv_head;
     int64_t work = 0;
@@ -257,9 +270,9 @@ class CpuOps : public Ops {
     });
   }
 
-  void GrowScratch(size_t floats) {
+  void GrowScratch(size_t bytes) {
     for (AlignedBuffer& scratch : scratch_) {
-      if (scratch.size() < floats * sizeof(float)) scratch = AlignedBuffer(floats * sizeof(float));
+      if (scratch.size() < bytes) scratch = AlignedBuffer(bytes);
     }
   }
 
@@ -277,28 +290,31 @@ class CpuOps : public Ops {
     }
   }
 
-  QuantizedRows Quantize(const float* x, int n_tok, int64_t n_in) {
+  // For the product with a quantized type.
+  QuantizedRows Quantize(const float* x, int n_tok, int64_t n_in, DType type) {
     const int64_t n_blocks = n_in / kTileBlock;
-    if (q_.size() < static_cast<size_t>(n_tok * n_in)) {
-      q_.resize(n_tok * n_in);
-      q_blocks_.resize(n_tok * n_blocks);
+    auto& [codes, blocks] = quantized_[SpanIndex(type)];
+    if (codes.size() < static_cast<size_t>(n_tok * n_in)) {
+      codes.resize(n_tok * n_in);
+      blocks.resize(n_tok * n_blocks);
     }
+    const int span_blocks = TileFormatOf(TileKindOf(type)).span_blocks();
     const int n_groups = kernels_.tile_matmul->NumGroups(n_tok);
     ForRows(n_groups, (n_tok + n_groups - 1) / n_groups * n_in, [&](int index) {
       const TokenGroup group = GroupOf(n_tok, n_groups, index);
-      kernels_.tile_matmul->quantize(x + group.from * n_in, group.size, n_in, q_.data() + group.from * n_in,
-                                     q_blocks_.data() + group.from * n_blocks);
+      kernels_.tile_matmul->quantize(x + group.from * n_in, group.size, n_in, span_blocks,
+                                     codes.data() + group.from * n_in, blocks.data() + group.from * n_blocks);
     });
-    return {q_.data(), q_blocks_.data(), n_tok, n_groups, n_in};
+    return {codes.data(), blocks.data(), n_tok, n_groups, n_in};
   }
 
-  Split SplitTarget(const PackedMatrix& w, int n_tok, const QuantizedRows& q, bool serial) const {
+  Split SplitTarget(const PackedMatrix& w, int n_tok, bool serial) const {
     Split split;
     const bool tiled = IsTiled(w.type());
     const int64_t token_bytes = w.n_in() * static_cast<int64_t>(tiled ? sizeof(int8_t) : sizeof(float));
     const int64_t block_bytes = tiled ? kTokenBlockBytes : kDenseTokenBlockBytes;
     const int64_t token_blocks = (n_tok * token_bytes + block_bytes - 1) / block_bytes;
-    split.tokens = tiled ? q.n_groups : n_tok;
+    split.tokens = tiled ? kernels_.tile_matmul->NumGroups(n_tok) : n_tok;
     split.n_token_blocks = static_cast<int>(std::clamp<int64_t>(token_blocks, 1, std::min(split.tokens, 1024)));
     split.n_units = tiled ? static_cast<const TiledMatrix&>(w).weights().n_tiles() / 2 : w.n_out();
     const int64_t wanted = serial ? 1 : ChunksWorth(static_cast<int64_t>(w.packed_bytes()), pool_.n_threads());
@@ -331,7 +347,7 @@ class CpuOps : public Ops {
   }
 
   void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const float* x, const QuantizedRows& q,
-                float* scratch) const {
+                uint8_t* scratch) const {
     const PackedMatrix& w = *target.w;
     const int64_t range = chunk % split.n_ranges;
     const int64_t block = chunk / split.n_ranges;  // token blocks outermost: a block's activations stay near
@@ -351,7 +367,8 @@ class CpuOps : public Ops {
                                         .y = target.y,
                                         .y_stride = y_stride,
                                         .bias = target.bias,
-                                        .accumulate = target.accumulate}};
+                                        .accumulate = target.accumulate},
+                                .scratch = scratch};
       kernels_.tile_matmul->run[static_cast<int>(TileKindOf(w.type()))](args);
       return;
     }
@@ -366,7 +383,7 @@ class CpuOps : public Ops {
                                y_stride,
                                target.bias,
                                target.accumulate,
-                               scratch};
+                               reinterpret_cast<float*>(scratch)};
     const DenseMatMulKernels& dense = *kernels_.dense_matmul;
     (w.type() == DType::kF32 ? dense.f32 : w.type() == DType::kF16 ? dense.f16 : dense.bf16)(args);
   }
@@ -404,8 +421,11 @@ class CpuOps : public Ops {
   SparseFeedForward sparse_;
   RopeTable rope_;
   std::vector<int32_t> active_;  // [n_tok, n_groups]
-  std::vector<int8_t> q_;
-  std::vector<ActivationBlock> q_blocks_;
+  struct QuantizedBuffer {
+    AlignedVector<int8_t> codes;
+    AlignedVector<ActivationBlock> blocks;
+  };
+  QuantizedBuffer quantized_[kNumSpans];
   std::vector<Split> splits_;
   std::vector<std::pair<int, int>> passes_;  // rows [from, to)
   std::vector<AlignedBuffer> scratch_;       // one per thread

@@ -17,6 +17,8 @@ void ListPieces(std::span<const int32_t> groups, int per_group, std::vector<int3
   }
 }
 
+int SpanBlocks(const PackedMatrix& w) { return TileFormatOf(TileKindOf(w.type())).span_blocks(); }
+
 template <typename Body>
 double SecondsOf(const Body& body) {
   const auto start = std::chrono::steady_clock::now();
@@ -77,6 +79,24 @@ void SparseFeedForward::Multiply(const PackedMatrix& w, std::span<const int32_t>
   }
 }
 
+void SparseFeedForward::QuantizeListed(const float* x, int span_blocks) {
+  float span[kSpanBlocks * kTileBlock];
+  int8_t codes[kSpanBlocks * kTileBlock];
+  ActivationBlock blocks[kSpanBlocks];
+  for (size_t i = 0, end = 0; i < blocks_.size(); i = end) {
+    const int64_t first = blocks_[i] / span_blocks * span_blocks;
+    std::fill_n(span, span_blocks * kTileBlock, 0.0f);
+    for (end = i; end < blocks_.size() && blocks_[end] < first + span_blocks; ++end) {
+      std::copy_n(x + int64_t{blocks_[end]} * kTileBlock, kTileBlock, span + (blocks_[end] - first) * kTileBlock);
+    }
+    kernels_.tile_matmul->quantize(span, 1, span_blocks * kTileBlock, span_blocks, codes, blocks);
+    for (size_t k = i; k < end; ++k) {
+      std::copy_n(codes + (blocks_[k] - first) * kTileBlock, kTileBlock, q_.data() + k * kTileBlock);
+      q_blocks_[k] = blocks[blocks_[k] - first];
+    }
+  }
+}
+
 void SparseFeedForward::Run(const FeedForwardWeights& w, const float* x, const float* gate,
                             std::span<const int32_t> active, float* up, float* y) {
   if (active.empty()) return;
@@ -87,20 +107,16 @@ void SparseFeedForward::Run(const FeedForwardWeights& w, const float* x, const f
   q_blocks_.resize(widest / kTileBlock);
   UpTo(widest / kTileOutputs + 1);  // before spans into it are taken
 
-  kernels_.tile_matmul->quantize(x, 1, d_model, q_.data(), q_blocks_.data());
+  kernels_.tile_matmul->quantize(x, 1, d_model, SpanBlocks(*w.up), q_.data(), q_blocks_.data());
   ListPieces(active, w.group / kTileOutputs, tiles_);
   Multiply(*w.up, tiles_, UpTo(d_model / kTileBlock), up, false);
 
-  int8_t* q = q_.data();
-  ActivationBlock* q_block = q_blocks_.data();
   for (const int32_t group : active) {
     float* values = up + int64_t{group} * w.group;
     kernels_.row_ops->multiply(gate + int64_t{group} * w.group, values, w.group, values);
-    kernels_.tile_matmul->quantize(values, 1, w.group, q, q_block);
-    q += w.group;
-    q_block += w.group / kTileBlock;
   }
   ListPieces(active, w.group / kTileBlock, blocks_);
+  QuantizeListed(up, SpanBlocks(*w.down));
   Multiply(*w.down, UpTo((d_model + kTileOutputs - 1) / kTileOutputs), blocks_, y, true);
 }
 

@@ -37,6 +37,8 @@ class SparseFeedForward {
   // it.
   void Multiply(const PackedMatrix& w, std::span<const int32_t> tiles, std::span<const int32_t> blocks, float* y,
                 bool accumulate);
+  // x [d_ff], of which the blocks that blocks_ lists are quantized to q_ and q_blocks_, the others counting as zero.
+  void QuantizeListed(const float* x, int span_blocks);
   std::span<const int32_t> UpTo(int64_t n);  // 0, 1, ... n - 1
 
   const KernelTable& kernels_;

@@ -156,6 +156,10 @@ struct Avx2 {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
   }
+  static void StoreW(uint8_t* p, W a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.hi);
+  }
   static W Low4(W a) {
     const __m256i mask = _mm256_set1_epi8(15);
     return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
@@ -206,6 +210,7 @@ struct Avx2 {
   // Not the intrinsic: GCC 12 takes functions that do nothing but prefetch for pure and drops the calls.
   static void Prefetch(const void* p) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p))); }
   static void PrefetchFar(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(p))); }
+  static void PrefetchWrite(const void* p) { asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p))); }
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 3;

@@ -108,6 +108,7 @@ struct Avx512Vnni {
   static constexpr int kTiles = 2;
   static constexpr int MaxRun(int /*max_code*/) { return 8; }
   static W LoadW(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  static void StoreW(uint8_t* p, W a) { _mm512_storeu_si512(p, a); }
   static W Low4(W a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static W High4(W a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
   template <int kBit>
@@ -137,6 +138,7 @@ struct Avx512Vnni {
   // Not the intrinsic: GCC 12 takes functions that do nothing but prefetch for pure and drops the calls.
   static void Prefetch(const void* p) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p))); }
   static void PrefetchFar(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(p))); }
+  static void PrefetchWrite(const void* p) { asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p))); }
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 6;

@@ -190,6 +190,9 @@ struct Neon {
   static W LoadW(const uint8_t* p) {
     return MapW([&](int i) { return vld1q_u8(p + 16 * i); });
   }
+  static void StoreW(uint8_t* p, W a) {
+    for (int i = 0; i < 4; ++i) vst1q_u8(p + 16 * i, a.v[i]);
+  }
   static W Low4(W a) {
     return MapW([&](int i) { return vandq_u8(a.v[i], vdupq_n_u8(15)); });
   }
@@ -245,6 +248,7 @@ struct Neon {
   // Not the builtin: GCC 12 takes functions that do nothing but prefetch for pure and drops the calls.
   static void Prefetch(const void* p) { asm volatile("prfm pldl1keep, %a0" : : "p"(p)); }
   static void PrefetchFar(const void* p) { asm volatile("prfm pldl2keep, %a0" : : "p"(p)); }
+  static void PrefetchWrite(const void* p) { asm volatile("prfm pstl1keep, %a0" : : "p"(p)); }
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 6;

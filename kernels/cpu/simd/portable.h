@@ -172,6 +172,7 @@ struct Portable {
     std::memcpy(w.v, p, sizeof(w.v));
     return w;
   }
+  static UPDRAFT_NOINLINE void StoreW(uint8_t* p, W a) { std::memcpy(p, a.v, sizeof(a.v)); }
   static UPDRAFT_NOINLINE W Low4(W a) {
     for (uint8_t& x : a.v) x &= 15;
     return a;
@@ -204,6 +205,7 @@ struct Portable {
 
   static void Prefetch(const void* /*p*/) {}
   static void PrefetchFar(const void* /*p*/) {}
+  static void PrefetchWrite(const void* /*p*/) {}
 
   // ---- register blocks of the float matmul and of the probes
   static constexpr int kAttentionQueries = 2;

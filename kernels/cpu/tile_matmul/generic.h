@@ -2,7 +2,8 @@
 //
 // The kernel keeps, for kTiles tiles (16 outputs each) times a group of tokens, one vector of float sums and one of
 // integer sums per pair. Every 64-byte word of weights is loaded and unpacked once and used for all tokens of the
-// group.
+// group. Where many groups follow each other, tiles whose codes are costly to unpack are first expanded, a stretch of
+// inputs at a time, into a scratch that stays in the nearest cache (tile_reader.h); sums wait there meanwhile.
 //
 // `S` brings the integer dot product in three steps, because machines differ in how wide an intermediate sum may grow:
 // Begin(acc) opens a run, Step adds 4 products per lane, End(acc, partial) closes the run. A run has at most
@@ -14,12 +15,10 @@
 #include <utility>
 
 #include "kernels/cpu/tile_matmul/tile_matmul.h"
-#include "kernels/formats/lowbit_blocks.h"
+#include "kernels/cpu/tile_matmul/tile_reader.h"
 
 namespace updraft::kernels {
 namespace {
-
-#define UPDRAFT_INLINE inline __attribute__((always_inline))
 
 constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 
@@ -34,22 +33,32 @@ constexpr int BlocksAhead(const TileFormat& format) {
 // With more passes over a tile than this, waiting for it in the first one costs less than asking for it in all.
 constexpr int kMaxPrefetchPasses = 12;
 
-// The codes that a table's indices stand for: its values plus the format's offset.
-struct alignas(16) CodeTable {
-  uint8_t codes[16];
-};
-constexpr CodeTable MakeCodeTable(const int8_t (&values)[16], int offset) {
-  CodeTable table = {};
-  for (int i = 0; i < 16; ++i) table.codes[i] = static_cast<uint8_t>(values[i] + offset);
-  return table;
+// Tiles are expanded for at least so many groups of tokens, and for at most so many at once, whose sums stay near.
+constexpr int kMinExpandedGroups = 6;
+constexpr int kMaxExpandedGroups = 32;
+constexpr int kExpandedBlocks = 8;
+
+// What that takes of scratch: records, of the format that has most to a block, and sums.
+template <typename S>
+constexpr size_t RecordBytes() {
+  return S::kTiles * kExpandedBlocks * ExpandedTile<S, TileKind::k2SuperMin>::kRecordBytes;
 }
-constexpr CodeTable kIq4Codes = MakeCodeTable(kIq4Values, 128);
-constexpr CodeTable kE2M1Codes = MakeCodeTable(kE2M1Doubled, 16);
-constexpr const uint8_t* TableCodes(TileTable table) {
-  return table == TileTable::kIq4 ? kIq4Codes.codes : kE2M1Codes.codes;
+template <typename S>
+constexpr size_t SumBytes() {
+  return S::kTiles * kMaxExpandedGroups * S::kGroup * kTileOutputs * sizeof(float);
 }
 
-template <typename S, TileKind kKind, int kTok, int kTiles>
+// Whether unpacking codes and scales costs so much that expanding pays (measured for each format). The fewer sums fit
+// into registers, the fewer products share one unpacking.
+template <typename S>
+constexpr bool Expands(TileKind kind) {
+  constexpr bool kFewSums = S::kGroup * S::kTiles < 12;
+  const TileFormat format = TileFormatOf(kind);
+  if (format.span_blocks() > 1 && (format.halves() || format.has_min())) return true;
+  return kFewSums && (format.high_bits > 0 || format.table != TileTable::kNone);
+}
+
+template <typename S, TileKind kKind, int kTok, int kTiles, template <typename, TileKind> class Tile>
 struct TileKernel {
   using F = typename S::F;
   using I = typename S::I;
@@ -62,57 +71,19 @@ struct TileKernel {
   static constexpr bool kSigned = kFormat.max_code() > 127 && S::kSignedBytes;
   static constexpr int kOffset = kSigned ? 0 : kFormat.offset;
   static constexpr int kBlocksAhead = BlocksAhead(kFormat);
-
-  // One tile's place in the planes, advanced block by block.
-  struct Cursor {
-    const uint8_t* low;
-    const uint8_t* high;
-    const uint8_t* scale;
-    const uint8_t* super;
-  };
+  static constexpr int kSpan = kFormat.span_blocks();
 
   struct State {
-    Cursor at[kTiles];
-    W raw[kTiles];    // 64 bytes of the low plane: one group of 8-bit codes, two of 4-bit or four of 2-bit ones
-    W plane[kTiles];  // 64 bytes of the high plane
+    Tile<S, kKind> tile[kTiles];
     I dot[kTiles][kTok];
     Partial partial[kTiles][kTok];
   };
 
   template <int kGroup>
-  static UPDRAFT_INLINE W LowBits(State& s, int n) {
-    if constexpr (kFormat.low_bits == 8) {
-      return S::LoadW(s.at[n].low + 64 * kGroup);
-    } else if constexpr (kFormat.low_bits == 4) {
-      if constexpr (kGroup % 2 == 0) s.raw[n] = S::LoadW(s.at[n].low + 32 * kGroup);
-      return kGroup % 2 == 0 ? S::Low4(s.raw[n]) : S::High4(s.raw[n]);
-    } else {
-      if constexpr (kGroup % 4 == 0) s.raw[n] = S::LoadW(s.at[n].low + 16 * kGroup);
-      return S::template TwoBits<2 * (kGroup % 4)>(s.raw[n]);
-    }
-  }
-
-  template <int kGroup>
-  static UPDRAFT_INLINE W Codes(State& s, int n) {
-    const W low = LowBits<kGroup>(s, n);
-    if constexpr (kFormat.table != TileTable::kNone) {
-      return S::Lookup(TableCodes(kFormat.table), low);
-    } else if constexpr (kFormat.high_bits == 0) {
-      return low;
-    } else if constexpr (kFormat.high_bits == 1) {
-      if constexpr (kGroup == 0) s.plane[n] = S::LoadW(s.at[n].high);
-      return S::template OrPlane<kGroup, kFormat.low_bits, 1>(low, s.plane[n]);
-    } else {
-      if constexpr (kGroup % 4 == 0) s.plane[n] = S::LoadW(s.at[n].high + 16 * kGroup);
-      return S::template OrPlane<2 * (kGroup % 4), kFormat.low_bits, 3>(low, s.plane[n]);
-    }
-  }
-
-  template <int kGroup>
   static UPDRAFT_INLINE void Group(State& s, const int8_t* x) {
     W w[kTiles];
 #pragma GCC unroll 4
-    for (int n = 0; n < kTiles; ++n) w[n] = Codes<kGroup>(s, n);
+    for (int n = 0; n < kTiles; ++n) w[n] = s.tile[n].template Codes<kGroup>();
 #pragma GCC unroll 16
     for (int t = 0; t < kTok; ++t) {
 #pragma GCC unroll 4
@@ -137,87 +108,64 @@ struct TileKernel {
     }
   }
 
-  static UPDRAFT_INLINE F Scale(const Cursor& at, int half) {
-    const auto* f16 = reinterpret_cast<const uint16_t*>(at.scale);
-    const auto* super = reinterpret_cast<const uint16_t*>(at.super);
-    const auto* i8 = reinterpret_cast<const int8_t*>(at.scale);
-    switch (kFormat.scheme) {
-      case TileScheme::kScale32:
-      case TileScheme::kScaleMin32:
-        return S::LoadF16(f16);
-      case TileScheme::kScale32Bf16:
-        return S::LoadBf16(f16);
-      case TileScheme::kSuper:
-        return S::LoadF16(super);
-      case TileScheme::kSuperScale32:
-      case TileScheme::kSuperScale16:
-        return S::Mul(S::LoadF16(super), S::LoadI8(i8 + 16 * half));
-      case TileScheme::kSuperScaleMin32:
-        return S::Mul(S::LoadF16(super), S::LoadU8(at.scale));
-      case TileScheme::kSuperScaleMin16:
-        return S::Mul(S::LoadF16(super), S::LoadLow4(at.scale + 16 * half));
-      case TileScheme::kScale16:
-        return S::Load(reinterpret_cast<const float*>(at.scale) + kTileOutputs * half);
-    }
-    return S::Zero();
-  }
-
+  // Adds a block, or half of it, to `sum`: of all blocks, or of the present span.
   static UPDRAFT_INLINE void Finish(State& s, const ActivationBlock* x, int half, F (&sum)[kTiles][kTok]) {
 #pragma GCC unroll 4
     for (int n = 0; n < kTiles; ++n) {
-      const F scale = Scale(s.at[n], half);
+      const F scale = s.tile[n].Scale(half);
 #pragma GCC unroll 16
       for (int t = 0; t < kTok; ++t) {
-        sum[n][t] = S::Fma(S::ToFloat(s.dot[n][t]), S::Mul(scale, S::Set(x[t].scale)), sum[n][t]);
+        const F factor = kSpan == 1 ? S::Mul(scale, S::Set(x[t].scale)) : scale;
+        sum[n][t] = S::Fma(S::ToFloat(s.dot[n][t]), factor, sum[n][t]);
       }
-      if constexpr (kFormat.scheme == TileScheme::kScaleMin32) {
-        const F min = S::LoadF16(reinterpret_cast<const uint16_t*>(s.at[n].scale) + kTileOutputs);
-#pragma GCC unroll 16
-        for (int t = 0; t < kTok; ++t) sum[n][t] = S::Fma(min, S::Set(x[t].scaled_sum), sum[n][t]);
-      } else if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin32) {
-        const F min = S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(s.at[n].super) + kTileOutputs),
-                             S::LoadU8(s.at[n].scale + kTileOutputs));
-#pragma GCC unroll 16
-        for (int t = 0; t < kTok; ++t) sum[n][t] = S::Fma(min, S::Set(-x[t].scaled_sum), sum[n][t]);
-      } else if constexpr (kFormat.scheme == TileScheme::kSuperScaleMin16) {
-        const F min = S::Mul(S::LoadF16(reinterpret_cast<const uint16_t*>(s.at[n].super) + kTileOutputs),
-                             S::LoadHigh4(s.at[n].scale + 16 * half));
+      if constexpr (kFormat.has_min()) {
+        const F min = s.tile[n].Min(half);
 #pragma GCC unroll 16
         for (int t = 0; t < kTok; ++t) {
-          const float half_sum = x[t].scale * static_cast<float>(x[t].neg_half_sum[half]);
-          sum[n][t] = S::Fma(min, S::Set(half_sum), sum[n][t]);
+          const F factor = kHalves == 2 ? S::ToFloat(S::SetI(x[t].neg_half_sum[half])) : S::Set(x[t].min_factor);
+          sum[n][t] = S::Fma(min, factor, sum[n][t]);
         }
       }
     }
   }
 
-  static UPDRAFT_INLINE void Advance(State& s, int64_t block) {
+  // Sums of complete spans, in registers or, where these are needed for the present span, in memory:
+  // [kTiles][kTok][16].
+  struct HeldSums {
+    F values[kTiles][kTok];
+    UPDRAFT_INLINE F Get(int n, int t) const { return values[n][t]; }
+    UPDRAFT_INLINE void Set(int n, int t, F value) { values[n][t] = value; }
+  };
+  struct StoredSums {
+    float* values;
+    UPDRAFT_INLINE F Get(int n, int t) const { return S::Load(values + (n * kTok + t) * kTileOutputs); }
+    UPDRAFT_INLINE void Set(int n, int t, F value) { S::Store(values + (n * kTok + t) * kTileOutputs, value); }
+  };
+
+  template <typename Sums>
+  static UPDRAFT_INLINE void Clear(Sums& sums) {
+    for (int n = 0; n < kTiles; ++n) {
+      for (int t = 0; t < kTok; ++t) sums.Set(n, t, S::Zero());
+    }
+  }
+
+  template <typename From, typename To>
+  static UPDRAFT_INLINE void Copy(const From& from, To& to) {
+    for (int n = 0; n < kTiles; ++n) {
+      for (int t = 0; t < kTok; ++t) to.Set(n, t, from.Get(n, t));
+    }
+  }
+
+  // The present span ends with a block of activations x.
+  template <typename Sums>
+  static UPDRAFT_INLINE void EndSpan(const ActivationBlock* x, F (&part)[kTiles][kTok], Sums& sums) {
 #pragma GCC unroll 4
     for (int n = 0; n < kTiles; ++n) {
-      s.at[n].low += kFormat.low_bytes();
-      s.at[n].high += kFormat.high_bytes();
-      s.at[n].scale += kFormat.scale_bytes();
-      if constexpr (kFormat.super_bytes() > 0) {
-        constexpr int kBlocks = kTileSuperBlock / kTileBlock;
-        if (block % kBlocks == kBlocks - 1) s.at[n].super += kFormat.super_bytes();
+#pragma GCC unroll 16
+      for (int t = 0; t < kTok; ++t) {
+        sums.Set(n, t, S::Fma(part[n][t], S::Set(x[t].scale), sums.Get(n, t)));
+        part[n][t] = S::Zero();
       }
-    }
-  }
-
-  template <int kBytes>
-  static UPDRAFT_INLINE void PrefetchLines(const uint8_t* p) {
-    if constexpr (kBytes > 0) {
-      S::Prefetch(p);
-      PrefetchLines<kBytes - 64>(p + 64);
-    }
-  }
-
-  static UPDRAFT_INLINE void Prefetch(const State& s, int64_t blocks) {
-#pragma GCC unroll 4
-    for (int n = 0; n < kTiles; ++n) {
-      PrefetchLines<kFormat.low_bytes()>(s.at[n].low + blocks * kFormat.low_bytes());
-      PrefetchLines<kFormat.high_bytes()>(s.at[n].high + blocks * kFormat.high_bytes());
-      PrefetchLines<(kFormat.scale_bytes() > 0 ? 64 : 0)>(s.at[n].scale + blocks * kFormat.scale_bytes());
     }
   }
 
@@ -238,14 +186,15 @@ struct TileKernel {
     Finish(s, x, kHalves - 1, sum);
   }
 
-  static UPDRAFT_INLINE void Write(const TileOutput& to, int64_t tile, int from, F (&sum)[kTiles][kTok]) {
+  template <typename Sums>
+  static UPDRAFT_INLINE void Write(const TileOutput& to, int64_t tile, int from, const Sums& sums) {
     for (int n = 0; n < kTiles; ++n) {
       const int64_t out = (tile + n) * kTileOutputs;
       if (out >= to.n_out) return;
       const int lanes = to.n_out - out < kTileOutputs ? static_cast<int>(to.n_out - out) : kTileOutputs;
       for (int t = 0; t < kTok; ++t) {
         float* y = to.y + (from + t) * to.y_stride + out;
-        F value = sum[n][t];
+        F value = sums.Get(n, t);
         if (to.bias != nullptr) value = S::Add(value, S::LoadPartial(to.bias + out, lanes));
         if (to.accumulate) value = S::Add(value, S::LoadPartial(y, lanes));
         S::StorePartial(y, value, lanes);
@@ -258,38 +207,75 @@ struct TileKernel {
   // Every n_passes-th block asks memory for the block that lies `ahead` blocks further on. One pass over the weights: a
   // few blocks ahead. Several (one for each group of tokens): the next tiles, spread over the passes over these. Where
   // nothing is to be asked for (kAhead false), the loop is better off without the question.
-  template <bool kAhead>
-  static void Run(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes) {
+  template <bool kAhead, typename Sums>
+  static UPDRAFT_INLINE void Run(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes,
+                                 Sums& sums) {
     const int64_t n_blocks = args.w.n_blocks;
     const int64_t ahead = n_passes == 1 ? kBlocksAhead : kTiles * n_blocks;
     State s;
-    F sum[kTiles][kTok];
-    for (int n = 0; n < kTiles; ++n) {
-      const int64_t block = (tile + n) * n_blocks;
-      s.at[n] = At(args.w, block, 0);
-      for (int t = 0; t < kTok; ++t) sum[n][t] = S::Zero();
-    }
+    HeldSums part;
+    for (int n = 0; n < kTiles; ++n) s.tile[n].Seek(args.w, (tile + n) * n_blocks, 0);
+    Clear(part);
+    if constexpr (kSpan > 1) Clear(sums);
     const int8_t* q = args.x.q + from * args.x.n_in;
     const ActivationBlock* x = args.x.blocks + from * n_blocks;
     int64_t next_prefetch = pass;
     for (int64_t block = 0; block < n_blocks; ++block, q += kTok * kTileBlock, x += kTok) {
       if constexpr (kAhead) {
         if (block == next_prefetch) {
-          Prefetch(s, ahead);
+#pragma GCC unroll 4
+          for (int n = 0; n < kTiles; ++n) s.tile[n].Prefetch(ahead);
           next_prefetch += n_passes;
         }
       }
-      Block(s, q, x, sum);
-      Advance(s, block);
+      Block(s, q, x, part.values);
+      if constexpr (kSpan > 1) {
+        if (block % kSpan == kSpan - 1) EndSpan(x, part.values, sums);
+      }
+#pragma GCC unroll 4
+      for (int n = 0; n < kTiles; ++n) s.tile[n].Advance(block);
     }
-    Write(args.out, tile, from, sum);
+    if constexpr (kSpan > 1) {
+      Write(args.out, tile, from, sums);
+    } else {
+      Write(args.out, tile, from, part);
+    }
   }
 
-  // The place of a block of a tile that begins at block `first`.
-  static UPDRAFT_INLINE Cursor At(const TileView& w, int64_t first, int64_t block) {
-    return {w.low + (first + block) * kFormat.low_bytes(), w.high + (first + block) * kFormat.high_bytes(),
-            w.scale + (first + block) * kFormat.scale_bytes(),
-            w.super + (first + block) / (kTileSuperBlock / kTileBlock) * kFormat.super_bytes()};
+  template <bool kAhead>
+  static void RunHeld(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes) {
+    HeldSums sums;
+    Run<kAhead>(args, tile, from, pass, n_passes, sums);
+  }
+
+  template <bool kAhead>
+  static void RunStored(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes, float* scratch) {
+    StoredSums sums = {scratch};
+    Run<kAhead>(args, tile, from, pass, n_passes, sums);
+  }
+
+  // Blocks [block, block + n_blocks) alone, whole spans, of tiles that `records` holds expanded: [n_blocks][kTiles]
+  // records. Between the first and the last blocks of the tiles the sums wait at `scratch`.
+  static void RunExpanded(const TileMatMulArgs& args, const uint8_t* records, int64_t block, int n_blocks, int64_t tile,
+                          int from, float* scratch) {
+    State s;
+    HeldSums part;
+    StoredSums sums = {scratch};
+    for (int n = 0; n < kTiles; ++n) s.tile[n].record = records + n * Tile<S, kKind>::kRecordBytes;
+    if (block == 0) Clear(sums);
+    kSpan == 1 ? Copy(sums, part) : Clear(part);
+    const int8_t* q = args.x.q + from * args.x.n_in + block * kTok * kTileBlock;
+    const ActivationBlock* x = args.x.blocks + from * args.w.n_blocks + block * kTok;
+    for (int i = 0; i < n_blocks; ++i, q += kTok * kTileBlock, x += kTok) {
+      Block(s, q, x, part.values);
+      if constexpr (kSpan > 1) {
+        if (i % kSpan == kSpan - 1) EndSpan(x, part.values, sums);
+      }
+#pragma GCC unroll 4
+      for (int n = 0; n < kTiles; ++n) s.tile[n].record += kTiles * Tile<S, kKind>::kRecordBytes;
+    }
+    if constexpr (kSpan == 1) Copy(part, sums);
+    if (block + n_blocks == args.w.n_blocks) Write(args.out, tile, from, sums);
   }
 
   // One tile times the listed blocks. The blocks that come kBlocksAhead later in the list are asked for; after the last
@@ -298,21 +284,28 @@ struct TileKernel {
     static_assert(kTok == 1 && kTiles == 1);
     const int64_t n_listed = args.n_blocks;
     const int64_t first = tile * args.w.n_blocks;
-    State s, ahead;
-    F sum[1][1] = {{S::Zero()}};
+    State s;
+    Tile<S, kKind> ahead;
+    HeldSums part, sums;
+    Clear(part);
+    Clear(sums);
     for (int64_t i = 0; i < n_listed; ++i) {
       const int64_t later = i + kBlocksAhead;
       if (later < n_listed) {
-        ahead.at[0] = At(args.w, first, args.blocks[later]);
-        Prefetch(ahead, 0);
+        ahead.Seek(args.w, first, args.blocks[later]);
+        ahead.Prefetch(0);
       } else if (later - n_listed < n_listed) {
-        ahead.at[0] = At(args.w, next_tile * args.w.n_blocks, args.blocks[later - n_listed]);
-        Prefetch(ahead, 0);
+        ahead.Seek(args.w, next_tile * args.w.n_blocks, args.blocks[later - n_listed]);
+        ahead.Prefetch(0);
       }
-      s.at[0] = At(args.w, first, args.blocks[i]);
-      Block(s, args.q + i * kTileBlock, args.x + i, sum);
+      s.tile[0].Seek(args.w, first, args.blocks[i]);
+      Block(s, args.q + i * kTileBlock, args.x + i, part.values);
+      if constexpr (kSpan > 1) {
+        const bool ends = i + 1 == n_listed || args.blocks[i + 1] / kSpan != args.blocks[i] / kSpan;
+        if (ends) EndSpan(args.x + i, part.values, sums);
+      }
     }
-    Write(args.out, tile, 0, sum);
+    Write(args.out, tile, 0, kSpan > 1 ? sums : part);
   }
 };
 
@@ -321,7 +314,7 @@ template <typename S, TileKind kKind, int kTok = S::kSkinny>
 void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   if (group.size == kTok) {
     for (int n = 0; n < S::kTiles; ++n) {
-      TileKernel<S, kKind, kTok, 1>::template Run<true>(args, tile + n, group.from, 0, 1);
+      TileKernel<S, kKind, kTok, 1, PackedTile>::template RunHeld<true>(args, tile + n, group.from, 0, 1);
     }
   } else if constexpr (kTok > 1) {
     RunSkinny<S, kKind, kTok - 1>(args, tile, group);
@@ -339,49 +332,132 @@ constexpr int LeastGroup() {
   return least;
 }
 
-// Many tokens: as many sums as there are registers, over several tiles because a broadcast of activations costs as much
-// as a dot product. Groups are cut evenly.
-template <typename S, TileKind kKind, int kTok = S::kGroup>
-void RunGroup(const TileMatMulArgs& args, int64_t tile, TokenGroup group, int pass, int n_passes) {
-  if (group.size == kTok) {
-    using Kernel = TileKernel<S, kKind, kTok, S::kTiles>;
-    if (n_passes <= kMaxPrefetchPasses) {
-      Kernel::template Run<true>(args, tile, group.from, pass, n_passes);
-    } else {
-      Kernel::template Run<false>(args, tile, group.from, pass, n_passes);
-    }
+// Calls run.template operator()<size>() for a group of many tokens: as many sums as there are registers, over several
+// tiles because a broadcast of activations costs as much as a dot product. Groups are cut evenly.
+template <typename S, int kTok = S::kGroup, typename Body>
+UPDRAFT_INLINE void ForGroupSize(int size, const Body& run) {
+  if (size == kTok) {
+    run.template operator()<kTok>();
   } else if constexpr (kTok > LeastGroup<S>()) {
-    RunGroup<S, kKind, kTok - 1>(args, tile, group, pass, n_passes);
+    ForGroupSize<S, kTok - 1>(size, run);
   }
 }
 
-// Asks for part i of n of what a plane has of the tiles from `tile` on.
+// Asks for the planes of the tiles from `tile` on, a part in each of n_parts calls of Next.
+template <typename S, TileKind kKind>
+class TilesAhead {
+ public:
+  TilesAhead(const TileView& w, int64_t tile, int64_t n_parts) {
+    constexpr TileFormat kFormat = TileFormatOf(kKind);
+    const uint8_t* const planes[] = {w.low, w.high, w.scale};
+    const int block_bytes[] = {kFormat.low_bytes(), kFormat.high_bytes(), kFormat.scale_bytes()};
+    for (int i = 0; i < 3; ++i) {
+      at_[i] = planes[i] + tile * w.n_blocks * block_bytes[i];
+      end_[i] = at_[i] + S::kTiles * w.n_blocks * block_bytes[i];
+      part_[i] = ((end_[i] - at_[i]) / n_parts + 63) / 64 * 64;
+    }
+  }
+
+  void Next() {
+    for (int i = 0; i < 3; ++i) {
+      const uint8_t* const to = end_[i] - at_[i] < part_[i] ? end_[i] : at_[i] + part_[i];
+      for (; at_[i] < to; at_[i] += 64) S::PrefetchFar(at_[i]);
+    }
+  }
+
+ private:
+  const uint8_t* at_[3];
+  const uint8_t* end_[3];
+  int64_t part_[3];
+};
+
+// What a group of tokens will write, before it does: rows lie far apart, and a row's line would be waited for.
 template <typename S>
-void PrefetchPart(const uint8_t* plane, int64_t tile, int64_t tile_bytes, int i, int n) {
-  const int64_t bytes = S::kTiles * tile_bytes;
-  const uint8_t* from = plane + tile * tile_bytes;
-  for (int64_t at = bytes * i / n / 64 * 64; at < bytes * (i + 1) / n; at += 64) S::PrefetchFar(from + at);
+void PrefetchOutputs(const TileOutput& to, int64_t tile, TokenGroup group) {
+  for (int t = group.from; t < group.from + group.size; ++t) {
+    for (int n = 0; n < S::kTiles; ++n) {
+      const int64_t out = (tile + n) * kTileOutputs;
+      if (out < to.n_out) S::PrefetchWrite(to.y + t * to.y_stride + out);
+    }
+  }
+}
+
+// The tiles from `tile` on times groups [group_from, group_to), each group in a pass over the packed tiles.
+template <typename S, TileKind kKind>
+void RunPacked(const TileMatMulArgs& args, int64_t tile) {
+  const int n_groups = args.group_to - args.group_from;
+  TilesAhead<S, kKind> ahead(args.w, tile + S::kTiles, n_groups);
+  for (int i = 0; i < n_groups; ++i) {
+    // Between the passes, where asking costs the passes nothing.
+    if (n_groups > kMaxPrefetchPasses && tile + S::kTiles < args.tile_to) ahead.Next();
+    const TokenGroup group = GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i);
+    PrefetchOutputs<S>(args.out, tile, group);
+    ForGroupSize<S>(group.size, [&]<int kTok>() {
+      using Kernel = TileKernel<S, kKind, kTok, S::kTiles, PackedTile>;
+      auto* sums = reinterpret_cast<float*>(args.scratch);
+      if constexpr (Kernel::kSpan == 1) {
+        n_groups <= kMaxPrefetchPasses ? Kernel::template RunHeld<true>(args, tile, group.from, i, n_groups)
+                                       : Kernel::template RunHeld<false>(args, tile, group.from, i, n_groups);
+      } else {
+        n_groups <= kMaxPrefetchPasses ? Kernel::template RunStored<true>(args, tile, group.from, i, n_groups, sums)
+                                       : Kernel::template RunStored<false>(args, tile, group.from, i, n_groups, sums);
+      }
+    });
+  }
+}
+
+// The same, a stretch of inputs at a time: expanded once, then multiplied with every group.
+template <typename S, TileKind kKind>
+void RunExpanded(const TileMatMulArgs& args, int64_t tile, int group_from, int group_to) {
+  using Expanded = ExpandedTile<S, kKind>;
+  static_assert(S::kTiles * kExpandedBlocks * Expanded::kRecordBytes <= RecordBytes<S>());
+  uint8_t* records = args.scratch;
+  auto* all_sums = reinterpret_cast<float*>(args.scratch + RecordBytes<S>());
+  const int64_t n_blocks = args.w.n_blocks;
+  const int64_t n_passes = (n_blocks + kExpandedBlocks - 1) / kExpandedBlocks * (group_to - group_from);
+  PackedTile<S, kKind> packed[S::kTiles];
+  for (int n = 0; n < S::kTiles; ++n) packed[n].Seek(args.w, (tile + n) * n_blocks, 0);
+  TilesAhead<S, kKind> ahead(args.w, tile + S::kTiles, n_passes);
+  for (int64_t block = 0; block < n_blocks; block += kExpandedBlocks) {
+    const int n = static_cast<int>(n_blocks - block < kExpandedBlocks ? n_blocks - block : kExpandedBlocks);
+    for (int i = 0; i < n; ++i) {
+      for (int k = 0; k < S::kTiles; ++k) {
+        Expanded::Write(packed[k], records + (i * S::kTiles + k) * Expanded::kRecordBytes);
+        packed[k].Advance(block + i);
+      }
+    }
+    float* sums = all_sums;
+    for (int g = group_from; g < group_to; ++g) {
+      const TokenGroup group = GroupOf(args.x.n_tok, args.x.n_groups, g);
+      if (tile + S::kTiles < args.tile_to) ahead.Next();
+      if (block + n == n_blocks) PrefetchOutputs<S>(args.out, tile, group);
+      ForGroupSize<S>(group.size, [&]<int kTok>() {
+        using Kernel = TileKernel<S, kKind, kTok, S::kTiles, ExpandedTile>;
+        Kernel::RunExpanded(args, records, block, n, tile, group.from, sums);
+      });
+      sums += S::kTiles * group.size * kTileOutputs;
+    }
+  }
 }
 
 template <typename S, TileKind kKind>
 void TileMatMul(const TileMatMulArgs& args) {
-  constexpr TileFormat kFormat = TileFormatOf(kKind);
   const int n_groups = args.group_to - args.group_from;
-  // Groups innermost: the weights of one tile stay in the nearest cache while all tokens pass by.
-  for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
-    if (args.x.n_tok <= S::kSkinny) {
+  if (args.x.n_tok <= S::kSkinny) {
+    for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
       RunSkinny<S, kKind>(args, tile, {0, args.x.n_tok});
-      continue;
     }
-    for (int i = 0; i < n_groups; ++i) {
-      if (n_groups > kMaxPrefetchPasses && tile + S::kTiles < args.tile_to) {
-        // Between the passes, where asking costs the passes nothing.
-        const int64_t next = tile + S::kTiles;
-        PrefetchPart<S>(args.w.low, next, args.w.n_blocks * kFormat.low_bytes(), i, n_groups);
-        PrefetchPart<S>(args.w.high, next, args.w.n_blocks * kFormat.high_bytes(), i, n_groups);
-        PrefetchPart<S>(args.w.scale, next, args.w.n_blocks * kFormat.scale_bytes(), i, n_groups);
+  } else if (!Expands<S>(kKind) || n_groups < kMinExpandedGroups) {
+    // Groups innermost: the weights of one tile stay in a near cache while all tokens pass by.
+    for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) RunPacked<S, kKind>(args, tile);
+  } else {
+    const int n_parts = (n_groups + kMaxExpandedGroups - 1) / kMaxExpandedGroups;
+    for (int part = 0; part < n_parts; ++part) {
+      const int from = args.group_from + n_groups * part / n_parts;
+      const int to = args.group_from + n_groups * (part + 1) / n_parts;
+      for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
+        RunExpanded<S, kKind>(args, tile, from, to);
       }
-      RunGroup<S, kKind>(args, tile, GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i), i, n_groups);
     }
   }
 }
@@ -390,37 +466,50 @@ template <typename S, TileKind kKind>
 void SparseTileMatMul(const SparseTileMatMulArgs& args) {
   for (int64_t i = 0; i < args.n_tiles; ++i) {
     const int64_t next = i + 1 < args.n_tiles ? i + 1 : i;
-    TileKernel<S, kKind, 1, 1>::RunListed(args, args.tiles[i], args.tiles[next]);
+    TileKernel<S, kKind, 1, 1, PackedTile>::RunListed(args, args.tiles[i], args.tiles[next]);
   }
 }
 
+// What NaN and infinity count as the largest of.
+inline int32_t MagnitudeOf(float max_abs) { return __builtin_bit_cast(int32_t, max_abs); }
+
 template <typename S>
-void QuantizeGroup(const float* x, int size, int64_t n_in, int8_t* q, ActivationBlock* blocks) {
+void QuantizeGroup(const float* x, int size, int64_t n_in, int span_blocks, int8_t* q, ActivationBlock* blocks) {
   using F = typename S::F;
   using I = typename S::I;
   constexpr float kLargest = 3.40282347e+38f;
-  constexpr float kLeast = 4e-37f;  // below it 127 / max overflows; such a block counts as zero
+  constexpr float kLeast = 4e-37f;  // below it 127 / max overflows; such a span counts as zero
   for (int t = 0; t < size; ++t) {
+    float inverse = 0.0f;
+    float scale = 0.0f;
     for (int64_t b = 0; b < n_in / kTileBlock; ++b) {
-      const F lo = S::Load(x + t * n_in + b * kTileBlock);
-      const F hi = S::Load(x + t * n_in + b * kTileBlock + 16);
-      const float max = S::MaxAbs(lo, hi);
-      ActivationBlock& block = blocks[b * size + t];
-      int8_t* codes = q + (b * size + t) * kTileBlock;
-      const bool finite = max <= kLargest;
-      const float inverse = finite && max >= kLeast ? 127.0f / max : 0.0f;
+      const float* from = x + t * n_in + b * kTileBlock;
+      if (b % span_blocks == 0) {
+        int32_t most = 0;
+        for (int i = 0; i < span_blocks; ++i) {
+          const float* values = from + i * kTileBlock;
+          const int32_t magnitude = MagnitudeOf(S::MaxAbs(S::Load(values), S::Load(values + 16)));
+          most = magnitude > most ? magnitude : most;
+        }
+        const float max = __builtin_bit_cast(float, most);
+        const bool finite = max <= kLargest;
+        inverse = finite && max >= kLeast ? 127.0f / max : 0.0f;
+        scale = !finite ? __builtin_nanf("") : inverse == 0.0f ? 0.0f : max / 127.0f;
+      }
       const F zero = S::Zero();
-      const I ilo = S::ToInt(finite ? S::Mul(lo, S::Set(inverse)) : zero);
-      const I ihi = S::ToInt(finite ? S::Mul(hi, S::Set(inverse)) : zero);
-      S::StoreI8(codes, ilo);
-      S::StoreI8(codes + 16, ihi);
-      const int32_t slo = S::SumI(ilo);
-      const int32_t shi = S::SumI(ihi);
-      block.scale = !finite ? __builtin_nanf("") : inverse == 0.0f ? 0.0f : max / 127.0f;
-      block.scaled_sum = block.scale * static_cast<float>(slo + shi);
-      block.neg_sum = -(slo + shi);
-      block.neg_half_sum[0] = -slo;
-      block.neg_half_sum[1] = -shi;
+      const bool finite = scale == scale;
+      const I lo = S::ToInt(finite ? S::Mul(S::Load(from), S::Set(inverse)) : zero);
+      const I hi = S::ToInt(finite ? S::Mul(S::Load(from + 16), S::Set(inverse)) : zero);
+      int8_t* codes = q + (b * size + t) * kTileBlock;
+      S::StoreI8(codes, lo);
+      S::StoreI8(codes + 16, hi);
+      const int32_t sum_lo = S::SumI(lo);
+      const int32_t sum_hi = S::SumI(hi);
+      const auto sum = static_cast<float>(sum_lo + sum_hi);
+      blocks[b * size + t] = {.scale = scale,
+                              .min_factor = span_blocks == 1 ? scale * sum : -sum,
+                              .neg_sum = -(sum_lo + sum_hi),
+                              .neg_half_sum = {-sum_lo, -sum_hi}};
     }
   }
 }
@@ -437,6 +526,7 @@ constexpr TileMatMulKernels MakeTileMatMulKernels() {
   TileMatMulKernels kernels;
   kernels.skinny = S::kSkinny;
   kernels.group = S::kGroup;
+  kernels.scratch_bytes = RecordBytes<S>() + SumBytes<S>();
   SetKernels<S>(kernels, std::make_integer_sequence<int, kNumTileKinds>());
   kernels.quantize = QuantizeGroup<S>;
   return kernels;

@@ -42,6 +42,7 @@ namespace updraft::kernels {
 inline constexpr int kTileOutputs = 16;
 inline constexpr int kTileBlock = 32;        // inputs
 inline constexpr int kTileSuperBlock = 256;  // inputs
+inline constexpr int kSpanBlocks = 4;        // whose activations share a scale where weights come in super-blocks
 
 enum class TileScheme {
   kScale32,
@@ -97,6 +98,13 @@ struct TileFormat {
   constexpr int max_code() const {
     return table == TileTable::kIq4 ? 255 : table == TileTable::kE2M1 ? 31 : (1 << (low_bits + high_bits)) - 1;
   }
+  constexpr bool has_min() const {
+    return scheme == TileScheme::kScaleMin32 || scheme == TileScheme::kSuperScaleMin32 ||
+           scheme == TileScheme::kSuperScaleMin16;
+  }
+  // Blocks whose activations share one scale. Per block that costs a multiplication of the two scales for every output
+  // and token; formats of super-blocks, which have most to do per block besides, share it between several.
+  constexpr int span_blocks() const { return super_bytes() > 0 ? kSpanBlocks : 1; }
   // Scales differ between the halves of a block.
   constexpr bool halves() const {
     return scheme == TileScheme::kSuperScale16 || scheme == TileScheme::kSuperScaleMin16 ||

@@ -1,17 +1,23 @@
-// y [n_tok, n_out] = x W^T for quantized weights in tiles (tile_format.h) and activations quantized to 8 bits in blocks
-// of 32. The integer products of a block are exact; what is rounded, and in which order, is fixed here for every
-// instruction set, every n_tok and every split of the work:
+// y [n_tok, n_out] = x W^T for quantized weights in tiles (tile_format.h) and activations quantized to 8 bits. A span
+// of TileFormat::span_blocks() blocks of 32 activations shares one scale. The integer products of a block are exact;
+// what is rounded, and in which order, is fixed here for every instruction set, every n_tok and every split of the
+// work:
 //
-//   for each block b of 32 inputs, in ascending order:
+//   formats with spans of one block; for each block b of 32 inputs, in ascending order:
 //     dot = sum of (code - offset) * q over the block                  exact, int32 (scales of 16: two halves in turn)
 //     sum = fma(float(dot), weight_scale * x.scale, sum)               one rounding for the product, one for the fma
-//     sum = fma(weight_min, x.scaled_sum, sum)                         formats with a minimum; negated where subtracted
-//                                                                      (kSuperScaleMin16: each half with its own part
-//                                                                      of the sum)
+//     sum = fma(weight_min, x.min_factor, sum)                         formats with a minimum; negated where subtracted
+//   formats with longer spans; for each span, from part = 0:
+//     for each of its blocks: dot as above
+//       part = fma(float(dot), weight_scale, part)
+//       part = fma(weight_min, -sum of q, part)                        kSuperScaleMin16: each half with its own part
+//                                                                      of the sum
+//     sum = fma(part, x.scale, sum)
 //   y = sum [+ bias] [+ y]
 #ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
 #define UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/tile_matmul/tile_format.h"
@@ -20,8 +26,8 @@ namespace updraft::kernels {
 
 // What goes with 32 quantized activations of one token.
 struct ActivationBlock {
-  float scale;              // x ~ scale * q; NaN when the 32 values hold a NaN or an infinity
-  float scaled_sum;         // scale * (sum of q)
+  float scale;              // of its span: x ~ scale * q; NaN when the span holds a NaN or an infinity
+  float min_factor;         // spans of one block: scale * (sum of q); longer ones: -(sum of q)
   int32_t neg_sum;          // -(sum of q)
   int32_t neg_half_sum[2];  // the same of each half of 16
 };
@@ -68,11 +74,12 @@ struct TileMatMulArgs {
   int group_from = 0;
   int group_to = 0;
   TileOutput out;
+  uint8_t* scratch = nullptr;  // TileMatMulKernels::scratch_bytes bytes at a cache line, of the calling thread alone
 };
 
 // One token times the listed tiles and blocks of inputs alone: outputs of other tiles are not written, inputs of other
 // blocks count as zero. The same bits as the whole product with such inputs, unless a weight there is NaN or infinite.
-// Reads nothing of what is not listed.
+// Reads nothing of what is not listed. Blocks of one span have one scale, as if the span had been quantized whole.
 struct SparseTileMatMulArgs {
   TileView w;
   const int32_t* tiles = nullptr;  // ascending
@@ -93,10 +100,13 @@ struct TileMatMulKernels {
 
   int skinny = 0;                              // up to so many tokens form one group
   int group = 0;                               // more are cut evenly into groups of at most so many
+  size_t scratch_bytes = 0;                    // where more than `skinny` tokens are multiplied
   TileMatMulFunction run[kNumTileKinds] = {};  // by TileKind
   SparseTileMatMulFunction run_sparse[kNumTileKinds] = {};
-  // Quantizes one group: x [size, n_in] with row stride n_in, to the group's own q and blocks. n_in a multiple of 32.
-  void (*quantize)(const float* x, int size, int64_t n_in, int8_t* q, ActivationBlock* blocks) = nullptr;
+  // Quantizes one group: x [size, n_in] with row stride n_in, to the group's own q and blocks. n_in a multiple of
+  // 32 * span_blocks.
+  void (*quantize)(const float* x, int size, int64_t n_in, int span_blocks, int8_t* q,
+                   ActivationBlock* blocks) = nullptr;
 };
 
 }  // namespace updraft::kernels
