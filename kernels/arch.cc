@@ -15,8 +15,8 @@
 namespace updraft::kernels {
 namespace {
 
-constexpr Isa kAllIsas[] = {Isa::kReference,  Isa::kPortable, Isa::kAvx2,       Isa::kAvxVnni,
-                            Isa::kAvx512Vnni, Isa::kNeon,     Isa::kNeonDotprod};
+constexpr Isa kAllIsas[] = {Isa::kReference,  Isa::kPortable,    Isa::kAvx2, Isa::kAvxVnni,
+                            Isa::kAvx512Vnni, Isa::kAvx512Vbmi2, Isa::kNeon, Isa::kNeonDotprod};
 
 #if defined(__x86_64__)
 // Bit 4 of EAX of leaf 7, sub-leaf 1; __builtin_cpu_supports does not know the name in every compiler.
@@ -40,6 +40,8 @@ const char* IsaName(Isa isa) {
       return "avxvnni";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
+    case Isa::kAvx512Vbmi2:
+      return "avx512vbmi2";
     case Isa::kNeon:
       return "neon";
     case Isa::kNeonDotprod:
@@ -77,6 +79,12 @@ bool IsaSupported(Isa isa) {
       return IsaSupported(Isa::kAvx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512vnni");
+#else
+      return false;
+#endif
+    case Isa::kAvx512Vbmi2:
+#if defined(__x86_64__)
+      return IsaSupported(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi2");
 #else
       return false;
 #endif

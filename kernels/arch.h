@@ -11,17 +11,18 @@ namespace updraft::kernels {
 
 // In order of preference: the last supported one is the default.
 enum class Isa {
-  kReference,   // plain loops in double on dequantized weights: the oracle, slow
-  kPortable,    // the vector bodies over arrays of 16 floats: any machine, same bits as the vector ones
-  kAvx2,        // AVX2, FMA, F16C
-  kAvxVnni,     // kAvx2 and AVX-VNNI
-  kAvx512Vnni,  // AVX-512 F/BW/DQ/VL and VNNI
-  kNeon,        // AArch64 baseline
-  kNeonDotprod  // AArch64 with the dot product extension (ARMv8.2)
+  kReference,    // plain loops in double on dequantized weights: the oracle, slow
+  kPortable,     // the vector bodies over arrays of 16 floats: any machine, same bits as the vector ones
+  kAvx2,         // AVX2, FMA, F16C
+  kAvxVnni,      // kAvx2 and AVX-VNNI
+  kAvx512Vnni,   // AVX-512 F/BW/DQ/VL and VNNI
+  kAvx512Vbmi2,  // kAvx512Vnni and VBMI2, which expands bytes
+  kNeon,         // AArch64 baseline
+  kNeonDotprod   // AArch64 with the dot product extension (ARMv8.2)
 };
 
 // As written in UPDRAFT_FORCE_ISA and in Ops::name(): "reference", "portable", "avx2", "avxvnni", "avx512vnni",
-// "neon", "neon_dotprod".
+// "avx512vbmi2", "neon", "neon_dotprod".
 const char* IsaName(Isa isa);
 std::optional<Isa> ParseIsa(std::string_view name);
 

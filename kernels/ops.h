@@ -132,17 +132,34 @@ struct SparsityTuning {
   float sparse_share = 0.0f;  // up to which skipping won; 0: never
 };
 
+// How matrices of one type and shape were laid out by Pack, where there are two ways: with their zeros, or without,
+// which reads less and does more.
+struct LayoutChoice {
+  DType type = DType::kF32;
+  int64_t n_out = 0;
+  int64_t n_in = 0;
+  bool kept = false;             // without the zeros
+  float speedup_one = 0.0f;      // time with zeros / without: one row, as a token that is written takes it
+  float speedup_many = 0.0f;     // many rows, as a prompt takes them
+  float speedup_request = 0.0f;  // kPromptRows of many and one alone; decides
+  static constexpr int kPromptRows = 8;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
 
-  // e.g. "cpu/avx512vnni, 2 threads".
+  // e.g. "cpu/avx512vbmi2, 2 threads".
   virtual std::string name() const = 0;
   virtual int n_threads() const = 0;
 
   // Lays out W [n_out, n_in] given in the file's row-major block format. `data` holds n_out * RowBytes(type, n_in)
   // bytes and must outlive the result. Uses all threads. Never fails: every type of kernels/formats has a general path.
   virtual std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) = 0;
+
+  // What Pack measured so far on this machine, for types that leave out elements: once for each type and shape, some
+  // ten milliseconds each. Either layout gives the same bits.
+  virtual std::vector<LayoutChoice> layout_choices() const { return {}; }
 
   // All targets read the same x [n_tok, n_in], which is quantized at most once when the weights' types ask for it.
   virtual void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) = 0;
@@ -183,8 +200,8 @@ struct CpuOptions {
 };
 
 // The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, portable, avx2,
-// avxvnni, avx512vnni, neon, neon_dotprod) picks another that the machine supports (an unsupported or unknown name is
-// reported on stderr and ignored).
+// avxvnni, avx512vnni, avx512vbmi2, neon, neon_dotprod) picks another that the machine supports (an unsupported or
+// unknown name is reported on stderr and ignored).
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options);
 
 }  // namespace updraft::kernels

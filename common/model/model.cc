@@ -221,6 +221,16 @@ std::string Model::DescribeSparsity() const {
   return text + absl::StrFormat(" so skipping is used up to %.0f %%", 100 * sparsity_.sparse_share);
 }
 
+std::string Model::DescribeLayouts() const {
+  std::string text;
+  for (const kernels::LayoutChoice& c : ops_->layout_choices()) {
+    absl::StrAppendFormat(&text, "%s%s %dx%d without zeros: %.2fx for one row, %.2fx for many, %.2fx together, so %s",
+                          text.empty() ? "" : "; ", kernels::Info(c.type).name, c.n_out, c.n_in, c.speedup_one,
+                          c.speedup_many, c.speedup_request, c.kept ? "used" : "not used");
+  }
+  return text;
+}
+
 size_t Model::bytes_per_token() const {
   size_t bytes = output_->packed_bytes();
   for (const LayerWeights& w : layers_) {

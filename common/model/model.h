@@ -56,6 +56,8 @@ class Model {
   // config().ffn_group. DescribeSparsity puts it in a line for logs.
   const kernels::SparsityTuning& sparsity() const { return sparsity_; }
   std::string DescribeSparsity() const;
+  // How matrices that leave out elements were laid out and why, a line for logs; empty without such.
+  std::string DescribeLayouts() const;
   // Bytes of weights that one decoded token reads (all layers and the head) when it skips no neurons.
   size_t bytes_per_token() const;
 

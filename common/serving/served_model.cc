@@ -60,6 +60,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   if (served->model_->config().ffn_group > 0) {
     LogEvent(LogLevel::kInfo, "sparsity", {{"measured", served->model_->DescribeSparsity()}});
   }
+  if (const std::string layouts = served->model_->DescribeLayouts(); !layouts.empty()) {
+    LogEvent(LogLevel::kInfo, "layouts", {{"measured", layouts}});
+  }
   const gguf::File& file = served->model_->file();
   auto tokenizer = text::Tokenizer::FromGguf(file);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), absl::StrFormat("model '%s'", path));

@@ -67,6 +67,7 @@ absl::Status RunBenchModel(const ModelFlags& flags) {
       flags.options.sequences == 1 ? "token" : absl::StrCat(flags.options.sequences, " tokens"), result->bandwidth_gb_s,
       100 * result->roof_fraction, result->roof_gb_s);
   if ((*model)->config().ffn_group > 0) std::cout << "  " << (*model)->DescribeSparsity() << "\n";
+  if (const std::string layouts = (*model)->DescribeLayouts(); !layouts.empty()) std::cout << "  " << layouts << "\n";
   return absl::OkStatus();
 }
 

@@ -7,6 +7,7 @@
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/layout_choice.h"
 #include "kernels/cpu/reference/reference_ops.h"
 #include "kernels/cpu/rope/rope.h"
 #include "kernels/cpu/sparse_feed_forward.h"
@@ -25,6 +26,8 @@ constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 
 // A part of the activations that stays in a core's private cache while the weights of a chunk pass by.
 constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
+constexpr int64_t kKeptTokenBlockBytes = int64_t{512}
+                                         << 10;              // putting bytes where they belong is shared by more tokens
 constexpr int64_t kDenseTokenBlockBytes = int64_t{1} << 20;  // these kernels cut what is left themselves
 
 // With up to so many tokens a product waits for memory rather than for arithmetic.
@@ -62,8 +65,12 @@ struct Split {
 
 class CpuOps : public Ops {
  public:
-  CpuOps(Isa isa, int n_threads)
-      : kernels_(ChooseKernels(isa)), pool_(n_threads), sparse_(kernels_, pool_), scratch_(n_threads) {}
+  CpuOps(Isa isa, int n_threads, LayoutRule layouts)
+      : kernels_(ChooseKernels(isa)),
+        layouts_(layouts),
+        pool_(n_threads),
+        sparse_(kernels_, pool_),
+        scratch_(n_threads) {}
 
   std::string name() const override {
     const int n = pool_.n_threads();
@@ -73,8 +80,23 @@ class CpuOps : public Ops {
 
   std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) override {
     if (!IsTiled(type)) return std::make_unique<RowMajorMatrix>(type, n_out, n_in, data);
-    return std::make_unique<TiledMatrix>(type, n_out, n_in, TiledWeights(type, n_out, n_in, data, pool_));
+    const auto pack = [&](TileKind kind) {
+      return std::make_unique<TiledMatrix>(type, n_out, n_in, TiledWeights(type, kind, n_out, n_in, data, pool_));
+    };
+    if (!KeepsHalf(type) || layouts_ == LayoutRule::kWhole) return pack(TileKindOf(type));
+    if (layouts_ == LayoutRule::kKept) return pack(TileKind::k8Kept);
+    const auto known = std::find_if(layout_choices_.begin(), layout_choices_.end(), [&](const LayoutChoice& choice) {
+      return choice.type == type && choice.n_out == n_out && choice.n_in == n_in;
+    });
+    if (known != layout_choices_.end()) return pack(known->kept ? TileKind::k8Kept : TileKindOf(type));
+    auto whole = pack(TileKindOf(type));
+    auto kept = pack(TileKind::k8Kept);
+    layout_choices_.push_back(ChooseLayout(*this, *whole, *kept));
+    weights_ahead_.ForgetAll();
+    return layout_choices_.back().kept ? std::move(kept) : std::move(whole);
   }
+
+  std::vector<LayoutChoice> layout_choices() const override { return layout_choices_; }
 
   void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
     const int64_t n_in = targets[0].w->n_in();
@@ -87,7 +109,7 @@ class CpuOps : public Ops {
     }
     const bool serial = pool_.n_threads() == 1 || bytes * ((n_tok + 3) / 4) < kSerialBytes;
     if (any_dense && n_tok > 1) GrowScratch(kernels_.dense_matmul->scratch_floats * sizeof(float));
-    if (any_tiled && n_tok > kernels_.tile_matmul->skinny) GrowScratch(kernels_.tile_matmul->scratch_bytes);
+    if (any_tiled && n_tok > kernels_.tile_matmul.skinny) GrowScratch(kernels_.tile_matmul.scratch_bytes);
     QuantizedRows q[kNumSpans];
     for (const MatMulTarget& target : targets) {
       if (!IsTiled(target.w->type())) continue;
@@ -299,11 +321,11 @@ class CpuOps : public Ops {
       blocks.resize(n_tok * n_blocks);
     }
     const int span_blocks = TileFormatOf(TileKindOf(type)).span_blocks();
-    const int n_groups = kernels_.tile_matmul->NumGroups(n_tok);
+    const int n_groups = kernels_.tile_matmul.NumGroups(n_tok);
     ForRows(n_groups, (n_tok + n_groups - 1) / n_groups * n_in, [&](int index) {
       const TokenGroup group = GroupOf(n_tok, n_groups, index);
-      kernels_.tile_matmul->quantize(x + group.from * n_in, group.size, n_in, span_blocks,
-                                     codes.data() + group.from * n_in, blocks.data() + group.from * n_blocks);
+      kernels_.tile_matmul.quantize(x + group.from * n_in, group.size, n_in, span_blocks,
+                                    codes.data() + group.from * n_in, blocks.data() + group.from * n_blocks);
     });
     return {codes.data(), blocks.data(), n_tok, n_groups, n_in};
   }
@@ -312,9 +334,10 @@ class CpuOps : public Ops {
     Split split;
     const bool tiled = IsTiled(w.type());
     const int64_t token_bytes = w.n_in() * static_cast<int64_t>(tiled ? sizeof(int8_t) : sizeof(float));
-    const int64_t block_bytes = tiled ? kTokenBlockBytes : kDenseTokenBlockBytes;
+    const bool kept = tiled && static_cast<const TiledMatrix&>(w).weights().kind() == TileKind::k8Kept;
+    const int64_t block_bytes = kept ? kKeptTokenBlockBytes : tiled ? kTokenBlockBytes : kDenseTokenBlockBytes;
     const int64_t token_blocks = (n_tok * token_bytes + block_bytes - 1) / block_bytes;
-    split.tokens = tiled ? kernels_.tile_matmul->NumGroups(n_tok) : n_tok;
+    split.tokens = tiled ? kernels_.tile_matmul.NumGroups(n_tok) : n_tok;
     split.n_token_blocks = static_cast<int>(std::clamp<int64_t>(token_blocks, 1, std::min(split.tokens, 1024)));
     split.n_units = tiled ? static_cast<const TiledMatrix&>(w).weights().n_tiles() / 2 : w.n_out();
     const int64_t wanted = serial ? 1 : ChunksWorth(static_cast<int64_t>(w.packed_bytes()), pool_.n_threads());
@@ -357,7 +380,8 @@ class CpuOps : public Ops {
     const int tok_to = static_cast<int>(split.tokens * (block + 1) / split.n_token_blocks);
     const int64_t y_stride = target.y_stride == 0 ? w.n_out() : target.y_stride;
     if (IsTiled(w.type())) {
-      const TileMatMulArgs args{.w = static_cast<const TiledMatrix&>(w).weights().view(),
+      const TiledWeights& weights = static_cast<const TiledMatrix&>(w).weights();
+      const TileMatMulArgs args{.w = weights.view(),
                                 .tile_from = 2 * unit_from,
                                 .tile_to = 2 * unit_to,
                                 .x = q,
@@ -369,7 +393,7 @@ class CpuOps : public Ops {
                                         .bias = target.bias,
                                         .accumulate = target.accumulate},
                                 .scratch = scratch};
-      kernels_.tile_matmul->run[static_cast<int>(TileKindOf(w.type()))](args);
+      kernels_.tile_matmul.run[static_cast<int>(weights.kind())](args);
       return;
     }
     const DenseMatMulArgs args{static_cast<const RowMajorMatrix&>(w).data(),
@@ -416,10 +440,12 @@ class CpuOps : public Ops {
   }
 
   const KernelTable kernels_;
+  const LayoutRule layouts_;
   WeightsAhead weights_ahead_;  // outlives the threads that look at it
   ThreadPool pool_;
   SparseFeedForward sparse_;
   RopeTable rope_;
+  std::vector<LayoutChoice> layout_choices_;
   std::vector<int32_t> active_;  // [n_tok, n_groups]
   struct QuantizedBuffer {
     AlignedVector<int8_t> codes;
@@ -433,13 +459,13 @@ class CpuOps : public Ops {
 
 }  // namespace
 
-std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads) {
+std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads, LayoutRule layouts) {
   if (isa == Isa::kReference) return MakeReferenceOps(n_threads);
-  return std::make_unique<CpuOps>(isa, n_threads);
+  return std::make_unique<CpuOps>(isa, n_threads, layouts);
 }
 
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options) {
-  return MakeCpuOpsFor(ChooseIsa(), options.n_threads > 0 ? options.n_threads : AvailableCpus());
+  return MakeCpuOpsFor(ChooseIsa(), options.n_threads > 0 ? options.n_threads : AvailableCpus(), LayoutRule::kMeasured);
 }
 
 }  // namespace updraft::kernels

@@ -10,8 +10,11 @@
 
 namespace updraft::kernels {
 
-// isa must be supported; n_threads >= 1.
-std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads);
+// How types that leave out elements are laid out.
+enum class LayoutRule { kMeasured, kWhole, kKept };
+
+// isa must be supported; n_threads >= 1. MakeCpuOps measures layouts.
+std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads, LayoutRule layouts = LayoutRule::kKept);
 
 }  // namespace updraft::kernels
 

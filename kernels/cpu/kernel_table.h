@@ -14,7 +14,7 @@ namespace updraft::kernels {
 
 struct KernelTable {
   Isa isa = Isa::kPortable;
-  const TileMatMulKernels* tile_matmul = nullptr;
+  TileMatMulKernels tile_matmul;
   const DenseMatMulKernels* dense_matmul = nullptr;
   const RowOpsKernels* row_ops = nullptr;
   const LogitsKernels* logits = nullptr;

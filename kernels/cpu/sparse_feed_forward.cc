@@ -59,11 +59,12 @@ void SparseFeedForward::Multiply(const PackedMatrix& w, std::span<const int32_t>
                        (static_cast<double>(w.n_out()) / kTileOutputs * static_cast<double>(w.n_in()) / kTileBlock);
   const auto bytes = static_cast<int64_t>(share * static_cast<double>(w.packed_bytes()));
   const int64_t n_chunks = std::min(n_tiles, ChunksWorth(bytes, pool_.n_threads()));
-  const SparseTileMatMulFunction run = kernels_.tile_matmul->run_sparse[static_cast<int>(TileKindOf(w.type()))];
+  const TiledWeights& weights = static_cast<const TiledMatrix&>(w).weights();
+  const SparseTileMatMulFunction run = kernels_.tile_matmul.run_sparse[static_cast<int>(weights.kind())];
   const auto chunk = [&](int index, int) {
     const int64_t from = n_tiles * index / n_chunks;
     const int64_t to = n_tiles * (index + 1) / n_chunks;
-    run({.w = static_cast<const TiledMatrix&>(w).weights().view(),
+    run({.w = weights.view(),
          .tiles = tiles.data() + from,
          .n_tiles = to - from,
          .blocks = blocks.data(),
@@ -89,7 +90,7 @@ void SparseFeedForward::QuantizeListed(const float* x, int span_blocks) {
     for (end = i; end < blocks_.size() && blocks_[end] < first + span_blocks; ++end) {
       std::copy_n(x + int64_t{blocks_[end]} * kTileBlock, kTileBlock, span + (blocks_[end] - first) * kTileBlock);
     }
-    kernels_.tile_matmul->quantize(span, 1, span_blocks * kTileBlock, span_blocks, codes, blocks);
+    kernels_.tile_matmul.quantize(span, 1, span_blocks * kTileBlock, span_blocks, codes, blocks);
     for (size_t k = i; k < end; ++k) {
       std::copy_n(codes + (blocks_[k] - first) * kTileBlock, kTileBlock, q_.data() + k * kTileBlock);
       q_blocks_[k] = blocks[blocks_[k] - first];
@@ -107,7 +108,7 @@ void SparseFeedForward::Run(const FeedForwardWeights& w, const float* x, const f
   q_blocks_.resize(widest / kTileBlock);
   UpTo(widest / kTileOutputs + 1);  // before spans into it are taken
 
-  kernels_.tile_matmul->quantize(x, 1, d_model, SpanBlocks(*w.up), q_.data(), q_blocks_.data());
+  kernels_.tile_matmul.quantize(x, 1, d_model, SpanBlocks(*w.up), q_.data(), q_blocks_.data());
   ListPieces(active, w.group / kTileOutputs, tiles_);
   Multiply(*w.up, tiles_, UpTo(d_model / kTileBlock), up, false);
 

@@ -2,8 +2,9 @@
 // numbers that no other program gives out.
 //
 // On a processor that waits for memory, fewer bits per weight beat zeros: both formats take 5.5 bits, a bit more than
-// q5_0 takes without leaving anything out, and the CPU expands them to whole tiles when it loads them. They exist for
-// weights that were pruned anyway, and for devices with sparse arithmetic, which take 2 of 4 as it is.
+// q5_0 takes without leaving anything out. They exist for weights that were pruned anyway, and for devices with sparse
+// arithmetic, which take 2 of 4 as it is. A processor lays them out without their zeros where it measures that reading
+// less is worth more than putting bytes where they belong (cpu/layout_choice.h), else with them.
 #ifndef UPDRAFT_KERNELS_FORMATS_SPARSE_BLOCKS_H_
 #define UPDRAFT_KERNELS_FORMATS_SPARSE_BLOCKS_H_
 

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/simd/expand.h"
+
 namespace updraft::kernels {
 namespace {
 
@@ -181,6 +183,9 @@ struct Avx2 {
   template <int kBit, int kTo, int kMask>
   static W OrPlane(W low, W plane) {
     return {OrPlane<kBit, kTo, kMask>(low.lo, plane.lo), OrPlane<kBit, kTo, kMask>(low.hi, plane.hi)};
+  }
+  static W Expand(const uint8_t* codes, uint64_t mask, uint8_t fill) {
+    return LoadW(ExpandBytes(codes, mask, fill).bytes);
   }
   static W Lookup(const uint8_t* table, W indices) {
     const __m256i codes = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/simd/expand.h"
+
 namespace updraft::kernels {
 namespace {
 
@@ -125,6 +127,10 @@ struct Avx512Vnni {
   static W Lookup(const uint8_t* table, W indices) {
     const __m128i codes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(codes), indices);
+  }
+  // In memory: AVX-512 without VBMI2 expands no bytes.
+  static W Expand(const uint8_t* codes, uint64_t mask, uint8_t fill) {
+    return LoadW(ExpandBytes(codes, mask, fill).bytes);
   }
   static Partial Begin(I acc) { return acc; }
   template <int kMaxCode>

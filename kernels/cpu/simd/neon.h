@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/simd/expand.h"
+
 namespace updraft::kernels {
 namespace {
 
@@ -214,6 +216,9 @@ struct Neon {
   static W OrPlane(W low, W plane) {
     return MapW(
         [&](int i) { return vorrq_u8(low.v[i], vandq_u8(MoveBit<kBit, kTo>(plane.v[i]), vdupq_n_u8(kMask << kTo))); });
+  }
+  static W Expand(const uint8_t* codes, uint64_t mask, uint8_t fill) {
+    return LoadW(ExpandBytes(codes, mask, fill).bytes);
   }
   static W Lookup(const uint8_t* table, W indices) {
     const uint8x16_t codes = vld1q_u8(table);

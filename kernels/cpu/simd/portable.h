@@ -10,6 +10,8 @@
 
 #define UPDRAFT_NOINLINE __attribute__((noinline))
 
+#include "kernels/cpu/simd/expand.h"
+
 namespace updraft::kernels {
 namespace {
 
@@ -190,6 +192,9 @@ struct Portable {
   static UPDRAFT_NOINLINE W OrPlane(W low, W plane) {
     for (int i = 0; i < 64; ++i) low.v[i] |= static_cast<uint8_t>((plane.v[i] >> kBit & kMask) << kTo);
     return low;
+  }
+  static UPDRAFT_NOINLINE W Expand(const uint8_t* codes, uint64_t mask, uint8_t fill) {
+    return LoadW(ExpandBytes(codes, mask, fill).bytes);
   }
   static UPDRAFT_NOINLINE W Lookup(const uint8_t* table, W indices) {
     for (int i = 0; i < 64; ++i) indices.v[i] = table[indices.v[i]];

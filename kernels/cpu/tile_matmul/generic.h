@@ -36,12 +36,20 @@ constexpr int kMaxPrefetchPasses = 12;
 // Tiles are expanded for at least so many groups of tokens, and for at most so many at once, whose sums stay near.
 constexpr int kMinExpandedGroups = 6;
 constexpr int kMaxExpandedGroups = 32;
-constexpr int kExpandedBlocks = 8;
 
-// What that takes of scratch: records, of the format that has most to a block, and sums.
+// Into how many blocks at a time: the shorter sums wait, the better, where they wait between stretches alone.
+constexpr int ExpandedBlocks(TileKind kind) { return TileFormatOf(kind).span_blocks() == 1 ? 16 : 8; }
+
+// What that takes of scratch: records, of the formats that have most to a stretch, and sums.
+template <typename S, TileKind kKind>
+constexpr size_t RecordBytesOf() {
+  return S::kTiles * ExpandedBlocks(kKind) * ExpandedTile<S, kKind>::kRecordBytes;
+}
 template <typename S>
 constexpr size_t RecordBytes() {
-  return S::kTiles * kExpandedBlocks * ExpandedTile<S, TileKind::k2SuperMin>::kRecordBytes;
+  constexpr size_t kSpans = RecordBytesOf<S, TileKind::k2SuperMin>();
+  constexpr size_t kBlocks = RecordBytesOf<S, TileKind::k5Min>();
+  return kSpans > kBlocks ? kSpans : kBlocks;
 }
 template <typename S>
 constexpr size_t SumBytes() {
@@ -54,7 +62,7 @@ template <typename S>
 constexpr bool Expands(TileKind kind) {
   constexpr bool kFewSums = S::kGroup * S::kTiles < 12;
   const TileFormat format = TileFormatOf(kind);
-  if (format.span_blocks() > 1 && (format.halves() || format.has_min())) return true;
+  if (format.kept || (format.span_blocks() > 1 && (format.halves() || format.has_min()))) return true;
   return kFewSums && (format.high_bits > 0 || format.table != TileTable::kNone);
 }
 
@@ -410,16 +418,17 @@ void RunPacked(const TileMatMulArgs& args, int64_t tile) {
 template <typename S, TileKind kKind>
 void RunExpanded(const TileMatMulArgs& args, int64_t tile, int group_from, int group_to) {
   using Expanded = ExpandedTile<S, kKind>;
-  static_assert(S::kTiles * kExpandedBlocks * Expanded::kRecordBytes <= RecordBytes<S>());
+  static_assert(RecordBytesOf<S, kKind>() <= RecordBytes<S>());
+  constexpr int kStretch = ExpandedBlocks(kKind);
   uint8_t* records = args.scratch;
   auto* all_sums = reinterpret_cast<float*>(args.scratch + RecordBytes<S>());
   const int64_t n_blocks = args.w.n_blocks;
-  const int64_t n_passes = (n_blocks + kExpandedBlocks - 1) / kExpandedBlocks * (group_to - group_from);
+  const int64_t n_passes = (n_blocks + kStretch - 1) / kStretch * (group_to - group_from);
   PackedTile<S, kKind> packed[S::kTiles];
   for (int n = 0; n < S::kTiles; ++n) packed[n].Seek(args.w, (tile + n) * n_blocks, 0);
   TilesAhead<S, kKind> ahead(args.w, tile + S::kTiles, n_passes);
-  for (int64_t block = 0; block < n_blocks; block += kExpandedBlocks) {
-    const int n = static_cast<int>(n_blocks - block < kExpandedBlocks ? n_blocks - block : kExpandedBlocks);
+  for (int64_t block = 0; block < n_blocks; block += kStretch) {
+    const int n = static_cast<int>(n_blocks - block < kStretch ? n_blocks - block : kStretch);
     for (int i = 0; i < n; ++i) {
       for (int k = 0; k < S::kTiles; ++k) {
         Expanded::Write(packed[k], records + (i * S::kTiles + k) * Expanded::kRecordBytes);
@@ -530,6 +539,11 @@ constexpr TileMatMulKernels MakeTileMatMulKernels() {
   SetKernels<S>(kernels, std::make_integer_sequence<int, kNumTileKinds>());
   kernels.quantize = QuantizeGroup<S>;
   return kernels;
+}
+
+template <typename S>
+constexpr KeptTileMatMulKernels MakeKeptTileMatMulKernels() {
+  return {TileMatMul<S, TileKind::k8Kept>, SparseTileMatMul<S, TileKind::k8Kept>};
 }
 
 }  // namespace

@@ -277,10 +277,27 @@ void WriteScales(const TileFormat& format, const Block32& block, int out, const 
   }
 }
 
+// The codes of all outputs of a block that are not 0's, at most half of each output's.
+void WriteKept(const TileFormat& format, const Block32 (&block)[kTileOutputs], const BlockPlanes& to) {
+  uint8_t* next = to.low;
+  for (int group = 0; group < kTileBlock / 4; ++group) {
+    uint64_t mask = 0;
+    for (int p = 0; p < 4 * kTileOutputs; ++p) {
+      const uint8_t code = block[p / 4].codes[4 * group + p % 4];
+      if (code == format.offset) continue;
+      mask |= uint64_t{1} << p;
+      *next++ = code;
+    }
+    for (int i = 0; i < 8; ++i) to.high[8 * group + i] = static_cast<uint8_t>(mask >> (8 * i));
+  }
+  std::fill(next, to.low + format.low_bytes(), uint8_t{0});
+}
+
 }  // namespace
 
-TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool) {
-  const TileFormat format = TileFormatOf(TileKindOf(type));
+TiledWeights::TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool)
+    : kind_(kind) {
+  const TileFormat format = TileFormatOf(kind);
   const int64_t n_blocks = n_in / kTileBlock;
   const int64_t n_supers = format.super_bytes() == 0 ? 0 : n_in / kTileSuperBlock;
   n_tiles_ = (n_out + 2 * kTileOutputs - 1) / (2 * kTileOutputs) * 2;
@@ -305,19 +322,29 @@ TiledWeights::TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* 
   pool.Run(n_chunks, [&](int chunk, int) {
     for (int64_t tile = n_tiles_ * chunk / n_chunks; tile < n_tiles_ * (chunk + 1) / n_chunks; ++tile) {
       for (int64_t block = 0; block < n_blocks; block += n_parts) {
+        Block32 whole[kTileOutputs];  // of a kept format, which has one part
         for (int out = 0; out < kTileOutputs; ++out) {
           const int64_t row = tile * kTileOutputs + out;
           Block32 parts[kTileSuperBlock / kTileBlock] = {};
-          if (row < n_out) read(type, rows + row * row_bytes + block / n_parts * block_bytes, parts);
+          if (row < n_out) {
+            read(type, rows + row * row_bytes + block / n_parts * block_bytes, parts);
+          } else if (format.kept) {
+            std::fill_n(parts[0].codes, kTileBlock, static_cast<uint8_t>(format.offset));
+          }
           for (int part = 0; part < n_parts; ++part) {
             const int64_t at = tile * n_blocks + block + part;
             const int64_t super_at =
                 n_supers == 0 ? 0 : tile * n_supers + (block + part) / (kTileSuperBlock / kTileBlock);
             const BlockPlanes to{low + at * format.low_bytes(), high + at * format.high_bytes(),
                                  scale + at * format.scale_bytes(), super + super_at * format.super_bytes()};
-            WriteLow(format, parts[part], out, to.low);
-            WriteHigh(format, parts[part], out, to.high);
             WriteScales(format, parts[part], out, to);
+            if (format.kept) {
+              whole[out] = parts[part];
+              if (out == kTileOutputs - 1) WriteKept(format, whole, to);
+            } else {
+              WriteLow(format, parts[part], out, to.low);
+              WriteHigh(format, parts[part], out, to.high);
+            }
           }
         }
       }

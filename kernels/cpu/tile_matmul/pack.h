@@ -11,9 +11,11 @@ namespace updraft::kernels {
 // Owns the planes of one matrix.
 class TiledWeights {
  public:
-  // data: n_out rows of RowBytes(type, n_in), read during the call only. IsTiled(type); n_out, n_in > 0.
-  TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool);
+  // data: n_out rows of RowBytes(type, n_in), read during the call only. IsTiled(type); n_out, n_in > 0. kind:
+  // TileKindOf(type), or k8Kept of a type that KeepsHalf.
+  TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool);
 
+  TileKind kind() const { return kind_; }
   TileView view() const { return view_; }
   int64_t n_tiles() const { return n_tiles_; }  // even
   size_t bytes() const { return buffer_.size(); }
@@ -22,6 +24,7 @@ class TiledWeights {
   void AddRanges(int64_t tile, int64_t bytes, int thread, MemoryAhead& ahead) const;
 
  private:
+  TileKind kind_;
   int64_t n_tiles_;
   AlignedBuffer buffer_;
   TileView view_;

@@ -10,9 +10,12 @@
 //            8-bit: group g is 64 bytes,  byte 4*out + j = code of input 4g + j
 //            4-bit: groups 2r, 2r+1 share 64 bytes: low nibbles are group 2r, high nibbles group 2r + 1
 //            2-bit: groups 4r .. 4r+3 share 64 bytes: bits 2i, 2i + 1 are group 4r + i
+//            kept 8-bit: 256 bytes: the codes other than 0's, of the byte positions in ascending order, group by group;
+//            fewer leave the end unused
 //   high   [n_tiles][n_in/32]: the codes' bits above those, bit-planes over the same 64 byte positions
 //            1 bit: 64 bytes; bit g of byte p belongs to byte p of group g
 //            2 bits: 128 bytes; bits 2(g%4), 2(g%4)+1 of byte 64(g/4) + p belong to byte p of group g
+//            kept 8-bit: 64 bytes; bit p of the 64-bit integer (little-endian) g: byte p of group g has a code in low
 //   scale  [n_tiles][n_in/32]: what changes from block to block
 //            kScale32          16 x f16 d
 //            kScale32Bf16      16 x bf16 d
@@ -65,10 +68,14 @@ struct TileFormat {
   TileScheme scheme;
   int offset;  // subtracted from a code
   TileTable table = TileTable::kNone;
+  bool kept = false;  // at most half of an output's codes in a block are other than 0's, and only these are stored
 
-  constexpr int low_bytes() const { return low_bits * kTileOutputs * kTileBlock / 8; }    // per tile and block
-  constexpr int high_bytes() const { return high_bits * kTileOutputs * kTileBlock / 8; }  // per tile and block
-  constexpr int scale_bytes() const {                                                     // per tile and block
+  // Per tile and block.
+  constexpr int low_bytes() const { return low_bits * kTileOutputs * kTileBlock / (kept ? 16 : 8); }
+  constexpr int high_bytes() const {
+    return kept ? kTileOutputs * kTileBlock / 8 : high_bits * kTileOutputs * kTileBlock / 8;
+  }
+  constexpr int scale_bytes() const {  // per tile and block
     switch (scheme) {
       case TileScheme::kSuper:
         return 0;
@@ -114,7 +121,8 @@ struct TileFormat {
 
 // Which layout there is; several file formats may share one. A kernel is compiled for each.
 enum class TileKind : uint8_t {
-  k8,          // q8_0, q8_2of4, q8_16of32
+  k8,          // q8_0; q8_2of4, q8_16of32 with their zeros
+  k8Kept,      // q8_2of4, q8_16of32 without
   k4,          // q4_0
   k4Min,       // q4_1
   k5,          // q5_0
@@ -133,12 +141,14 @@ enum class TileKind : uint8_t {
   kGeneral,    // every other format of integers times a scale
 };
 
-inline constexpr int kNumTileKinds = 17;
+inline constexpr int kNumTileKinds = 18;
 
 constexpr TileFormat TileFormatOf(TileKind kind) {
   switch (kind) {
     case TileKind::k8:
       return {8, 0, TileScheme::kScale32, 128};
+    case TileKind::k8Kept:
+      return {8, 0, TileScheme::kScale32, 128, TileTable::kNone, true};
     case TileKind::k4:
       return {4, 0, TileScheme::kScale32, 8};
     case TileKind::k4Min:
@@ -177,7 +187,9 @@ constexpr TileFormat TileFormatOf(TileKind kind) {
 
 constexpr bool IsTiled(DType type) { return type != DType::kF32 && type != DType::kF16 && type != DType::kBF16; }
 
-// Of a type for which IsTiled.
+constexpr bool KeepsHalf(DType type) { return type == DType::kQ8_2of4 || type == DType::kQ8_16of32; }
+
+// The layout of a type for which IsTiled; of one that KeepsHalf there is also k8Kept.
 constexpr TileKind TileKindOf(DType type) {
   switch (type) {
     case DType::kQ8_0:

@@ -109,6 +109,12 @@ struct TileMatMulKernels {
                    ActivationBlock* blocks) = nullptr;
 };
 
+// An instruction set's kernels of TileKind::k8Kept alone, where it differs in these from the one that it extends.
+struct KeptTileMatMulKernels {
+  TileMatMulFunction run = nullptr;
+  SparseTileMatMulFunction run_sparse = nullptr;
+};
+
 }  // namespace updraft::kernels
 
 #endif  // UPDRAFT_KERNELS_CPU_TILE_MATMUL_TILE_MATMUL_H_

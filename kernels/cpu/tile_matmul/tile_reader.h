@@ -41,8 +41,9 @@ struct PackedTile {
   const uint8_t* high;
   const uint8_t* scale;
   const uint8_t* super;
-  W raw;    // 64 bytes of the low plane: one group of 8-bit codes, two of 4-bit or four of 2-bit ones
-  W plane;  // 64 bytes of the high plane
+  W raw;                // 64 bytes of the low plane: one group of 8-bit codes, two of 4-bit or four of 2-bit ones
+  W plane;              // 64 bytes of the high plane
+  const uint8_t* kept;  // the next code of a format that stores only some
 
   // At a block of a tile that begins at block `first`.
   UPDRAFT_INLINE void Seek(const TileView& w, int64_t first, int64_t block) {
@@ -66,7 +67,26 @@ struct PackedTile {
   }
 
   template <int kGroup>
+  UPDRAFT_INLINE W KeptCodes() {
+    if constexpr (kGroup == 0) kept = low;
+    uint64_t mask;
+    __builtin_memcpy(&mask, high + 8 * kGroup, 8);
+    const W codes = S::Expand(kept, mask, kFormat.offset);
+    kept += __builtin_popcountll(mask);
+    return codes;
+  }
+
+  template <int kGroup>
   UPDRAFT_INLINE W Codes() {
+    if constexpr (kFormat.kept) {
+      return KeptCodes<kGroup>();
+    } else {
+      return StoredCodes<kGroup>();
+    }
+  }
+
+  template <int kGroup>
+  UPDRAFT_INLINE W StoredCodes() {
     const W low_bits = LowBits<kGroup>();
     if constexpr (kFormat.table != TileTable::kNone) {
       return S::Lookup(TableCodes(kFormat.table), low_bits);

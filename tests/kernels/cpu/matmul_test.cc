@@ -197,6 +197,50 @@ TEST_P(MatMulTest, TypicalErrorOfGaussianDataIsSmall) {
 INSTANTIATE_TEST_SUITE_P(Types, MatMulTest, ::testing::ValuesIn(AllTypes()),
                          [](const auto& info) { return std::string(Info(info.param).name); });
 
+// Types that leave out elements, with their zeros and without: the same bits in every way in which rows are grouped.
+TEST(MatMulLayoutTest, WithoutZerosIsTheSameBits) {
+  const Shape shape{40, 11 * 32};
+  constexpr int kMost = 200;
+  const auto x = Gaussian(kMost * shape.n_in, 91);
+  for (const DType type : {DType::kQ8_2of4, DType::kQ8_16of32}) {
+    SCOPED_TRACE(Info(type).name);
+    const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 92);
+    const auto whole = MatMul(*MakeCpuOpsFor(Isa::kPortable, 1, LayoutRule::kWhole), type, shape, w, x.data(), kMost);
+    for (const Isa isa : VectorIsas()) {
+      SCOPED_TRACE(IsaName(isa));
+      const auto ops = MakeCpuOpsFor(isa, 2, LayoutRule::kKept);
+      for (const int n_tok : {1, 2, 3, 5, 8, 9, 17, 40, 100, kMost}) {
+        const std::vector<float> expected(whole.begin(), whole.begin() + n_tok * shape.n_out);
+        EXPECT_TRUE(SameBits(MatMul(*ops, type, shape, w, x.data(), n_tok), expected)) << n_tok << " tokens";
+      }
+    }
+    const auto ops = MakeCpuOpsFor(Isa::kPortable, 1, LayoutRule::kKept);
+    const auto kept = ops->Pack(type, shape.n_out, shape.n_in, w.data());
+    const auto with_zeros = MakeCpuOpsFor(Isa::kPortable, 1, LayoutRule::kWhole);
+    EXPECT_LT(kept->packed_bytes() * 3, 2 * with_zeros->Pack(type, shape.n_out, shape.n_in, w.data())->packed_bytes());
+  }
+}
+
+// What is measured is one of the two, once per type and shape, and says so.
+TEST(MatMulLayoutTest, TheChoiceIsMeasuredOncePerShape) {
+  const auto ops = MakeCpuOps({});
+  EXPECT_TRUE(ops->layout_choices().empty());
+  for (const int64_t n_out : {64, 96, 64}) {
+    const auto w = EncodedWeights(DType::kQ8_2of4, n_out, 256, 93);
+    const auto packed = ops->Pack(DType::kQ8_2of4, n_out, 256, w.data());
+    const auto choices = ops->layout_choices();
+    ASSERT_EQ(choices.size(), n_out == 64 && choices.size() == 1 ? 1u : 2u);
+    const LayoutChoice& choice = choices[n_out == 64 ? 0 : 1];
+    EXPECT_EQ(choice.n_out, n_out);
+    EXPECT_EQ(choice.n_in, 256);
+    EXPECT_GT(choice.speedup_one, 0.0f);
+    EXPECT_GT(choice.speedup_many, 0.0f);
+    const auto whole = MakeCpuOpsFor(ChooseIsa(), 1, LayoutRule::kWhole)->Pack(DType::kQ8_2of4, n_out, 256, w.data());
+    EXPECT_EQ(choice.kept, packed->packed_bytes() < whole->packed_bytes());
+  }
+  EXPECT_EQ(ops->layout_choices().size(), 2u);
+}
+
 // Float types with many tokens and more inputs than are multiplied at once, of rows and tokens that fill no block.
 TEST(MatMulCutTest, SameBitsAsTokenByToken) {
   const Shape shape{37, 1100};

@@ -83,7 +83,7 @@ TEST(TiledWeightsTest, RangesOfATileLieInItsPlanes) {
     SCOPED_TRACE(Info(type).name);
     const int64_t n_out = 96, n_in = 512;
     const auto file = EncodedWeights(type, n_out, n_in, 3);
-    const TiledWeights weights(type, n_out, n_in, file.data(), pool);
+    const TiledWeights weights(type, TileKindOf(type), n_out, n_in, file.data(), pool);
     const TileFormat format = TileFormatOf(TileKindOf(type));
     const TileView view = weights.view();
     const auto tile_bytes = static_cast<int64_t>(weights.bytes()) / weights.n_tiles();
