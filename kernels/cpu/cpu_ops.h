@@ -10,8 +10,8 @@
 
 namespace updraft::kernels {
 
-// isa must be supported; n_threads >= 1.
-std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads);
+// isa must be supported; n_threads >= 1; pin_threads as in CpuOptions.
+std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads, bool pin_threads = false);
 
 }  // namespace updraft::kernels
 

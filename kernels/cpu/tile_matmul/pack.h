@@ -11,7 +11,8 @@ namespace updraft::kernels {
 // Owns the planes of one matrix.
 class TiledWeights {
  public:
-  // data: n_out rows of RowBytes(type, n_in), read during the call only. IsTiled(type); n_out, n_in > 0.
+  // data: n_out rows of RowBytes(type, n_in), read during the call only. IsTiled(type); n_out, n_in > 0. Each thread of
+  // the pool writes the tiles that it will read in products, so that a pool that pins has them in memory near it.
   TiledWeights(DType type, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool);
 
   TileView view() const { return view_; }
