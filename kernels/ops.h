@@ -149,7 +149,8 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // e.g. "cpu/avx512vbmi2, 2 threads".
+  // e.g. "cpu/avx512vbmi2, 2 threads" or, where CpuOptions::pin_threads asked for it, "cpu/avx2, 8 threads, pinned";
+  // "8 threads, 7 pinned" when the system refused one or no thread has called Pack or MatMul yet.
   virtual std::string name() const = 0;
   virtual int n_threads() const = 0;
 
@@ -197,6 +198,10 @@ class Ops {
 
 struct CpuOptions {
   int n_threads = 0;  // 0: what the process may use (affinity and cgroup quota)
+  // Each thread stays on one CPU, neighbours on one NUMA node, so that packed weights lie near the thread that reads
+  // them. Confines the threads that call Pack or MatMul too, for good: see ThreadPool's constructor (thread_pool.h).
+  // name() says ", pinned". Weights that are read in place (PackedMatrix) lie where the system cached the file.
+  bool pin_threads = false;
 };
 
 // The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, portable, avx2,

@@ -1,13 +1,13 @@
 #include "kernels/thread_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+
+#include "kernels/cpu_topology.h"
 
 namespace updraft::kernels {
 namespace {
@@ -59,17 +59,8 @@ class Asking {
 };
 
 int AffinityCpus() {
-  // The mask has to be large enough for the kernel's own; grow it until the call succeeds.
-  for (int n_cpus = 1024; n_cpus <= 1 << 20; n_cpus *= 2) {
-    cpu_set_t* set = CPU_ALLOC(n_cpus);
-    if (set == nullptr) break;
-    const size_t bytes = CPU_ALLOC_SIZE(n_cpus);
-    const bool ok = sched_getaffinity(0, bytes, set) == 0;
-    const int count = ok ? CPU_COUNT_S(bytes, set) : 0;
-    CPU_FREE(set);
-    if (ok) return std::max(1, count);
-  }
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const auto allowed = static_cast<int>(AllowedCpus().size());
+  return allowed > 0 ? allowed : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 std::optional<std::string> ReadSmallFile(const std::string& path) {
@@ -144,14 +135,33 @@ void MemoryAhead::Add(int thread, Range range) {
   if (range.bytes > 0 && ranges.n < kMaxRanges) ranges.at[ranges.n++] = range;
 }
 
-ThreadPool::ThreadPool(int n_threads) : segments_(std::make_unique<Segment[]>(std::max(1, n_threads))) {
+ThreadPool::ThreadPool(int n_threads, bool pin_threads)
+    : pin_threads_(pin_threads), segments_(std::make_unique<Segment[]>(std::max(1, n_threads))) {
+  const std::vector<int> allowed = AllowedCpus();
+  if (pin_threads) cpus_ = CpusOfThreads(ReadTopology("/sys", allowed), std::max(1, n_threads));
+  StartWorkers(n_threads, allowed);
+}
+
+void ThreadPool::StartWorkers(int n_threads, const std::vector<int>& allowed) {
   for (int thread = 1; thread < n_threads; ++thread) {
     try {
       workers_.emplace_back([this, thread] { WorkerLoop(thread); });
     } catch (const std::system_error&) {
       break;  // the system allows no more threads: slower, not wrong
     }
+    if (!cpus_.empty()) {
+      n_pinned_workers_ += SetCpus(workers_.back(), {cpus_[thread]}) ? 1 : 0;
+    } else if (ThisThreadIsPinned()) {
+      SetCpus(workers_.back(), allowed);  // or it would share its creator's one CPU
+    }
   }
+}
+
+std::string ThreadPool::Describe() const {
+  const int n = n_threads();
+  std::string text = std::to_string(n) + (n == 1 ? " thread" : " threads");
+  if (!pin_threads_) return text;
+  return text + ", " + (n_pinned() == n ? "" : std::to_string(n_pinned()) + " ") + "pinned";
 }
 
 ThreadPool::~ThreadPool() {
@@ -163,6 +173,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::RunErased(int n_chunks, Function function, const void* context, const MemoryAhead* ahead) {
   if (n_chunks <= 0) return;
+  PinCaller();
   if (n_chunks == 1 || workers_.empty()) {
     for (int chunk = 0; chunk < n_chunks; ++chunk) function(context, chunk, 0);
     return;

@@ -15,10 +15,13 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/cpu_affinity.h"
+
 namespace updraft::kernels {
 
-// The number of processors that this process may keep busy: its affinity mask, and the processor quota of its control
-// group (v1 or v2) rounded down, since a throttled thread holds up all others. At least 1.
+// The number of processors that this process may keep busy: the calling thread's affinity mask (from before it was
+// pinned, if a pool pinned it), and the processor quota of its control group (v1 or v2) rounded down, since a throttled
+// thread holds up all others. At least 1.
 int AvailableCpus();
 
 // Parts of the above, for tests. ParseCpuMax reads the text of a cgroup v2 `cpu.max` ("max 100000", "150000 100000")
@@ -50,11 +53,25 @@ class MemoryAhead {
   std::vector<Ranges> ranges_;
 };
 
+// The chunks that a thread begins with: [SegmentBegin(t), SegmentBegin(t + 1)) of n_chunks.
+inline int SegmentBegin(int n_chunks, int thread, int n_threads) {
+  return static_cast<int>(int64_t{n_chunks} * thread / n_threads);
+}
+
 class ThreadPool {
  public:
-  // Starts n_threads - 1 workers, fewer where the system allows no more; the caller of Run is the last thread.
-  // n_threads >= 1.
-  explicit ThreadPool(int n_threads);
+  // Starts n_threads - 1 workers, fewer where the system allows no more; the caller of Run is thread 0. n_threads >= 1.
+  //
+  // pin_threads: every thread stays on one CPU of those that the constructing thread is allowed, in the order of
+  // CpusOfThreads (cpu_topology.h), so that what a thread touches first lies in memory near it and stays near it.
+  //  * Workers are pinned before the constructor returns.
+  //  * Thread 0 belongs to someone else, so it is pinned when it asks for work: by its first Run or PinCaller, for the
+  //    rest of its life, and so is every other thread that calls later. It is not released afterwards, and neither are
+  //    threads that it starts from then on, which inherit its one CPU; whoever must not be confined leaves Run to a
+  //    thread of its own. (Pools made on a pinned thread are not confined: they use what it was allowed before.)
+  //  * Pools do not know of each other: two pinned ones use the same CPUs.
+  //  * What the system refuses to pin runs unpinned; n_pinned() tells.
+  explicit ThreadPool(int n_threads, bool pin_threads = false);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -63,9 +80,19 @@ class ThreadPool {
 
   int n_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // The chunks that a thread begins with: [SegmentBegin(t), SegmentBegin(t + 1)) of n_chunks.
-  int SegmentBegin(int n_chunks, int thread) const {
-    return static_cast<int>(int64_t{n_chunks} * thread / n_threads());
+  // How many threads are pinned: all of n_threads(), unless the system refused or nobody has called Run so far. Of
+  // thread 0 it says what became of the last caller. Called by who may call Run.
+  int n_pinned() const { return n_pinned_workers_ + (caller_pinned_ ? 1 : 0); }
+
+  // For people: "4 threads", "4 threads, pinned", "4 threads, 3 pinned".
+  std::string Describe() const;
+
+  int SegmentBegin(int n_chunks, int thread) const { return kernels::SegmentBegin(n_chunks, thread, n_threads()); }
+
+  // Pins the calling thread as its first Run would, for work that is too small for Run. Does nothing in a pool that
+  // does not pin; cheap when it has been done.
+  void PinCaller() {
+    if (!cpus_.empty()) caller_pinned_ = PinThisThread(cpus_[0]);
   }
 
   // Calls body(chunk, thread) once for every chunk in [0, n_chunks), thread in [0, n_threads()), and returns when all
@@ -92,11 +119,16 @@ class ThreadPool {
     std::atomic<uint64_t> state{0};
   };
 
+  void StartWorkers(int n_threads, const std::vector<int>& allowed);
   void RunErased(int n_chunks, Function function, const void* context, const MemoryAhead* ahead);
   void WorkerLoop(int thread);
   void RunChunks(int thread, int n_helped);
   bool WaitForWork(int thread, uint32_t seen_generation);
 
+  const bool pin_threads_;
+  std::vector<int> cpus_;  // [n_threads] of a pool that pins; empty: nothing to pin to
+  int n_pinned_workers_ = 0;
+  bool caller_pinned_ = false;
   std::vector<std::thread> workers_;
   std::unique_ptr<Segment[]> segments_;  // [n_threads]
   std::atomic<int> n_segments_{1};       // known once all workers have started

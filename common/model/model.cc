@@ -2,6 +2,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
+#include <system_error>
+#include <thread>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
@@ -173,10 +176,26 @@ absl::Status WeightLoader::LoadAll() {
   return status_;
 }
 
+// What load() returns, called on a thread that ends with it.
+template <typename Load>
+auto OnThreadOfItsOwn(const Load& load) {
+  std::optional<decltype(load())> result;
+  try {
+    std::thread([&] { result.emplace(load()); }).join();
+  } catch (const std::system_error&) {  // there is no thread to be had
+    result.emplace(load());
+  }
+  return *std::move(result);
+}
+
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, const LoadOptions& options) {
   absl::StatusOr<gguf::File> file = gguf::File::Open(path);
   if (!file.ok()) return file.status();
-  auto model = FromFile(*std::move(file), kernels::MakeCpuOps({.n_threads = options.n_threads}));
+  auto ops = kernels::MakeCpuOps({.n_threads = options.n_threads, .pin_threads = options.pin_threads});
+  const auto load = [&] { return FromFile(*std::move(file), std::move(ops)); };
+  // Packing confines its thread to one CPU, and what that thread starts later as well. Who loads a model, such as the
+  // main thread of a daemon that starts its servers next, need not be who runs it.
+  auto model = options.pin_threads ? OnThreadOfItsOwn(load) : load();
   if (!model.ok()) return AsFileError(model.status());
   return model;
 }

@@ -26,6 +26,9 @@ struct LayerWeights {
 
 struct LoadOptions {
   int n_threads = 0;  // 0: what the process may use; fixed from here on
+  // kernels::CpuOptions::pin_threads. Load confines no thread of its caller's; the thread that runs the model it does
+  // confine, from its first forward pass on.
+  bool pin_threads = false;
 };
 
 // Immutable after Load except for the Ops inside (its thread pool and scratch), so one thread runs a Model at a time.
@@ -37,6 +40,7 @@ class Model {
   // for is refused too, since leaving it out would change the answers; `updraft.*` tensors of later formats are
   // ignored, as they only add to what a model can do.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
+  // Packs on the calling thread.
   static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops);
 
   const ModelConfig& config() const { return config_; }

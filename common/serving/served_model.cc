@@ -52,11 +52,13 @@ absl::Status CheckTokenIds(const char* field, const google::protobuf::RepeatedFi
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, int n_threads) {
+absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, const LoadOptions& options) {
   std::unique_ptr<ServedModel> served(new ServedModel);
-  absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(path, {.n_threads = n_threads});
+  absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(path, options);
   if (!model.ok()) return model.status();
   served->model_ = *std::move(model);
+  // Tells whether the system let all threads be pinned.
+  if (options.pin_threads) LogEvent(LogLevel::kInfo, "pinning", {{"backend", served->model_->ops().name()}});
   if (served->model_->config().ffn_group > 0) {
     LogEvent(LogLevel::kInfo, "sparsity", {{"measured", served->model_->DescribeSparsity()}});
   }

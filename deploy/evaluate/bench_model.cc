@@ -131,7 +131,7 @@ absl::StatusOr<BenchModelResult> BenchModel(const Model& model, const BenchModel
   }
   if (options.decode > 0) {
     runner.Decode(options.decode, options.sequences);
-    kernels::BandwidthProbe probe(kernels::ChooseIsa(), model.ops().n_threads());
+    kernels::BandwidthProbe probe(kernels::ChooseIsa(), model.ops().n_threads(), options.pin_threads);
     const double bytes = static_cast<double>(result.bytes_per_token) * options.decode;
     std::vector<double> seconds, roofs, fractions;
     probe.GbPerSecondNow();

@@ -16,6 +16,7 @@ struct BenchModelOptions {
   int repeat = 5;     // measured runs, after one that is not; a probe of memory before and after each that decodes
   int batch = 256;    // rows of a prefill pass
   kernels::KvType kv_type = kernels::KvType::kF16;
+  bool pin_threads = false;  // of the probe of memory: as the model was loaded
 };
 
 using kernels::Spread;

@@ -34,13 +34,14 @@ json ToJson(const Percentiles& p) { return {{"p50", p.p50}, {"p95", p.p95}, {"p9
 
 struct ModelFlags {
   std::string model;
-  int threads = 0;
+  LoadOptions load;
   bool as_json = false;
   BenchModelOptions options;
 };
 
-absl::Status RunBenchModel(const ModelFlags& flags) {
-  auto model = Model::Load(flags.model, {.n_threads = flags.threads});
+absl::Status RunBenchModel(ModelFlags flags) {
+  flags.options.pin_threads = flags.load.pin_threads;
+  auto model = Model::Load(flags.model, flags.load);
   if (!model.ok()) return model.status();
   auto result = BenchModel(**model, flags.options);
   if (!result.ok()) return result.status();
@@ -80,7 +81,7 @@ void AddBenchModel(CLI::App* bench, int* exit_code) {
   command->add_option("--sequences", flags->options.sequences, "That decode together")->check(CLI::Range(1, 4096));
   command->add_option("--repeat", flags->options.repeat, "Measured runs")->check(CLI::Range(1, 1000));
   AddKvTypeOption(command, &flags->options.kv_type);
-  command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
+  AddLoadOptions(command, &flags->load);
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
   command->callback([flags, exit_code] {
     if (absl::Status status = RunBenchModel(*flags); !status.ok()) *exit_code = Fail(status);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/model/model.h"
 #include "kernels/kv_layout.h"
 
 namespace updraft::tool {
@@ -22,6 +23,9 @@ int Fail(const absl::Status& status);
 
 // `status` with the flag that the object came from in front of its message.
 absl::Status WithFlag(const std::string& flag, const absl::Status& status);
+
+// --threads N and --pin of a command that loads a model.
+void AddLoadOptions(CLI::App* command, LoadOptions* options);
 
 // --kv-type f16|i8|i4 of a command that runs a model.
 void AddKvTypeOption(CLI::App* command, kernels::KvType* type);

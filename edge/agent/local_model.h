@@ -21,7 +21,7 @@ namespace updraft {
 
 struct LocalModelOptions {
   std::string path;
-  int n_threads = 0;     // 0: what the process may use
+  LoadOptions load;
   int kv_tokens = 4096;  // capacity of the KV pool; one sequence runs at a time
   kernels::KvType kv_type = kernels::KvType::kF16;
   ExitMode exit_mode = ExitMode::kLossy;

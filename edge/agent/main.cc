@@ -110,7 +110,7 @@ int Run(const v1::EdgeConfig& config) {
   auto upstream = MakeUpstream(config);
   if (!upstream.ok()) return Fail(upstream.status(), kBadUsage);
   auto model = LocalModel::Load({.path = config.model(),
-                                 .n_threads = config.threads(),
+                                 .load = {.n_threads = config.threads(), .pin_threads = config.pin()},
                                  .kv_tokens = config.kv_tokens(),
                                  .kv_type = KvTypeOf(config.kv_type()),
                                  .exit_mode = ExitModeOf(config.exit_mode())});

@@ -257,7 +257,7 @@ void RunKernelBenches(const KernelBenchOptions& options, const MachinePeaks& pea
                       const std::function<void(const KernelBenchResult&)>& report) {
   const int n_threads = options.n_threads > 0 ? options.n_threads : AvailableCpus();
   const Isa isa = ChooseIsa();
-  const std::unique_ptr<Ops> ops = MakeCpuOpsFor(isa, n_threads, LayoutRule::kMeasured);
+  const std::unique_ptr<Ops> ops = MakeCpuOpsFor(isa, n_threads, {.layouts = LayoutRule::kMeasured});
   BandwidthProbe probe(isa, n_threads);
   const auto measure = [&](const Subject& subject) {
     if (IsWanted(options, subject.name)) report(Measure(subject, options, probe));

@@ -47,15 +47,22 @@ Spread SpreadOf(std::vector<double> values) {
   return {median, values.front(), values.back()};
 }
 
-BandwidthProbe::BandwidthProbe(Isa isa, int n_threads) : probe_(ProbeOf(isa)), pool_(n_threads), bytes_(kProbeBytes) {
-  std::memset(bytes_.data(), 0, kProbeBytes);
+BandwidthProbe::BandwidthProbe(Isa isa, int n_threads, bool pin_threads)
+    : probe_(ProbeOf(isa)), pool_(n_threads, pin_threads), bytes_(kProbeBytes) {
+  ForChunks([](uint8_t* from, size_t n_bytes) { std::memset(from, 0, n_bytes); });
+}
+
+template <typename Body>
+void BandwidthProbe::ForChunks(const Body& body) {
+  constexpr int kChunks = 64;
+  pool_.Run(kChunks,
+            [&](int chunk, int) { body(bytes_.data() + kProbeBytes / kChunks * chunk, kProbeBytes / kChunks); });
 }
 
 double BandwidthProbe::GbPerSecondNow() {
-  constexpr int kChunks = 64;
   const double seconds = SecondsOf([&] {
-    pool_.Run(kChunks, [&](int chunk, int) {
-      volatile float kept = probe_.read(bytes_.data() + kProbeBytes / kChunks * chunk, kProbeBytes / kChunks);
+    ForChunks([&](const uint8_t* from, size_t n_bytes) {
+      volatile float kept = probe_.read(from, n_bytes);
       static_cast<void>(kept);
     });
   });

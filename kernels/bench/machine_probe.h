@@ -24,11 +24,17 @@ Spread SpreadOf(std::vector<double> values);  // of at least one value
 // can stand right before and after what is measured: shared machines change within seconds.
 class BandwidthProbe {
  public:
-  BandwidthProbe(Isa isa, int n_threads);  // n_threads >= 1
+  // n_threads >= 1. Each thread reads what it has written, so that with pin_threads (thread_pool.h) every one reads
+  // memory near it.
+  BandwidthProbe(Isa isa, int n_threads, bool pin_threads = false);
 
   double GbPerSecondNow();  // 10^9 bytes per second
 
  private:
+  // Calls body(from, n_bytes) for every chunk of the memory, on all threads.
+  template <typename Body>
+  void ForChunks(const Body& body);
+
   const ProbeKernels& probe_;
   ThreadPool pool_;
   AlignedBuffer bytes_;

@@ -65,17 +65,14 @@ struct Split {
 
 class CpuOps : public Ops {
  public:
-  CpuOps(Isa isa, int n_threads, LayoutRule layouts)
+  CpuOps(Isa isa, int n_threads, CpuOpsRules rules)
       : kernels_(ChooseKernels(isa)),
-        layouts_(layouts),
-        pool_(n_threads),
+        layouts_(rules.layouts),
+        pool_(n_threads, rules.pin_threads),
         sparse_(kernels_, pool_),
         scratch_(n_threads) {}
 
-  std::string name() const override {
-    const int n = pool_.n_threads();
-    return std::string("cpu/") + IsaName(kernels_.isa) + ", " + std::to_string(n) + (n == 1 ? " thread" : " threads");
-  }
+  std::string name() const override { return std::string("cpu/") + IsaName(kernels_.isa) + ", " + pool_.Describe(); }
   int n_threads() const override { return pool_.n_threads(); }
 
   std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) override {
@@ -99,6 +96,7 @@ class CpuOps : public Ops {
   std::vector<LayoutChoice> layout_choices() const override { return layout_choices_; }
 
   void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
+    pool_.PinCaller();  // also where all products are too small for the pool
     const int64_t n_in = targets[0].w->n_in();
     int64_t bytes = 0;
     bool any_tiled = false;
@@ -118,15 +116,17 @@ class CpuOps : public Ops {
     }
 
     splits_.clear();
+    target_chunks_.clear();
     int n_chunks = 0;
     for (const MatMulTarget& target : targets) {
       splits_.push_back(SplitTarget(*target.w, n_tok, serial));
-      n_chunks += splits_.back().chunks();
+      target_chunks_.push_back(splits_.back().chunks());
+      n_chunks += target_chunks_.back();
     }
     const auto run = [&](int chunk, int thread) {
-      size_t i = 0;
-      for (; chunk >= splits_[i].chunks(); ++i) chunk -= splits_[i].chunks();
-      RunChunk(targets[i], splits_[i], chunk, x, q[SpanIndex(targets[i].w->type())], scratch_[thread].data());
+      const ChunkPlace at = PlaceOfChunk(chunk, target_chunks_, pool_.n_threads());
+      const MatMulTarget& target = targets[at.target];
+      RunChunk(target, splits_[at.target], at.chunk, x, q[SpanIndex(target.w->type())], scratch_[thread].data());
     };
     if (serial) {
       for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
@@ -340,24 +340,22 @@ class CpuOps : public Ops {
     split.tokens = tiled ? kernels_.tile_matmul.NumGroups(n_tok) : n_tok;
     split.n_token_blocks = static_cast<int>(std::clamp<int64_t>(token_blocks, 1, std::min(split.tokens, 1024)));
     split.n_units = tiled ? static_cast<const TiledMatrix&>(w).weights().n_tiles() / 2 : w.n_out();
-    const int64_t wanted = serial ? 1 : ChunksWorth(static_cast<int64_t>(w.packed_bytes()), pool_.n_threads());
-    split.n_ranges = static_cast<int>(std::min(split.n_units, wanted));
+    split.n_ranges = serial ? 1 : NumRanges(split.n_units, static_cast<int64_t>(w.packed_bytes()), pool_.n_threads());
     return split;
   }
 
   // The weights that each thread reads first of the product that splits_ describes.
   void AddBeginnings(std::span<const MatMulTarget> targets, int n_chunks, MemoryAhead& begins) const {
     for (int thread = 1; thread < pool_.n_threads(); ++thread) {  // thread 0, the caller, does not wait
-      int chunk = pool_.SegmentBegin(n_chunks, thread);
-      int n_own = pool_.SegmentBegin(n_chunks, thread + 1) - chunk;
-      size_t i = 0;
-      for (; i + 1 < targets.size() && chunk >= splits_[i].chunks(); ++i) chunk -= splits_[i].chunks();
-      const Split& split = splits_[i];
-      const PackedMatrix& w = *targets[i].w;
-      // Of this target and of this thread alone.
-      n_own = std::min(n_own, split.n_ranges - chunk % split.n_ranges);
-      const int64_t unit = split.n_units * (chunk % split.n_ranges) / split.n_ranges;
-      const int64_t n_units = split.n_units * (chunk % split.n_ranges + n_own) / split.n_ranges - unit;
+      const int begin = pool_.SegmentBegin(n_chunks, thread);
+      const ChunkPlace at = PlaceOfChunk(begin, target_chunks_, pool_.n_threads());
+      const Split& split = splits_[at.target];
+      const PackedMatrix& w = *targets[at.target].w;
+      // Of this target, of this thread and of one block of tokens alone.
+      const int range = at.chunk % split.n_ranges;
+      const int n_own = std::min({pool_.SegmentBegin(n_chunks, thread + 1) - begin, at.n_left, split.n_ranges - range});
+      const int64_t unit = split.n_units * range / split.n_ranges;
+      const int64_t n_units = split.n_units * (range + n_own) / split.n_ranges - unit;
       const int64_t bytes = std::min(kAheadBytes, static_cast<int64_t>(w.packed_bytes()) * n_units / split.n_units);
       if (IsTiled(w.type())) {
         static_cast<const TiledMatrix&>(w).weights().AddRanges(2 * unit, bytes, thread, begins);
@@ -452,20 +450,22 @@ class CpuOps : public Ops {
     AlignedVector<ActivationBlock> blocks;
   };
   QuantizedBuffer quantized_[kNumSpans];
-  std::vector<Split> splits_;
+  std::vector<Split> splits_;                // one per target
+  std::vector<int> target_chunks_;           // their chunks()
   std::vector<std::pair<int, int>> passes_;  // rows [from, to)
   std::vector<AlignedBuffer> scratch_;       // one per thread
 };
 
 }  // namespace
 
-std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads, LayoutRule layouts) {
-  if (isa == Isa::kReference) return MakeReferenceOps(n_threads);
-  return std::make_unique<CpuOps>(isa, n_threads, layouts);
+std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads, CpuOpsRules rules) {
+  if (isa == Isa::kReference) return MakeReferenceOps(n_threads, rules.pin_threads);
+  return std::make_unique<CpuOps>(isa, n_threads, rules);
 }
 
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options) {
-  return MakeCpuOpsFor(ChooseIsa(), options.n_threads > 0 ? options.n_threads : AvailableCpus(), LayoutRule::kMeasured);
+  return MakeCpuOpsFor(ChooseIsa(), options.n_threads > 0 ? options.n_threads : AvailableCpus(),
+                       {.layouts = LayoutRule::kMeasured, .pin_threads = options.pin_threads});
 }
 
 }  // namespace updraft::kernels

@@ -13,8 +13,13 @@ namespace updraft::kernels {
 // How types that leave out elements are laid out.
 enum class LayoutRule { kMeasured, kWhole, kKept };
 
-// isa must be supported; n_threads >= 1. MakeCpuOps measures layouts.
-std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads, LayoutRule layouts = LayoutRule::kKept);
+struct CpuOpsRules {
+  LayoutRule layouts = LayoutRule::kKept;  // MakeCpuOps measures
+  bool pin_threads = false;                // as in CpuOptions
+};
+
+// isa must be supported; n_threads >= 1.
+std::unique_ptr<Ops> MakeCpuOpsFor(Isa isa, int n_threads, CpuOpsRules rules = {});
 
 }  // namespace updraft::kernels
 

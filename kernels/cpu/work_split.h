@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
+
+#include "kernels/thread_pool.h"
 
 namespace updraft::kernels {
 
@@ -17,6 +20,43 @@ inline constexpr int kChunksPerThread = 4;
 // Into how many chunks to cut a product that reads so many bytes of weights.
 inline int64_t ChunksWorth(int64_t bytes, int n_threads) {
   return std::min<int64_t>(std::max<int64_t>(1, bytes / kMinChunkBytes), int64_t{kChunksPerThread} * n_threads);
+}
+
+// Into how many ranges of consecutive units (pairs of tiles, rows) to cut one matrix that has so many bytes. Products
+// and packing both cut like this, so that a thread packs what it will read.
+inline int NumRanges(int64_t n_units, int64_t bytes, int n_threads) {
+  return static_cast<int>(std::min(n_units, ChunksWorth(bytes, n_threads)));
+}
+
+// One chunk of a loop over several matrices.
+struct ChunkPlace {
+  int target = 0;
+  int chunk = 0;   // of the target
+  int n_left = 0;  // this chunk and those of the same target that the same thread is dealt after it
+};
+
+// How many chunks of a loop over targets with n_chunks[i] chunks each are dealt to the threads before `thread`.
+inline int ChunksBefore(int thread, std::span<const int> n_chunks, int n_threads) {
+  int n = 0;
+  for (const int of_target : n_chunks) n += SegmentBegin(of_target, thread, n_threads);
+  return n;
+}
+
+// Where chunk `chunk` of such a loop lies. Every thread is dealt its segment of each target, one target after the
+// other, so that what a thread reads of a matrix does not depend on what is multiplied along with it. (The pool rounds
+// segments of the whole loop, which may put a thread's beginning up to n_chunks.size() - 1 chunks into the next
+// thread's part.) 0 <= chunk < the sum of n_chunks.
+inline ChunkPlace PlaceOfChunk(int chunk, std::span<const int> n_chunks, int n_threads) {
+  // No thread before this one is dealt the chunk, since rounding each target down deals them less.
+  auto thread = static_cast<int>(int64_t{chunk} * n_threads / ChunksBefore(n_threads, n_chunks, n_threads));
+  while (ChunksBefore(thread + 1, n_chunks, n_threads) <= chunk) ++thread;
+  chunk -= ChunksBefore(thread, n_chunks, n_threads);
+  for (int target = 0;; ++target) {
+    const int from = SegmentBegin(n_chunks[target], thread, n_threads);
+    const int n_own = SegmentBegin(n_chunks[target], thread + 1, n_threads) - from;
+    if (chunk < n_own) return {target, from + chunk, n_own - chunk};
+    chunk -= n_own;
+  }
 }
 
 }  // namespace updraft::kernels

@@ -26,9 +26,9 @@ class FileMatrix : public PackedMatrix {
 
 class ReferenceOps : public Ops {
  public:
-  explicit ReferenceOps(int n_threads) : pool_(n_threads) {}
+  ReferenceOps(int n_threads, bool pin_threads) : pool_(n_threads, pin_threads) {}
 
-  std::string name() const override { return "cpu/reference, " + std::to_string(pool_.n_threads()) + " threads"; }
+  std::string name() const override { return "cpu/reference, " + pool_.Describe(); }
   int n_threads() const override { return pool_.n_threads(); }
 
   std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) override {
@@ -200,6 +200,8 @@ class ReferenceOps : public Ops {
 
 }  // namespace
 
-std::unique_ptr<Ops> MakeReferenceOps(int n_threads) { return std::make_unique<ReferenceOps>(n_threads); }
+std::unique_ptr<Ops> MakeReferenceOps(int n_threads, bool pin_threads) {
+  return std::make_unique<ReferenceOps>(n_threads, pin_threads);
+}
 
 }  // namespace updraft::kernels

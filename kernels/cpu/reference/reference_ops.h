@@ -10,7 +10,7 @@
 
 namespace updraft::kernels {
 
-std::unique_ptr<Ops> MakeReferenceOps(int n_threads);
+std::unique_ptr<Ops> MakeReferenceOps(int n_threads, bool pin_threads);
 
 }  // namespace updraft::kernels
 

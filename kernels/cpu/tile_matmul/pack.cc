@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/work_split.h"
 #include "kernels/formats/blocks.h"
 #include "kernels/formats/codec.h"
 #include "kernels/formats/lowbit_blocks.h"
 
 namespace updraft::kernels {
 namespace {
+
+// A few hundred, so that threads end together.
+constexpr int kPackChunks = 256;
 
 // One output's block of 32 inputs, as the file states it.
 struct Block32 {
@@ -318,9 +322,17 @@ TiledWeights::TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_i
   const auto* rows = static_cast<const uint8_t*>(data);
   const int n_parts = Info(type).block_elems / kTileBlock;
   const size_t block_bytes = static_cast<size_t>(Info(type).block_bytes);
-  const int n_chunks = static_cast<int>(std::min<int64_t>(n_tiles_, 256));
+  // The system puts a page near the thread that writes it first, and nothing has touched the buffer so far. So the
+  // matrix is cut as products cut it, each range in equal parts: a thread packs what lies in its own segment of the
+  // product. Where a thread packs for another that is late, or a huge page belongs to two, that page lies far from its
+  // reader, which costs time alone; the threads of a pool that does not pin move about in any case.
+  const int64_t n_pairs = n_tiles_ / 2;
+  const int n_ranges = NumRanges(n_pairs, static_cast<int64_t>(buffer_.size()), pool.n_threads());
+  const auto parts = static_cast<int>(std::clamp<int64_t>(kPackChunks / n_ranges, 1, n_pairs / n_ranges));
+  const int n_chunks = n_ranges * parts;
   pool.Run(n_chunks, [&](int chunk, int) {
-    for (int64_t tile = n_tiles_ * chunk / n_chunks; tile < n_tiles_ * (chunk + 1) / n_chunks; ++tile) {
+    const int64_t tile_to = 2 * (n_pairs * (chunk + 1) / n_chunks);
+    for (int64_t tile = 2 * (n_pairs * chunk / n_chunks); tile < tile_to; ++tile) {
       for (int64_t block = 0; block < n_blocks; block += n_parts) {
         Block32 whole[kTileOutputs];  // of a kept format, which has one part
         for (int out = 0; out < kTileOutputs; ++out) {

@@ -12,7 +12,8 @@ namespace updraft::kernels {
 class TiledWeights {
  public:
   // data: n_out rows of RowBytes(type, n_in), read during the call only. IsTiled(type); n_out, n_in > 0. kind:
-  // TileKindOf(type), or k8Kept of a type that KeepsHalf.
+  // TileKindOf(type), or k8Kept of a type that KeepsHalf. Each thread of the pool writes the tiles that it will read in
+  // products, so that a pool that pins has them in memory near it.
   TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool);
 
   TileKind kind() const { return kind_; }

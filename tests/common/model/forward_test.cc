@@ -9,10 +9,12 @@
 #include <random>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "deploy/evaluate/reference_forward.h"
+#include "kernels/cpu_affinity.h"
 #include "tests/common/model/test_models.h"
 
 namespace updraft {
@@ -24,6 +26,7 @@ using testing::LogitsOf;
 using testing::MakeModel;
 using testing::RandomTokens;
 using testing::Shape;
+using testing::TempFile;
 
 // ||got - want|| / ||want|| over all rows.
 double RelativeError(const std::vector<float>& got, const std::vector<double>& want) {
@@ -206,6 +209,25 @@ TEST_P(ForwardTest, ThreadsDoNotChangeTheBits) {
   const std::vector<float> hidden = HiddenOf(*one, tokens);
   EXPECT_EQ(HiddenOf(*two, tokens), hidden);
   EXPECT_EQ(LogitsOf(*two, hidden), LogitsOf(*one, hidden));
+}
+
+// Loading leaves its caller's thread alone, running does not; neither changes the bits.
+TEST(ForwardPinnedTest, ConfinesWhoRunsTheModelAndNotWhoLoadsIt) {
+  TempFile file;
+  ASSERT_TRUE(Synthesize(Shape("tiny-llama"), DType::kQ8_0, file.path(), {.seed = 33, .n_threads = 1}).ok());
+  const auto load = [&](bool pin) { return *Model::Load(file.path(), {.n_threads = 2, .pin_threads = pin}); };
+  const auto free = load(false);
+  const auto tokens = RandomTokens(19, free->config().n_vocab, 34);
+  const std::vector<float> hidden = HiddenOf(*free, tokens);
+  std::thread([&] {
+    const std::vector<int> allowed = kernels::AllowedCpus();
+    const auto pinned = load(true);
+    EXPECT_NE(pinned->ops().name().find(", pinned"), std::string::npos) << pinned->ops().name();
+    EXPECT_FALSE(kernels::ThisThreadIsPinned());
+    EXPECT_EQ(kernels::AllowedCpus(), allowed);
+    EXPECT_EQ(HiddenOf(*pinned, tokens), hidden);
+    EXPECT_TRUE(kernels::ThisThreadIsPinned());
+  }).join();
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ForwardTest, ::testing::ValuesIn(Cases()),

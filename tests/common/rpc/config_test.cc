@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "updraft/v1/config.pb.h"
@@ -51,6 +52,7 @@ TEST(LoadConfig, DefaultsComeFromTheProto) {
   EXPECT_EQ(config->max_step_tokens(), 512);
   EXPECT_EQ(config->tier(), "cloud");
   EXPECT_EQ(config->threads(), 0);
+  EXPECT_FALSE(config->pin());
 }
 
 // Every field of both daemons must have help, a default that parses and lies in its range, and be required or defaulted
@@ -80,6 +82,18 @@ TEST(LoadConfig, BothSpellingsOfAFlag) {
   EXPECT_EQ(config->max_queued(), 7);
   EXPECT_EQ(config->kv_tokens(), 1024);
   EXPECT_EQ(config->listen(), "[::1]:0");
+}
+
+TEST(LoadConfig, SwitchesNeedNoValue) {
+  const std::pair<std::vector<const char*>, bool> cases[] = {{{"--model=m", "--pin", "--threads=2"}, true},
+                                                             {{"--pin=true", "--model=m"}, true},
+                                                             {{"--model=m", "--pin=false"}, false}};
+  for (const auto& [args, pin] : cases) {
+    const auto config = Load(args);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->pin(), pin) << args[1];
+  }
+  EXPECT_THAT(ErrorOf({"--model=m", "--pin=2"}), HasSubstr("--pin: expected true|false, found '2'"));
 }
 
 TEST(LoadConfig, HelpWinsOverMissingValues) {

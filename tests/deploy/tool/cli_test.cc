@@ -75,6 +75,18 @@ TEST_F(CliTest, JsonIsAloneOnStandardOutput) {
   }
 }
 
+TEST_F(CliTest, PinnedThreadsSayTheSame) {
+  const std::string generate = "generate --model {m} --prompt hello --max-tokens 8 --threads 2";
+  const Result free = Run(generate);
+  const Result pinned = Run(generate + " --pin");
+  ASSERT_EQ(free.status, 0) << free.err;
+  ASSERT_EQ(pinned.status, 0) << pinned.err;
+  EXPECT_EQ(pinned.out, free.out);
+  const Result bench = Run("bench model --model {m} --prefill 8 --decode 4 --repeat 1 --threads 2 --pin --json");
+  ASSERT_EQ(bench.status, 0) << bench.err;
+  EXPECT_THAT(json::parse(bench.out)["backend"].get<std::string>(), HasSubstr(", 2 threads, pinned"));
+}
+
 TEST_F(CliTest, ExitDepthCountsTheTokensThatWereChosen) {
   const Result result = Run("generate --model {m} --prompt hello --max-tokens 40 --json");
   ASSERT_EQ(result.status, 0) << result.err;

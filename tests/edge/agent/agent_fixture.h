@@ -111,7 +111,8 @@ class AgentTest : public ::testing::Test {
   }
 
   static std::unique_ptr<LocalModel> LoadModel(int kv_tokens = 4096, ExitMode exit_mode = ExitMode::kOff) {
-    auto model = LocalModel::Load({.path = *path_, .n_threads = 1, .kv_tokens = kv_tokens, .exit_mode = exit_mode});
+    auto model =
+        LocalModel::Load({.path = *path_, .load = {.n_threads = 1}, .kv_tokens = kv_tokens, .exit_mode = exit_mode});
     EXPECT_TRUE(model.ok()) << model.status();
     return *std::move(model);
   }

@@ -138,7 +138,7 @@ TEST_F(GrpcServiceTest, ModelsWithNamesThatAreNotUtf8CanBeAskedFor) {
     shape.n_layer = 1;
     shape.n_vocab = 512;
     ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, path, {.n_threads = 1}).ok());
-    auto model = LocalModel::Load({.path = path, .n_threads = 1});
+    auto model = LocalModel::Load({.path = path, .load = {.n_threads = 1}});
     std::remove(path.c_str());
     ASSERT_TRUE(model.ok()) << model.status();
     Tier tier(std::make_unique<Agent>(AgentOptions(), *std::move(model), nullptr, &metrics_));

@@ -205,18 +205,18 @@ TEST(MatMulLayoutTest, WithoutZerosIsTheSameBits) {
   for (const DType type : {DType::kQ8_2of4, DType::kQ8_16of32}) {
     SCOPED_TRACE(Info(type).name);
     const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 92);
-    const auto whole = MatMul(*MakeCpuOpsFor(Isa::kPortable, 1, LayoutRule::kWhole), type, shape, w, x.data(), kMost);
+    const auto whole = MatMul(*MakeCpuOpsFor(Isa::kPortable, 1, {.layouts = LayoutRule::kWhole}), type, shape, w, x.data(), kMost);
     for (const Isa isa : VectorIsas()) {
       SCOPED_TRACE(IsaName(isa));
-      const auto ops = MakeCpuOpsFor(isa, 2, LayoutRule::kKept);
+      const auto ops = MakeCpuOpsFor(isa, 2, {.layouts = LayoutRule::kKept});
       for (const int n_tok : {1, 2, 3, 5, 8, 9, 17, 40, 100, kMost}) {
         const std::vector<float> expected(whole.begin(), whole.begin() + n_tok * shape.n_out);
         EXPECT_TRUE(SameBits(MatMul(*ops, type, shape, w, x.data(), n_tok), expected)) << n_tok << " tokens";
       }
     }
-    const auto ops = MakeCpuOpsFor(Isa::kPortable, 1, LayoutRule::kKept);
+    const auto ops = MakeCpuOpsFor(Isa::kPortable, 1, {.layouts = LayoutRule::kKept});
     const auto kept = ops->Pack(type, shape.n_out, shape.n_in, w.data());
-    const auto with_zeros = MakeCpuOpsFor(Isa::kPortable, 1, LayoutRule::kWhole);
+    const auto with_zeros = MakeCpuOpsFor(Isa::kPortable, 1, {.layouts = LayoutRule::kWhole});
     EXPECT_LT(kept->packed_bytes() * 3, 2 * with_zeros->Pack(type, shape.n_out, shape.n_in, w.data())->packed_bytes());
   }
 }
@@ -235,7 +235,7 @@ TEST(MatMulLayoutTest, TheChoiceIsMeasuredOncePerShape) {
     EXPECT_EQ(choice.n_in, 256);
     EXPECT_GT(choice.speedup_one, 0.0f);
     EXPECT_GT(choice.speedup_many, 0.0f);
-    const auto whole = MakeCpuOpsFor(ChooseIsa(), 1, LayoutRule::kWhole)->Pack(DType::kQ8_2of4, n_out, 256, w.data());
+    const auto whole = MakeCpuOpsFor(ChooseIsa(), 1, {.layouts = LayoutRule::kWhole})->Pack(DType::kQ8_2of4, n_out, 256, w.data());
     EXPECT_EQ(choice.kept, packed->packed_bytes() < whole->packed_bytes());
   }
   EXPECT_EQ(ops->layout_choices().size(), 2u);
