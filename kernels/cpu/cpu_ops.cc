@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/aligned_buffer.h"
@@ -74,6 +76,23 @@ class CpuOps : public Ops {
   std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) override {
     if (!IsTiled(type)) return std::make_unique<RowMajorMatrix>(type, n_out, n_in, data);
     return std::make_unique<TiledMatrix>(type, n_out, n_in, TiledWeights(type, n_out, n_in, data, pool_));
+  }
+
+  uint32_t PackedLayout() const override { return kTileLayoutVersion; }
+
+  size_t PackedSize(DType type, int64_t n_out, int64_t n_in) const override {
+    return IsTiled(type) ? TiledWeights::SizeOf(type, n_out, n_in) : 0;
+  }
+
+  std::span<const uint8_t> PackedBytes(const PackedMatrix& w) const override {
+    if (!IsTiled(w.type())) return {};
+    return static_cast<const TiledMatrix&>(w).weights().contents();
+  }
+
+  std::unique_ptr<PackedMatrix> FromPacked(DType type, int64_t n_out, int64_t n_in, PackedSource& source) override {
+    std::optional<TiledWeights> weights = TiledWeights::FromSource(type, n_out, n_in, source, pool_);
+    if (!weights) return nullptr;
+    return std::make_unique<TiledMatrix>(type, n_out, n_in, *std::move(weights));
   }
 
   void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
