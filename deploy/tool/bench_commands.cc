@@ -33,14 +33,14 @@ json ToJson(const Spread& spread) { return {{"median", spread.median}, {"min", s
 json ToJson(const Percentiles& p) { return {{"p50", p.p50}, {"p95", p.p95}, {"p99", p.p99}}; }
 
 struct ModelFlags {
-  std::string model;
+  std::string model, packed_cache;
   int threads = 0;
   bool as_json = false;
   BenchModelOptions options;
 };
 
 absl::Status RunBenchModel(const ModelFlags& flags) {
-  auto model = Model::Load(flags.model, {.n_threads = flags.threads});
+  auto model = LoadModel(flags.model, flags.threads, flags.packed_cache);
   if (!model.ok()) return model.status();
   auto result = BenchModel(**model, flags.options);
   if (!result.ok()) return result.status();
@@ -79,6 +79,7 @@ void AddBenchModel(CLI::App* bench, int* exit_code) {
   command->add_option("--sequences", flags->options.sequences, "That decode together")->check(CLI::Range(1, 4096));
   command->add_option("--repeat", flags->options.repeat, "Measured runs")->check(CLI::Range(1, 1000));
   AddKvTypeOption(command, &flags->options.kv_type);
+  AddPackedCacheOption(command, &flags->packed_cache);
   command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
   command->callback([flags, exit_code] {

@@ -5,9 +5,12 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/model/model.h"
 #include "kernels/kv_layout.h"
 
 namespace updraft::tool {
@@ -25,6 +28,14 @@ absl::Status WithFlag(const std::string& flag, const absl::Status& status);
 
 // --kv-type f16|i8|i4 of a command that runs a model.
 void AddKvTypeOption(CLI::App* command, kernels::KvType* type);
+
+// --packed-cache DIR of a command that runs a model (LoadOptions::packed_cache).
+void AddPackedCacheOption(CLI::App* command, std::string* folder);
+
+// Model::Load for a person: what is worth a warning goes to stderr, and so does a line of progress where stderr is a
+// terminal and loading takes more than a moment.
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, int n_threads,
+                                                 const std::string& packed_cache);
 
 void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth

@@ -35,7 +35,7 @@ void ShowProgress(const std::string& what, int done, int total) {
 // ---- perplexity, compare ------------------------------------------------------------------------------------------
 
 struct TextFlags {
-  std::string model, reference, text;
+  std::string model, reference, text, packed_cache;
   int context = 512, chunks = 0, threads = 0;
   kernels::KvType kv_type = kernels::KvType::kF16;
   bool as_json = false, reference_double = false;
@@ -51,7 +51,7 @@ absl::StatusOr<TokenizedText> LoadWithText(const TextFlags& flags) {
   auto text = ReadFile(flags.text);
   if (!text.ok()) return WithFlag("--text", text.status());
   TokenizedText loaded;
-  auto model = Model::Load(flags.model, {.n_threads = flags.threads});
+  auto model = LoadModel(flags.model, flags.threads, flags.packed_cache);
   if (!model.ok()) return model.status();
   loaded.model = *std::move(model);
   auto tokenizer = text::Tokenizer::FromGguf(loaded.model->file());
@@ -94,7 +94,7 @@ absl::Status RunPerplexity(const TextFlags& flags) {
 absl::Status RunCompare(const TextFlags& flags) {
   auto loaded = LoadWithText(flags);
   if (!loaded.ok()) return loaded.status();
-  auto reference = Model::Load(flags.reference, {.n_threads = flags.threads});
+  auto reference = LoadModel(flags.reference, flags.threads, flags.packed_cache);
   if (!reference.ok()) return reference.status();
   absl::StatusOr<ComparisonResult> result;
   if (flags.reference_double) {
@@ -134,6 +134,7 @@ void AddTextOptions(CLI::App* command, TextFlags* flags) {
       ->check(CLI::Range(4, 1 << 20));
   command->add_option("--chunks", flags->chunks, "0: all")->check(CLI::Range(0, 1 << 30));
   AddKvTypeOption(command, &flags->kv_type);
+  AddPackedCacheOption(command, &flags->packed_cache);
   command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
 }

@@ -27,7 +27,7 @@ namespace {
 using nlohmann::json;
 
 struct GenerateFlags {
-  std::string model, prompt, exit = "off";
+  std::string model, prompt, exit = "off", packed_cache;
   bool chat = false, as_json = false, ignore_eos = false;
   int max_tokens = 128, threads = 0;
   kernels::KvType kv_type = kernels::KvType::kF16;
@@ -54,7 +54,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   auto exit_mode = ParseExitMode(flags.exit);
   if (!exit_mode.ok()) return exit_mode.status();
   if (absl::Status status = flags.sampling.Validate(); !status.ok()) return status;
-  auto model = Model::Load(flags.model, {.n_threads = flags.threads});
+  auto model = LoadModel(flags.model, flags.threads, flags.packed_cache);
   if (!model.ok()) return model.status();
   auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
   if (!tokenizer.ok()) return AsFileError(tokenizer.status());
@@ -123,6 +123,7 @@ void AddGenerate(CLI::App& app, int* exit_code) {
   command->add_option("--seed", flags->sampling.seed, "Sampling seed");
   command->add_option("--exit", flags->exit, "Early exits: off, lossless or lossy");
   AddKvTypeOption(command, &flags->kv_type);
+  AddPackedCacheOption(command, &flags->packed_cache);
   command->add_option("--threads", flags->threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-generation token");
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");

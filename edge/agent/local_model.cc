@@ -21,7 +21,7 @@ absl::Status Annotate(const absl::Status& status, const std::string& what) {
 absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOptions& options) {
   std::unique_ptr<LocalModel> local(new LocalModel);
   local->options_ = options;
-  auto served = ServedModel::Load(options.path, options.n_threads);
+  auto served = ServedModel::Load(options.path, {.n_threads = options.n_threads, .packed_cache = options.packed_cache});
   if (!served.ok()) return served.status();
   local->served_ = *std::move(served);
   const Model& model = local->served_->model();

@@ -25,6 +25,7 @@ struct LocalModelOptions {
   int kv_tokens = 4096;  // capacity of the KV pool; one sequence runs at a time
   kernels::KvType kv_type = kernels::KvType::kF16;
   ExitMode exit_mode = ExitMode::kLossy;
+  std::string packed_cache = {};  // folder of packed files (LoadOptions); empty: none
 };
 
 // Where an answer stands when a LocalRun takes it up.

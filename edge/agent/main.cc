@@ -113,7 +113,8 @@ int Run(const v1::EdgeConfig& config) {
                                  .n_threads = config.threads(),
                                  .kv_tokens = config.kv_tokens(),
                                  .kv_type = KvTypeOf(config.kv_type()),
-                                 .exit_mode = ExitModeOf(config.exit_mode())});
+                                 .exit_mode = ExitModeOf(config.exit_mode()),
+                                 .packed_cache = config.packed_cache()});
   if (!model.ok()) return Fail(model.status(), kFailed);
   if (!(*model)->confidence().calibrated() && *upstream != nullptr && config.policy() == "auto") {
     LogEvent(LogLevel::kWarn, "uncalibrated",
