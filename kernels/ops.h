@@ -43,6 +43,19 @@ class PackedMatrix {
   size_t packed_bytes_;
 };
 
+// Bytes of one packed matrix that were kept elsewhere, for Ops::FromPacked.
+class PackedSource {
+ public:
+  virtual ~PackedSource() = default;
+  // Writes bytes [offset, offset + to.size()) of the matrix's PackedBytes to `to`; false when they cannot be had.
+  // Called by several threads at once; must not throw.
+  virtual bool Read(size_t offset, std::span<uint8_t> to) = 0;
+};
+
+// FromPacked asks for the bytes in pieces [i * kPackedPiece, (i + 1) * kPackedPiece), the last one shorter, each once
+// and in no order: small enough that a source which looks at what it read finds it in a core's private cache.
+inline constexpr size_t kPackedPiece = size_t{256} << 10;
+
 // One product of a group that shares its input: y [n_tok, n_out] = x W^T (+ bias).
 struct MatMulTarget {
   const PackedMatrix* w = nullptr;
@@ -161,6 +174,20 @@ class Ops {
   // What Pack measured so far on this machine, for types that leave out elements: once for each type and shape, some
   // ten milliseconds each. Either layout gives the same bits.
   virtual std::vector<LayoutChoice> layout_choices() const { return {}; }
+
+  // Packing costs more time than reading its result, so what Pack makes can be kept beyond the process: PackedBytes of
+  // a matrix, given back to FromPacked by any process with the same PackedLayout, makes the same matrix.
+  //
+  // A number for the meaning of PackedBytes: another one whenever the same W would give other bytes.
+  virtual uint32_t PackedLayout() const = 0;
+  // How many bytes Pack makes of such a matrix, for arguments that Pack takes; 0: it is read in place or
+  // laid out as measured, so there is nothing to keep.
+  virtual size_t PackedSize(DType type, int64_t n_out, int64_t n_in) const = 0;
+  // Those bytes, little-endian; views into `w`, which this object packed. Empty where PackedSize is 0.
+  virtual std::span<const uint8_t> PackedBytes(const PackedMatrix& w) const = 0;
+  // The matrix whose PackedSize(type, n_out, n_in) > 0 bytes `source` has; null when it has them not. Wrong bytes make
+  // wrong weights but no wrong access. Uses all threads.
+  virtual std::unique_ptr<PackedMatrix> FromPacked(DType type, int64_t n_out, int64_t n_in, PackedSource& source) = 0;
 
   // All targets read the same x [n_tok, n_in], which is quantized at most once when the weights' types ask for it.
   virtual void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) = 0;

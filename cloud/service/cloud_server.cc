@@ -36,8 +36,9 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
   const absl::StatusOr<HostPort> address = ParseHostPort(config.listen(), "listen", PortZero::kAllowed);
   if (!address.ok()) return address.status();
   std::unique_ptr<CloudServer> cloud(new CloudServer);
-  absl::StatusOr<std::unique_ptr<ServedModel>> model =
-      ServedModel::Load(config.model(), {.n_threads = config.threads(), .pin_threads = config.pin()});
+  absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(
+      config.model(),
+      {.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()});
   if (!model.ok()) return AsFileError(model.status());
   cloud->model_ = *std::move(model);
   absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, cloud->model_->model());

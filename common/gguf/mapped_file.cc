@@ -45,6 +45,7 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOp
                         S_ISDIR(facts.st_mode) ? "directory" : "device, pipe or socket"));
   }
   MappedFile file;
+  file.modified_ns_ = int64_t{facts.st_mtim.tv_sec} * 1'000'000'000 + facts.st_mtim.tv_nsec;
   if (facts.st_size == 0) return file;
   const size_t size = static_cast<size_t>(facts.st_size);
   const int flags = MAP_SHARED | (options.populate ? MAP_POPULATE : 0);
@@ -59,12 +60,14 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOp
   return file;
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : bytes_(std::exchange(other.bytes_, {})), modified_ns_(other.modified_ns_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   if (this != &other) {
     Unmap();
     bytes_ = std::exchange(other.bytes_, {});
+    modified_ns_ = other.modified_ns_;
   }
   return *this;
 }

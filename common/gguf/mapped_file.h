@@ -3,6 +3,7 @@
 #define UPDRAFT_COMMON_GGUF_MAPPED_FILE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -35,11 +36,14 @@ class MappedFile {
 
   // Page-aligned; empty for an empty file.
   std::span<const std::byte> bytes() const { return bytes_; }
+  // When the file was last modified before it was mapped: nanoseconds since 1970.
+  int64_t modified_ns() const { return modified_ns_; }
 
  private:
   void Unmap();
 
   std::span<const std::byte> bytes_;
+  int64_t modified_ns_ = 0;
 };
 
 }  // namespace updraft::gguf

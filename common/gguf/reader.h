@@ -52,9 +52,11 @@ class File {
 
   const std::string& path() const { return path_; }
   uint32_t version() const { return version_; }
-  uint64_t alignment() const { return alignment_; }  // of tensor data within the file, in bytes
+  uint64_t alignment() const { return alignment_; }            // of tensor data within the file, in bytes
+  std::span<const std::byte> bytes() const { return bytes_; }  // the whole file
   uint64_t file_bytes() const { return bytes_.size(); }
-  uint64_t data_offset() const { return data_offset_; }  // where tensor data starts
+  int64_t modified_ns() const { return mapping_.modified_ns(); }  // nanoseconds since 1970; 0 when made by Parse
+  uint64_t data_offset() const { return data_offset_; }           // where tensor data starts
 
   // ---- Metadata, in file order ----
   std::span<const MetadataEntry> metadata() const { return metadata_; }

@@ -12,32 +12,43 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/files/file_error.h"
+#include "common/model/weight_packer.h"
 #include "kernels/formats/codec.h"
 
 namespace updraft {
 
 // Takes tensors out of the file one by one, each checked against the shape that the configuration asks for. Remembers
-// the first error, so that the list of weights reads as a list; after an error what it returns is empty.
+// the first error, so that the list of weights reads as a list; after an error what it returns is empty. Matrices are
+// only noted meanwhile and packed when all is known to be right, which tells how much there is to do.
 class WeightLoader {
  public:
-  explicit WeightLoader(Model& model) : model_(model), file_(model.file_), ops_(*model.ops_) {}
+  explicit WeightLoader(Model& model) : model_(model), file_(model.file_) {}
 
-  absl::Status LoadAll();
+  absl::Status LoadAll(const LoadOptions& options);
 
  private:
+  using Slot = std::unique_ptr<kernels::PackedMatrix> LayerWeights::*;
+
+  absl::Status FindAll();
+  void PackAll(const LoadOptions& options);
   LayerWeights Layer(int i);
   void Exits();
   void Rope();
   void RefuseUnused();
 
   const gguf::TensorInfo* Find(const std::string& name, int64_t n_in, int64_t n_out);
-  std::unique_ptr<kernels::PackedMatrix> Matrix(const std::string& name, int64_t n_out, int64_t n_in);
+  void Matrix(Slot slot, const std::string& name, int64_t n_out, int64_t n_in);
   std::vector<float> Vector(const std::string& name, int64_t n);
   void Fail(absl::Status status) { status_.Update(std::move(status)); }
 
   Model& model_;
   const gguf::File& file_;
-  kernels::Ops& ops_;
+  std::vector<MatrixToPack> matrices_;
+  struct Place {
+    size_t layer;
+    Slot slot;  // null: the head
+  };
+  std::vector<Place> places_;  // of matrices_
   absl::flat_hash_set<std::string> used_;
   absl::Status status_;
 };
@@ -75,9 +86,11 @@ const gguf::TensorInfo* WeightLoader::Find(const std::string& name, int64_t n_in
   return tensor;
 }
 
-std::unique_ptr<kernels::PackedMatrix> WeightLoader::Matrix(const std::string& name, int64_t n_out, int64_t n_in) {
+void WeightLoader::Matrix(Slot slot, const std::string& name, int64_t n_out, int64_t n_in) {
   const gguf::TensorInfo* tensor = Find(name, n_in, n_out);
-  return tensor == nullptr ? nullptr : ops_.Pack(tensor->type, n_out, n_in, tensor->data.data());
+  if (tensor == nullptr) return;
+  matrices_.push_back({tensor, n_out, n_in});
+  places_.push_back({model_.layers_.size(), slot});
 }
 
 std::vector<float> WeightLoader::Vector(const std::string& name, int64_t n) {
@@ -102,10 +115,10 @@ LayerWeights WeightLoader::Layer(int i) {
 
   LayerWeights w;
   w.attn_norm = Vector(blk + "attn_norm.weight", c.d_model);
-  w.wq = Matrix(blk + "attn_q.weight", q_width, c.d_model);
-  w.wk = Matrix(blk + "attn_k.weight", kv_width, c.d_model);
-  w.wv = Matrix(blk + "attn_v.weight", kv_width, c.d_model);
-  w.wo = Matrix(blk + "attn_output.weight", c.d_model, q_width);
+  Matrix(&LayerWeights::wq, blk + "attn_q.weight", q_width, c.d_model);
+  Matrix(&LayerWeights::wk, blk + "attn_k.weight", kv_width, c.d_model);
+  Matrix(&LayerWeights::wv, blk + "attn_v.weight", kv_width, c.d_model);
+  Matrix(&LayerWeights::wo, blk + "attn_output.weight", c.d_model, q_width);
   if (c.qkv_bias) {
     w.bq = Vector(blk + "attn_q.bias", q_width);
     w.bk = Vector(blk + "attn_k.bias", kv_width);
@@ -116,9 +129,9 @@ LayerWeights WeightLoader::Layer(int i) {
     w.k_norm = Vector(blk + "attn_k_norm.weight", c.head_dim);
   }
   w.ffn_norm = Vector(blk + "ffn_norm.weight", c.d_model);
-  w.w_gate = Matrix(blk + "ffn_gate.weight", c.d_ff, c.d_model);
-  w.w_up = Matrix(blk + "ffn_up.weight", c.d_ff, c.d_model);
-  w.w_down = Matrix(blk + "ffn_down.weight", c.d_model, c.d_ff);
+  Matrix(&LayerWeights::w_gate, blk + "ffn_gate.weight", c.d_ff, c.d_model);
+  Matrix(&LayerWeights::w_up, blk + "ffn_up.weight", c.d_ff, c.d_model);
+  Matrix(&LayerWeights::w_down, blk + "ffn_down.weight", c.d_model, c.d_ff);
   return w;
 }
 
@@ -164,16 +177,30 @@ void WeightLoader::RefuseUnused() {
   }
 }
 
-absl::Status WeightLoader::LoadAll() {
+absl::Status WeightLoader::FindAll() {
   const ModelConfig& c = model_.config_;
   model_.token_embedding_ = Find("token_embd.weight", c.d_model, c.n_vocab);
   model_.output_norm_ = Vector("output_norm.weight", c.d_model);
   Rope();
   Exits();
   for (int i = 0; i < c.n_layer && status_.ok(); ++i) model_.layers_.push_back(Layer(i));
-  model_.output_ = Matrix(c.tied_output ? "token_embd.weight" : "output.weight", c.n_vocab, c.d_model);
+  Matrix(nullptr, c.tied_output ? "token_embd.weight" : "output.weight", c.n_vocab, c.d_model);
   RefuseUnused();
   return status_;
+}
+
+void WeightLoader::PackAll(const LoadOptions& options) {
+  auto packed = PackMatrices(matrices_, file_, *model_.ops_, options, model_.packed_cache_);
+  for (size_t i = 0; i < packed.size(); ++i) {
+    const auto [layer, slot] = places_[i];
+    (slot == nullptr ? model_.output_ : model_.layers_[layer].*slot) = std::move(packed[i]);
+  }
+}
+
+absl::Status WeightLoader::LoadAll(const LoadOptions& options) {
+  if (absl::Status status = FindAll(); !status.ok()) return status;
+  PackAll(options);
+  return absl::OkStatus();
 }
 
 // What load() returns, called on a thread that ends with it.
@@ -192,7 +219,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, cons
   absl::StatusOr<gguf::File> file = gguf::File::Open(path);
   if (!file.ok()) return file.status();
   auto ops = kernels::MakeCpuOps({.n_threads = options.n_threads, .pin_threads = options.pin_threads});
-  const auto load = [&] { return FromFile(*std::move(file), std::move(ops)); };
+  const auto load = [&] { return FromFile(*std::move(file), std::move(ops), options); };
   // Packing confines its thread to one CPU, and what that thread starts later as well. Who loads a model, such as the
   // main thread of a daemon that starts its servers next, need not be who runs it.
   auto model = options.pin_threads ? OnThreadOfItsOwn(load) : load();
@@ -200,12 +227,13 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, cons
   return model;
 }
 
-absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops) {
+absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops,
+                                                       const LoadOptions& options) {
   absl::StatusOr<ModelConfig> config = ModelConfig::FromGguf(file);
   if (!config.ok()) return config.status();
   std::unique_ptr<Model> model(new Model(std::move(file), std::move(ops)));
   model->config_ = *std::move(config);
-  if (absl::Status status = WeightLoader(*model).LoadAll(); !status.ok()) return status;
+  if (absl::Status status = WeightLoader(*model).LoadAll(options); !status.ok()) return status;
   if (model->config_.ffn_group > 0) {
     // Layers of the first one's types: the others are few where a file mixes types at all.
     std::vector<kernels::FeedForwardWeights> alike;

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/gguf/reader.h"
 #include "common/model/config.h"
+#include "common/model/load_options.h"
 #include "kernels/ops.h"
 
 namespace updraft {
@@ -24,13 +25,6 @@ struct LayerWeights {
   std::unique_ptr<kernels::PackedMatrix> w_gate, w_up, w_down;
 };
 
-struct LoadOptions {
-  int n_threads = 0;  // 0: what the process may use; fixed from here on
-  // kernels::CpuOptions::pin_threads. Load confines no thread of its caller's; the thread that runs the model it does
-  // confine, from its first forward pass on.
-  bool pin_threads = false;
-};
-
 // Immutable after Load except for the Ops inside (its thread pool and scratch), so one thread runs a Model at a time.
 // Another engine on the same file loads its own Model; the mapped pages are shared by the kernel.
 class Model {
@@ -38,10 +32,12 @@ class Model {
   // Maps `path`, checks every tensor's presence, shape and type against the configuration, packs the weights. Errors
   // name the tensor, and are DATA_LOSS where the file contradicts itself. A tensor that the configuration gives no use
   // for is refused too, since leaving it out would change the answers; `updraft.*` tensors of later formats are
-  // ignored, as they only add to what a model can do.
+  // ignored, as they only add to what a model can do. Trouble with options.packed_cache is no error: see
+  // packed_cache().
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
-  // Packs on the calling thread.
-  static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops);
+  // The same for an open file, on the calling thread; options.n_threads and pin_threads are what `ops` says.
+  static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops,
+                                                         const LoadOptions& options = {});
 
   const ModelConfig& config() const { return config_; }
   const gguf::File& file() const { return file_; }
@@ -62,6 +58,8 @@ class Model {
   std::string DescribeSparsity() const;
   // How matrices that leave out elements were laid out and why, a line for logs; empty without such.
   std::string DescribeLayouts() const;
+  // What became of LoadOptions::packed_cache. Who loads a model shows its warnings.
+  const PackedCacheUse& packed_cache() const { return packed_cache_; }
   // Bytes of weights that one decoded token reads (all layers and the head) when it skips no neurons.
   size_t bytes_per_token() const;
 
@@ -80,6 +78,7 @@ class Model {
   std::vector<float> rope_freq_factors_;
   kernels::RopeParams rope_;
   kernels::SparsityTuning sparsity_;
+  PackedCacheUse packed_cache_;
 };
 
 }  // namespace updraft

@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/telemetry/log.h"
 #include "common/text/utf8.h"
 
@@ -41,6 +43,24 @@ v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, con
   return info;
 }
 
+absl::StatusOr<std::unique_ptr<Model>> LoadAndLog(const std::string& path, const LoadOptions& options) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  const int64_t bytes = error ? 0 : static_cast<int64_t>(size);
+  LogEvent(LogLevel::kInfo, "loading", {{"model", path}, {"bytes", bytes}});
+  const absl::Time start = absl::Now();
+  absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(path, options);
+  if (!model.ok()) return model;
+  const PackedCacheUse& packed = (*model)->packed_cache();
+  for (const std::string& warning : packed.warnings) LogEvent(LogLevel::kWarn, "packed-cache", {{"problem", warning}});
+  LogEvent(LogLevel::kInfo, "loaded",
+           {{"model", path},
+            {"bytes", bytes},
+            {"seconds", absl::ToDoubleSeconds(absl::Now() - start)},
+            {"packed_cache", Name(packed.outcome)}});
+  return model;
+}
+
 absl::Status CheckTokenIds(const char* field, const google::protobuf::RepeatedField<int32_t>& ids, int32_t n_vocab) {
   for (int i = 0; i < ids.size(); ++i) {
     if (ids[i] >= 0 && ids[i] < n_vocab) continue;
@@ -54,7 +74,7 @@ absl::Status CheckTokenIds(const char* field, const google::protobuf::RepeatedFi
 
 absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, const LoadOptions& options) {
   std::unique_ptr<ServedModel> served(new ServedModel);
-  absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(path, options);
+  absl::StatusOr<std::unique_ptr<Model>> model = LoadAndLog(path, options);
   if (!model.ok()) return model.status();
   served->model_ = *std::move(model);
   // Tells whether the system let all threads be pinned.

@@ -41,7 +41,7 @@ struct ModelFlags {
 
 absl::Status RunBenchModel(ModelFlags flags) {
   flags.options.pin_threads = flags.load.pin_threads;
-  auto model = Model::Load(flags.model, flags.load);
+  auto model = LoadModel(flags.model, flags.load);
   if (!model.ok()) return model.status();
   auto result = BenchModel(**model, flags.options);
   if (!result.ok()) return result.status();

@@ -5,9 +5,11 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/model/model.h"
 #include "kernels/kv_layout.h"
 
@@ -24,11 +26,15 @@ int Fail(const absl::Status& status);
 // `status` with the flag that the object came from in front of its message.
 absl::Status WithFlag(const std::string& flag, const absl::Status& status);
 
-// --threads N and --pin of a command that loads a model.
+// --threads N, --pin and --packed-cache DIR of a command that loads a model.
 void AddLoadOptions(CLI::App* command, LoadOptions* options);
 
 // --kv-type f16|i8|i4 of a command that runs a model.
 void AddKvTypeOption(CLI::App* command, kernels::KvType* type);
+
+// Model::Load for a person: what is worth a warning goes to stderr, and so does a line of progress where stderr is a
+// terminal and loading takes more than a moment.
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, LoadOptions options);
 
 void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth

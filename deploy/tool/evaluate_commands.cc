@@ -52,7 +52,7 @@ absl::StatusOr<TokenizedText> LoadWithText(const TextFlags& flags) {
   auto text = ReadFile(flags.text);
   if (!text.ok()) return WithFlag("--text", text.status());
   TokenizedText loaded;
-  auto model = Model::Load(flags.model, flags.load);
+  auto model = LoadModel(flags.model, flags.load);
   if (!model.ok()) return model.status();
   loaded.model = *std::move(model);
   auto tokenizer = text::Tokenizer::FromGguf(loaded.model->file());
@@ -95,7 +95,7 @@ absl::Status RunPerplexity(const TextFlags& flags) {
 absl::Status RunCompare(const TextFlags& flags) {
   auto loaded = LoadWithText(flags);
   if (!loaded.ok()) return loaded.status();
-  auto reference = Model::Load(flags.reference, flags.load);
+  auto reference = LoadModel(flags.reference, flags.load);
   if (!reference.ok()) return reference.status();
   absl::StatusOr<ComparisonResult> result;
   if (flags.reference_double) {

@@ -20,11 +20,6 @@ absl::Status WithFlag(const std::string& flag, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(flag, " ", status.message()));
 }
 
-void AddLoadOptions(CLI::App* command, LoadOptions* options) {
-  command->add_option("--threads", options->n_threads, "0: what the process may use")->check(CLI::Range(0, 1024));
-  command->add_flag("--pin", options->pin_threads, "Each thread stays on one CPU, neighbours on one NUMA node");
-}
-
 void AddKvTypeOption(CLI::App* command, kernels::KvType* type) {
   command
       ->add_option_function<std::string>(

@@ -55,7 +55,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   auto exit_mode = ParseExitMode(flags.exit);
   if (!exit_mode.ok()) return exit_mode.status();
   if (absl::Status status = flags.sampling.Validate(); !status.ok()) return status;
-  auto model = Model::Load(flags.model, flags.load);
+  auto model = LoadModel(flags.model, flags.load);
   if (!model.ok()) return model.status();
   auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
   if (!tokenizer.ok()) return AsFileError(tokenizer.status());

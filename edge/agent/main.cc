@@ -109,11 +109,12 @@ int Run(const v1::EdgeConfig& config) {
   // The first probe of upstream runs while the model loads.
   auto upstream = MakeUpstream(config);
   if (!upstream.ok()) return Fail(upstream.status(), kBadUsage);
-  auto model = LocalModel::Load({.path = config.model(),
-                                 .load = {.n_threads = config.threads(), .pin_threads = config.pin()},
-                                 .kv_tokens = config.kv_tokens(),
-                                 .kv_type = KvTypeOf(config.kv_type()),
-                                 .exit_mode = ExitModeOf(config.exit_mode())});
+  auto model = LocalModel::Load(
+      {.path = config.model(),
+       .load = {.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()},
+       .kv_tokens = config.kv_tokens(),
+       .kv_type = KvTypeOf(config.kv_type()),
+       .exit_mode = ExitModeOf(config.exit_mode())});
   if (!model.ok()) return Fail(model.status(), kFailed);
   if (!(*model)->confidence().calibrated() && *upstream != nullptr && config.policy() == "auto") {
     LogEvent(LogLevel::kWarn, "uncalibrated",

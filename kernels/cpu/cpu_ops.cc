@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/aligned_buffer.h"
@@ -94,6 +96,24 @@ class CpuOps : public Ops {
   }
 
   std::vector<LayoutChoice> layout_choices() const override { return layout_choices_; }
+
+  uint32_t PackedLayout() const override { return kTileLayoutVersion; }
+
+  // Layouts that were measured hold for this machine alone, so nothing of them is kept.
+  size_t PackedSize(DType type, int64_t n_out, int64_t n_in) const override {
+    return IsTiled(type) && !KeepsHalf(type) ? TiledWeights::SizeOf(TileKindOf(type), n_out, n_in) : 0;
+  }
+
+  std::span<const uint8_t> PackedBytes(const PackedMatrix& w) const override {
+    if (PackedSize(w.type(), w.n_out(), w.n_in()) == 0) return {};
+    return static_cast<const TiledMatrix&>(w).weights().contents();
+  }
+
+  std::unique_ptr<PackedMatrix> FromPacked(DType type, int64_t n_out, int64_t n_in, PackedSource& source) override {
+    std::optional<TiledWeights> weights = TiledWeights::FromSource(TileKindOf(type), n_out, n_in, source, pool_);
+    if (!weights) return nullptr;
+    return std::make_unique<TiledMatrix>(type, n_out, n_in, *std::move(weights));
+  }
 
   void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
     pool_.PinCaller();  // also where all products are too small for the pool

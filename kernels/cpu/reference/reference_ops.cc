@@ -35,6 +35,12 @@ class ReferenceOps : public Ops {
     return std::make_unique<FileMatrix>(type, n_out, n_in, data);
   }
 
+  // Everything is read in place.
+  uint32_t PackedLayout() const override { return 0; }
+  size_t PackedSize(DType, int64_t, int64_t) const override { return 0; }
+  std::span<const uint8_t> PackedBytes(const PackedMatrix&) const override { return {}; }
+  std::unique_ptr<PackedMatrix> FromPacked(DType, int64_t, int64_t, PackedSource&) override { return nullptr; }
+
   void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
     for (const MatMulTarget& target : targets) {
       const auto& w = static_cast<const FileMatrix&>(*target.w);

@@ -1,6 +1,7 @@
 #include "kernels/cpu/tile_matmul/pack.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "kernels/cpu/work_split.h"
@@ -297,25 +298,65 @@ void WriteKept(const TileFormat& format, const Block32 (&block)[kTileOutputs], c
   std::fill(next, to.low + format.low_bytes(), uint8_t{0});
 }
 
+int64_t TilesOf(int64_t n_out) { return (n_out + 2 * kTileOutputs - 1) / (2 * kTileOutputs) * 2; }
+
+// Bytes of the planes.
+struct PlaneSizes {
+  PlaneSizes(TileKind kind, int64_t n_tiles, int64_t n_in) {
+    const TileFormat format = TileFormatOf(kind);
+    const int64_t n_blocks = n_in / kTileBlock;
+    low = n_tiles * n_blocks * format.low_bytes();
+    high = n_tiles * n_blocks * format.high_bytes();
+    scale = n_tiles * n_blocks * format.scale_bytes();
+    super = format.super_bytes() == 0 ? 0 : n_tiles * (n_in / kTileSuperBlock) * format.super_bytes();
+  }
+  size_t total() const { return low + high + scale + super; }
+
+  size_t low, high, scale, super;
+};
+
 }  // namespace
 
-TiledWeights::TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool)
-    : kind_(kind) {
-  const TileFormat format = TileFormatOf(kind);
-  const int64_t n_blocks = n_in / kTileBlock;
-  const int64_t n_supers = format.super_bytes() == 0 ? 0 : n_in / kTileSuperBlock;
-  n_tiles_ = (n_out + 2 * kTileOutputs - 1) / (2 * kTileOutputs) * 2;
+TiledWeights::TiledWeights(TileKind kind, int64_t n_out, int64_t n_in) : kind_(kind), n_tiles_(TilesOf(n_out)) {
+  const PlaneSizes sizes(kind, n_tiles_, n_in);
+  buffer_ = AlignedBuffer(sizes.total());
+  const uint8_t* low = buffer_.data();
+  const uint8_t* high = low + sizes.low;
+  const uint8_t* scale = high + sizes.high;
+  view_ = {low, high, scale, scale + sizes.scale, n_in / kTileBlock};
+}
 
-  const size_t low_bytes = n_tiles_ * n_blocks * format.low_bytes();
-  const size_t high_bytes = n_tiles_ * n_blocks * format.high_bytes();
-  const size_t scale_bytes = n_tiles_ * n_blocks * format.scale_bytes();
-  const size_t super_bytes = n_tiles_ * n_supers * format.super_bytes();
-  buffer_ = AlignedBuffer(low_bytes + high_bytes + scale_bytes + super_bytes);
-  uint8_t* low = buffer_.data();
-  uint8_t* high = low + low_bytes;
-  uint8_t* scale = high + high_bytes;
-  uint8_t* super = scale + scale_bytes;
-  view_ = {low, high, scale, super, n_blocks};
+size_t TiledWeights::SizeOf(TileKind kind, int64_t n_out, int64_t n_in) {
+  return PlaneSizes(kind, TilesOf(n_out), n_in).total();
+}
+
+std::optional<TiledWeights> TiledWeights::FromSource(TileKind kind, int64_t n_out, int64_t n_in, PackedSource& source,
+                                                     ThreadPool& pool) {
+  TiledWeights weights(kind, n_out, n_in);
+  const size_t bytes = weights.bytes();
+  const auto n_pieces = static_cast<int64_t>((bytes + kPackedPiece - 1) / kPackedPiece);
+  const int n_chunks = static_cast<int>(std::min<int64_t>(n_pieces, ThreadPool::kMaxChunks));
+  std::atomic<bool> ok = true;
+  pool.Run(n_chunks, [&](int chunk, int) {
+    for (int64_t piece = n_pieces * chunk / n_chunks; piece < n_pieces * (chunk + 1) / n_chunks; ++piece) {
+      const size_t at = static_cast<size_t>(piece) * kPackedPiece;
+      if (!ok.load(std::memory_order_relaxed)) return;
+      if (!source.Read(at, {weights.buffer_.data() + at, std::min(kPackedPiece, bytes - at)})) ok = false;
+    }
+  });
+  if (!ok) return std::nullopt;
+  return weights;
+}
+
+TiledWeights::TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool)
+    : TiledWeights(kind, n_out, n_in) {
+  const TileFormat format = TileFormatOf(kind);
+  const int64_t n_blocks = view_.n_blocks;
+  const int64_t n_supers = format.super_bytes() == 0 ? 0 : n_in / kTileSuperBlock;
+  uint8_t* const low = buffer_.data();
+  uint8_t* const high = low + (view_.high - view_.low);
+  uint8_t* const scale = low + (view_.scale - view_.low);
+  uint8_t* const super = low + (view_.super - view_.low);
 
   const ReadFunction read = ReaderOf(type);
   const size_t row_bytes = RowBytes(type, n_in);

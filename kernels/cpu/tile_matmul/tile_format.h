@@ -42,6 +42,10 @@
 
 namespace updraft::kernels {
 
+// Of all that decides what bytes TiledWeights makes and what they mean. They are kept on disk, where this number tells
+// whether they can still be read: count it up with every change (packed_bytes_test notices one).
+inline constexpr uint32_t kTileLayoutVersion = 1;
+
 inline constexpr int kTileOutputs = 16;
 inline constexpr int kTileBlock = 32;        // inputs
 inline constexpr int kTileSuperBlock = 256;  // inputs

@@ -190,6 +190,24 @@ TEST_F(CliTest, OutputThatCannotBeWrittenIsAFailure) {
   }
 }
 
+TEST_F(CliTest, PackedWeightsAreKeptOnRequestAndAnswerTheSame) {
+  const std::string generate = "generate --model {m} --prompt hello --max-tokens 20 --json";
+  const std::string cache = folder_ + "/packed";
+  const Result plain = Run(generate);
+  ASSERT_EQ(plain.status, 0) << plain.err;
+  EXPECT_FALSE(std::filesystem::exists(cache));
+  for (const char* round : {"written", "read"}) {
+    const Result result = Run(generate + " --packed-cache " + cache);
+    EXPECT_EQ(result.status, 0) << round << ": " << result.err;
+    EXPECT_EQ(result.out, plain.out) << round;
+    EXPECT_EQ(result.err, "") << round;
+  }
+  const Result warned = Run(generate + " --packed-cache {m}");
+  EXPECT_EQ(warned.status, 0);
+  EXPECT_EQ(warned.out, plain.out);
+  EXPECT_THAT(warned.err, HasSubstr("updraft: warning: packed weights"));
+}
+
 TEST_F(CliTest, HelpAndVersionSucceed) {
   EXPECT_EQ(Run("--help").status, 0);
   EXPECT_EQ(Run("bench --help").status, 0);
