@@ -17,7 +17,8 @@ bool Includes(Isa isa, Isa code) {
 }
 
 void Set(KernelTable& table, const TileMatMulKernels& kernels) { table.tile_matmul = kernels; }
-void Set(KernelTable& table, const KeptTileMatMulKernels& kernels) {
+// Of some machines alone.
+[[maybe_unused]] void Set(KernelTable& table, const KeptTileMatMulKernels& kernels) {
   table.tile_matmul.run[static_cast<int>(TileKind::k8Kept)] = kernels.run;
   table.tile_matmul.run_sparse[static_cast<int>(TileKind::k8Kept)] = kernels.run_sparse;
 }

@@ -205,7 +205,8 @@ TEST(MatMulLayoutTest, WithoutZerosIsTheSameBits) {
   for (const DType type : {DType::kQ8_2of4, DType::kQ8_16of32}) {
     SCOPED_TRACE(Info(type).name);
     const auto w = EncodedWeights(type, shape.n_out, shape.n_in, 92);
-    const auto whole = MatMul(*MakeCpuOpsFor(Isa::kPortable, 1, {.layouts = LayoutRule::kWhole}), type, shape, w, x.data(), kMost);
+    const auto whole =
+        MatMul(*MakeCpuOpsFor(Isa::kPortable, 1, {.layouts = LayoutRule::kWhole}), type, shape, w, x.data(), kMost);
     for (const Isa isa : VectorIsas()) {
       SCOPED_TRACE(IsaName(isa));
       const auto ops = MakeCpuOpsFor(isa, 2, {.layouts = LayoutRule::kKept});
@@ -235,7 +236,8 @@ TEST(MatMulLayoutTest, TheChoiceIsMeasuredOncePerShape) {
     EXPECT_EQ(choice.n_in, 256);
     EXPECT_GT(choice.speedup_one, 0.0f);
     EXPECT_GT(choice.speedup_many, 0.0f);
-    const auto whole = MakeCpuOpsFor(ChooseIsa(), 1, {.layouts = LayoutRule::kWhole})->Pack(DType::kQ8_2of4, n_out, 256, w.data());
+    const auto whole =
+        MakeCpuOpsFor(ChooseIsa(), 1, {.layouts = LayoutRule::kWhole})->Pack(DType::kQ8_2of4, n_out, 256, w.data());
     EXPECT_EQ(choice.kept, packed->packed_bytes() < whole->packed_bytes());
   }
   EXPECT_EQ(ops->layout_choices().size(), 2u);
