@@ -18,6 +18,7 @@ namespace updraft::kernels {
 inline void* AllocateAligned(size_t bytes) {
   constexpr size_t kCacheLine = 64;
   constexpr size_t kHugePage = size_t{2} << 20;
+  if (bytes > PTRDIFF_MAX - kHugePage) throw std::bad_alloc();
   const size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   void* data = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
