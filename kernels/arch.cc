@@ -15,15 +15,17 @@
 namespace updraft::kernels {
 namespace {
 
-constexpr Isa kAllIsas[] = {Isa::kReference,  Isa::kPortable,    Isa::kAvx2, Isa::kAvxVnni,
-                            Isa::kAvx512Vnni, Isa::kAvx512Vbmi2, Isa::kNeon, Isa::kNeonDotprod};
+constexpr Isa kAllIsas[] = {Isa::kReference,   Isa::kPortable,   Isa::kAvx2, Isa::kAvxVnni,     Isa::kAvx512Vnni,
+                            Isa::kAvx512Vbmi2, Isa::kAvx512Bf16, Isa::kNeon, Isa::kNeonDotprod, Isa::kNeonI8mm};
 
 #if defined(__x86_64__)
-// Bit 4 of EAX of leaf 7, sub-leaf 1; __builtin_cpu_supports does not know the name in every compiler.
-bool HasAvxVnni() {
+// A bit of EAX of leaf 7, sub-leaf 1; __builtin_cpu_supports does not know the names in every compiler.
+bool HasFeature(int bit) {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << 4)) != 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << bit)) != 0;
 }
+constexpr int kAvxVnniBit = 4;
+constexpr int kAvx512Bf16Bit = 5;
 #endif
 
 }  // namespace
@@ -42,10 +44,14 @@ const char* IsaName(Isa isa) {
       return "avx512vnni";
     case Isa::kAvx512Vbmi2:
       return "avx512vbmi2";
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
     case Isa::kNeon:
       return "neon";
     case Isa::kNeonDotprod:
       return "neon_dotprod";
+    case Isa::kNeonI8mm:
+      return "neon_i8mm";
   }
   return "unknown";
 }
@@ -70,7 +76,7 @@ bool IsaSupported(Isa isa) {
 #endif
     case Isa::kAvxVnni:
 #if defined(__x86_64__)
-      return IsaSupported(Isa::kAvx2) && HasAvxVnni();
+      return IsaSupported(Isa::kAvx2) && HasFeature(kAvxVnniBit);
 #else
       return false;
 #endif
@@ -88,6 +94,12 @@ bool IsaSupported(Isa isa) {
 #else
       return false;
 #endif
+    case Isa::kAvx512Bf16:
+#if defined(__x86_64__)
+      return IsaSupported(Isa::kAvx512Vbmi2) && HasFeature(kAvx512Bf16Bit);
+#else
+      return false;
+#endif
     case Isa::kNeon:
 #if defined(__aarch64__)
       return true;
@@ -97,6 +109,12 @@ bool IsaSupported(Isa isa) {
     case Isa::kNeonDotprod:
 #if defined(__aarch64__) && defined(__linux__)
       return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+      return false;
+#endif
+    case Isa::kNeonI8mm:
+#if defined(__aarch64__) && defined(__linux__)
+      return IsaSupported(Isa::kNeonDotprod) && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
 #else
       return false;
 #endif

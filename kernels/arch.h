@@ -17,12 +17,14 @@ enum class Isa {
   kAvxVnni,      // kAvx2 and AVX-VNNI
   kAvx512Vnni,   // AVX-512 F/BW/DQ/VL and VNNI
   kAvx512Vbmi2,  // kAvx512Vnni and VBMI2, which expands bytes
+  kAvx512Bf16,   // kAvx512Vbmi2 and BF16
   kNeon,         // AArch64 baseline
-  kNeonDotprod   // AArch64 with the dot product extension (ARMv8.2)
+  kNeonDotprod,  // AArch64 with the dot product extension (ARMv8.2)
+  kNeonI8mm      // kNeonDotprod and the 8-bit matrix products (ARMv8.6)
 };
 
 // As written in UPDRAFT_FORCE_ISA and in Ops::name(): "reference", "portable", "avx2", "avxvnni", "avx512vnni",
-// "avx512vbmi2", "neon", "neon_dotprod".
+// "avx512vbmi2", "avx512bf16", "neon", "neon_dotprod", "neon_i8mm".
 const char* IsaName(Isa isa);
 std::optional<Isa> ParseIsa(std::string_view name);
 

@@ -65,6 +65,14 @@ struct MatMulTarget {
   bool accumulate = false;      // y += ... instead of y = ... (residual connections)
 };
 
+// The input of a product: rows x [n_tok, n_in]. Where there is a gain [n_in] they are first normalized as by RmsNorm,
+// to the same bits, but without a pass of its own through memory.
+struct MatMulInput {
+  const float* x = nullptr;
+  const float* gain = nullptr;  // or null
+  float eps = 0.0f;
+};
+
 // Rotary position embedding (Su et al. 2021) with the scalings that GGUF files state.
 struct RopeParams {
   int n_rot = 0;            // leading dimensions of a head that rotate (even)
@@ -124,9 +132,9 @@ struct FeedForwardWeights {
 inline constexpr int kNeuronGroup = 32;
 
 struct FeedForwardArgs {
-  const float* x = nullptr;  // [n_tok, d_model]
+  MatMulInput x;  // [n_tok, d_model]
   int n_tok = 0;
-  float* y = nullptr;  // [n_tok, d_model], added to
+  float* y = nullptr;  // [n_tok, d_model], added to; may be x.x
   // [n_tok, d_ff] each, for intermediate values; their contents afterwards are unspecified.
   float* gate = nullptr;
   float* up = nullptr;
@@ -162,7 +170,7 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // e.g. "cpu/avx512vbmi2, 2 threads" or, where CpuOptions::pin_threads asked for it, "cpu/avx2, 8 threads, pinned";
+  // e.g. "cpu/avx512bf16, 2 threads" or, where CpuOptions::pin_threads asked for it, "cpu/avx2, 8 threads, pinned";
   // "8 threads, 7 pinned" when the system refused one or no thread has called Pack or MatMul yet.
   virtual std::string name() const = 0;
   virtual int n_threads() const = 0;
@@ -189,8 +197,9 @@ class Ops {
   // wrong weights but no wrong access. Uses all threads.
   virtual std::unique_ptr<PackedMatrix> FromPacked(DType type, int64_t n_out, int64_t n_in, PackedSource& source) = 0;
 
-  // All targets read the same x [n_tok, n_in], which is quantized at most once when the weights' types ask for it.
-  virtual void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) = 0;
+  // All targets read the same x [n_tok, n_in], which is normalized and quantized once for all, as the weights' types
+  // ask for it.
+  virtual void MatMul(std::span<const MatMulTarget> targets, const MatMulInput& x, int n_tok) = 0;
 
   // out[i, :] = dequantized row tokens[i] of table (type, [n_vocab, d_model], file layout).
   virtual void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens,
@@ -232,8 +241,8 @@ struct CpuOptions {
 };
 
 // The best implementation for this machine; the environment variable UPDRAFT_FORCE_ISA (reference, portable, avx2,
-// avxvnni, avx512vnni, avx512vbmi2, neon, neon_dotprod) picks another that the machine supports (an unsupported or
-// unknown name is reported on stderr and ignored).
+// avxvnni, avx512vnni, avx512vbmi2, avx512bf16, neon, neon_dotprod, neon_i8mm) picks another that the machine supports
+// (an unsupported or unknown name is reported on stderr and ignored).
 std::unique_ptr<Ops> MakeCpuOps(const CpuOptions& options);
 
 }  // namespace updraft::kernels

@@ -34,7 +34,7 @@ absl::Status ModelExecutor::Run(const Batch& batch, std::span<const SampleRow> s
       std::copy_n(hidden.data() + samples[first + i].row * d_model, d_model, head_rows_.data() + i * d_model);
     }
     ComputeLogits(*model_, /*exit=*/-1, std::span<const float>(head_rows_.data(), n_rows * d_model),
-                  static_cast<int>(n_rows), std::span<float>(logits_.data(), n_rows * n_vocab), scratch_);
+                  static_cast<int>(n_rows), std::span<float>(logits_.data(), n_rows * n_vocab));
     for (size_t i = 0; i < n_rows; ++i) {
       const SampleRow& sample = samples[first + i];
       SampledToken& result = sampled[first + i];

@@ -207,8 +207,7 @@ void Generator::LogitsOfLast(int exit, int n_rows) {
   const ModelConfig& config = model_->config();
   logits_.resize(static_cast<size_t>(n_rows) * config.n_vocab);
   const size_t first = rows_.size() - n_rows;
-  ComputeLogits(*model_, exit, std::span<const float>(hidden_).subspan(first * config.d_model), n_rows, logits_,
-                scratch_);
+  ComputeLogits(*model_, exit, std::span<const float>(hidden_).subspan(first * config.d_model), n_rows, logits_);
 }
 
 std::span<float> Generator::LogitsRow(int row) {

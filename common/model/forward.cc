@@ -15,7 +15,6 @@ void GrowTo(kernels::AlignedVector<float>& buffer, size_t n) {
 
 void Prepare(const ModelConfig& c, const Batch& batch, Scratch& s) {
   const size_t n_tok = batch.n_tok();
-  GrowTo(s.norm, n_tok * c.d_model);
   GrowTo(s.q, n_tok * c.n_head * c.head_dim);
   GrowTo(s.k, n_tok * c.n_kv_head * c.head_dim);
   GrowTo(s.v, n_tok * c.n_kv_head * c.head_dim);
@@ -30,18 +29,15 @@ void Prepare(const ModelConfig& c, const Batch& batch, Scratch& s) {
 
 const float* OrNull(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
-// Takes the wanted rows out of the batch: their residual stream to s.wanted_x, their normalized one to the front of
-// s.norm, where ascending rows only ever move forward.
+// Takes the wanted rows of the residual stream x out of the batch, to s.wanted_x.
 void PickWanted(const ModelConfig& c, const Batch& batch, const float* x, Scratch& s) {
   const std::span<const int32_t> wanted = *batch.wanted;
   GrowTo(s.wanted_x, wanted.size() * c.d_model);
   s.wanted_positions.clear();
   s.wanted_rows.clear();
   for (size_t i = 0; i < wanted.size(); ++i) {
-    const ptrdiff_t from = static_cast<ptrdiff_t>(wanted[i]) * c.d_model;
-    const ptrdiff_t to = static_cast<ptrdiff_t>(i) * c.d_model;
-    std::copy_n(x + from, c.d_model, s.wanted_x.data() + to);
-    if (from != to) std::copy_n(s.norm.data() + from, c.d_model, s.norm.data() + to);
+    std::copy_n(x + static_cast<ptrdiff_t>(wanted[i]) * c.d_model, c.d_model,
+                s.wanted_x.data() + static_cast<ptrdiff_t>(i) * c.d_model);
     s.wanted_positions.push_back(batch.positions[wanted[i]]);
     s.wanted_rows.push_back(s.rows[wanted[i]]);
   }
@@ -63,11 +59,13 @@ void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted
   const kernels::MatMulTarget q{.w = w.wq.get(), .y = s.q.data(), .bias = OrNull(w.bq)};
   const kernels::MatMulTarget k{.w = w.wk.get(), .y = s.k.data(), .bias = OrNull(w.bk)};
   const kernels::MatMulTarget v{.w = w.wv.get(), .y = s.v.data(), .bias = OrNull(w.bv)};
-  ops.RmsNorm(x, w.attn_norm.data(), n_tok, c.d_model, c.rms_eps, s.norm.data());
+  const auto normalized = [&c](const float* rows_of_x, const std::vector<float>& gain) {
+    return kernels::MatMulInput{.x = rows_of_x, .gain = gain.data(), .eps = c.rms_eps};
+  };
   if (wanted_only) {
-    ops.MatMul(std::array{k, v}, s.norm.data(), n_tok);
+    ops.MatMul(std::array{k, v}, normalized(x, w.attn_norm), n_tok);
   } else {
-    ops.MatMul(std::array{q, k, v}, s.norm.data(), n_tok);
+    ops.MatMul(std::array{q, k, v}, normalized(x, w.attn_norm), n_tok);
   }
   if (c.qk_norm) {
     ops.RmsNorm(s.k.data(), w.k_norm.data(), n_tok * c.n_kv_head, c.head_dim, c.rms_eps, s.k.data());
@@ -82,7 +80,7 @@ void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted
     x = s.wanted_x.data();
     positions = s.wanted_positions;
     rows = s.wanted_rows;
-    ops.MatMul({&q, 1}, s.norm.data(), n_tok);
+    ops.MatMul({&q, 1}, normalized(x, w.attn_norm), n_tok);
   }
   if (c.qk_norm) {
     ops.RmsNorm(s.q.data(), w.q_norm.data(), n_tok * c.n_head, c.head_dim, c.rms_eps, s.q.data());
@@ -97,11 +95,10 @@ void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted
                  .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
                  .window = c.sliding_window});
   const kernels::MatMulTarget o{.w = w.wo.get(), .y = x, .accumulate = true};
-  ops.MatMul({&o, 1}, s.attn.data(), n_tok);
+  ops.MatMul({&o, 1}, {s.attn.data()}, n_tok);
 
   // Feed-forward: x += Wdown (silu(norm(x) Wgate) * norm(x) Wup).
-  ops.RmsNorm(x, w.ffn_norm.data(), n_tok, c.d_model, c.rms_eps, s.norm.data());
-  ops.FeedForward(model.feed_forward(layer), {.x = s.norm.data(),
+  ops.FeedForward(model.feed_forward(layer), {.x = normalized(x, w.ffn_norm),
                                               .n_tok = n_tok,
                                               .y = x,
                                               .gate = s.gate.data(),
@@ -130,13 +127,10 @@ void Forward(const Model& model, const Batch& batch, LayerRange layers, std::spa
 }
 
 void ComputeLogits(const Model& model, int exit, std::span<const float> hidden_rows, int n_rows,
-                   std::span<float> logits, Scratch& scratch) {
-  const ModelConfig& c = model.config();
+                   std::span<float> logits) {
   const std::vector<float>& gain = exit < 0 ? model.output_norm() : model.exit_norm(exit);
-  GrowTo(scratch.norm, static_cast<size_t>(n_rows) * c.d_model);
-  model.ops().RmsNorm(hidden_rows.data(), gain.data(), n_rows, c.d_model, c.rms_eps, scratch.norm.data());
-  model.ops().MatMul(std::array<kernels::MatMulTarget, 1>{{{.w = &model.output(), .y = logits.data()}}},
-                     scratch.norm.data(), n_rows);
+  const kernels::MatMulTarget head{.w = &model.output(), .y = logits.data()};
+  model.ops().MatMul({&head, 1}, {.x = hidden_rows.data(), .gain = gain.data(), .eps = model.config().rms_eps}, n_rows);
 }
 
 }  // namespace updraft

@@ -28,7 +28,6 @@ struct Batch {
 
 // Scratch of one forward pass, grown to the largest batch seen and then reused. One per engine thread.
 struct Scratch {
-  kernels::AlignedVector<float> norm;       // [n_tok, d_model]: input of the matmuls, normalized
   kernels::AlignedVector<float> q;          // [n_tok, n_head * head_dim]
   kernels::AlignedVector<float> k, v;       // [n_tok, n_kv_head * head_dim]
   kernels::AlignedVector<float> attn;       // [n_tok, n_head * head_dim]
@@ -58,6 +57,6 @@ void Forward(const Model& model, const Batch& batch, LayerRange layers, std::spa
 // Head of exit `exit` (index into config.exit_layers), or the final head when exit < 0: norm and output projection of
 // rows [n_rows, d_model] to logits [n_rows, n_vocab].
 void ComputeLogits(const Model& model, int exit, std::span<const float> hidden_rows, int n_rows,
-                   std::span<float> logits, Scratch& scratch);
+                   std::span<float> logits);
 
 }  // namespace updraft

@@ -50,7 +50,7 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
       for (size_t row = 0; row < n_rows; ++row) {
         if (begin + row < first_choice) continue;
         ComputeLogits(model, static_cast<int>(exit), std::span(hidden).subspan(row * config.d_model, config.d_model), 1,
-                      logits, scratch);
+                      logits);
         traces[exit].top_prob.push_back(TopProbability(logits));
         traces[exit].agrees.push_back(ArgMax(logits) == chosen[begin + row - first_choice + 1]);
       }

@@ -82,7 +82,7 @@ class Runner {
     const ModelConfig& c = model_.config();
     logits_.resize(static_cast<size_t>(n_rows) * c.n_vocab);
     ComputeLogits(model_, -1, std::span<const float>(hidden_).last(static_cast<size_t>(n_rows) * c.d_model), n_rows,
-                  logits_, scratch_);
+                  logits_);
   }
 
   const Model& model_;

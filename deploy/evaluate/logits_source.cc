@@ -43,8 +43,8 @@ void ModelSource::Run(std::span<const int32_t> tokens) {
 
 void ModelSource::Logits(int first, int n_rows, std::span<float> logits) {
   const size_t d_model = config().d_model;
-  ComputeLogits(*model_, -1, std::span<const float>(hidden_).subspan(first * d_model, n_rows * d_model), n_rows, logits,
-                scratch_);
+  ComputeLogits(*model_, -1, std::span<const float>(hidden_).subspan(first * d_model, n_rows * d_model), n_rows,
+                logits);
 }
 
 void ReferenceSource::Run(std::span<const int32_t> tokens) { hidden_ = reference_.Hidden(tokens, config().n_layer); }

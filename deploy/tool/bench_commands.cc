@@ -119,7 +119,8 @@ std::string Roofline(kernels::Isa isa, const kernels::MachinePeaks& peaks,
   }
   const double gb_s = roofs.empty() ? peaks.read_gb_s_all : kernels::SpreadOf(roofs).median;
   return RooflineSvg(absl::StrCat("Products y = x W on ", kernels::IsaName(isa)),
-                     {gb_s, {{"int8", peaks.int8_gop_s}, {"fp32", peaks.fp32_gflop_s}}}, points);
+                     {gb_s, {{"int8", peaks.int8_gop_s}, {"bf16", peaks.bf16_gflop_s}, {"fp32", peaks.fp32_gflop_s}}},
+                     points);
 }
 
 absl::Status RunBenchKernels(const KernelFlags& flags) {
@@ -135,9 +136,9 @@ absl::Status RunBenchKernels(const KernelFlags& flags) {
   std::vector<kernels::KernelBenchResult> all;
   if (!flags.as_json) {
     std::cout << absl::StrFormat(
-                     "%s: memory %.1f GB/s on one thread, %.1f on all; int8 %.0f Gop/s, fp32 %.0f Gflop/s\n",
+                     "%s: memory %.1f GB/s on one thread, %.1f on all; int8 %.0f Gop/s, bf16 %.0f, fp32 %.0f Gflop/s\n",
                      kernels::IsaName(isa), peaks.read_gb_s_one, peaks.read_gb_s_all, peaks.int8_gop_s,
-                     peaks.fp32_gflop_s)
+                     peaks.bf16_gflop_s, peaks.fp32_gflop_s)
               << absl::StrFormat("%-44s %9s %9s %9s %10s %7s\n", "kernel", "us", "GB/s", "(probe)", "Gop/s", "of roof");
   }
   kernels::RunKernelBenches(flags.options, peaks, [&](const kernels::KernelBenchResult& r) {
@@ -151,9 +152,13 @@ absl::Status RunBenchKernels(const KernelFlags& flags) {
               << std::flush;
   });
   if (flags.as_json) {
-    std::cout << json{{"isa", kernels::IsaName(isa)},         {"read_gb_s_one", peaks.read_gb_s_one},
-                      {"read_gb_s_all", peaks.read_gb_s_all}, {"int8_gop_s", peaks.int8_gop_s},
-                      {"fp32_gflop_s", peaks.fp32_gflop_s},   {"kernels", results}}
+    std::cout << json{{"isa", kernels::IsaName(isa)},
+                      {"read_gb_s_one", peaks.read_gb_s_one},
+                      {"read_gb_s_all", peaks.read_gb_s_all},
+                      {"int8_gop_s", peaks.int8_gop_s},
+                      {"bf16_gflop_s", peaks.bf16_gflop_s},
+                      {"fp32_gflop_s", peaks.fp32_gflop_s},
+                      {"kernels", results}}
                      .dump()
               << "\n";
   }

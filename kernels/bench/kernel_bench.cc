@@ -122,10 +122,12 @@ void BenchMatMul(Ops& ops, DType type, const KernelBenchOptions& options, const 
     subject.name = MatMulName(type, n_tok);
     subject.bytes = static_cast<double>(matrices[0]->packed_bytes());
     subject.flops = 2.0 * kOut * kIn * n_tok;
-    subject.peak_gflop_s = IsTiled(type) ? peaks.int8_gop_s : peaks.fp32_gflop_s;
+    subject.peak_gflop_s = IsTiled(type)          ? peaks.int8_gop_s
+                           : type == DType::kBF16 ? peaks.bf16_gflop_s
+                                                  : peaks.fp32_gflop_s;
     subject.run = [&](int call) {
       const MatMulTarget target{matrices[call % copies].get(), y.data()};
-      ops.MatMul({&target, 1}, x.data(), n_tok);
+      ops.MatMul({&target, 1}, {x.data()}, n_tok);
     };
     measure(subject);
   }
@@ -184,7 +186,7 @@ void BenchFeedForward(Ops& ops, DType gate_type, DType type, const KernelBenchOp
       const auto* of_layer = &matrices[3 * (call % copies)];
       const FeedForwardWeights w{of_layer[0].get(), of_layer[1].get(), of_layer[2].get(), percent == 100 ? 0 : kGroup,
                                  1.0f};
-      ops.FeedForward(w, {.x = x.data(), .n_tok = 1, .y = y.data(), .gate = gate.data(), .up = up.data()});
+      ops.FeedForward(w, {.x = {x.data()}, .n_tok = 1, .y = y.data(), .gate = gate.data(), .up = up.data()});
     };
     measure(subject);
   }

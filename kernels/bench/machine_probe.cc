@@ -84,6 +84,7 @@ MachinePeaks ProbeMachine(Isa isa, int n_threads) {
   ThreadPool pool(n_threads);
   peaks.int8_gop_s = BestGopPerSecond(pool, probe.ops_per_round, probe.dot);
   peaks.fp32_gflop_s = BestGopPerSecond(pool, probe.flops_per_round, probe.multiply_add);
+  peaks.bf16_gflop_s = BestGopPerSecond(pool, probe.bf16_flops_per_round, probe.multiply_add_bf16);
   return peaks;
 }
 

@@ -45,6 +45,7 @@ struct MachinePeaks {
   double read_gb_s_all = 0;  // all threads
   double int8_gop_s = 0;     // integer dot products, all threads; multiplications and additions counted
   double fp32_gflop_s = 0;   // fused multiply-adds, all threads; counted as 2
+  double bf16_gflop_s = 0;   // the same of BF16 numbers with sums in f32
 };
 
 // n_threads 0: what the process may use.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/aligned_buffer.h"
+#include "kernels/cpu/activations.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/layout_choice.h"
 #include "kernels/cpu/reference/reference_ops.h"
@@ -23,7 +24,6 @@
 namespace updraft::kernels {
 namespace {
 
-constexpr int64_t kSerialElements = int64_t{16} << 10;   // of a row operation
 constexpr int64_t kSerialAttention = int64_t{64} << 10;  // multiply-adds
 
 // A part of the activations that stays in a core's private cache while the weights of a chunk pass by.
@@ -38,13 +38,9 @@ constexpr int kMemoryBoundTokens = 4;
 // Of the next weights, per thread: some microseconds' worth, and a part of a private cache that holds little else then.
 constexpr int64_t kAheadBytes = int64_t{128} << 10;
 
-constexpr int kStorePiece = 128;  // dimensions of a key that are converted at once
+constexpr int64_t kMeasuredBytes = int64_t{16} << 20;  // of a matrix, to choose its layout by
 
-// Activations are quantized in spans of one block or of several, as the weights' type wants.
-constexpr int kNumSpans = 2;
-constexpr int SpanIndex(DType type) {
-  return IsTiled(type) && TileFormatOf(TileKindOf(type)).span_blocks() > 1 ? 1 : 0;
-}
+constexpr int kStorePiece = 128;  // dimensions of a key that are converted at once
 
 class RowMajorMatrix : public PackedMatrix {
  public:
@@ -71,6 +67,7 @@ class CpuOps : public Ops {
       : kernels_(ChooseKernels(isa)),
         layouts_(rules.layouts),
         pool_(n_threads, rules.pin_threads),
+        activations_(kernels_, pool_),
         sparse_(kernels_, pool_),
         scratch_(n_threads) {}
 
@@ -79,20 +76,10 @@ class CpuOps : public Ops {
 
   std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) override {
     if (!IsTiled(type)) return std::make_unique<RowMajorMatrix>(type, n_out, n_in, data);
-    const auto pack = [&](TileKind kind) {
-      return std::make_unique<TiledMatrix>(type, n_out, n_in, TiledWeights(type, kind, n_out, n_in, data, pool_));
+    const auto pack = [&](TileKind kind, int64_t n_rows) {
+      return std::make_unique<TiledMatrix>(type, n_rows, n_in, TiledWeights(type, kind, n_rows, n_in, data, pool_));
     };
-    if (!KeepsHalf(type) || layouts_ == LayoutRule::kWhole) return pack(TileKindOf(type));
-    if (layouts_ == LayoutRule::kKept) return pack(TileKind::k8Kept);
-    const auto known = std::find_if(layout_choices_.begin(), layout_choices_.end(), [&](const LayoutChoice& choice) {
-      return choice.type == type && choice.n_out == n_out && choice.n_in == n_in;
-    });
-    if (known != layout_choices_.end()) return pack(known->kept ? TileKind::k8Kept : TileKindOf(type));
-    auto whole = pack(TileKindOf(type));
-    auto kept = pack(TileKind::k8Kept);
-    layout_choices_.push_back(ChooseLayout(*this, *whole, *kept));
-    weights_ahead_.ForgetAll();
-    return layout_choices_.back().kept ? std::move(kept) : std::move(whole);
+    return pack(KeepsHalf(type) && IsKept(type, n_out, n_in, pack) ? TileKind::k8Kept : TileKindOf(type), n_out);
   }
 
   std::vector<LayoutChoice> layout_choices() const override { return layout_choices_; }
@@ -115,62 +102,19 @@ class CpuOps : public Ops {
     return std::make_unique<TiledMatrix>(type, n_out, n_in, *std::move(weights));
   }
 
-  void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
-    pool_.PinCaller();  // also where all products are too small for the pool
-    const int64_t n_in = targets[0].w->n_in();
-    int64_t bytes = 0;
-    bool any_tiled = false;
-    bool any_dense = false;
-    for (const MatMulTarget& target : targets) {
-      bytes += static_cast<int64_t>(target.w->packed_bytes());
-      (IsTiled(target.w->type()) ? any_tiled : any_dense) = true;
-    }
-    const bool serial = pool_.n_threads() == 1 || bytes * ((n_tok + 3) / 4) < kSerialBytes;
-    if (any_dense && n_tok > 1) GrowScratch(kernels_.dense_matmul->scratch_floats * sizeof(float));
-    if (any_tiled && n_tok > kernels_.tile_matmul.skinny) GrowScratch(kernels_.tile_matmul.scratch_bytes);
-    QuantizedRows q[kNumSpans];
-    for (const MatMulTarget& target : targets) {
-      if (!IsTiled(target.w->type())) continue;
-      QuantizedRows& rows = q[SpanIndex(target.w->type())];
-      if (rows.q == nullptr) rows = Quantize(x, n_tok, n_in, target.w->type());
-    }
-
-    splits_.clear();
-    target_chunks_.clear();
-    int n_chunks = 0;
-    for (const MatMulTarget& target : targets) {
-      splits_.push_back(SplitTarget(*target.w, n_tok, serial));
-      target_chunks_.push_back(splits_.back().chunks());
-      n_chunks += target_chunks_.back();
-    }
-    const auto run = [&](int chunk, int thread) {
-      const ChunkPlace at = PlaceOfChunk(chunk, target_chunks_, pool_.n_threads());
-      const MatMulTarget& target = targets[at.target];
-      RunChunk(target, splits_[at.target], at.chunk, x, q[SpanIndex(target.w->type())], scratch_[thread].data());
-    };
-    if (serial) {
-      for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
-      return;
-    }
-    const MemoryAhead* ahead = nullptr;
-    if (n_tok <= kMemoryBoundTokens) {
-      ahead = weights_ahead_.Begin(targets[0].w, n_chunks, pool_.n_threads(),
-                                   [&](MemoryAhead& begins) { AddBeginnings(targets, n_chunks, begins); });
-    } else {
-      weights_ahead_.Forget();
-    }
-    pool_.Run(n_chunks, run, ahead);
+  void MatMul(std::span<const MatMulTarget> targets, const MatMulInput& x, int n_tok) override {
+    Multiply(targets, {.x = x.x, .gain = x.gain, .eps = x.eps}, n_tok);
   }
 
   void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens, float* out) override {
     const size_t row_bytes = RowBytes(type, d_model);
-    ForRows(static_cast<int>(tokens.size()), d_model, [&](int t) {
+    ForRows(pool_, static_cast<int>(tokens.size()), d_model, [&](int t, int) {
       DequantizeRow(type, static_cast<const std::byte*>(table) + tokens[t] * row_bytes, out + t * d_model, d_model);
     });
   }
 
   void RmsNorm(const float* x, const float* gain, int n_rows, int width, float eps, float* y) override {
-    ForRows(n_rows, width, [&](int row) {
+    ForRows(pool_, n_rows, width, [&](int row, int) {
       const int64_t at = static_cast<int64_t>(row) * width;
       kernels_.row_ops->rms_norm(x + at, gain, width, eps, y + at);
     });
@@ -179,7 +123,7 @@ class CpuOps : public Ops {
   void Rope(float* x, std::span<const int32_t> positions, int n_head, int head_dim, const RopeParams& params) override {
     rope_.Prepare(params, positions);
     const int64_t width = static_cast<int64_t>(n_head) * head_dim;
-    ForRows(static_cast<int>(positions.size()), width, [&](int t) {
+    ForRows(pool_, static_cast<int>(positions.size()), width, [&](int t, int) {
       for (int head = 0; head < n_head; ++head) {
         RopeRotate(params, rope_.cos(t), rope_.sin(t), x + t * width + static_cast<int64_t>(head) * head_dim);
       }
@@ -188,7 +132,7 @@ class CpuOps : public Ops {
 
   void SwiGlu(const float* gate, const float* up, int64_t n, float* out) override {
     constexpr int64_t kPiece = 4096;
-    ForRows(static_cast<int>((n + kPiece - 1) / kPiece), kPiece, [&](int piece) {
+    ForRows(pool_, static_cast<int>((n + kPiece - 1) / kPiece), kPiece, [&](int piece, int) {
       const int64_t at = piece * kPiece;
       kernels_.row_ops->swiglu(gate + at, up + at, std::min(kPiece, n - at), out + at);
     });
@@ -201,34 +145,34 @@ class CpuOps : public Ops {
     const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
     if (w.group == 0) {
       MatMul(std::array{gate, up}, args.x, args.n_tok);
-      SwiGlu(args.gate, args.up, args.n_tok * d_ff, args.gate);
-      MatMul({&down, 1}, args.gate, args.n_tok);
+      Multiply({&down, 1}, {.x = args.gate, .up = args.up}, args.n_tok);
       return;
     }
     const int n_groups = static_cast<int>(d_ff / w.group);
     active_.resize(static_cast<size_t>(args.n_tok) * n_groups);
     if (args.n_tok == 1 && args.sparse_share > 0 && SparseFeedForward::Supports(w)) {
+      const float* const x = Normalized(args.x, w.gate->n_in());
       // The gate first: it says how much of the rest there is to do.
-      MatMul({&gate, 1}, args.x, 1);
+      MatMul({&gate, 1}, {x}, 1);
       const int n_active = kernels_.row_ops->silu_active(args.gate, n_groups, w.group, w.threshold, active_.data());
       const std::span<const int32_t> active(active_.data(), n_active);
       if (static_cast<float>(n_active) <= args.sparse_share * static_cast<float>(n_groups)) {
-        sparse_.Run(w, args.x, args.gate, active, args.up, args.y);
+        sparse_.Run(w, x, args.gate, active, args.up, args.y);
         weights_ahead_.Forget();
         return;
       }
-      MatMul({&up, 1}, args.x, 1);
+      MatMul({&up, 1}, {x}, 1);
       MultiplyActive(args.up, n_groups, w.group, active, args.gate);
     } else {
       MatMul(std::array{gate, up}, args.x, args.n_tok);
-      ForRows(args.n_tok, d_ff, [&](int row) {
+      ForRows(pool_, args.n_tok, d_ff, [&](int row, int) {
         int32_t* active = active_.data() + static_cast<ptrdiff_t>(row) * n_groups;
         float* values = args.gate + row * d_ff;
         const int n_active = kernels_.row_ops->silu_active(values, n_groups, w.group, w.threshold, active);
         MultiplyActive(args.up + row * d_ff, n_groups, w.group, {active, static_cast<size_t>(n_active)}, values);
       });
     }
-    MatMul({&down, 1}, args.gate, args.n_tok);
+    MatMul({&down, 1}, {args.gate}, args.n_tok);
   }
 
   SparsityTuning TuneSparsity(std::span<const FeedForwardWeights> layers) override {
@@ -241,7 +185,7 @@ class CpuOps : public Ops {
                const KvShape& shape) override {
     const int64_t width = static_cast<int64_t>(shape.n_kv_head) * shape.head_dim;
     const size_t head_bytes = KvHeadBytes(shape);
-    ForRows(static_cast<int>(rows.size()), 2 * width, [&](int t) {
+    ForRows(pool_, static_cast<int>(rows.size()), 2 * width, [&](int t, int) {
       const int slot = rows[t].position % shape.block_tokens;
       const int64_t block = rows[t].block_table[rows[t].position / shape.block_tokens];
       for (int64_t head = 0; head < shape.n_kv_head; ++head) {
@@ -298,18 +242,71 @@ class CpuOps : public Ops {
   }
 
  private:
-  // Calls body(row) for every row, on all threads when rows * width is worth it.
-  template <typename Body>
-  void ForRows(int n_rows, int64_t width, const Body& body) {
-    if (n_rows == 1 || pool_.n_threads() == 1 || n_rows * width < kSerialElements) {
-      for (int row = 0; row < n_rows; ++row) body(row);
+  // Whether a type that KeepsHalf is laid out without its zeros; measured, where that is asked for, when a shape is
+  // seen for the first time. pack(kind, n_rows) lays out the first n_rows outputs.
+  template <typename PackRows>
+  bool IsKept(DType type, int64_t n_out, int64_t n_in, const PackRows& pack) {
+    if (layouts_ != LayoutRule::kMeasured) return layouts_ == LayoutRule::kKept;
+    for (const LayoutChoice& choice : layout_choices_) {
+      if (choice.type == type && choice.n_out == n_out && choice.n_in == n_in) return choice.kept;
+    }
+    // Of a large matrix a part, so that no head of a large vocabulary lies in memory twice.
+    const int64_t n_rows = std::min(n_out, std::max<int64_t>(2 * kTileOutputs, kMeasuredBytes / n_in));
+    LayoutChoice choice = ChooseLayout(*this, *pack(TileKindOf(type), n_rows), *pack(TileKind::k8Kept, n_rows));
+    choice.n_out = n_out;
+    layout_choices_.push_back(choice);
+    weights_ahead_.ForgetAll();
+    return choice.kept;
+  }
+
+  void Multiply(std::span<const MatMulTarget> targets, const ActivationSource& from, int n_tok) {
+    pool_.PinCaller();  // also where all products are too small for the pool
+    int64_t bytes = 0;
+    ActivationForms forms;
+    for (const MatMulTarget& target : targets) {
+      bytes += static_cast<int64_t>(target.w->packed_bytes());
+      forms.set(static_cast<size_t>(FormOf(target.w->type())));
+      if (!IsTiled(target.w->type())) {
+        if (n_tok > 1) GrowScratch(kernels_.dense_matmul->scratch_floats * sizeof(float));
+      } else if (n_tok > kernels_.tile_matmul.skinny) {
+        GrowScratch(kernels_.tile_matmul.scratch_bytes);
+      }
+    }
+    const bool serial = pool_.n_threads() == 1 || bytes * ((n_tok + 3) / 4) < kSerialBytes;
+    const Activations x = activations_.Write(from, n_tok, targets[0].w->n_in(), forms);
+
+    splits_.clear();
+    target_chunks_.clear();
+    int n_chunks = 0;
+    for (const MatMulTarget& target : targets) {
+      splits_.push_back(SplitTarget(*target.w, n_tok, serial));
+      target_chunks_.push_back(splits_.back().chunks());
+      n_chunks += target_chunks_.back();
+    }
+    const auto run = [&](int chunk, int thread) {
+      const ChunkPlace at = PlaceOfChunk(chunk, target_chunks_, pool_.n_threads());
+      RunChunk(targets[at.target], splits_[at.target], at.chunk, x, scratch_[thread].data());
+    };
+    if (serial) {
+      for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
       return;
     }
-    const int n_chunks = std::min(n_rows, kChunksPerThread * pool_.n_threads());
-    pool_.Run(n_chunks, [&](int chunk, int) {
-      const int to = static_cast<int>(static_cast<int64_t>(n_rows) * (chunk + 1) / n_chunks);
-      for (int row = static_cast<int>(static_cast<int64_t>(n_rows) * chunk / n_chunks); row < to; ++row) body(row);
-    });
+    const MemoryAhead* ahead = nullptr;
+    if (n_tok <= kMemoryBoundTokens) {
+      ahead = weights_ahead_.Begin(targets[0].w, n_chunks, pool_.n_threads(),
+                                   [&](MemoryAhead& begins) { AddBeginnings(targets, n_chunks, begins); });
+    } else {
+      weights_ahead_.Forget();
+    }
+    pool_.Run(n_chunks, run, ahead);
+  }
+
+  // One row.
+  const float* Normalized(const MatMulInput& x, int64_t width) {
+    if (x.gain == nullptr) return x.x;
+    if (normalized_.size() < static_cast<size_t>(width)) normalized_.resize(width);
+    kernels_.row_ops->rms_norm(x.x, x.gain, static_cast<int>(width), x.eps, normalized_.data());
+    return normalized_.data();
   }
 
   void GrowScratch(size_t bytes) {
@@ -332,28 +329,11 @@ class CpuOps : public Ops {
     }
   }
 
-  // For the product with a quantized type.
-  QuantizedRows Quantize(const float* x, int n_tok, int64_t n_in, DType type) {
-    const int64_t n_blocks = n_in / kTileBlock;
-    auto& [codes, blocks] = quantized_[SpanIndex(type)];
-    if (codes.size() < static_cast<size_t>(n_tok * n_in)) {
-      codes.resize(n_tok * n_in);
-      blocks.resize(n_tok * n_blocks);
-    }
-    const int span_blocks = TileFormatOf(TileKindOf(type)).span_blocks();
-    const int n_groups = kernels_.tile_matmul.NumGroups(n_tok);
-    ForRows(n_groups, (n_tok + n_groups - 1) / n_groups * n_in, [&](int index) {
-      const TokenGroup group = GroupOf(n_tok, n_groups, index);
-      kernels_.tile_matmul.quantize(x + group.from * n_in, group.size, n_in, span_blocks,
-                                    codes.data() + group.from * n_in, blocks.data() + group.from * n_blocks);
-    });
-    return {codes.data(), blocks.data(), n_tok, n_groups, n_in};
-  }
-
   Split SplitTarget(const PackedMatrix& w, int n_tok, bool serial) const {
     Split split;
     const bool tiled = IsTiled(w.type());
-    const int64_t token_bytes = w.n_in() * static_cast<int64_t>(tiled ? sizeof(int8_t) : sizeof(float));
+    const bool bf16 = FormOf(w.type()) == ActivationForm::kBf16;
+    const int64_t token_bytes = w.n_in() * (tiled ? 1 : bf16 ? 2 : 4);
     const bool kept = tiled && static_cast<const TiledMatrix&>(w).weights().kind() == TileKind::k8Kept;
     const int64_t block_bytes = kept ? kKeptTokenBlockBytes : tiled ? kTokenBlockBytes : kDenseTokenBlockBytes;
     const int64_t token_blocks = (n_tok * token_bytes + block_bytes - 1) / block_bytes;
@@ -387,7 +367,7 @@ class CpuOps : public Ops {
     }
   }
 
-  void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const float* x, const QuantizedRows& q,
+  void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const Activations& x,
                 uint8_t* scratch) const {
     const PackedMatrix& w = *target.w;
     const int64_t range = chunk % split.n_ranges;
@@ -397,12 +377,13 @@ class CpuOps : public Ops {
     const int tok_from = static_cast<int>(split.tokens * block / split.n_token_blocks);
     const int tok_to = static_cast<int>(split.tokens * (block + 1) / split.n_token_blocks);
     const int64_t y_stride = target.y_stride == 0 ? w.n_out() : target.y_stride;
+    const ActivationForm form = FormOf(w.type());
     if (IsTiled(w.type())) {
       const TiledWeights& weights = static_cast<const TiledMatrix&>(w).weights();
       const TileMatMulArgs args{.w = weights.view(),
                                 .tile_from = 2 * unit_from,
                                 .tile_to = 2 * unit_to,
-                                .x = q,
+                                .x = x.Quantized(form),
                                 .group_from = tok_from,
                                 .group_to = tok_to,
                                 .out = {.n_out = w.n_out(),
@@ -414,11 +395,12 @@ class CpuOps : public Ops {
       kernels_.tile_matmul.run[static_cast<int>(weights.kind())](args);
       return;
     }
+    const bool bf16 = form == ActivationForm::kBf16;
     const DenseMatMulArgs args{static_cast<const RowMajorMatrix&>(w).data(),
                                w.n_in(),
                                unit_from,
                                unit_to,
-                               x,
+                               bf16 ? static_cast<const void*>(x.bf16) : x.f32,
                                tok_from,
                                tok_to,
                                target.y,
@@ -427,7 +409,7 @@ class CpuOps : public Ops {
                                target.accumulate,
                                reinterpret_cast<float*>(scratch)};
     const DenseMatMulKernels& dense = *kernels_.dense_matmul;
-    (w.type() == DType::kF32 ? dense.f32 : w.type() == DType::kF16 ? dense.f16 : dense.bf16)(args);
+    (bf16 ? dense.bf16 : w.type() == DType::kF16 ? dense.f16 : dense.f32)(args);
   }
 
   void StoreHalf(const float* key, const float* value, const KvShape& shape, int64_t slot, std::byte* keys,
@@ -461,15 +443,12 @@ class CpuOps : public Ops {
   const LayoutRule layouts_;
   WeightsAhead weights_ahead_;  // outlives the threads that look at it
   ThreadPool pool_;
+  ActivationWriter activations_;
   SparseFeedForward sparse_;
   RopeTable rope_;
   std::vector<LayoutChoice> layout_choices_;
-  std::vector<int32_t> active_;  // [n_tok, n_groups]
-  struct QuantizedBuffer {
-    AlignedVector<int8_t> codes;
-    AlignedVector<ActivationBlock> blocks;
-  };
-  QuantizedBuffer quantized_[kNumSpans];
+  std::vector<int32_t> active_;              // [n_tok, n_groups]
+  std::vector<float> normalized_;            // one row
   std::vector<Split> splits_;                // one per target
   std::vector<int> target_chunks_;           // their chunks()
   std::vector<std::pair<int, int>> passes_;  // rows [from, to)

@@ -11,6 +11,8 @@ namespace {
 // True where a machine with `isa` runs code for `code`. The list is in order of preference, the best last.
 bool Includes(Isa isa, Isa code) {
   if (code == isa || code == Isa::kPortable) return true;
+  if (isa == Isa::kNeonI8mm) return Includes(Isa::kNeonDotprod, code);
+  if (isa == Isa::kAvx512Bf16) return Includes(Isa::kAvx512Vbmi2, code);
   if (isa == Isa::kAvx512Vbmi2) return Includes(Isa::kAvx512Vnni, code);
   return ((isa == Isa::kAvx512Vnni || isa == Isa::kAvxVnni) && code == Isa::kAvx2) ||
          (isa == Isa::kNeonDotprod && code == Isa::kNeon);

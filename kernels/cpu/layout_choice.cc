@@ -11,10 +11,7 @@ namespace updraft::kernels {
 namespace {
 
 constexpr int kTurns = 5;
-// A prompt's rows; fewer of a matrix so wide that they alone would take long.
-constexpr int64_t kManyRows = 256;
-constexpr int64_t kMostOutputs = int64_t{4} << 20;
-constexpr int64_t kLeastRows = 32;
+constexpr int kManyRows = 256;  // a prompt's
 constexpr float kWins = 1.02f;  // less is noise
 constexpr double kSecondsPerTurn = 2e-4;
 // Of a matrix: a model of such matrices is larger than a cache.
@@ -42,7 +39,7 @@ Times Measure(Ops& ops, const PackedMatrix& whole, const PackedMatrix& kept, int
   std::vector<float> y(n_rows * whole.n_out());
   const auto multiply = [&](const PackedMatrix& w) {
     const MatMulTarget target{.w = &w, .y = y.data()};
-    ops.MatMul({&target, 1}, x.data(), n_rows);
+    ops.MatMul({&target, 1}, {x.data()}, n_rows);
   };
   multiply(kept);
   const double once = SecondsOf([&] { multiply(whole); });
@@ -68,8 +65,7 @@ Times Measure(Ops& ops, const PackedMatrix& whole, const PackedMatrix& kept, int
 LayoutChoice ChooseLayout(Ops& ops, const PackedMatrix& whole, const PackedMatrix& kept) {
   AlignedBuffer other = whole.packed_bytes() >= kLarge ? AlignedBuffer(kEvict) : AlignedBuffer();
   const Times one = Measure(ops, whole, kept, 1, other);
-  const auto n_rows = static_cast<int>(std::clamp(kMostOutputs / whole.n_out(), kLeastRows, kManyRows));
-  const Times many = Measure(ops, whole, kept, n_rows, other);
+  const Times many = Measure(ops, whole, kept, kManyRows, other);
   const auto request = [&](double Times::*layout) { return one.*layout + LayoutChoice::kPromptRows * many.*layout; };
   LayoutChoice choice{.type = whole.type(), .n_out = whole.n_out(), .n_in = whole.n_in()};
   choice.speedup_one = static_cast<float>(one.whole / one.kept);

@@ -90,7 +90,7 @@ void SparseFeedForward::QuantizeListed(const float* x, int span_blocks) {
     for (end = i; end < blocks_.size() && blocks_[end] < first + span_blocks; ++end) {
       std::copy_n(x + int64_t{blocks_[end]} * kTileBlock, kTileBlock, span + (blocks_[end] - first) * kTileBlock);
     }
-    kernels_.tile_matmul.quantize(span, 1, span_blocks * kTileBlock, span_blocks, codes, blocks);
+    kernels_.tile_matmul.quantize(span, span_blocks * kTileBlock, span_blocks, 0, 1, codes, blocks);
     for (size_t k = i; k < end; ++k) {
       std::copy_n(codes + (blocks_[k] - first) * kTileBlock, kTileBlock, q_.data() + k * kTileBlock);
       q_blocks_[k] = blocks[blocks_[k] - first];
@@ -108,7 +108,7 @@ void SparseFeedForward::Run(const FeedForwardWeights& w, const float* x, const f
   q_blocks_.resize(widest / kTileBlock);
   UpTo(widest / kTileOutputs + 1);  // before spans into it are taken
 
-  kernels_.tile_matmul.quantize(x, 1, d_model, SpanBlocks(*w.up), q_.data(), q_blocks_.data());
+  kernels_.tile_matmul.quantize(x, d_model, SpanBlocks(*w.up), 0, 1, q_.data(), q_blocks_.data());
   ListPieces(active, w.group / kTileOutputs, tiles_);
   Multiply(*w.up, tiles_, UpTo(d_model / kTileBlock), up, false);
 
@@ -139,10 +139,10 @@ SparsityTuning SparseFeedForward::Tune(Ops& all, std::span<const FeedForwardWeig
   const auto with_all = [&] {
     const FeedForwardWeights& w = layer();
     const MatMulTarget up_target{.w = w.up, .y = up.data()};
-    all.MatMul({&up_target, 1}, x.data(), 1);
+    all.MatMul({&up_target, 1}, {x.data()}, 1);
     kernels_.row_ops->multiply(gate.data(), up.data(), d_ff, up.data());
     const MatMulTarget down_target{.w = w.down, .y = y.data()};
-    all.MatMul({&down_target, 1}, up.data(), 1);
+    all.MatMul({&down_target, 1}, {up.data()}, 1);
   };
   for (size_t i = 0; i < layers.size(); ++i) with_all();  // pages in the weights
   const int calls = std::max(1, static_cast<int>(kSecondsPerTurn / std::max(SecondsOf(with_all), 1e-7)));

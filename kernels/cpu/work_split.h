@@ -1,4 +1,4 @@
-// How much work is worth another thread.
+// How much work is worth another thread, and which part of it is whose.
 #ifndef UPDRAFT_KERNELS_CPU_WORK_SPLIT_H_
 #define UPDRAFT_KERNELS_CPU_WORK_SPLIT_H_
 
@@ -14,6 +14,8 @@ namespace updraft::kernels {
 // would otherwise decode slower on two threads than on one.
 inline constexpr int64_t kSerialBytes = int64_t{96} << 10;  // of weights read by one matmul of a token
 
+inline constexpr int64_t kSerialElements = int64_t{16} << 10;  // of a row operation
+
 inline constexpr int64_t kMinChunkBytes = int64_t{16} << 10;  // of weights: what one claim of a chunk is worth
 inline constexpr int kChunksPerThread = 4;
 
@@ -26,6 +28,22 @@ inline int64_t ChunksWorth(int64_t bytes, int n_threads) {
 // and packing both cut like this, so that a thread packs what it will read.
 inline int NumRanges(int64_t n_units, int64_t bytes, int n_threads) {
   return static_cast<int>(std::min(n_units, ChunksWorth(bytes, n_threads)));
+}
+
+// Calls body(row, thread) for every row, on all threads when rows * width is worth it; neighbouring rows in one thread.
+template <typename Body>
+void ForRows(ThreadPool& pool, int n_rows, int64_t width, const Body& body) {
+  if (n_rows == 1 || pool.n_threads() == 1 || n_rows * width < kSerialElements) {
+    for (int row = 0; row < n_rows; ++row) body(row, 0);
+    return;
+  }
+  const int n_chunks = std::min(n_rows, kChunksPerThread * pool.n_threads());
+  pool.Run(n_chunks, [&](int chunk, int thread) {
+    const int to = static_cast<int>(static_cast<int64_t>(n_rows) * (chunk + 1) / n_chunks);
+    for (int row = static_cast<int>(static_cast<int64_t>(n_rows) * chunk / n_chunks); row < to; ++row) {
+      body(row, thread);
+    }
+  });
 }
 
 // One chunk of a loop over several matrices.

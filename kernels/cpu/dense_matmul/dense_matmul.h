@@ -1,10 +1,13 @@
-// y [n_tok, n_out] = x W^T for F32, F16 and BF16 weights, read in place from the file's row-major layout. Activations
-// stay f32; a weight is converted exactly. Every dot product is
+// y [n_tok, n_out] = x W^T for F32, F16 and BF16 weights, read in place from the file's row-major layout. Weights are
+// converted exactly. Activations stay f32, but beside BF16 weights they are rounded to BF16, as processors that
+// multiply BF16 want them. Every dot product is
 //
-//   lane[l] = fma(w[i], x[i], lane[l]) for i = l, l + 16, l + 32, ...     l in [0, 16)
-//   y = Sum(lane) [+ bias] [+ y]                                          Sum as in ../simd/README.md
+//   F32, F16:  lane[l] = fma(w[i], x[i], lane[l]) for i = l, l + 16, l + 32, ...            l in [0, 16)
+//   BF16:      lane[l] = fma(w[i], x[i], fma(w[i + 1], x[i + 1], lane[l])) for i = 2 l, 2 l + 32, 2 l + 64, ...
+//   y = Sum(lane) [+ bias] [+ y]                                                            Sum as in ../simd/README.md
 //
-// for every instruction set, every n_tok and every split of the work.
+// for every instruction set, every n_tok and every split of the work. (Where the processor has BF16 products, factors
+// and sums below 2^-126 count as zero there, and there alone.)
 #ifndef UPDRAFT_KERNELS_CPU_DENSE_MATMUL_DENSE_MATMUL_H_
 #define UPDRAFT_KERNELS_CPU_DENSE_MATMUL_DENSE_MATMUL_H_
 
@@ -21,7 +24,7 @@ struct DenseMatMulArgs {
   int64_t n_in = 0;
   int64_t out_from = 0;
   int64_t out_to = 0;
-  const float* x = nullptr;  // [n_tok, n_in]
+  const void* x = nullptr;  // [n_tok, n_in]: floats, for BF16 weights uint16_t
   int tok_from = 0;
   int tok_to = 0;
   float* y = nullptr;  // [n_tok, n_out] with row stride y_stride

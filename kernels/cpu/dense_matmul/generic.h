@@ -11,24 +11,65 @@
 namespace updraft::kernels {
 namespace {
 
-// How the weights' elements become floats.
+// The operands of a step: kWidth consecutive inputs of a row and of a token, in kPhases parts that are added one after
+// the other. Load is overloaded: of weights (Element) and of activations (Activation).
 template <typename S>
 struct F32Weights {
   using Element = float;
-  static typename S::F Load(const float* p) { return S::Load(p); }
-  static typename S::F LoadPartial(const float* p, int n) { return S::LoadPartial(p, n); }
+  using Activation = float;
+  static constexpr int kWidth = 16;
+  static constexpr int kPhases = 1;
+  template <int /*kPhase*/>
+  static typename S::F Load(const float* p) {
+    return S::Load(p);
+  }
+  template <int /*kPhase*/>
+  static typename S::F LoadPartial(const float* p, int n) {
+    return S::LoadPartial(p, n);
+  }
+  static typename S::F MultiplyAdd(typename S::F w, typename S::F x, typename S::F sum) { return S::Fma(w, x, sum); }
 };
 template <typename S>
 struct F16Weights {
   using Element = uint16_t;
-  static typename S::F Load(const uint16_t* p) { return S::LoadF16(p); }
-  static typename S::F LoadPartial(const uint16_t* p, int n) { return S::LoadF16Partial(p, n); }
+  using Activation = float;
+  static constexpr int kWidth = 16;
+  static constexpr int kPhases = 1;
+  template <int /*kPhase*/>
+  static typename S::F Load(const uint16_t* p) {
+    return S::LoadF16(p);
+  }
+  template <int /*kPhase*/>
+  static typename S::F Load(const float* p) {
+    return S::Load(p);
+  }
+  template <int /*kPhase*/>
+  static typename S::F LoadPartial(const uint16_t* p, int n) {
+    return S::LoadF16Partial(p, n);
+  }
+  template <int /*kPhase*/>
+  static typename S::F LoadPartial(const float* p, int n) {
+    return S::LoadPartial(p, n);
+  }
+  static typename S::F MultiplyAdd(typename S::F w, typename S::F x, typename S::F sum) { return S::Fma(w, x, sum); }
 };
 template <typename S>
 struct Bf16Weights {
   using Element = uint16_t;
-  static typename S::F Load(const uint16_t* p) { return S::LoadBf16(p); }
-  static typename S::F LoadPartial(const uint16_t* p, int n) { return S::LoadBf16Partial(p, n); }
+  using Activation = uint16_t;
+  static constexpr int kWidth = 32;
+  static constexpr int kPhases = S::kPairPhases;
+  template <int kPhase>
+  static typename S::Pairs Load(const uint16_t* p) {
+    return S::template LoadPairs<kPhase>(p);
+  }
+  template <int kPhase>
+  static typename S::Pairs LoadPartial(const uint16_t* p, int n) {
+    return S::template LoadPairsPartial<kPhase>(p, n);
+  }
+  static typename S::F MultiplyAdd(typename S::Pairs w, typename S::Pairs x, typename S::F sum) {
+    return S::DotPairs(w, x, sum);
+  }
 };
 
 constexpr int kPrefetchBytes = 4096;  // ahead of a sequential read
@@ -37,41 +78,50 @@ template <typename S, typename Weights, int kRows, int kTok>
 struct DenseBlock {
   using F = typename S::F;
   using Element = typename Weights::Element;
+  using Activation = typename Weights::Activation;
 
-  // One step of 16 inputs; kPartial: only n of them.
-  template <bool kPartial>
-  static inline __attribute__((always_inline)) void Step(const Element* w, const float* x, int64_t n_in, int n,
+  // One part of a step; kPartial: of only n inputs.
+  template <int kPhase, bool kPartial>
+  static inline __attribute__((always_inline)) void Part(const Element* w, const Activation* x, int64_t n_in, int n,
                                                          F (&sum)[kRows][kTok]) {
-    F wv[kRows];
+    const auto load = [n](const auto* p) __attribute__((always_inline)) {
+      if constexpr (kPartial) {
+        return Weights::template LoadPartial<kPhase>(p, n);
+      } else {
+        return Weights::template Load<kPhase>(p);
+      }
+    };
+    decltype(load(w)) wv[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      if constexpr (kPartial) {
-        wv[r] = Weights::LoadPartial(w + r * n_in, n);
-      } else {
-        wv[r] = Weights::Load(w + r * n_in);
-        if constexpr (kRows * kTok == 1) S::Prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes);
+      wv[r] = load(w + r * n_in);
+      if constexpr (!kPartial && kRows * kTok == 1 && kPhase == 0) {
+        S::Prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes);
       }
     }
 #pragma GCC unroll 8
     for (int t = 0; t < kTok; ++t) {
-      F xv;
-      if constexpr (kPartial) {
-        xv = S::LoadPartial(x + t * n_in, n);
-      } else {
-        xv = S::Load(x + t * n_in);
-      }
+      const auto xv = load(x + t * n_in);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) sum[r][t] = S::Fma(wv[r], xv, sum[r][t]);
+      for (int r = 0; r < kRows; ++r) sum[r][t] = Weights::MultiplyAdd(wv[r], xv, sum[r][t]);
     }
+  }
+
+  template <bool kPartial>
+  static inline __attribute__((always_inline)) void Step(const Element* w, const Activation* x, int64_t n_in, int n,
+                                                         F (&sum)[kRows][kTok]) {
+    Part<0, kPartial>(w, x, n_in, n, sum);
+    if constexpr (Weights::kPhases == 2) Part<1, kPartial>(w, x, n_in, n, sum);
   }
 
   // Adds inputs [from, to) to sum.
   static inline __attribute__((always_inline)) void Add(const DenseMatMulArgs& args, int64_t out, int tok, int64_t from,
                                                         int64_t to, F (&sum)[kRows][kTok]) {
+    constexpr int kWidth = Weights::kWidth;
     const Element* w = static_cast<const Element*>(args.w) + out * args.n_in;
-    const float* x = args.x + tok * args.n_in;
+    const Activation* x = static_cast<const Activation*>(args.x) + tok * args.n_in;
     int64_t i = from;
-    for (; i + 16 <= to; i += 16) Step<false>(w + i, x + i, args.n_in, 16, sum);
+    for (; i + kWidth <= to; i += kWidth) Step<false>(w + i, x + i, args.n_in, kWidth, sum);
     if (i < to) Step<true>(w + i, x + i, args.n_in, static_cast<int>(to - i), sum);
   }
 
@@ -176,7 +226,7 @@ void RunPanel(const DenseMatMulArgs& args, int64_t out, int n_rows, int tok, int
 template <typename S, typename Weights>
 void RunMany(const DenseMatMulArgs& args) {
   constexpr int kMost = kPanelTokens / S::kDenseTokens;
-  static_assert(kPanelRows % S::kDenseRows == 0 && kCut % 16 == 0);
+  static_assert(kPanelRows % S::kDenseRows == 0 && kCut % Weights::kWidth == 0);
   const int64_t out_end = args.out_to - (args.out_to - args.out_from) % S::kDenseRows;
   int tok = args.tok_from;
   while (args.tok_to - tok >= S::kDenseTokens) {

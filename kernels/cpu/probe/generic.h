@@ -39,7 +39,55 @@ float MultiplyAdd(int64_t n_rounds) {
   return S::Sum(sum[0]);
 }
 
+template <typename S>
+float MultiplyAddBf16(int64_t n_rounds) {
+  using F = typename S::F;
+  F sum[S::kChains];
+#pragma GCC unroll 16
+  for (int i = 0; i < S::kChains; ++i) sum[i] = S::Set(static_cast<float>(i));
+  uint16_t values[32];
+  for (int i = 0; i < 32; ++i) values[i] = static_cast<uint16_t>(0x3c00 + i);  // about 2^-7
+  const typename S::Pairs odd = S::template LoadPairs<0>(values);
+  const typename S::Pairs even = S::template LoadPairs<S::kPairPhases - 1>(values);
+  for (int64_t round = 0; round < n_rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < S::kChains; ++i) sum[i] = S::DotPairs(odd, odd, sum[i]);
+    if constexpr (S::kPairPhases == 2) {
+#pragma GCC unroll 16
+      for (int i = 0; i < S::kChains; ++i) sum[i] = S::DotPairs(even, even, sum[i]);
+    }
+  }
+  for (int i = 1; i < S::kChains; ++i) sum[0] = S::Add(sum[0], sum[i]);
+  return S::Sum(sum[0]);
+}
+
 // The chains differ in their activations: of equal ones the compiler would compute one.
+// Of two tokens at once, all of whose inputs are one chain's four.
+template <typename S>
+int32_t DotOfPairs(int64_t n_rounds) {
+  alignas(64) uint8_t codes[64];
+  for (int i = 0; i < 64; ++i) codes[i] = static_cast<uint8_t>(i % 16);
+  const auto columns = S::template Zip<15>(S::LoadW(codes), S::LoadW(codes));
+  int8_t x[S::kDotChains][8];
+  typename S::PairSums sum[S::kDotChains];
+  for (int i = 0; i < S::kDotChains; ++i) {
+    for (int k = 0; k < 8; ++k) {
+      const int at = 4 * i + k % 4;
+      x[i][k] = static_cast<int8_t>(i % 2 == 0 ? at % 7 - 3 : 3 - at % 5);
+    }
+    sum[i] = S::BeginPair();
+  }
+  for (int64_t round = 0; round < n_rounds; ++round) {
+#pragma GCC unroll 4
+    for (int i = 0; i < S::kDotChains; ++i) sum[i] = S::StepPair(sum[i], columns, x[i], x[i]);
+  }
+  int32_t all = 0;
+  for (int i = 0; i < S::kDotChains; ++i) {
+    all += S::SumI(S::EndFirst(S::SetI(0), sum[i])) + S::SumI(S::EndSecond(S::SetI(0), sum[i]));
+  }
+  return all;
+}
+
 template <typename S>
 int32_t Dot(int64_t n_rounds) {
   using I = typename S::I;
@@ -72,7 +120,21 @@ int32_t Dot(int64_t n_rounds) {
 // The table of one instruction set.
 template <typename S>
 constexpr ProbeKernels MakeProbeKernels() {
-  return {ReadAll<S>, MultiplyAdd<S>, S::kChains * 16 * 2, Dot<S>, S::kChains * S::MaxRun(15) * 64 * 2};
+  ProbeKernels probe{.read = ReadAll<S>,
+                     .multiply_add = MultiplyAdd<S>,
+                     .flops_per_round = S::kChains * 16 * 2,
+                     .multiply_add_bf16 = MultiplyAddBf16<S>,
+                     .bf16_flops_per_round = S::kChains * 32 * 2};
+  if constexpr (S::kTokenPairs) {
+    probe.dot = DotOfPairs<S>;
+    probe.dot_chains = S::kDotChains;
+    probe.ops_per_round = S::kDotChains * 2 * 2 * 64 * 2;
+  } else {
+    probe.dot = Dot<S>;
+    probe.dot_chains = S::kChains;
+    probe.ops_per_round = S::kChains * S::MaxRun(15) * 64 * 2;
+  }
+  return probe;
 }
 
 }  // namespace

@@ -14,9 +14,13 @@ struct ProbeKernels {
   // n_rounds times `flops_per_round` floating-point operations (fused multiply-adds count 2) without memory traffic.
   float (*multiply_add)(int64_t n_rounds) = nullptr;
   int flops_per_round = 0;
+  // The same of BF16 numbers, sums in f32.
+  float (*multiply_add_bf16)(int64_t n_rounds) = nullptr;
+  int bf16_flops_per_round = 0;
   // n_rounds times `ops_per_round` 8-bit integer operations (multiplications and additions) of the integer dot product.
   int32_t (*dot)(int64_t n_rounds) = nullptr;
   int ops_per_round = 0;
+  int dot_chains = 0;  // independent sums among them
 };
 
 }  // namespace updraft::kernels

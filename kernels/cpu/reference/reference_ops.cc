@@ -41,7 +41,15 @@ class ReferenceOps : public Ops {
   std::span<const uint8_t> PackedBytes(const PackedMatrix&) const override { return {}; }
   std::unique_ptr<PackedMatrix> FromPacked(DType, int64_t, int64_t, PackedSource&) override { return nullptr; }
 
-  void MatMul(std::span<const MatMulTarget> targets, const float* x, int n_tok) override {
+  void MatMul(std::span<const MatMulTarget> targets, const MatMulInput& input, int n_tok) override {
+    const float* x = input.x;
+    std::vector<float> normalized;
+    if (input.gain != nullptr) {
+      const auto n_in = static_cast<int>(targets[0].w->n_in());
+      normalized.resize(static_cast<size_t>(n_tok) * n_in);
+      RmsNorm(x, input.gain, n_tok, n_in, input.eps, normalized.data());
+      x = normalized.data();
+    }
     for (const MatMulTarget& target : targets) {
       const auto& w = static_cast<const FileMatrix&>(*target.w);
       const int n_chunks = static_cast<int>(std::min<int64_t>(w.n_out(), 4 * pool_.n_threads()));
@@ -107,7 +115,7 @@ class ReferenceOps : public Ops {
       }
     }
     SwiGlu(args.gate, args.up, args.n_tok * d_ff, args.gate);
-    MatMul({&down, 1}, args.gate, args.n_tok);
+    MatMul({&down, 1}, {args.gate}, args.n_tok);
   }
 
   SparsityTuning TuneSparsity(std::span<const FeedForwardWeights>) override { return {}; }

@@ -82,10 +82,22 @@ void ToF16(const float* x, int n, uint16_t* out) {
   if (i < n) S::StoreF16Partial(out + i, S::LoadPartial(x + i, n - i), n - i);
 }
 
+template <typename S>
+void ToBf16(const float* x, int64_t n, uint16_t* out) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) S::StoreBf16(out + i, S::Load(x + i));
+  const int tail = static_cast<int>(n - i);
+  if (tail > 0) {
+    uint16_t full[16];
+    S::StoreBf16(full, S::LoadPartial(x + i, tail));
+    __builtin_memcpy(out + i, full, tail * sizeof(uint16_t));
+  }
+}
+
 // The table of one instruction set.
 template <typename S>
 constexpr RowOpsKernels MakeRowOpsKernels() {
-  return {RmsNormRow<S>, SwiGluValues<S>, SiluActive<S>, Multiply<S>, ToF16<S>};
+  return {RmsNormRow<S>, SwiGluValues<S>, SiluActive<S>, Multiply<S>, ToF16<S>, ToBf16<S>};
 }
 
 }  // namespace

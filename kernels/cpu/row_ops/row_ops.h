@@ -25,6 +25,9 @@ struct RowOpsKernels {
 
   // To IEEE half precision, nearest even.
   void (*to_f16)(const float* x, int n, uint16_t* out) = nullptr;
+
+  // To BF16, nearest even; NaN stays NaN.
+  void (*to_bf16)(const float* x, int64_t n, uint16_t* out) = nullptr;
 };
 
 }  // namespace updraft::kernels

@@ -63,6 +63,20 @@ struct Avx2 {
     StoreF16(full, a);
     __builtin_memcpy(p, full, n * sizeof(uint16_t));
   }
+  // 32-bit lanes of which the upper half is the result; NaN made quiet.
+  static __m256i RoundToBf16(__m256 a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256 nan = _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
+    return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan));
+  }
+  static void StoreBf16(uint16_t* p, F a) {
+    const __m256i lo = _mm256_srli_epi32(RoundToBf16(a.lo), 16);
+    const __m256i hi = _mm256_srli_epi32(RoundToBf16(a.hi), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8));
+  }
   static F LoadU8(const uint8_t* p) {
     const __m128i bytes = Load128(p);
     return ToFloat({_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))});
@@ -95,6 +109,27 @@ struct Avx2 {
   static F Fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
   static F Max(F a, F b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
   static F Min(F a, F b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+
+  // ---- pairs of BF16
+  using Pairs = F;
+  static constexpr int kPairPhases = 2;
+  template <int kPhase>
+  static __m256 HalfPairs(__m256i pairs) {
+    return _mm256_castsi256_ps(kPhase == 0 ? _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000)))
+                                           : _mm256_slli_epi32(pairs, 16));
+  }
+  template <int kPhase>
+  static Pairs LoadPairs(const uint16_t* p) {
+    return {HalfPairs<kPhase>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
+            HalfPairs<kPhase>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16)))};
+  }
+  template <int kPhase>
+  static Pairs LoadPairsPartial(const uint16_t* p, int n) {
+    uint16_t full[32] = {};
+    __builtin_memcpy(full, p, n * sizeof(uint16_t));
+    return LoadPairs<kPhase>(full);
+  }
+  static F DotPairs(Pairs a, Pairs b, F c) { return Fma(a, b, c); }
 
   // ---- integer
   static I SetI(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
@@ -150,6 +185,7 @@ struct Avx2 {
   // in [-127, 127] a 16-bit sum holds 8 steps of 4-bit codes (8 * 2 * 15 * 127 = 30480), 4 of 5-bit, 2 of 6-bit codes.
   // 8-bit codes are taken as signed: |w| * sign(w) x, at most 2 * 128 * 127 = 32512.
   static constexpr bool kSignedBytes = true;
+  static constexpr bool kTokenPairs = false;
   static constexpr int kGroup = 3;
   static constexpr int kSkinny = 4;
   static constexpr int kTiles = 1;

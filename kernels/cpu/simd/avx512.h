@@ -34,6 +34,14 @@ struct Avx512Vnni {
   static __m256i Half(F a) { return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static void StoreF16(uint16_t* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), Half(a)); }
   static void StoreF16Partial(uint16_t* p, F a, int n) { _mm256_mask_storeu_epi16(p, First(n), Half(a)); }
+  static void StoreBf16(uint16_t* p, F a) {
+    const I bits = _mm512_castps_si512(a);
+    const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const I rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const I quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const I result = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), quiet);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(result, 16)));
+  }
   static F LoadU8(const uint8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
@@ -61,6 +69,27 @@ struct Avx512Vnni {
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F Max(F a, F b) { return _mm512_max_ps(a, b); }
   static F Min(F a, F b) { return _mm512_min_ps(a, b); }
+
+  // ---- pairs of BF16
+  using Pairs = F;
+  static constexpr int kPairPhases = 2;
+  template <int kPhase>
+  static Pairs HalfPairs(I pairs) {
+    return _mm512_castsi512_ps(kPhase == 0 ? _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000)))
+                                           : _mm512_slli_epi32(pairs, 16));
+  }
+  static I LoadSome(const uint16_t* p, int n) {
+    return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p);
+  }
+  template <int kPhase>
+  static Pairs LoadPairs(const uint16_t* p) {
+    return HalfPairs<kPhase>(_mm512_loadu_si512(p));
+  }
+  template <int kPhase>
+  static Pairs LoadPairsPartial(const uint16_t* p, int n) {
+    return HalfPairs<kPhase>(LoadSome(p, n));
+  }
+  static F DotPairs(Pairs a, Pairs b, F c) { return Fma(a, b, c); }
 
   // ---- integer
   static I SetI(int32_t x) { return _mm512_set1_epi32(x); }
@@ -105,6 +134,7 @@ struct Avx512Vnni {
 
   // ---- integer dot products
   static constexpr bool kSignedBytes = false;
+  static constexpr bool kTokenPairs = false;
   static constexpr int kGroup = 6;
   static constexpr int kSkinny = 8;
   static constexpr int kTiles = 2;

@@ -81,6 +81,15 @@ struct Neon {
     StoreF16(full, a);
     __builtin_memcpy(p, full, n * sizeof(uint16_t));
   }
+  static void StoreBf16(uint16_t* p, F a) {
+    for (int i = 0; i < 4; ++i) {
+      const uint32x4_t bits = vreinterpretq_u32_f32(a.v[i]);
+      const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+      const uint32x4_t rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+      const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+      vst1_u16(p + 4 * i, vshrn_n_u32(vbslq_u32(vceqq_f32(a.v[i], a.v[i]), rounded, quiet), 16));
+    }
+  }
   static F LoadU8(const uint8_t* p) { return WidenU8(vld1q_u8(p)); }
   static F LoadLow4(const uint8_t* p) { return WidenU8(vandq_u8(vld1q_u8(p), vdupq_n_u8(15))); }
   static F LoadHigh4(const uint8_t* p) { return WidenU8(vshrq_n_u8(vld1q_u8(p), 4)); }
@@ -129,6 +138,24 @@ struct Neon {
   static F Min(F a, F b) {
     return Map([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
   }
+
+  // ---- pairs of BF16
+  using Pairs = F;
+  static constexpr int kPairPhases = 2;
+  template <int kPhase>
+  static Pairs LoadPairs(const uint16_t* p) {
+    return Map([&](int i) {
+      const uint32x4_t pairs = vreinterpretq_u32_u16(vld1q_u16(p + 8 * i));
+      return vreinterpretq_f32_u32(kPhase == 0 ? vandq_u32(pairs, vdupq_n_u32(0xffff0000)) : vshlq_n_u32(pairs, 16));
+    });
+  }
+  template <int kPhase>
+  static Pairs LoadPairsPartial(const uint16_t* p, int n) {
+    uint16_t full[32] = {};
+    __builtin_memcpy(full, p, n * sizeof(uint16_t));
+    return LoadPairs<kPhase>(full);
+  }
+  static F DotPairs(Pairs a, Pairs b, F c) { return Fma(a, b, c); }
 
   // ---- integer
   static I SetI(int32_t x) {
@@ -185,6 +212,7 @@ struct Neon {
   // ---- integer dot products: all codes are taken as signed bytes (8-bit codes with their offset removed). A 16-bit
   // lane holds one product per step: 8 steps of codes up to 31 (8 * 31 * 127 = 31496), 4 up to 63, 2 of 8-bit codes.
   static constexpr bool kSignedBytes = true;
+  static constexpr bool kTokenPairs = false;
   static constexpr int kGroup = 2;
   static constexpr int kSkinny = 3;
   static constexpr int kTiles = 1;

@@ -66,6 +66,9 @@ struct Portable {
   static void StoreF16Partial(uint16_t* p, F a, int n) {
     for (int i = 0; i < n; ++i) p[i] = F32ToF16(a.v[i]);
   }
+  static void StoreBf16(uint16_t* p, F a) {
+    for (int i = 0; i < 16; ++i) p[i] = F32ToBF16(a.v[i]);
+  }
   static F LoadU8(const uint8_t* p) {
     return Map([&](int i) { return static_cast<float>(p[i]); });
   }
@@ -103,6 +106,19 @@ struct Portable {
   static F Fma(F a, F b, F c) {
     return Map([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
   }
+  // ---- pairs of BF16
+  using Pairs = F;
+  static constexpr int kPairPhases = 2;
+  template <int kPhase>
+  static Pairs LoadPairs(const uint16_t* p) {
+    return Map([&](int i) { return BF16ToF32(p[2 * i + 1 - kPhase]); });
+  }
+  template <int kPhase>
+  static Pairs LoadPairsPartial(const uint16_t* p, int n) {
+    return Map([&](int i) { return 2 * i + 1 - kPhase < n ? BF16ToF32(p[2 * i + 1 - kPhase]) : 0.0f; });
+  }
+  static F DotPairs(Pairs a, Pairs b, F c) { return Fma(a, b, c); }
+
   static F Max(F a, F b) {
     return Map([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
   }
@@ -165,6 +181,7 @@ struct Portable {
 
   // ---- integer dot products
   static constexpr bool kSignedBytes = false;
+  static constexpr bool kTokenPairs = false;
   static constexpr int kGroup = 2;
   static constexpr int kSkinny = 3;
   static constexpr int kTiles = 1;

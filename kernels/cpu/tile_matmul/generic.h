@@ -7,7 +7,8 @@
 //
 // `S` brings the integer dot product in three steps, because machines differ in how wide an intermediate sum may grow:
 // Begin(acc) opens a run, Step adds 4 products per lane, End(acc, partial) closes the run. A run has at most
-// S::MaxRun(max_code) steps.
+// S::MaxRun(max_code) steps. Where S::kTokenPairs, two tokens and two words of weights meet in one step (BeginPair,
+// Zip, StepPair, EndFirst, EndSecond). Integer products are exact, so none of this moves a bit.
 #ifndef UPDRAFT_KERNELS_CPU_TILE_MATMUL_GENERIC_H_
 #define UPDRAFT_KERNELS_CPU_TILE_MATMUL_GENERIC_H_
 
@@ -66,6 +67,16 @@ constexpr bool Expands(TileKind kind) {
   return kFewSums && (format.high_bits > 0 || format.table != TileTable::kNone);
 }
 
+// The sums of two tokens, where S has such.
+template <typename S, bool kHas = S::kTokenPairs>
+struct PairSumsOf {
+  struct Type {};
+};
+template <typename S>
+struct PairSumsOf<S, true> {
+  using Type = typename S::PairSums;
+};
+
 template <typename S, TileKind kKind, int kTok, int kTiles, template <typename, TileKind> class Tile>
 struct TileKernel {
   using F = typename S::F;
@@ -85,6 +96,7 @@ struct TileKernel {
     Tile<S, kKind> tile[kTiles];
     I dot[kTiles][kTok];
     Partial partial[kTiles][kTok];
+    typename PairSumsOf<S>::Type pair[kTiles][(kTok + 1) / 2];
   };
 
   template <int kGroup>
@@ -100,6 +112,52 @@ struct TileKernel {
         s.partial[n][t] = S::template Step<kFormat.max_code()>(s.partial[n][t], w[n], x + t * kTileBlock + 4 * kGroup);
         if constexpr ((kGroup + 1) % kRun == 0) s.dot[n][t] = S::End(s.dot[n][t], s.partial[n][t]);
       }
+    }
+  }
+
+  // Two groups at once, where S multiplies them with two tokens at once.
+  template <int kGroup>
+  static UPDRAFT_INLINE void GroupPair(State& s, const int8_t* x) {
+    constexpr int kOfHalf = 8 / kHalves;
+    constexpr int kMaxCode = kFormat.max_code();
+#pragma GCC unroll 4
+    for (int n = 0; n < kTiles; ++n) {
+      const W first = s.tile[n].template Codes<kGroup>();
+      const W second = s.tile[n].template Codes<kGroup + 1>();
+      const auto columns = S::template Zip<kMaxCode>(first, second);
+      const int8_t* x_first = x + 4 * kGroup;
+#pragma GCC unroll 8
+      for (int pair = 0; pair < kTok / 2; ++pair, x_first += 2 * kTileBlock) {
+        auto& sums = s.pair[n][pair];
+        if constexpr (kGroup % kOfHalf == 0) sums = S::BeginPair();
+        sums = S::StepPair(sums, columns, x_first, x_first + kTileBlock);
+        if constexpr ((kGroup + 2) % kOfHalf == 0) {
+          s.dot[n][2 * pair] = S::EndFirst(s.dot[n][2 * pair], sums);
+          s.dot[n][2 * pair + 1] = S::EndSecond(s.dot[n][2 * pair + 1], sums);
+        }
+      }
+      if constexpr (kTok % 2 == 1) {
+        I& dot = s.dot[n][kTok - 1];
+        Partial& partial = s.partial[n][kTok - 1];
+        if constexpr (kGroup % kOfHalf == 0) partial = S::Begin(dot);
+        partial = S::template Step<kMaxCode>(partial, first, x_first);
+        partial = S::template Step<kMaxCode>(partial, second, x_first + 4);
+        if constexpr ((kGroup + 2) % kOfHalf == 0) dot = S::End(dot, partial);
+      }
+    }
+  }
+
+  // Groups [kGroup, kGroup + 4).
+  template <int kGroup>
+  static UPDRAFT_INLINE void FourGroups(State& s, const int8_t* x) {
+    if constexpr (S::kTokenPairs && kTok > 1) {
+      GroupPair<kGroup>(s, x);
+      GroupPair<kGroup + 2>(s, x);
+    } else {
+      Group<kGroup>(s, x);
+      Group<kGroup + 1>(s, x);
+      Group<kGroup + 2>(s, x);
+      Group<kGroup + 3>(s, x);
     }
   }
 
@@ -179,18 +237,12 @@ struct TileKernel {
 
   static UPDRAFT_INLINE void Block(State& s, const int8_t* q, const ActivationBlock* x, F (&sum)[kTiles][kTok]) {
     Start(s, x, 0);
-    Group<0>(s, q);
-    Group<1>(s, q);
-    Group<2>(s, q);
-    Group<3>(s, q);
+    FourGroups<0>(s, q);
     if constexpr (kHalves == 2) {
       Finish(s, x, 0, sum);
       Start(s, x, 1);
     }
-    Group<4>(s, q);
-    Group<5>(s, q);
-    Group<6>(s, q);
-    Group<7>(s, q);
+    FourGroups<4>(s, q);
     Finish(s, x, kHalves - 1, sum);
   }
 
@@ -221,7 +273,7 @@ struct TileKernel {
     const int64_t n_blocks = args.w.n_blocks;
     const int64_t ahead = n_passes == 1 ? kBlocksAhead : kTiles * n_blocks;
     State s;
-    HeldSums part;
+    HeldSums part;  // of the present span; where spans are single blocks, of all of them
     for (int n = 0; n < kTiles; ++n) s.tile[n].Seek(args.w, (tile + n) * n_blocks, 0);
     Clear(part);
     if constexpr (kSpan > 1) Clear(sums);
@@ -250,14 +302,15 @@ struct TileKernel {
     }
   }
 
-  template <bool kAhead>
-  static void RunHeld(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes) {
+  // One of few tokens: there are registers for all sums.
+  static void RunAlone(const TileMatMulArgs& args, int64_t tile, int from) {
     HeldSums sums;
-    Run<kAhead>(args, tile, from, pass, n_passes, sums);
+    Run<true>(args, tile, from, 0, 1, sums);
   }
 
+  // One of several groups; `scratch` has room for [kTiles][kTok][16] sums.
   template <bool kAhead>
-  static void RunStored(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes, float* scratch) {
+  static void RunInTurn(const TileMatMulArgs& args, int64_t tile, int from, int pass, int n_passes, float* scratch) {
     StoredSums sums = {scratch};
     Run<kAhead>(args, tile, from, pass, n_passes, sums);
   }
@@ -271,7 +324,11 @@ struct TileKernel {
     StoredSums sums = {scratch};
     for (int n = 0; n < kTiles; ++n) s.tile[n].record = records + n * Tile<S, kKind>::kRecordBytes;
     if (block == 0) Clear(sums);
-    kSpan == 1 ? Copy(sums, part) : Clear(part);
+    if constexpr (kSpan == 1) {
+      Copy(sums, part);
+    } else {
+      Clear(part);
+    }
     const int8_t* q = args.x.q + from * args.x.n_in + block * kTok * kTileBlock;
     const ActivationBlock* x = args.x.blocks + from * args.w.n_blocks + block * kTok;
     for (int i = 0; i < n_blocks; ++i, q += kTok * kTileBlock, x += kTok) {
@@ -322,7 +379,7 @@ template <typename S, TileKind kKind, int kTok = S::kSkinny>
 void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
   if (group.size == kTok) {
     for (int n = 0; n < S::kTiles; ++n) {
-      TileKernel<S, kKind, kTok, 1, PackedTile>::template RunHeld<true>(args, tile + n, group.from, 0, 1);
+      TileKernel<S, kKind, kTok, 1, PackedTile>::RunAlone(args, tile + n, group.from);
     }
   } else if constexpr (kTok > 1) {
     RunSkinny<S, kKind, kTok - 1>(args, tile, group);
@@ -403,12 +460,10 @@ void RunPacked(const TileMatMulArgs& args, int64_t tile) {
     ForGroupSize<S>(group.size, [&]<int kTok>() {
       using Kernel = TileKernel<S, kKind, kTok, S::kTiles, PackedTile>;
       auto* sums = reinterpret_cast<float*>(args.scratch);
-      if constexpr (Kernel::kSpan == 1) {
-        n_groups <= kMaxPrefetchPasses ? Kernel::template RunHeld<true>(args, tile, group.from, i, n_groups)
-                                       : Kernel::template RunHeld<false>(args, tile, group.from, i, n_groups);
+      if (n_groups <= kMaxPrefetchPasses) {
+        Kernel::template RunInTurn<true>(args, tile, group.from, i, n_groups, sums);
       } else {
-        n_groups <= kMaxPrefetchPasses ? Kernel::template RunStored<true>(args, tile, group.from, i, n_groups, sums)
-                                       : Kernel::template RunStored<false>(args, tile, group.from, i, n_groups, sums);
+        Kernel::template RunInTurn<false>(args, tile, group.from, i, n_groups, sums);
       }
     });
   }
@@ -483,43 +538,42 @@ void SparseTileMatMul(const SparseTileMatMulArgs& args) {
 inline int32_t MagnitudeOf(float max_abs) { return __builtin_bit_cast(int32_t, max_abs); }
 
 template <typename S>
-void QuantizeGroup(const float* x, int size, int64_t n_in, int span_blocks, int8_t* q, ActivationBlock* blocks) {
+void QuantizeToken(const float* x, int64_t n_in, int span_blocks, int index, int size, int8_t* q,
+                   ActivationBlock* blocks) {
   using F = typename S::F;
   using I = typename S::I;
   constexpr float kLargest = 3.40282347e+38f;
   constexpr float kLeast = 4e-37f;  // below it 127 / max overflows; such a span counts as zero
-  for (int t = 0; t < size; ++t) {
-    float inverse = 0.0f;
-    float scale = 0.0f;
-    for (int64_t b = 0; b < n_in / kTileBlock; ++b) {
-      const float* from = x + t * n_in + b * kTileBlock;
-      if (b % span_blocks == 0) {
-        int32_t most = 0;
-        for (int i = 0; i < span_blocks; ++i) {
-          const float* values = from + i * kTileBlock;
-          const int32_t magnitude = MagnitudeOf(S::MaxAbs(S::Load(values), S::Load(values + 16)));
-          most = magnitude > most ? magnitude : most;
-        }
-        const float max = __builtin_bit_cast(float, most);
-        const bool finite = max <= kLargest;
-        inverse = finite && max >= kLeast ? 127.0f / max : 0.0f;
-        scale = !finite ? __builtin_nanf("") : inverse == 0.0f ? 0.0f : max / 127.0f;
+  float inverse = 0.0f;
+  float scale = 0.0f;
+  for (int64_t b = 0; b < n_in / kTileBlock; ++b) {
+    const float* from = x + b * kTileBlock;
+    if (b % span_blocks == 0) {
+      int32_t most = 0;
+      for (int i = 0; i < span_blocks; ++i) {
+        const float* values = from + i * kTileBlock;
+        const int32_t magnitude = MagnitudeOf(S::MaxAbs(S::Load(values), S::Load(values + 16)));
+        most = magnitude > most ? magnitude : most;
       }
-      const F zero = S::Zero();
-      const bool finite = scale == scale;
-      const I lo = S::ToInt(finite ? S::Mul(S::Load(from), S::Set(inverse)) : zero);
-      const I hi = S::ToInt(finite ? S::Mul(S::Load(from + 16), S::Set(inverse)) : zero);
-      int8_t* codes = q + (b * size + t) * kTileBlock;
-      S::StoreI8(codes, lo);
-      S::StoreI8(codes + 16, hi);
-      const int32_t sum_lo = S::SumI(lo);
-      const int32_t sum_hi = S::SumI(hi);
-      const auto sum = static_cast<float>(sum_lo + sum_hi);
-      blocks[b * size + t] = {.scale = scale,
-                              .min_factor = span_blocks == 1 ? scale * sum : -sum,
-                              .neg_sum = -(sum_lo + sum_hi),
-                              .neg_half_sum = {-sum_lo, -sum_hi}};
+      const float max = __builtin_bit_cast(float, most);
+      const bool finite = max <= kLargest;
+      inverse = finite && max >= kLeast ? 127.0f / max : 0.0f;
+      scale = !finite ? __builtin_nanf("") : inverse == 0.0f ? 0.0f : max / 127.0f;
     }
+    const F zero = S::Zero();
+    const bool finite = scale == scale;
+    const I lo = S::ToInt(finite ? S::Mul(S::Load(from), S::Set(inverse)) : zero);
+    const I hi = S::ToInt(finite ? S::Mul(S::Load(from + 16), S::Set(inverse)) : zero);
+    int8_t* codes = q + (b * size + index) * kTileBlock;
+    S::StoreI8(codes, lo);
+    S::StoreI8(codes + 16, hi);
+    const int32_t sum_lo = S::SumI(lo);
+    const int32_t sum_hi = S::SumI(hi);
+    const auto sum = static_cast<float>(sum_lo + sum_hi);
+    blocks[b * size + index] = {.scale = scale,
+                                .min_factor = span_blocks == 1 ? scale * sum : -sum,
+                                .neg_sum = -(sum_lo + sum_hi),
+                                .neg_half_sum = {-sum_lo, -sum_hi}};
   }
 }
 
@@ -537,7 +591,7 @@ constexpr TileMatMulKernels MakeTileMatMulKernels() {
   kernels.group = S::kGroup;
   kernels.scratch_bytes = RecordBytes<S>() + SumBytes<S>();
   SetKernels<S>(kernels, std::make_integer_sequence<int, kNumTileKinds>());
-  kernels.quantize = QuantizeGroup<S>;
+  kernels.quantize = QuantizeToken<S>;
   return kernels;
 }
 

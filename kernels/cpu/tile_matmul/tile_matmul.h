@@ -56,6 +56,14 @@ constexpr TokenGroup GroupOf(int n_tok, int n_groups, int index) {
   return {index * base + (index < larger ? index : larger), base + (index < larger ? 1 : 0)};
 }
 
+// The group that has token `token`.
+constexpr TokenGroup GroupWith(int n_tok, int n_groups, int token) {
+  const int base = n_tok / n_groups;
+  const int in_larger = n_tok % n_groups * (base + 1);
+  const int index = token < in_larger ? token / (base + 1) : n_tok % n_groups + (token - in_larger) / base;
+  return GroupOf(n_tok, n_groups, index);
+}
+
 // Where results go.
 struct TileOutput {
   int64_t n_out = 0;
@@ -103,9 +111,9 @@ struct TileMatMulKernels {
   size_t scratch_bytes = 0;                    // where more than `skinny` tokens are multiplied
   TileMatMulFunction run[kNumTileKinds] = {};  // by TileKind
   SparseTileMatMulFunction run_sparse[kNumTileKinds] = {};
-  // Quantizes one group: x [size, n_in] with row stride n_in, to the group's own q and blocks. n_in a multiple of
-  // 32 * span_blocks.
-  void (*quantize)(const float* x, int size, int64_t n_in, int span_blocks, int8_t* q,
+  // Quantizes token `index` of a group of `size`: its row x [n_in] to its places in the group's q and blocks. n_in a
+  // multiple of 32 * span_blocks.
+  void (*quantize)(const float* x, int64_t n_in, int span_blocks, int index, int size, int8_t* q,
                    ActivationBlock* blocks) = nullptr;
 };
 

@@ -60,6 +60,8 @@ struct Edit {
   std::map<std::string, kernels::DType> retype = {};
   std::vector<std::string> add_tensors = {};       // f32, one element
   std::optional<kernels::DType> convert_all = {};  // decodes and encodes every tensor
+  // The same of matrices alone whose rows are whole blocks of the type: what such a file commonly is.
+  std::optional<kernels::DType> convert_matrices = {};
 };
 
 inline absl::Status EditFile(const std::string& from, const std::string& to, const Edit& edit) {
@@ -87,10 +89,14 @@ inline absl::Status EditFile(const std::string& from, const std::string& to, con
     std::vector<int64_t> dims(tensor.dims.begin(), tensor.dims.begin() + tensor.n_dims);
     kernels::DType type = tensor.type;
     std::vector<std::byte> data(tensor.data.begin(), tensor.data.end());
-    if (edit.convert_all.has_value()) {
+    std::optional<kernels::DType> to_type = edit.convert_all;
+    if (edit.convert_matrices && dims.size() > 1 && dims[0] % kernels::Info(*edit.convert_matrices).block_elems == 0) {
+      to_type = edit.convert_matrices;
+    }
+    if (to_type) {
       std::vector<float> values(tensor.elements());
       kernels::DequantizeRow(type, tensor.data.data(), values.data(), tensor.elements());
-      type = *edit.convert_all;
+      type = *to_type;
       data.resize(tensor.rows() * kernels::RowBytes(type, dims[0]));
       kernels::QuantizeRow(type, values.data(), data.data(), tensor.elements());
     }
@@ -148,7 +154,7 @@ inline std::vector<float> LogitsOf(const Model& model, const std::vector<float>&
   const int n_rows = static_cast<int>(hidden.size()) / model.config().d_model;
   std::vector<float> logits(static_cast<size_t>(n_rows) * model.config().n_vocab);
   Scratch scratch;
-  ComputeLogits(model, exit, hidden, n_rows, logits, scratch);
+  ComputeLogits(model, exit, hidden, n_rows, logits);
   return logits;
 }
 

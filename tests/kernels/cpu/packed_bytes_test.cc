@@ -36,7 +36,7 @@ class Bytes : public PackedSource {
 std::vector<float> Product(Ops& ops, const PackedMatrix& w, const std::vector<float>& x) {
   std::vector<float> y(w.n_out());
   const MatMulTarget target{&w, y.data()};
-  ops.MatMul({&target, 1}, x.data(), 1);
+  ops.MatMul({&target, 1}, {x.data()}, 1);
   return y;
 }
 

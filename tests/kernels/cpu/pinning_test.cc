@@ -164,7 +164,7 @@ std::vector<float> Products(Ops& ops, int n_tok) {
     y.emplace_back(n_tok * kOut[i]);
     targets.push_back({.w = packed[i].get(), .y = y[i].data()});
   }
-  for (int pass = 0; pass < 3; ++pass) ops.MatMul(targets, x.data(), n_tok);
+  for (int pass = 0; pass < 3; ++pass) ops.MatMul(targets, {x.data()}, n_tok);
   std::vector<float> all;
   for (const auto& part : y) all.insert(all.end(), part.begin(), part.end());
   return all;

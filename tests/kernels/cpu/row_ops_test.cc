@@ -1,10 +1,12 @@
 // RMSNorm, SwiGLU, RoPE, embedding rows: against the reference in double, and bit for bit across instruction sets.
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/rope/rope.h"
+#include "kernels/formats/float16.h"
 #include "tests/kernels/cpu/test_util.h"
 
 namespace updraft::kernels {
@@ -80,6 +82,24 @@ RopeParams Params(int n_rot) {
   RopeParams params;
   params.n_rot = n_rot;
   return params;
+}
+
+TEST(ToBf16Test, RoundsLikeTheScalarConversionEverywhere) {
+  std::mt19937 bits(5);
+  std::vector<float> x;
+  for (int i = 0; i < 4099; ++i) x.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits())));  // every exponent
+  for (const uint32_t tie : {0x3f808000u, 0x3f818000u, 0x7f7fffffu, 0x7f800001u, 0xff800000u, 1u}) {
+    x.push_back(std::bit_cast<float>(tie));
+  }
+  for (const Isa isa : VectorIsas()) {
+    for (const size_t n : {size_t{1}, size_t{15}, size_t{16}, x.size()}) {
+      std::vector<uint16_t> out(n + 1, 0xabcd);
+      const float* from = x.data() + (x.size() - n);
+      ChooseKernels(isa).row_ops->to_bf16(from, static_cast<int64_t>(n), out.data());
+      for (size_t i = 0; i < n; ++i) ASSERT_EQ(out[i], F32ToBF16(from[i])) << IsaName(isa) << " of " << from[i];
+      EXPECT_EQ(out[n], 0xabcd);
+    }
+  }
 }
 
 TEST(RopeTest, RotatesPairsByPositionTimesFrequency) {
