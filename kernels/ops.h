@@ -6,7 +6,8 @@
 //  * The value of a row never depends on the other rows of the call, on `n_tok` or on the number of threads: a prompt
 //    processed at once, in chunks, or token by token gives the same bits on one instruction set. Speculation, chunked
 //    prefill, preemption and the tests rely on it.
-//  * Nothing allocates after the first call of the largest shape; nothing throws; shapes were validated at load.
+//  * Nothing allocates after a few passes of the largest shape; nothing throws but std::bad_alloc before that; shapes
+//    were validated at load.
 //  * Outputs never alias inputs unless the comment says "in place".
 //  * One Ops object is used by one thread at a time; it uses its own thread pool inside.
 #pragma once
@@ -139,7 +140,7 @@ struct FeedForwardArgs {
   float* gate = nullptr;
   float* up = nullptr;
   // Skipping is worth it up to this share of active groups (Ops::TuneSparsity). Decides about time alone: the result is
-  // the same, bit for bit.
+  // the same, bit for bit, unless weights of a skipped neuron are NaN or infinite.
   float sparse_share = 1.0f;
 };
 
@@ -159,8 +160,9 @@ struct LayoutChoice {
   DType type = DType::kF32;
   int64_t n_out = 0;
   int64_t n_in = 0;
-  bool kept = false;             // without the zeros
-  float speedup_one = 0.0f;      // time with zeros / without: one row, as a token that is written takes it
+  bool kept = false;         // without the zeros
+  float speedup_one = 0.0f;  // time with zeros / without: one row, as a token that is written takes it
+  // 0 where one row does not win already:
   float speedup_many = 0.0f;     // many rows, as a prompt takes them
   float speedup_request = 0.0f;  // kPromptRows of many and one alone; decides
   static constexpr int kPromptRows = 8;
@@ -179,8 +181,8 @@ class Ops {
   // bytes and must outlive the result. Uses all threads. Never fails: every type of kernels/formats has a general path.
   virtual std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) = 0;
 
-  // What Pack measured so far on this machine, for types that leave out elements: once for each type and shape, some
-  // ten milliseconds each. Either layout gives the same bits.
+  // What Pack measured so far on this machine, for types that leave out elements: once for each type and shape, a tenth
+  // of a second each. Either layout gives the same bits.
   virtual std::vector<LayoutChoice> layout_choices() const { return {}; }
 
   // Packing costs more time than reading its result, so what Pack makes can be kept beyond the process: PackedBytes of

@@ -124,7 +124,8 @@ int AvailableCpus() {
   int cpus = AffinityCpus();
   if (const auto self = ReadSmallFile("/proc/self/cgroup")) {
     if (const auto limit = CgroupCpus("/sys/fs/cgroup", *self)) {
-      cpus = std::min(cpus, std::max(1, static_cast<int>(std::floor(*limit + 1e-6))));
+      // Compared before the conversion: a quota may be larger than any int.
+      cpus = static_cast<int>(std::min<double>(cpus, std::max(1.0, std::floor(*limit + 1e-6))));
     }
   }
   return cpus;

@@ -4,6 +4,7 @@
 #ifndef UPDRAFT_KERNELS_THREAD_POOL_H_
 #define UPDRAFT_KERNELS_THREAD_POOL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -76,13 +77,13 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  static constexpr int kMaxChunks = 0xffff;
-
   int n_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // How many threads are pinned: all of n_threads(), unless the system refused or nobody has called Run so far. Of
   // thread 0 it says what became of the last caller. Called by who may call Run.
   int n_pinned() const { return n_pinned_workers_ + (caller_pinned_ ? 1 : 0); }
+
+  bool pins() const { return pin_threads_; }
 
   // For people: "4 threads", "4 threads, pinned", "4 threads, 3 pinned".
   std::string Describe() const;
@@ -97,20 +98,26 @@ class ThreadPool {
 
   // Calls body(chunk, thread) once for every chunk in [0, n_chunks), thread in [0, n_threads()), and returns when all
   // are done. Every thread works through a segment of consecutive chunks, so that it reads memory as one stream, and
-  // then helps others with theirs, so that uneven chunks and disturbed threads even out. n_chunks <= kMaxChunks. Called
-  // by one thread at a time; `body` must not throw and must not call Run.
+  // then helps others with theirs, so that uneven chunks and disturbed threads even out. More than kMaxChunks are run
+  // as several loops. Called by one thread at a time; `body` must not throw and must not call Run.
   //
   // ahead: what waiting threads ask memory for afterwards; null: nothing. Must outlive the pool and not change.
   template <typename Body>
   void Run(int n_chunks, const Body& body, const MemoryAhead* ahead = nullptr) {
-    RunErased(
-        n_chunks,
-        [](const void* context, int chunk, int thread) { (*static_cast<const Body*>(context))(chunk, thread); }, &body,
-        ahead);
+    for (int from = 0; from < n_chunks; from += kMaxChunks) {
+      const auto part = [&body, from](int chunk, int thread) { body(from + chunk, thread); };
+      RunErased(
+          std::min(kMaxChunks, n_chunks - from),
+          [](const void* context, int chunk, int thread) {
+            (*static_cast<const decltype(part)*>(context))(chunk, thread);
+          },
+          &part, ahead);
+    }
   }
 
  private:
   using Function = void (*)(const void* context, int chunk, int thread);
+  static constexpr int kMaxChunks = 0xffff;  // of one loop: what a Segment can say
 
   // A thread's chunks of the loop in progress: generation (32 bits), end (16), next chunk to claim (16). Claiming is a
   // compare-and-swap of the whole word, so a thread that was asleep since an earlier loop cannot claim with stale

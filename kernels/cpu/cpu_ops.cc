@@ -38,7 +38,7 @@ constexpr int kMemoryBoundTokens = 4;
 // Of the next weights, per thread: some microseconds' worth, and a part of a private cache that holds little else then.
 constexpr int64_t kAheadBytes = int64_t{128} << 10;
 
-constexpr int64_t kMeasuredBytes = int64_t{16} << 20;  // of a matrix, to choose its layout by
+constexpr int64_t kMeasuredBytes = int64_t{4} << 20;  // of a matrix, to choose its layout by
 
 constexpr int kStorePiece = 128;  // dimensions of a key that are converted at once
 

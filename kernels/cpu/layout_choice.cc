@@ -14,6 +14,7 @@ constexpr int kTurns = 5;
 constexpr int kManyRows = 256;  // a prompt's
 constexpr float kWins = 1.02f;  // less is noise
 constexpr double kSecondsPerTurn = 2e-4;
+constexpr double kEnough = 0.05;  // seconds of turns, of which there is at least one
 // Of a matrix: a model of such matrices is larger than a cache.
 constexpr size_t kLarge = size_t{2} << 20;
 constexpr size_t kEvict = size_t{64} << 20;
@@ -53,9 +54,12 @@ Times Measure(Ops& ops, const PackedMatrix& whole, const PackedMatrix& kept, int
     return seconds / calls / n_rows;
   };
   std::vector<double> of_whole, of_kept;
-  for (int turn = 0; turn < kTurns; ++turn) {
-    of_whole.push_back(timed(whole, turn));
-    of_kept.push_back(timed(kept, turn));
+  double spent = 0.0;
+  for (int turn = 0; turn < kTurns && spent < kEnough; ++turn) {
+    spent += SecondsOf([&] {
+      of_whole.push_back(timed(whole, turn));
+      of_kept.push_back(timed(kept, turn));
+    });
   }
   return {Least(of_whole), Least(of_kept)};
 }
@@ -64,11 +68,12 @@ Times Measure(Ops& ops, const PackedMatrix& whole, const PackedMatrix& kept, int
 
 LayoutChoice ChooseLayout(Ops& ops, const PackedMatrix& whole, const PackedMatrix& kept) {
   AlignedBuffer other = whole.packed_bytes() >= kLarge ? AlignedBuffer(kEvict) : AlignedBuffer();
+  LayoutChoice choice{.type = whole.type(), .n_out = whole.n_out(), .n_in = whole.n_in()};
   const Times one = Measure(ops, whole, kept, 1, other);
+  choice.speedup_one = static_cast<float>(one.whole / one.kept);
+  if (choice.speedup_one < kWins) return choice;  // what saves bytes does not win where bytes count for less
   const Times many = Measure(ops, whole, kept, kManyRows, other);
   const auto request = [&](double Times::*layout) { return one.*layout + LayoutChoice::kPromptRows * many.*layout; };
-  LayoutChoice choice{.type = whole.type(), .n_out = whole.n_out(), .n_in = whole.n_in()};
-  choice.speedup_one = static_cast<float>(one.whole / one.kept);
   choice.speedup_many = static_cast<float>(many.whole / many.kept);
   choice.speedup_request = static_cast<float>(request(&Times::whole) / request(&Times::kept));
   choice.kept = choice.speedup_request >= kWins;

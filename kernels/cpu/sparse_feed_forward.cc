@@ -100,8 +100,11 @@ void SparseFeedForward::QuantizeListed(const float* x, int span_blocks) {
 
 void SparseFeedForward::Run(const FeedForwardWeights& w, const float* x, const float* gate,
                             std::span<const int32_t> active, float* up, float* y) {
-  if (active.empty()) return;
   const int64_t d_model = w.up->n_in();
+  if (active.empty()) {
+    for (int64_t i = 0; i < d_model; ++i) y[i] += 0.0f;  // of -0 it makes 0, as the whole product does
+    return;
+  }
   const int64_t d_ff = w.up->n_out();
   const int64_t widest = std::max(d_model, d_ff);
   q_.resize(widest);

@@ -334,18 +334,33 @@ std::optional<TiledWeights> TiledWeights::FromSource(TileKind kind, int64_t n_ou
                                                      ThreadPool& pool) {
   TiledWeights weights(kind, n_out, n_in);
   const size_t bytes = weights.bytes();
-  const auto n_pieces = static_cast<int64_t>((bytes + kPackedPiece - 1) / kPackedPiece);
-  const int n_chunks = static_cast<int>(std::min<int64_t>(n_pieces, ThreadPool::kMaxChunks));
+  const auto n_pieces = static_cast<int>((bytes + kPackedPiece - 1) / kPackedPiece);
+  weights.TouchNearReaders(pool);
   std::atomic<bool> ok = true;
-  pool.Run(n_chunks, [&](int chunk, int) {
-    for (int64_t piece = n_pieces * chunk / n_chunks; piece < n_pieces * (chunk + 1) / n_chunks; ++piece) {
-      const size_t at = static_cast<size_t>(piece) * kPackedPiece;
-      if (!ok.load(std::memory_order_relaxed)) return;
-      if (!source.Read(at, {weights.buffer_.data() + at, std::min(kPackedPiece, bytes - at)})) ok = false;
-    }
+  pool.Run(n_pieces, [&](int piece, int) {
+    const size_t at = static_cast<size_t>(piece) * kPackedPiece;
+    if (!ok.load(std::memory_order_relaxed)) return;
+    if (!source.Read(at, {weights.buffer_.data() + at, std::min(kPackedPiece, bytes - at)})) ok = false;
   });
   if (!ok) return std::nullopt;
   return weights;
+}
+
+void TiledWeights::TouchNearReaders(ThreadPool& pool) {
+  if (!pool.pins()) return;
+  constexpr size_t kPage = 4096;
+  const uint8_t* const end = buffer_.data() + buffer_.size();
+  const uint8_t* const planes[] = {view_.low, view_.high, view_.scale, view_.super, end};
+  const int64_t n_pairs = n_tiles_ / 2;
+  const int n_ranges = NumRanges(n_pairs, static_cast<int64_t>(buffer_.size()), pool.n_threads());
+  pool.Run(n_ranges, [&](int range, int) {
+    for (int i = 0; i < 4; ++i) {
+      const int64_t of_pair = (planes[i + 1] - planes[i]) / n_pairs;
+      const size_t from = planes[i] - buffer_.data() + of_pair * (n_pairs * range / n_ranges);
+      const size_t to = planes[i] - buffer_.data() + of_pair * (n_pairs * (range + 1) / n_ranges);
+      for (size_t at = from; at < to; at += kPage) buffer_.data()[at] = 0;
+    }
+  });
 }
 
 TiledWeights::TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool)

@@ -22,7 +22,7 @@ class TiledWeights {
   // products, so that a pool that pins has them in memory near it.
   TiledWeights(DType type, TileKind kind, int64_t n_out, int64_t n_in, const void* data, ThreadPool& pool);
 
-  // The weights whose contents() `source` has; none when it fails. The same conditions.
+  // The weights whose contents() `source` has; none when it fails. The same conditions, and memory as near.
   static std::optional<TiledWeights> FromSource(TileKind kind, int64_t n_out, int64_t n_in, PackedSource& source,
                                                 ThreadPool& pool);
   // bytes() of such weights.
@@ -40,6 +40,9 @@ class TiledWeights {
 
  private:
   TiledWeights(TileKind kind, int64_t n_out, int64_t n_in);  // room without contents
+
+  // In a pool that pins, has each page of the fresh room first written by the thread that will read it in products.
+  void TouchNearReaders(ThreadPool& pool);
 
   TileKind kind_;
   int64_t n_tiles_;

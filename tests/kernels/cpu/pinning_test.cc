@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <iterator>
 #include <memory>
@@ -33,20 +34,26 @@ Cpus MaskOfThisThread() {
   return cpus;
 }
 
-// The masks of all threads of a pool during a loop; the calling thread's is the first.
+// The masks of all threads of a pool during loops; the calling thread's is the first. A pool promises no chunk to any
+// thread, so each loop waits for all of them for some time only.
 std::vector<Cpus> MasksOf(ThreadPool& pool) {
   const int n = pool.n_threads();
   std::vector<Cpus> masks(n);
   std::atomic<int> n_begun{0};
-  pool.Run(n, [&](int, int thread) {
-    if (!masks[thread].empty()) return;
-    masks[thread] = MaskOfThisThread();
-    if (masks[thread].size() == 1) {
-      EXPECT_EQ(sched_getcpu(), masks[thread][0]) << "thread " << thread;
-    }
-    ++n_begun;
-    while (n_begun < n) std::this_thread::yield();  // so that every thread takes part
-  });
+  for (int loop = 0; loop < 200 && n_begun < n; ++loop) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+    pool.Run(n, [&](int, int thread) {
+      if (masks[thread].empty()) {
+        masks[thread] = MaskOfThisThread();
+        if (masks[thread].size() == 1) {
+          EXPECT_EQ(sched_getcpu(), masks[thread][0]) << "thread " << thread;
+        }
+        ++n_begun;
+      }
+      while (n_begun < n && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    });
+  }
+  EXPECT_EQ(n_begun, n) << "not every thread took part in 200 loops";
   return masks;
 }
 
