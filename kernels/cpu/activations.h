@@ -26,12 +26,12 @@ using ActivationForms = std::bitset<kNumActivationForms>;
 // The form that a product with weights of this type takes.
 ActivationForm FormOf(DType type);
 
-// Rows [n_tok, n_in], and what becomes of a row before it is put into a form: nothing, or one of
+// Rows [n_tok, n_in], and what becomes of a row before it is put into a form: nothing, the norm or the gate.
 struct ActivationSource {
   const float* x = nullptr;
-  const float* gain = nullptr;  // [n_in]: RmsNorm with this gain and eps
+  const float* gain = nullptr;  // [n_in] or null: RmsNorm with this gain and eps
   float eps = 0.0f;
-  const float* up = nullptr;  // [n_tok, n_in]: silu(x) * up
+  const float* up = nullptr;  // [n_tok, n_in] or null: silu(x) * up
 };
 
 // Of these the forms that were asked for.
