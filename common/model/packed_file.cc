@@ -250,6 +250,7 @@ absl::StatusOr<std::unique_ptr<PackedFilePlan>> PackedFilePlan::Create(const std
   if (source_hash.empty() || Checksum(source_hash).empty()) return NoChecksums();
   std::unique_ptr<PackedFilePlan> plan(new PackedFilePlan);
   plan->folder_ = folder;
+  plan->access_ = file.access();
   plan->path_ = (std::filesystem::path(folder) / FileName(file, layout, source_hash)).string();
   plan->entries_ = std::move(entries);
   plan->MakeHead(file, layout, source_hash);
@@ -332,7 +333,11 @@ absl::Status PackedFilePlan::CheckHead(const std::string& found) const {
 
 absl::StatusOr<PackedFile> PackedFilePlan::Open() const {
   // O_NONBLOCK: opening a FIFO must not hang; it has no effect on regular files.
-  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+  if (fd < 0 && errno == ELOOP) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("packed weights '%s': expected a regular file, found a link", path_));
+  }
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrFormat("packed weights '%s': cannot be opened", path_));
   PackedFile file(fd, this);
   struct stat facts;
@@ -402,8 +407,10 @@ absl::Status PackedFilePlan::Write(std::span<const std::span<const uint8_t>> con
   }
   head += Checksum(head);
 
-  absl::StatusOr<AtomicFile> file = AtomicFile::Create(path_);
-  if (!file.ok()) return file.status();
+  absl::StatusOr<AtomicFile> file = AtomicFile::Create(path_, {.refuse_links = true, .access = access_});
+  if (!file.ok()) {
+    return absl::Status(file.status().code(), absl::StrCat("packed weights: ", std::string(file.status().message())));
+  }
   absl::Status status = file->Append(std::as_bytes(std::span(head)));
   uint64_t at = head.size();
   for (size_t i = 0; i < contents.size() && status.ok(); ++i) {

@@ -31,6 +31,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/files/file_access.h"
 #include "common/gguf/reader.h"
 #include "kernels/ops.h"
 
@@ -83,9 +84,10 @@ class PackedFilePlan {
   // codes as the system says.
   absl::StatusOr<PackedFile> Open() const;
 
-  // Makes the folder and replaces the file, in one step for whoever reads. contents[i]: entries[i].bytes bytes.
-  // ResourceExhausted when there is no room, which is looked for before anything is written; other codes as the system
-  // says. What was there before then stays.
+  // Makes the folder and replaces the file, in one step for whoever reads; the new one is for those who may read the
+  // model's file. contents[i]: entries[i].bytes bytes. ResourceExhausted when there is no room, which is looked for
+  // before anything is written; InvalidArgument where something else than a regular file, such as a link, has the name;
+  // other codes as the system says. What was there before then stays, but as AtomicFile::Commit says.
   absl::Status Write(std::span<const std::span<const uint8_t>> contents) const;
 
  private:
@@ -97,6 +99,7 @@ class PackedFilePlan {
   absl::Status CheckRoom() const;
 
   std::string path_, folder_;
+  FileAccess access_;  // of the model's file
   std::vector<PackedEntry> entries_;
   std::string head_;                   // up to the checksums
   std::vector<size_t> entry_at_;       // where an entry begins in head_

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -311,6 +312,44 @@ TEST_F(PackedFileTest, WhatIsNoFileIsLeftAlone) {
   }
 }
 
+TEST_F(PackedFileTest, LinksAreNeitherReadNorFollowed) {
+  const std::string path = Use().path;
+  const std::string elsewhere = folder_ + "/elsewhere";
+  for (const std::string& content : {ReadAll(path), std::string("of somebody else")}) {
+    WriteAll(elsewhere, content);
+    fs::permissions(elsewhere, fs::perms::owner_all);
+    fs::remove(path);
+    fs::create_symlink(elsewhere, path);
+    const PackedCacheUse use = Use();
+    EXPECT_EQ(use.outcome, Outcome::kFailed);
+    EXPECT_THAT(use.warnings, ElementsAre(HasSubstr("found a link"), HasSubstr("found a link; remove it")));
+    EXPECT_TRUE(fs::is_symlink(path));
+    EXPECT_EQ(ReadAll(elsewhere), content);
+    EXPECT_EQ(fs::status(elsewhere).permissions(), fs::perms::owner_all);
+  }
+}
+
+TEST_F(PackedFileTest, APrivateModelHasAPrivateFile) {
+  const mode_t mask = umask(022);
+  for (const mode_t mode : {0600u, 0640u, 0644u, 0444u}) {
+    ASSERT_EQ(chmod(model_path_.c_str(), mode), 0);
+    fs::remove_all(cache_);
+    struct stat facts;
+    ASSERT_EQ(stat(Use().path.c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 0777, mode);
+    EXPECT_EQ(Use().outcome, Outcome::kRead);
+  }
+  umask(mask);
+}
+
+TEST_F(PackedFileTest, WhatAKilledLoadLeftIsRemoved) {
+  const std::string path = Use().path;
+  fs::remove(path);
+  WriteAll(path + ".tmp.1.0", "half a file");
+  EXPECT_EQ(Use().outcome, Outcome::kWritten);
+  EXPECT_THAT(Cached(), ElementsAre(fs::path(path).filename().string()));
+}
+
 TEST_F(PackedFileTest, AFullDiskIsAWarningAndLeavesNothing) {
   rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
@@ -332,6 +371,28 @@ TEST_F(PackedFileTest, LoadsAtTheSameTimeAllEndWell) {
     });
   }
   for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(Cached().size(), 1u);
+  EXPECT_EQ(Use().outcome, Outcome::kRead);
+}
+
+TEST_F(PackedFileTest, ProcessesThatLoadAtTheSameTimeAllEndWell) {
+  std::vector<pid_t> children;
+  for (int i = 0; i < 3; ++i) {
+    children.push_back(fork());
+    ASSERT_GE(children.back(), 0);
+    if (children.back() > 0) continue;
+    bool ok = true;
+    for (int round = 0; round < 3; ++round) {
+      auto model = Model::Load(model_path_, {.n_threads = 1, .packed_cache = cache_});
+      ok = ok && model.ok() && (*model)->packed_cache().warnings.empty() && LogitsOf(**model) == expected_;
+    }
+    _exit(ok ? 0 : 1);
+  }
+  for (const pid_t child : children) {
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
   EXPECT_EQ(Cached().size(), 1u);
   EXPECT_EQ(Use().outcome, Outcome::kRead);
 }
