@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -192,7 +193,7 @@ class FileSource : public kernels::PackedSource {
 
   bool Read(size_t offset, std::span<uint8_t> to) override {
     const ReadResult result = ReadAt(fd_, offset_ + offset, to);
-    if (result == ReadResult::kOk) return sums_.Add(offset, to);
+    if (result == ReadResult::kOk) return AddSum(offset, to);
     error_ = result == ReadResult::kEnd ? -1 : errno;
     return false;
   }
@@ -204,6 +205,15 @@ class FileSource : public kernels::PackedSource {
   }
 
  private:
+  bool AddSum(size_t offset, std::span<const uint8_t> piece) {
+    try {
+      return sums_.Add(offset, piece);
+    } catch (const std::bad_alloc&) {  // leaving a thread of the pool it would end the process
+      error_ = ENOMEM;
+      return false;
+    }
+  }
+
   const int fd_;
   const uint64_t offset_;
   PieceSums sums_;
