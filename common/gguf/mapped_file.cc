@@ -46,6 +46,7 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOp
   }
   MappedFile file;
   file.modified_ns_ = int64_t{facts.st_mtim.tv_sec} * 1'000'000'000 + facts.st_mtim.tv_nsec;
+  file.access_ = {.mode = facts.st_mode & 0777, .group = facts.st_gid};
   if (facts.st_size == 0) return file;
   const size_t size = static_cast<size_t>(facts.st_size);
   const int flags = MAP_SHARED | (options.populate ? MAP_POPULATE : 0);
@@ -61,13 +62,14 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOp
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : bytes_(std::exchange(other.bytes_, {})), modified_ns_(other.modified_ns_) {}
+    : bytes_(std::exchange(other.bytes_, {})), modified_ns_(other.modified_ns_), access_(other.access_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   if (this != &other) {
     Unmap();
     bytes_ = std::exchange(other.bytes_, {});
     modified_ns_ = other.modified_ns_;
+    access_ = other.access_;
   }
   return *this;
 }

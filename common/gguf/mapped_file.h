@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/files/file_access.h"
 
 namespace updraft::gguf {
 
@@ -38,12 +39,15 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   // When the file was last modified before it was mapped: nanoseconds since 1970.
   int64_t modified_ns() const { return modified_ns_; }
+  // Who could read and write it then.
+  const FileAccess& access() const { return access_; }
 
  private:
   void Unmap();
 
   std::span<const std::byte> bytes_;
   int64_t modified_ns_ = 0;
+  FileAccess access_;
 };
 
 }  // namespace updraft::gguf

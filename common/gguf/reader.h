@@ -56,6 +56,7 @@ class File {
   std::span<const std::byte> bytes() const { return bytes_; }  // the whole file
   uint64_t file_bytes() const { return bytes_.size(); }
   int64_t modified_ns() const { return mapping_.modified_ns(); }  // nanoseconds since 1970; 0 when made by Parse
+  const FileAccess& access() const { return mapping_.access(); }  // its owner's alone when made by Parse
   uint64_t data_offset() const { return data_offset_; }           // where tensor data starts
 
   // ---- Metadata, in file order ----

@@ -10,8 +10,9 @@ namespace updraft {
 
 struct LoadOptions {
   int n_threads = 0;  // 0: what the process may use; fixed from here on
-  // kernels::CpuOptions::pin_threads. Load confines no thread of its caller's; the thread that runs the model it does
-  // confine, from its first forward pass on.
+  // kernels::CpuOptions::pin_threads. Load packs on a thread of its own, so that its caller's is not confined; where
+  // the system has no thread to give it packs on the caller's, which is then confined to one CPU for good. The thread
+  // that runs the model is confined in any case, from its first forward pass on.
   bool pin_threads = false;
   // Folder of packed files (packed_file.h), made if it is missing; empty: none. Who may write there decides what the
   // weights are.
@@ -21,13 +22,16 @@ struct LoadOptions {
   std::function<void(uint64_t done, uint64_t total)> on_progress = {};
 };
 
-// What loading did with LoadOptions::packed_cache. Trouble with it never fails a load: the weights are packed instead.
+// What loading did with LoadOptions::packed_cache. Trouble with the folder or the file never fails a load: the weights
+// are packed instead.
 struct PackedCacheUse {
   enum class Outcome {
     kOff,      // not asked for, or all weights are read in place
     kRead,     // the weights come from the file
     kWritten,  // packed, and written for the next time
-    kFailed,   // packed; the file is neither used nor written, see warnings
+    // Packed; the file was not used and could not be written, see warnings. When flushing the folder alone failed, the
+    // file is there for the next load, unless the system crashes first.
+    kFailed,
   };
   Outcome outcome = Outcome::kOff;
   std::string path;                   // of the packed file, where one was thought of

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <exception>
+#include <new>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -203,28 +205,52 @@ absl::Status WeightLoader::LoadAll(const LoadOptions& options) {
   return absl::OkStatus();
 }
 
-// What load() returns, called on a thread that ends with it.
+// What load() returns or throws, called on a thread that ends with it.
 template <typename Load>
 auto OnThreadOfItsOwn(const Load& load) {
   std::optional<decltype(load())> result;
+  std::exception_ptr thrown;  // leaving a thread it would end the process
+  const auto run = [&] {
+    try {
+      result.emplace(load());
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+  };
   try {
-    std::thread([&] { result.emplace(load()); }).join();
+    std::thread(run).join();
   } catch (const std::system_error&) {  // there is no thread to be had
-    result.emplace(load());
+    run();
   }
+  if (thrown) std::rethrow_exception(thrown);
   return *std::move(result);
+}
+
+uint64_t WeightBytes(const gguf::File& file) {
+  uint64_t bytes = 0;
+  for (const gguf::TensorInfo& tensor : file.tensors()) bytes += tensor.data.size();
+  return bytes;
 }
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, const LoadOptions& options) {
   absl::StatusOr<gguf::File> file = gguf::File::Open(path);
   if (!file.ok()) return file.status();
-  auto ops = kernels::MakeCpuOps({.n_threads = options.n_threads, .pin_threads = options.pin_threads});
-  const auto load = [&] { return FromFile(*std::move(file), std::move(ops), options); };
-  // Packing confines its thread to one CPU, and what that thread starts later as well. Who loads a model, such as the
-  // main thread of a daemon that starts its servers next, need not be who runs it.
-  auto model = options.pin_threads ? OnThreadOfItsOwn(load) : load();
-  if (!model.ok()) return AsFileError(model.status());
-  return model;
+  const uint64_t weight_bytes = WeightBytes(*file);
+  try {
+    auto ops = kernels::MakeCpuOps({.n_threads = options.n_threads, .pin_threads = options.pin_threads});
+    const auto load = [&] { return FromFile(*std::move(file), std::move(ops), options); };
+    // Packing confines its thread to one CPU, and what that thread starts later as well. Who loads a model, such as the
+    // main thread of a daemon that starts its servers next, need not be who runs it.
+    auto model = options.pin_threads ? OnThreadOfItsOwn(load) : load();
+    if (!model.ok()) return AsFileError(model.status());
+    return model;
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "model '%s': expected memory for its weights, which take %d bytes in the file and about as much "
+        "again when they are packed, found that this process gets no more; stop other programs, raise "
+        "its limit (ulimit -v, or its container's), or choose a smaller model",
+        path, weight_bytes));
+  }
 }
 
 absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops,

@@ -32,10 +32,11 @@ class Model {
   // Maps `path`, checks every tensor's presence, shape and type against the configuration, packs the weights. Errors
   // name the tensor, and are DATA_LOSS where the file contradicts itself. A tensor that the configuration gives no use
   // for is refused too, since leaving it out would change the answers; `updraft.*` tensors of later formats are
-  // ignored, as they only add to what a model can do. Trouble with options.packed_cache is no error: see
-  // packed_cache().
+  // ignored, as they only add to what a model can do. ResourceExhausted when memory runs out. Trouble with
+  // options.packed_cache is no error: see packed_cache().
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
-  // The same for an open file, on the calling thread; options.n_threads and pin_threads are what `ops` says.
+  // The same for an open file, on the calling thread; options.n_threads and pin_threads are what `ops` says. Throws
+  // std::bad_alloc when memory runs out.
   static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops,
                                                          const LoadOptions& options = {});
 

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -31,12 +32,13 @@ constexpr char kMagic[] = "UPDRPACK";
 constexpr uint32_t kFormatVersion = 1;
 constexpr size_t kFormatAt = 8, kLayoutAt = 12, kSizeAt = 16, kTimeAt = 24, kHashAt = 32, kCountAt = 64, kTableAt = 72;
 constexpr size_t kHashBytes = 32;
+constexpr size_t kNameHashBytes = 8;
 constexpr size_t kChecksumBytes = 16;
 constexpr size_t kPage = 4096;
 constexpr size_t kMaxStem = 100;  // of a name, which file systems allow 255 bytes
 
-// Of the source's data. All of it would have to be read from storage, which takes longer than the packed file itself.
-constexpr size_t kSamples = 64;
+// Three of each tensor of the source. All of it would have to be read from storage, which takes longer than the packed
+// file itself.
 constexpr size_t kSampleBytes = 4096;
 
 // Poly1305 under a fixed key: the fastest checksum that OpenSSL has, about memory's own speed. Empty when it refuses.
@@ -101,34 +103,51 @@ T Get(const std::string& bytes, size_t at) {
   return static_cast<T>(value);
 }
 
-// SHA-256 of the size, of everything before the tensors' data, and of the data: all of it where it is small, else
-// samples at equal distances and its end.
+// SHA-256 of what was added; empty when OpenSSL refuses.
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new()) {
+    ok_ = context_ != nullptr && EVP_DigestInit_ex(context_, EVP_sha256(), nullptr) == 1;
+  }
+  ~Sha256() { EVP_MD_CTX_free(context_); }
+  Sha256(const Sha256&) = delete;
+  Sha256& operator=(const Sha256&) = delete;
+
+  void Add(std::span<const std::byte> bytes) {
+    ok_ = ok_ && EVP_DigestUpdate(context_, bytes.data(), bytes.size()) == 1;
+  }
+  void Add(const std::string& bytes) { Add(std::as_bytes(std::span(bytes))); }
+  std::string Finish() {
+    std::string hash(kHashBytes, '\0');
+    unsigned int n = 0;
+    ok_ = ok_ && EVP_DigestFinal_ex(context_, reinterpret_cast<unsigned char*>(hash.data()), &n) == 1;
+    return ok_ && n == kHashBytes ? hash : "";
+  }
+
+ private:
+  EVP_MD_CTX* const context_;
+  bool ok_ = false;
+};
+
+// Of the size, of everything before the tensors' data, and of samples of every tensor: its beginning, middle and end;
+// all of a small one. So a tensor in another's place is noticed, whichever it is.
 std::string SourceHash(const gguf::File& file) {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  const absl::Cleanup free_context = [context] { EVP_MD_CTX_free(context); };
-  if (context == nullptr || EVP_DigestInit_ex(context, EVP_sha256(), nullptr) != 1) return "";
-  bool ok = true;
-  const auto add = [&](std::span<const std::byte> bytes) {
-    ok = ok && EVP_DigestUpdate(context, bytes.data(), bytes.size()) == 1;
-  };
+  Sha256 hash;
   std::string size;
   Put(file.file_bytes(), size);
-  add(std::as_bytes(std::span(size)));
-  const std::span<const std::byte> bytes = file.bytes();
-  const size_t head = std::min<size_t>(file.data_offset(), bytes.size());
-  const std::span<const std::byte> data = bytes.subspan(head);
-  add(bytes.first(head));
-  if (data.size() <= kSamples * kSampleBytes) {
-    add(data);
-  } else {
-    const size_t last = data.size() - kSampleBytes;
-    for (size_t i = 0; i < kSamples; ++i) add(data.subspan(last / (kSamples - 1) * i, kSampleBytes));
-    add(data.subspan(last));
+  hash.Add(size);
+  hash.Add(file.bytes().first(std::min<size_t>(file.data_offset(), file.bytes().size())));
+  for (const gguf::TensorInfo& tensor : file.tensors()) {
+    const std::span<const std::byte> data = tensor.data;
+    if (data.size() <= 3 * kSampleBytes) {
+      hash.Add(data);
+      continue;
+    }
+    hash.Add(data.first(kSampleBytes));
+    hash.Add(data.subspan((data.size() - kSampleBytes) / 2, kSampleBytes));
+    hash.Add(data.last(kSampleBytes));
   }
-  std::string hash(kHashBytes, '\0');
-  unsigned int n = 0;
-  ok = ok && EVP_DigestFinal_ex(context, reinterpret_cast<unsigned char*>(hash.data()), &n) == 1 && n == kHashBytes;
-  return ok ? hash : "";
+  return hash.Finish();
 }
 
 // The model's file name as a part of another one: no slashes, no surprises for shells.
@@ -138,6 +157,19 @@ std::string SafeStem(const std::string& path) {
     if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '_' && c != '.') c = '_';
   }
   return stem.empty() || stem[0] == '.' ? "model" + stem : stem;
+}
+
+// Files that differ in any of these have different names, so that none is written over another in turns: copies of a
+// model with times of their own, and programs with different layouts.
+std::string FileName(const gguf::File& file, uint32_t layout, const std::string& source_hash) {
+  std::string facts;
+  Put(kFormatVersion, facts);
+  Put(file.modified_ns(), facts);
+  Sha256 hash;
+  hash.Add(source_hash);
+  hash.Add(facts);
+  return absl::StrFormat("%s-%s-%d.packed", SafeStem(file.path()),
+                         absl::BytesToHexString(hash.Finish().substr(0, kNameHashBytes)), layout);
 }
 
 enum class ReadResult { kOk, kEnd, kError };  // kError: errno says which
@@ -161,7 +193,7 @@ class FileSource : public kernels::PackedSource {
 
   bool Read(size_t offset, std::span<uint8_t> to) override {
     const ReadResult result = ReadAt(fd_, offset_ + offset, to);
-    if (result == ReadResult::kOk) return sums_.Add(offset, to);
+    if (result == ReadResult::kOk) return AddSum(offset, to);
     error_ = result == ReadResult::kEnd ? -1 : errno;
     return false;
   }
@@ -173,6 +205,15 @@ class FileSource : public kernels::PackedSource {
   }
 
  private:
+  bool AddSum(size_t offset, std::span<const uint8_t> piece) {
+    try {
+      return sums_.Add(offset, piece);
+    } catch (const std::bad_alloc&) {  // leaving a thread of the pool it would end the process
+      error_ = ENOMEM;
+      return false;
+    }
+  }
+
   const int fd_;
   const uint64_t offset_;
   PieceSums sums_;
@@ -219,9 +260,8 @@ absl::StatusOr<std::unique_ptr<PackedFilePlan>> PackedFilePlan::Create(const std
   if (source_hash.empty() || Checksum(source_hash).empty()) return NoChecksums();
   std::unique_ptr<PackedFilePlan> plan(new PackedFilePlan);
   plan->folder_ = folder;
-  plan->path_ = (std::filesystem::path(folder) /
-                 absl::StrCat(SafeStem(file.path()), "-", absl::BytesToHexString(source_hash.substr(0, 8)), ".packed"))
-                    .string();
+  plan->access_ = file.access();
+  plan->path_ = (std::filesystem::path(folder) / FileName(file, layout, source_hash)).string();
   plan->entries_ = std::move(entries);
   plan->MakeHead(file, layout, source_hash);
   return plan;
@@ -303,7 +343,11 @@ absl::Status PackedFilePlan::CheckHead(const std::string& found) const {
 
 absl::StatusOr<PackedFile> PackedFilePlan::Open() const {
   // O_NONBLOCK: opening a FIFO must not hang; it has no effect on regular files.
-  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+  if (fd < 0 && errno == ELOOP) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("packed weights '%s': expected a regular file, found a link", path_));
+  }
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrFormat("packed weights '%s': cannot be opened", path_));
   PackedFile file(fd, this);
   struct stat facts;
@@ -373,8 +417,10 @@ absl::Status PackedFilePlan::Write(std::span<const std::span<const uint8_t>> con
   }
   head += Checksum(head);
 
-  absl::StatusOr<AtomicFile> file = AtomicFile::Create(path_);
-  if (!file.ok()) return file.status();
+  absl::StatusOr<AtomicFile> file = AtomicFile::Create(path_, {.refuse_links = true, .access = access_});
+  if (!file.ok()) {
+    return absl::Status(file.status().code(), absl::StrCat("packed weights: ", std::string(file.status().message())));
+  }
   absl::Status status = file->Append(std::as_bytes(std::span(head)));
   uint64_t at = head.size();
   for (size_t i = 0; i < contents.size() && status.ok(); ++i) {

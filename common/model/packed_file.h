@@ -6,7 +6,7 @@
 //   12   u32       kernels::Ops::PackedLayout
 //   16   u64       bytes of the model's file
 //   24   i64       its modification time, nanoseconds since 1970
-//   32   32 bytes  SHA-256 of its header and of samples of its data (SourceHash)
+//   32   32 bytes  SHA-256 of its size, its header and samples of each tensor (SourceHash)
 //   64   u64       n, the number of matrices
 //   72   n times   u32 bytes of the name, the name, u32 GGUF type, i64 n_out, i64 n_in, u64 packed bytes, u64 offset
 //        n times   16 bytes  checksum of the packed bytes
@@ -14,7 +14,11 @@
 //   then the packed bytes of each matrix, at multiples of 4,096 from the start of the file
 //
 // Everything before the checksums follows from the model, so that a reader knows what must stand there and allocates
-// nothing that a file could ask for. Checksums find torn and decayed files; they are no protection from somebody who
+// nothing that a file could ask for. What it does not follow from is every byte of the model: a change inside a tensor
+// that leaves the first, middle and last 4,096 bytes of it and the file's size and modification time as they were goes
+// unnoticed, and the weights are those from before the change.
+//
+// Checksums find torn and decayed files; they are no protection from somebody who
 // writes a file on purpose: who may write the file decides what the weights are.
 #pragma once
 
@@ -27,6 +31,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/files/file_access.h"
 #include "common/gguf/reader.h"
 #include "kernels/ops.h"
 
@@ -69,8 +74,9 @@ class PackedFilePlan {
   static absl::StatusOr<std::unique_ptr<PackedFilePlan>> Create(const std::string& folder, const gguf::File& file,
                                                                 uint32_t layout, std::vector<PackedEntry> entries);
 
-  // FOLDER/<stem of the model's file>-<16 digits that follow from its contents>.packed: a model that is touched
-  // keeps the name, and so do later layouts, so that a file that is of no use any more is replaced.
+  // FOLDER/<stem of the model's file>-<16 digits>-<layout>.packed. The digits follow from the hash and the time above,
+  // so that copies of a model and programs with different layouts, which take turns, each find their own file. The one
+  // of a model that was touched since is left behind.
   const std::string& path() const { return path_; }
   uint64_t file_bytes() const { return file_bytes_; }
 
@@ -78,9 +84,10 @@ class PackedFilePlan {
   // codes as the system says.
   absl::StatusOr<PackedFile> Open() const;
 
-  // Makes the folder and replaces the file, in one step for whoever reads. contents[i]: entries[i].bytes bytes.
-  // ResourceExhausted when there is no room, which is looked for before anything is written; other codes as the system
-  // says. What was there before then stays.
+  // Makes the folder and replaces the file, in one step for whoever reads; the new one is for those who may read the
+  // model's file. contents[i]: entries[i].bytes bytes. ResourceExhausted when there is no room, which is looked for
+  // before anything is written; InvalidArgument where something else than a regular file, such as a link, has the name;
+  // other codes as the system says. What was there before then stays, but as AtomicFile::Commit says.
   absl::Status Write(std::span<const std::span<const uint8_t>> contents) const;
 
  private:
@@ -92,6 +99,7 @@ class PackedFilePlan {
   absl::Status CheckRoom() const;
 
   std::string path_, folder_;
+  FileAccess access_;  // of the model's file
   std::vector<PackedEntry> entries_;
   std::string head_;                   // up to the checksums
   std::vector<size_t> entry_at_;       // where an entry begins in head_

@@ -121,7 +121,7 @@ class Packer {
   void Fail(const absl::Status& status) {
     use_.outcome = PackedCacheUse::Outcome::kFailed;
     use_.warnings.push_back(
-        absl::StrCat(std::string(status.message()), "; the weights are packed at every load until it can be written"));
+        absl::StrCat(std::string(status.message()), "; without the file, the weights are packed at every load"));
   }
 
   const std::span<const MatrixToPack> matrices_;

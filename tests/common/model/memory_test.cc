@@ -1,0 +1,61 @@
+// Loading without enough memory. A program of its own: memory that other tests have freed, and what the allocator
+// reserved for their threads, would do instead of the memory that is not to be had.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "absl/strings/match.h"
+#include "common/model/model.h"
+#include "tests/common/model/test_models.h"
+
+namespace updraft {
+namespace {
+
+// Limits this process's address space to what it has, the mapped file and `more` bytes.
+void LimitMemory(uint64_t file_bytes, uint64_t more) {
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const uint64_t bytes = pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) + file_bytes + more;
+  const rlimit limit{bytes, bytes};
+  if (pages == 0 || setrlimit(RLIMIT_AS, &limit) != 0) _exit(2);
+}
+
+bool InChild(const std::function<bool()>& run) {
+  const pid_t child = fork();
+  if (child == 0) _exit(run() ? 0 : 1);
+  int status = -1;
+  return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+TEST(MemoryTest, RunningOutIsAnErrorWithTheFilesName) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need the address space: running out of memory is not tested";
+#endif
+  testing::TempFile model;
+  SynthShape shape = testing::Shape("tiny-llama");
+  shape.d_ff = 65536;
+  // In a process of its own, so that the others have no freed memory of this size.
+  ASSERT_TRUE(InChild(
+      [&] { return Synthesize(shape, kernels::DType::kQ8_0, model.path(), {.seed = 1, .n_threads = 1}).ok(); }));
+  const uint64_t file_bytes = std::filesystem::file_size(model.path());
+  for (const bool pin_threads : {false, true}) {
+    const auto load_with = [&](uint64_t more) {
+      LimitMemory(file_bytes, more);
+      return Model::Load(model.path(), {.n_threads = 1, .pin_threads = pin_threads}).status();
+    };
+    EXPECT_TRUE(InChild([&] { return load_with(uint64_t{1} << 30).ok(); })) << "pin_threads " << pin_threads;
+    EXPECT_TRUE(InChild([&] {
+      const absl::Status status = load_with(file_bytes / 8);
+      return absl::IsResourceExhausted(status) && absl::StrContains(status.message(), model.path());
+    })) << "pin_threads "
+        << pin_threads;
+  }
+}
+
+}  // namespace
+}  // namespace updraft
