@@ -10,11 +10,11 @@ namespace updraft::kernels {
 namespace {
 
 const LogitsKernels& Kernels() {
-  static const LogitsKernels& kernels = [&]() -> const LogitsKernels& {
+  static const LogitsKernels* const kernels = [] {
     const Isa isa = ChooseIsa();
-    return *ChooseKernels(isa == Isa::kReference ? Isa::kPortable : isa).logits;
+    return ChooseKernels(isa == Isa::kReference ? Isa::kPortable : isa).logits;
   }();
-  return kernels;
+  return *kernels;
 }
 
 }  // namespace
