@@ -382,10 +382,16 @@ TEST_F(AgentTest, OfflineAnswersStream) {
   }
   auto agent = MakeAgent(address, {.threshold = 1.0, .wait_for_probe = false});
   Ask(*agent, ChatRequest("hello there"));  // the first one finds out
-  auto answer = Ask(*agent, ChatRequest("hello there"));
-  EXPECT_TRUE(answer->provenance().degraded());
-  EXPECT_THAT(answer->provenance().reason(), HasSubstr("below"));
-  EXPECT_LT(answer->provenance().first_token_ms(), answer->provenance().local_ms());
+  // An answer that is held back has its first token after all local work, always; one that streams has it before,
+  // unless its work began late.
+  bool streamed = false;
+  for (int attempt = 0; attempt < 20 && !streamed; ++attempt) {
+    auto answer = Ask(*agent, ChatRequest("hello there"));
+    EXPECT_TRUE(answer->provenance().degraded());
+    EXPECT_THAT(answer->provenance().reason(), HasSubstr("below"));
+    streamed = answer->provenance().first_token_ms() < answer->provenance().local_ms();
+  }
+  EXPECT_TRUE(streamed);
 }
 
 TEST_F(AgentTest, CancelReachesUpstream) {
