@@ -188,7 +188,10 @@ void AtomicFile::SetAccess() {
   struct stat facts;
   if (!access_ || fstat(fd_, &facts) != 0) return;
   mode_t mode = access_->mode & 0777;
-  if (facts.st_gid != access_->group) mode = (mode & 0707) | (mode & 07) << 3;  // its members are others there
+  if (facts.st_gid != access_->group) {  // members of either group are others for the other one
+    const mode_t others = mode & 07 & (mode >> 3);
+    mode = (mode & 0700) | others << 3 | others;
+  }
   // A file system without permissions may refuse, and where there are some the file stays its owner's alone.
   (void)fchmod(fd_, mode);
 }

@@ -23,7 +23,9 @@ struct AtomicFileOptions {
 // Bytes are appended to a temporary file TARGET.tmp.PROCESS.NUMBER in the target's directory. Commit flushes it to
 // storage and renames it; destruction without Commit removes it. A process that is killed leaves it behind, so it is
 // locked (flock) while it is written, and the next Create for the target removes those that nobody has locked; where
-// the file system has no locks they stay. Move-only, not thread-safe.
+// the file system has no locks they stay, and where locks hold for one machine alone (some mounts of network file
+// systems) machines that write one target at a time may remove each other's: a Commit then fails. Move-only, not
+// thread-safe.
 class AtomicFile {
  public:
   // Only a name that is free or a regular file can be the target; a link is followed unless options refuse it.

@@ -61,7 +61,6 @@ float MultiplyAddBf16(int64_t n_rounds) {
   return S::Sum(sum[0]);
 }
 
-// The chains differ in their activations: of equal ones the compiler would compute one.
 // Of two tokens at once, all of whose inputs are one chain's four.
 template <typename S>
 int32_t DotOfPairs(int64_t n_rounds) {
@@ -88,6 +87,7 @@ int32_t DotOfPairs(int64_t n_rounds) {
   return all;
 }
 
+// The chains differ in their activations: of equal ones the compiler would compute one.
 template <typename S>
 int32_t Dot(int64_t n_rounds) {
   using I = typename S::I;
