@@ -283,14 +283,18 @@ class CpuOps : public Ops {
       target_chunks_.push_back(splits_.back().chunks());
       n_chunks += target_chunks_.back();
     }
+    if (serial) {
+      for (size_t i = 0; i < targets.size(); ++i) {
+        for (int chunk = 0; chunk < target_chunks_[i]; ++chunk) {
+          RunChunk(targets[i], splits_[i], chunk, x, scratch_[0].data());
+        }
+      }
+      return;
+    }
     const auto run = [&](int chunk, int thread) {
       const ChunkPlace at = PlaceOfChunk(chunk, target_chunks_, pool_.n_threads());
       RunChunk(targets[at.target], splits_[at.target], at.chunk, x, scratch_[thread].data());
     };
-    if (serial) {
-      for (int chunk = 0; chunk < n_chunks; ++chunk) run(chunk, 0);
-      return;
-    }
     const MemoryAhead* ahead = nullptr;
     if (n_tok <= kMemoryBoundTokens) {
       ahead = weights_ahead_.Begin(targets[0].w, n_chunks, pool_.n_threads(),
