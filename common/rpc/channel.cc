@@ -1,5 +1,6 @@
 #include "common/rpc/channel.h"
 
+#include <grpc/support/time.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
@@ -33,7 +34,23 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ad
 }
 
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {
-  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout));
+  if (timeout == absl::InfiniteDuration()) return;
+  // In gRPC's monotonic clock, which a stepped wall clock does not move.
+  context.set_deadline(
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(absl::ToInt64Nanoseconds(timeout), GPR_TIMESPAN)));
+}
+
+void SetDeadline(grpc::ClientContext& context, SteadyTime deadline) {
+  if (deadline != SteadyTime::InfiniteFuture()) SetTimeout(context, deadline - SteadyNow());
+}
+
+SteadyTime SteadyDeadlineOf(const grpc::CallbackServerContext& context) {
+  const gpr_timespec deadline = context.raw_deadline();
+  // gRPC says "no deadline" with an infinite or the largest time; a century ahead is the same thing for a call.
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  constexpr int64_t kCentury_s = int64_t{100} * 365 * 24 * 3600;
+  if (left.tv_sec > kCentury_s) return SteadyTime::InfiniteFuture();
+  return SteadyNow() + absl::Seconds(left.tv_sec) + absl::Nanoseconds(left.tv_nsec);
 }
 
 absl::Time DeadlineOf(std::chrono::system_clock::time_point deadline) {

@@ -3,6 +3,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/server_context.h>
 
 #include <chrono>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/clock/steady.h"
 
 namespace updraft {
 
@@ -27,6 +29,13 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ad
 
 // Every call has a deadline: sets `timeout` from now.
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout);
+
+// The answer's deadline as the call's; none for InfiniteFuture. gRPC sends the time that is left.
+void SetDeadline(grpc::ClientContext& context, SteadyTime deadline);
+
+// The deadline that the caller of a served call set, from the time that was left when the call came; InfiniteFuture
+// when it set none.
+SteadyTime SteadyDeadlineOf(const grpc::CallbackServerContext& context);
 
 // The deadline that the caller of a served call set; InfiniteFuture when it set none.
 absl::Time DeadlineOf(std::chrono::system_clock::time_point deadline);
