@@ -1,6 +1,7 @@
 #include "common/routing/policy.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -118,20 +119,29 @@ absl::Status CheckRange(const char* field, double value, double low, double high
 
 }  // namespace
 
-const char* DecisionName(Decision decision) {
-  switch (decision) {
-    case Decision::kKeep:
-      return "keep";
-    case Decision::kHandOver:
-      return "hand-over";
-    case Decision::kVerify:
-      return "verify";
-    case Decision::kStreamUpstream:
-      return "stream-upstream";
-    case Decision::kDefer:
-      return "defer";
+const char* DecisionName(Decision decision) { return NameOf(decision).data(); }  // the table's names are literals
+
+PolicyMode EffectiveMode(PolicyMode configured, PolicyMode asked) {
+  if (configured == PolicyMode::kLocal || asked == PolicyMode::kLocal) return PolicyMode::kLocal;
+  return asked == PolicyMode::kUpstream ? PolicyMode::kUpstream : configured;
+}
+
+uint64_t Fingerprint(const RoutingPolicy& policy) {
+  const uint64_t words[] = {static_cast<uint64_t>(policy.mode),
+                            std::bit_cast<uint64_t>(policy.confidence_threshold),
+                            std::bit_cast<uint64_t>(policy.hysteresis),
+                            std::bit_cast<uint64_t>(policy.during_margin),
+                            std::bit_cast<uint64_t>(policy.max_upstream_wait_s),
+                            std::bit_cast<uint64_t>(policy.unreachable_retry_s),
+                            static_cast<uint64_t>(policy.max_hops),
+                            std::bit_cast<uint64_t>(policy.assumed_rtt_s),
+                            std::bit_cast<uint64_t>(policy.assumed_upstream_tokens_per_s),
+                            std::bit_cast<uint64_t>(policy.assumed_local_tokens_per_s)};
+  uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a over the words' bytes, low ones first
+  for (const uint64_t word : words) {
+    for (int shift = 0; shift < 64; shift += 8) hash = (hash ^ ((word >> shift) & 0xff)) * 0x100000001b3ull;
   }
-  return "unknown";
+  return hash;
 }
 
 absl::Status RoutingPolicy::Validate() const {

@@ -8,10 +8,10 @@
 
 #include "absl/status/status.h"
 #include "common/routing/link.h"
+#include "common/routing/names.h"
 
 namespace updraft {
 
-enum class Decision { kKeep, kHandOver, kVerify, kStreamUpstream, kDefer };
 const char* DecisionName(Decision decision);  // "keep", "hand-over", "verify", "stream-upstream", "defer"
 
 // Mirrors updraft.v1.Load.
@@ -24,12 +24,6 @@ struct UpstreamLoad {
   double predicted_wait_s = 0.0;
   double decode_tokens_per_s = 0.0;  // per request; 0: unknown
 };
-
-enum class PolicyMode {
-  kAuto,
-  kLocal,
-  kUpstream
-};  // kLocal: privacy or offline by choice; kUpstream: no local generation
 
 struct RoutingPolicy {
   PolicyMode mode = PolicyMode::kAuto;
@@ -49,7 +43,12 @@ struct RoutingPolicy {
   absl::Status Validate() const;  // InvalidArgument names the field
 };
 
-enum class Stage { kBefore, kDuring, kAfter };  // of local generation
+// What the caller asks for (kAuto: no wish), within what this tier is allowed: privacy by configuration is not the
+// caller's to lift.
+PolicyMode EffectiveMode(PolicyMode configured, PolicyMode asked);
+
+// The same for equal policies on every machine; a record tells by it under which policy it was made.
+uint64_t Fingerprint(const RoutingPolicy& policy);
 
 struct RoutingState {
   Stage stage = Stage::kBefore;
