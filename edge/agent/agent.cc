@@ -66,10 +66,6 @@ PolicyMode ModeOf(PolicyMode configured, v1::TierChoice asked) {
 
 }  // namespace
 
-void RequestHandle::Cancel() const {
-  if (job_ != nullptr) agent_->Cancel(job_);
-}
-
 Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::unique_ptr<Upstream> upstream,
              Metrics* metrics)
     : options_(std::move(options)), model_(std::move(model)), upstream_(std::move(upstream)), metrics_(metrics) {
@@ -82,7 +78,7 @@ Agent::~Agent() { Stop(); }
 
 // ---- In -----------------------------------------------------------------------------------------------------------
 
-RequestHandle Agent::Submit(v1::GenerateRequest request, absl::Time deadline, std::shared_ptr<AnswerSink> sink) {
+RequestHandle Agent::Submit(v1::GenerateRequest request, SteadyTime deadline, std::shared_ptr<AnswerSink> sink) {
   auto job = std::make_shared<Job>();
   job->request = std::move(request);
   job->deadline = deadline;
@@ -95,7 +91,7 @@ RequestHandle Agent::Submit(v1::GenerateRequest request, absl::Time deadline, st
   } else {
     Finish(job, status);
   }
-  return RequestHandle(this, job);
+  return RequestHandle([this, job] { Cancel(job); });
 }
 
 absl::Status Agent::Prepare(Job& job) const {
@@ -203,7 +199,9 @@ RoutingDecision Agent::DecideNow(const Job& job, Stage stage) const {
   state.confidence = job.provenance.confidence();
   state.n_prompt_tokens = static_cast<int>(job.prompt.tokens.size());
   state.n_draft_tokens = job.provenance.draft_tokens();
-  if (job.deadline != absl::InfiniteFuture()) state.deadline_s = absl::ToDoubleSeconds(job.deadline - absl::Now());
+  if (job.deadline != SteadyTime::InfiniteFuture()) {
+    state.deadline_s = absl::ToDoubleSeconds(job.deadline - SteadyNow());
+  }
   if (upstream_ != nullptr) {
     const UpstreamSnapshot snapshot = upstream_->Snapshot();
     state.link = snapshot.link;
@@ -253,7 +251,7 @@ absl::Status Agent::Interrupted(const Job& job) const {
     return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
   }
   if (job.cancelled) return absl::CancelledError("the request was cancelled");
-  if (absl::Now() >= job.deadline) return absl::DeadlineExceededError("the deadline is over");
+  if (SteadyNow() >= job.deadline) return absl::DeadlineExceededError("the deadline is over");
   return absl::OkStatus();
 }
 

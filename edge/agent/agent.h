@@ -20,7 +20,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/clock/steady.h"
 #include "common/routing/policy.h"
+#include "common/serving/backend.h"
 #include "common/telemetry/metrics.h"
 #include "edge/agent/local_model.h"
 #include "edge/agent/upstream.h"
@@ -36,54 +38,27 @@ struct AgentOptions {
   int max_tokens_default = 256;  // answer tokens when a request does not say
 };
 
-// Takes one answer. Called by one thread at a time, in order; must not block.
-class AnswerSink {
- public:
-  virtual ~AnswerSink() = default;
-  // False: nobody takes the answer any more; the request is cancelled.
-  virtual bool OnChunk(const v1::Chunk& chunk) = 0;
-  // Exactly once, last. `done` is filled as far as things went, also on error.
-  virtual void OnEnd(const absl::Status& status, const v1::Done& done) = 0;
-};
-
 class Job;
 
-// What a transport holds on to; freeing it does not cancel.
-class RequestHandle {
- public:
-  RequestHandle() = default;
-  RequestHandle(class Agent* agent, std::shared_ptr<Job> job) : agent_(agent), job_(std::move(job)) {}
-  // Any thread, any number of times, also after the end. OnEnd(Cancelled) follows if the answer was not complete. The
-  // agent must still exist.
-  void Cancel() const;
-
- private:
-  Agent* agent_ = nullptr;
-  std::shared_ptr<Job> job_;
-};
-
-class Agent {
+class Agent final : public Backend {
  public:
   // upstream may be null. metrics must outlive the agent.
   Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::unique_ptr<Upstream> upstream, Metrics* metrics);
-  ~Agent();  // Stop
+  ~Agent() override;  // Stop
 
-  // Starts a request; every outcome, refusal included, goes to the sink, possibly before this returns. Errors:
-  // InvalidArgument and OutOfRange (prompt too long) name the field; ResourceExhausted with a retry delay when the
-  // queue is full; Unavailable when stopping.
-  RequestHandle Submit(v1::GenerateRequest request, absl::Time deadline, std::shared_ptr<AnswerSink> sink);
-  void Cancel(const std::shared_ptr<Job>& job);
+  // A second request with the id of one in progress is refused with AlreadyExists when another tier passed it on.
+  RequestHandle Submit(v1::GenerateRequest request, SteadyTime deadline, std::shared_ptr<AnswerSink> sink) override;
 
-  v1::Load CurrentLoad() const;
+  v1::Load CurrentLoad() const override;
+  v1::GetStatusResponse Status() const override;
+  const ServedModel& served() const override { return model_->served(); }
   v1::Link CurrentLink() const;
-  // Everything but the process's own figures (version, uptime, memory).
-  v1::GetStatusResponse Status() const;
   const LocalModel& model() const { return *model_; }
   const AgentOptions& options() const { return options_; }
 
   // New requests are refused with Unavailable from here on.
   void BeginDrain();
-  bool draining() const;
+  bool draining() const override;
   // Returns when no request is left, or after `timeout`; whether none is left.
   bool WaitIdle(absl::Duration timeout);
   // Waits until no request is left, at most `grace`; then ends the rest with Unavailable and stops. Callable again.
@@ -102,6 +77,7 @@ class Agent {
   void Begin(const std::shared_ptr<Job>& job);
   RoutingDecision DecideNow(const Job& job, Stage stage) const;
   void Enqueue(const std::shared_ptr<Job>& job, bool in_front);
+  void Cancel(const std::shared_ptr<Job>& job);    // any thread, also after the end
   void CancelCall(Job& job);                       // upstream, if there is one
   absl::Status Interrupted(const Job& job) const;  // cancelled, or the deadline is over
   void Emit(Job& job, const v1::Chunk& chunk, int n_tokens);

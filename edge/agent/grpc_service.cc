@@ -32,7 +32,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return OnEnd(status, {});
     if (request.request_id().empty()) request.set_request_id(NewRequestId());
     request_id_ = request.request_id();
-    const RequestHandle handle = agent_->Submit(std::move(request), DeadlineOf(context_->deadline()), self_);
+    const RequestHandle handle = agent_->Submit(std::move(request), SteadyDeadlineOf(*context_), self_);
     bool cancelled;
     {
       std::lock_guard lock(mu_);

@@ -156,7 +156,7 @@ void Serve(Agent* agent, std::shared_ptr<Exchange> exchange, const openai::Gener
   header.top_logprobs = params.top_logprobs;
   auto answer = std::make_shared<HttpAnswer>(exchange, agent->model().served().tokenizer().get(), std::move(header),
                                              params.stream, params.include_usage);
-  const RequestHandle handle = agent->Submit(std::move(request), absl::InfiniteFuture(), std::move(answer));
+  const RequestHandle handle = agent->Submit(std::move(request), SteadyTime::InfiniteFuture(), std::move(answer));
   exchange->OnDisconnect([handle] { handle.Cancel(); });
 }
 

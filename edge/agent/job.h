@@ -31,7 +31,7 @@ class Job {
 
   // ---- What was asked ----
   v1::GenerateRequest request;
-  absl::Time deadline = absl::InfiniteFuture();
+  SteadyTime deadline = SteadyTime::InfiniteFuture();
   std::shared_ptr<AnswerSink> sink;
   Prompt prompt;
   RunOptions run_options;

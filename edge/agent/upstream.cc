@@ -53,8 +53,8 @@ class Upstream::Call final : public UpstreamCall, public grpc::ClientReadReactor
     traffic_.bytes_up = request_.ByteSizeLong();
   }
 
-  void Start(absl::Time deadline) {
-    if (deadline != absl::InfiniteFuture()) context_.set_deadline(absl::ToChronoTime(deadline));
+  void Start(SteadyTime deadline) {
+    SetDeadline(context_, deadline);
     was_connected_ = upstream_->Connected();
     started_s_ = MonotonicSeconds();
     last_byte_s_ = started_s_;
@@ -197,7 +197,7 @@ void Upstream::Stop() {
 
 bool Upstream::Connected() const { return channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY; }
 
-std::shared_ptr<UpstreamCall> Upstream::Generate(const v1::GenerateRequest& request, absl::Time deadline,
+std::shared_ptr<UpstreamCall> Upstream::Generate(const v1::GenerateRequest& request, SteadyTime deadline,
                                                  std::shared_ptr<UpstreamListener> listener) {
   auto call = std::make_shared<Call>(this, request, std::move(listener));
   bool stopping;

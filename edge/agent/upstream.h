@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/clock/steady.h"
 #include "common/routing/link.h"
 #include "common/routing/policy.h"
 #include "updraft/v1/inference.grpc.pb.h"
@@ -72,7 +73,7 @@ class Upstream {
   ~Upstream();
 
   // The call keeps the listener until OnFinished. deadline: InfiniteFuture for none.
-  std::shared_ptr<UpstreamCall> Generate(const v1::GenerateRequest& request, absl::Time deadline,
+  std::shared_ptr<UpstreamCall> Generate(const v1::GenerateRequest& request, SteadyTime deadline,
                                          std::shared_ptr<UpstreamListener> listener);
   UpstreamSnapshot Snapshot() const;
   // Upstream refused our token ids: from now on it gets text, until a probe tells otherwise.

@@ -145,7 +145,7 @@ class AgentTest : public ::testing::Test {
   }
 
   std::shared_ptr<CollectingSink> Ask(Agent& agent, v1::GenerateRequest request,
-                                      absl::Time deadline = absl::InfiniteFuture()) {
+                                      SteadyTime deadline = SteadyTime::InfiniteFuture()) {
     auto sink = std::make_shared<CollectingSink>();
     agent.Submit(std::move(request), deadline, sink);
     EXPECT_TRUE(sink->Wait());

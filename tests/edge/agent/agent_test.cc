@@ -180,7 +180,7 @@ TEST_F(AgentTest, FullQueueRefusesAtOnceWithARetryDelay) {
   int refused = 0;
   for (int i = 0; i < 12; ++i) {
     sinks.push_back(std::make_shared<CollectingSink>());
-    agent->Submit(ChatRequest("hello there", 400), absl::InfiniteFuture(), sinks.back());
+    agent->Submit(ChatRequest("hello there", 400), SteadyTime::InfiniteFuture(), sinks.back());
   }
   for (auto& sink : sinks) {
     ASSERT_TRUE(sink->Wait());
@@ -208,7 +208,7 @@ TEST_F(AgentTest, HandlesOfFinishedRequestsHoldNoText) {
     v1::GenerateRequest request = ChatRequest("hi");
     request.mutable_conversation()->mutable_messages(0)->set_content(std::string(kTextBytes, 'x'));
     auto sink = std::make_shared<CollectingSink>();
-    handles.push_back(agent->Submit(std::move(request), absl::InfiniteFuture(), sink));
+    handles.push_back(agent->Submit(std::move(request), SteadyTime::InfiniteFuture(), sink));
     ASSERT_TRUE(sink->Wait());
   }
   EXPECT_LT(bytes_in_use(), before + 10 * kTextBytes);
@@ -220,8 +220,8 @@ TEST_F(AgentTest, CancelFreesTheWorker) {
   auto agent = MakeAgent("", {});
   auto running = std::make_shared<CollectingSink>();
   auto queued = std::make_shared<CollectingSink>();
-  RequestHandle first = agent->Submit(ChatRequest("hello there", 100000), absl::InfiniteFuture(), running);
-  RequestHandle second = agent->Submit(ChatRequest("hello there", 100000), absl::InfiniteFuture(), queued);
+  RequestHandle first = agent->Submit(ChatRequest("hello there", 100000), SteadyTime::InfiniteFuture(), running);
+  RequestHandle second = agent->Submit(ChatRequest("hello there", 100000), SteadyTime::InfiniteFuture(), queued);
   second.Cancel();
   first.Cancel();
   ASSERT_TRUE(queued->Wait());
@@ -236,7 +236,7 @@ TEST_F(AgentTest, SinkThatRefusesEndsTheRequest) {
   auto agent = MakeAgent("", {});
   auto sink = std::make_shared<CollectingSink>();
   sink->set_accepts(2);
-  agent->Submit(ChatRequest("hello there", 400), absl::InfiniteFuture(), sink);
+  agent->Submit(ChatRequest("hello there", 400), SteadyTime::InfiniteFuture(), sink);
   ASSERT_TRUE(sink->Wait());
   EXPECT_EQ(sink->status().code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(sink->chunks().size(), 3u);
@@ -244,9 +244,9 @@ TEST_F(AgentTest, SinkThatRefusesEndsTheRequest) {
 
 TEST_F(AgentTest, DeadlineEndsTheRequest) {
   auto agent = MakeAgent("", {});
-  auto late = Ask(*agent, ChatRequest("hello there", 400), absl::Now() - absl::Seconds(1));
+  auto late = Ask(*agent, ChatRequest("hello there", 400), SteadyNow() - absl::Seconds(1));
   EXPECT_EQ(late->status().code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_TRUE(Ask(*agent, ChatRequest("hi"), absl::Now() + absl::Minutes(1))->status().ok());
+  EXPECT_TRUE(Ask(*agent, ChatRequest("hi"), SteadyNow() + absl::Minutes(1))->status().ok());
 }
 
 TEST_F(AgentTest, StopEndsWhatIsInProgress) {
@@ -261,7 +261,7 @@ TEST_F(AgentTest, StopEndsWhatIsInProgress) {
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   for (int i = 0; i < 6; ++i) {
     sinks.push_back(std::make_shared<CollectingSink>());
-    agent->Submit(ChatRequest("hello there"), absl::InfiniteFuture(), sinks.back());
+    agent->Submit(ChatRequest("hello there"), SteadyTime::InfiniteFuture(), sinks.back());
   }
   agent->Stop(absl::Milliseconds(50));
   for (auto& sink : sinks) {

@@ -216,7 +216,7 @@ TEST_F(GrpcServiceTest, RequestThatComesBackIsRefusedAndAnsweredOnce) {
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   for (int i = 0; i < 3; ++i) {
     sinks.push_back(std::make_shared<CollectingSink>());
-    tier.agent->Submit(request, absl::InfiniteFuture(), sinks.back());
+    tier.agent->Submit(request, SteadyTime::InfiniteFuture(), sinks.back());
   }
   for (auto& sink : sinks) {
     ASSERT_TRUE(sink->Wait());

@@ -254,7 +254,7 @@ TEST_F(AgentTest, ServerThatVanishesMidStream) {
   };
   auto agent = MakeAgent(cloud->address(), {.threshold = 1.0});
   auto sink = std::make_shared<CollectingSink>();
-  agent->Submit(request, absl::InfiniteFuture(), sink);
+  agent->Submit(request, SteadyTime::InfiniteFuture(), sink);
   ASSERT_TRUE(sink->WaitForChunks(3));
   cloud->Stop();
   ASSERT_TRUE(sink->Wait());
@@ -405,7 +405,7 @@ TEST_F(AgentTest, CancelReachesUpstream) {
   };
   auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
   auto sink = std::make_shared<CollectingSink>();
-  RequestHandle handle = agent->Submit(ChatRequest("hello there"), absl::InfiniteFuture(), sink);
+  RequestHandle handle = agent->Submit(ChatRequest("hello there"), SteadyTime::InfiniteFuture(), sink);
   ASSERT_TRUE(sink->WaitForChunks(1));
   handle.Cancel();
   ASSERT_TRUE(sink->Wait());
@@ -453,7 +453,7 @@ TEST_F(AgentTest, ManyRequestsWithAFlakyUpstream) {
   std::vector<RequestHandle> cancelled;
   for (int i = 0; i < 120; ++i) {
     sinks.push_back(std::make_shared<CollectingSink>());
-    RequestHandle handle = agent->Submit(request, absl::InfiniteFuture(), sinks.back());
+    RequestHandle handle = agent->Submit(request, SteadyTime::InfiniteFuture(), sinks.back());
     if (random() % 3 == 0) cancelled.push_back(handle);
     if (random() % 4 == 0 && !cancelled.empty()) cancelled[random() % cancelled.size()].Cancel();
   }

@@ -49,7 +49,7 @@ TEST(Upstream, NoCallIsGivenUpAmongMany) {
     threads.emplace_back([&] {
       for (int i = 0; i < 150; ++i) {
         auto listener = std::make_shared<Listener>();
-        auto call = (*upstream)->Generate({}, absl::InfiniteFuture(), listener);
+        auto call = (*upstream)->Generate({}, SteadyTime::InfiniteFuture(), listener);
         const absl::Status status = listener->Wait();
         if (!status.ok() && ++n_failed == 1) ADD_FAILURE() << status;
         EXPECT_EQ(status.ok(), listener->done());
@@ -74,7 +74,7 @@ TEST(Upstream, ACallWithoutAByteIsGivenUpAfterTheTimeoutAndNotBefore) {
   ASSERT_TRUE(upstream.ok()) << upstream.status();
   auto listener = std::make_shared<Listener>();
   const absl::Time start = absl::Now();
-  auto call = (*upstream)->Generate({}, absl::InfiniteFuture(), listener);
+  auto call = (*upstream)->Generate({}, SteadyTime::InfiniteFuture(), listener);
   EXPECT_EQ(listener->Wait().code(), absl::StatusCode::kUnavailable);
   EXPECT_GE(absl::Now() - start, timeout);
 }
@@ -90,7 +90,7 @@ TEST(Upstream, SteadyTrafficDoesNotPutProbesOffForEver) {
   const absl::Time start = absl::Now();
   while ((*upstream)->Snapshot().tokenizer_fingerprint.empty() && absl::Now() < start + absl::Seconds(20)) {
     auto listener = std::make_shared<Listener>();
-    auto call = (*upstream)->Generate({}, absl::InfiniteFuture(), listener);
+    auto call = (*upstream)->Generate({}, SteadyTime::InfiniteFuture(), listener);
     ASSERT_TRUE(listener->Wait().ok());
     absl::SleepFor(absl::Milliseconds(5));
   }
