@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace updraft {
 namespace {
@@ -61,6 +62,30 @@ UpstreamLoad LoadFromProto(const v1::Load& proto) {
   load.predicted_wait_s = NonNegative(proto.predicted_wait_ms()) / 1e3;
   load.decode_tokens_per_s = NonNegative(proto.decode_tokens_per_s());
   return load;
+}
+
+namespace {
+
+constexpr std::pair<Decision, v1::DecisionKind> kDecisions[] = {
+    {Decision::kKeep, v1::DECISION_KIND_KEEP},     {Decision::kHandOver, v1::DECISION_KIND_HAND_OVER},
+    {Decision::kVerify, v1::DECISION_KIND_VERIFY}, {Decision::kStreamUpstream, v1::DECISION_KIND_STREAM_UPSTREAM},
+    {Decision::kDefer, v1::DECISION_KIND_DEFER},
+};
+
+}  // namespace
+
+v1::DecisionKind DecisionToProto(Decision decision) {
+  for (const auto& [native, wire] : kDecisions) {
+    if (native == decision) return wire;
+  }
+  return v1::DECISION_KIND_UNSPECIFIED;
+}
+
+std::optional<Decision> DecisionFromProto(v1::DecisionKind kind) {
+  for (const auto& [native, wire] : kDecisions) {
+    if (wire == kind) return native;
+  }
+  return std::nullopt;
 }
 
 }  // namespace updraft

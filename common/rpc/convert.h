@@ -1,6 +1,8 @@
 // Wire messages <-> native structs, for both ends.
 #pragma once
 
+#include <optional>
+
 #include "absl/status/statusor.h"
 #include "common/decode/evidence.h"
 #include "common/decode/sampler.h"
@@ -18,5 +20,9 @@ v1::Evidence EvidenceToProto(const TokenEvidence& evidence);
 
 // A peer's load is a hint: values that cannot be (negative, NaN) are taken as 0.
 UpstreamLoad LoadFromProto(const v1::Load& proto);
+
+// The one mapping of decisions to the wire and back; nothing for UNSPECIFIED and for kinds of a newer peer.
+v1::DecisionKind DecisionToProto(Decision decision);
+std::optional<Decision> DecisionFromProto(v1::DecisionKind kind);
 
 }  // namespace updraft

@@ -10,20 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/model.h"
-#include "common/routing/confidence.h"
+#include "common/serving/prompt.h"
 #include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
 #include "updraft/v1/inference.pb.h"
 
 namespace updraft {
-
-// A request's input as a model reads it.
-struct Prompt {
-  std::vector<int32_t> tokens;
-  PromptFeatures features;
-  bool at_text_start = true;       // the answer begins a text (conversation) rather than continues one (raw prompt)
-  std::vector<std::string> stops;  // texts at which the chat format ends an answer, where they are not tokens
-};
 
 // Immutable after Load: any thread may make prompts.
 class ServedModel {

@@ -77,5 +77,17 @@ TEST(Load, HostileNumbersBecomeZero) {
   EXPECT_EQ(load.decode_tokens_per_s, 0.0);
 }
 
+// VERIFY and DEFER as well: none is lost on the way.
+TEST(ConvertTest, EveryDecisionHasItsKindAndComesBack) {
+  for (int kind = v1::DecisionKind_MIN; kind <= v1::DecisionKind_MAX; ++kind) {
+    const auto decision = DecisionFromProto(static_cast<v1::DecisionKind>(kind));
+    EXPECT_EQ(decision.has_value(), kind != v1::DECISION_KIND_UNSPECIFIED) << kind;
+    if (decision) {
+      EXPECT_EQ(DecisionToProto(*decision), kind);
+    }
+  }
+  EXPECT_FALSE(DecisionFromProto(static_cast<v1::DecisionKind>(99)).has_value()) << "of a newer peer";
+}
+
 }  // namespace
 }  // namespace updraft

@@ -1,0 +1,19 @@
+// A request's input as a model reads it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/routing/confidence.h"
+
+namespace updraft {
+
+struct Prompt {
+  std::vector<int32_t> tokens;
+  PromptFeatures features;
+  bool at_text_start = true;       // the answer begins a text (conversation) rather than continues one (raw prompt)
+  std::vector<std::string> stops;  // texts at which the chat format ends an answer, where they are not tokens
+};
+
+}  // namespace updraft
