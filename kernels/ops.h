@@ -21,6 +21,7 @@
 
 #include "kernels/formats/dtype.h"
 #include "kernels/kv_layout.h"
+#include "kernels/memory.h"
 
 namespace updraft::kernels {
 
@@ -168,10 +169,8 @@ struct LayoutChoice {
   static constexpr int kPromptRows = 8;
 };
 
-class Ops {
+class Ops : public Memory {
  public:
-  virtual ~Ops() = default;
-
   // e.g. "cpu/avx512bf16, 2 threads" or, where CpuOptions::pin_threads asked for it, "cpu/avx2, 8 threads, pinned";
   // "8 threads, 7 pinned" when the system refused one or no thread has called Pack or MatMul yet.
   virtual std::string name() const = 0;

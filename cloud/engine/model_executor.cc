@@ -26,7 +26,7 @@ absl::Status ModelExecutor::Run(const Batch& batch, std::span<const SampleRow> s
   wanted_.erase(std::unique(wanted_.begin(), wanted_.end()), wanted_.end());
   Batch sampled_batch = batch;
   sampled_batch.wanted = wanted_;
-  Forward(*model_, sampled_batch, {.from = 0, .to = config.n_layer}, hidden, kv, scratch_);
+  Forward(*model_, sampled_batch, {.from = 0, .to = config.n_layer}, hidden, kv.store(), scratch_);
 
   for (size_t first = 0; first < samples.size(); first += kHeadRows) {
     const size_t n_rows = std::min<size_t>(kHeadRows, samples.size() - first);

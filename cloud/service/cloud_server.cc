@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig
       .block_tokens = config.block_tokens(),
   };
   kernels::ParseKvType(config.kv_type().c_str(), pool_options.type);  // the configuration allows no other names
-  absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(model.config(), pool_options);
+  absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(model.ops(), model.config(), pool_options);
   if (!pool.ok()) {
     return absl::Status(pool.status().code(), absl::StrCat("kv_tokens: ", std::string(pool.status().message())));
   }

@@ -179,7 +179,7 @@ void Generator::RunSegment(int segment, size_t n_wanted) {
     batch.wanted = wanted;
   }
   Forward(*model_, batch, {.from = boundaries_[segment], .to = boundaries_[segment + 1]},
-          std::span<float>(hidden_).subspan(first * model_->config().d_model), *pool_, scratch_);
+          std::span<float>(hidden_).subspan(first * model_->config().d_model), pool_->store(), scratch_);
   for (size_t i = first; i < rows_.size(); ++i) rows_[i].segment = segment + 1;
 }
 

@@ -14,6 +14,7 @@
 #include "common/decode/evidence.h"
 #include "common/decode/sampler.h"
 #include "common/model/forward.h"
+#include "common/model/kv_cache.h"
 
 namespace updraft {
 

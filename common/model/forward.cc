@@ -44,12 +44,12 @@ void PickWanted(const ModelConfig& c, const Batch& batch, const float* x, Scratc
 }
 
 // x: [n_tok, d_model], the residual stream, updated in place; with `wanted_only` of the wanted rows alone.
-void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted_only, KvPool& kv_pool, float* x,
+void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted_only, KvStore& kv_store, float* x,
                   Scratch& s) {
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.layer(layer);
-  const kernels::KvLayer kv = kv_pool.layer(layer);
-  const kernels::KvShape kv_shape = kv_pool.shape();
+  const kernels::KvLayer kv = kv_store.layer(layer);
+  const kernels::KvShape kv_shape = kv_store.shape();
   kernels::Ops& ops = model.ops();
   int n_tok = batch.n_tok();
   std::span<const int32_t> positions = batch.positions;
@@ -113,7 +113,7 @@ void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted
 
 }  // namespace
 
-void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvPool& kv,
+void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvStore& kv,
              Scratch& scratch) {
   Prepare(model.config(), batch, scratch);
   if (layers.from == 0) {

@@ -6,14 +6,14 @@
 #include <span>
 #include <vector>
 
-#include "common/model/kv_cache.h"
+#include "common/model/kv_store.h"
 #include "common/model/model.h"
 #include "kernels/aligned_buffer.h"
 
 namespace updraft {
 
 // A ragged batch: row t is token tokens[t] of some sequence at positions[t], whose block table is block_tables[t].
-// Rows of one sequence come in ascending position; every position below a row's own is either in the KV pool already
+// Rows of one sequence come in ascending position; every position below a row's own is either in the KV store already
 // (for the layers that run) or in the same batch. The spans must stay valid during the call.
 struct Batch {
   std::span<const int32_t> tokens;               // [n_tok], each in [0, n_vocab)
@@ -51,7 +51,7 @@ struct LayerRange {
 // each row's position. Shapes were checked at load and admission, so nothing here fails. (The CPU backend cannot fail;
 // a device backend keeps its first error and reports it through its Ops.) REQUIRES: batch.n_tok() >= 1; a shared block
 // is never written (see SequenceKv).
-void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvPool& kv,
+void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvStore& kv,
              Scratch& scratch);
 
 // Head of exit `exit` (index into config.exit_layers), or the final head when exit < 0: norm and output projection of

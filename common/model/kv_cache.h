@@ -1,4 +1,4 @@
-// Paged KV storage shared by all sequences of one model on one engine, after PagedAttention (Kwon et al. 2023).
+// Block ids of one model's paged KV storage, with reference counts, and the block table of a sequence.
 #pragma once
 
 #include <cstddef>
@@ -9,30 +9,27 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "common/model/config.h"
-#include "kernels/ops.h"
+#include "common/model/kv_store.h"
 
 namespace updraft {
 
-struct KvPoolOptions {
-  int n_blocks = 0;       // blocks in the pool, >= 1; each holds block_tokens positions of every layer
-  int block_tokens = 16;  // in [1, 1024]
-  kernels::KvType type = kernels::KvType::kF16;
-};
+using KvPoolOptions = KvStoreOptions;
 
-// Owns all blocks and their reference counts. Not thread-safe: one engine thread owns it. Nothing else frees a block.
-// Memory is reserved at once and becomes resident as blocks are first written.
+// Block ids and their reference counts over a KvStore of its own. Not thread-safe: one thread owns it. Nothing else
+// frees a block.
 class KvPool {
  public:
-  // InvalidArgument for impossible options, ResourceExhausted when the memory cannot be had.
+  // In the memory of the Ops that will run on it, which must outlive the pool. Errors as KvStore::Create.
+  static absl::StatusOr<std::unique_ptr<KvPool>> Create(kernels::Memory& memory, const ModelConfig& config,
+                                                        const KvPoolOptions& options);
+  // In plain memory, which Ops of the CPU run on.
   static absl::StatusOr<std::unique_ptr<KvPool>> Create(const ModelConfig& config, const KvPoolOptions& options);
-  ~KvPool();
 
-  int n_blocks() const { return options_.n_blocks; }
+  int n_blocks() const { return store_->n_blocks(); }
   int n_free() const { return static_cast<int>(free_.size()); }
-  int block_tokens() const { return options_.block_tokens; }
-  size_t bytes() const;
-  int BlocksFor(int n_tokens) const { return (n_tokens + options_.block_tokens - 1) / options_.block_tokens; }
+  int block_tokens() const { return store_->block_tokens(); }
+  size_t bytes() const { return store_->bytes(); }
+  int BlocksFor(int n_tokens) const { return store_->BlocksFor(n_tokens); }
 
   // A block with reference count 1, its contents unspecified; ResourceExhausted when none is free.
   absl::StatusOr<int32_t> Allocate();
@@ -41,18 +38,16 @@ class KvPool {
   void Release(int32_t block);  // frees at zero
   int ref_count(int32_t block) const { return ref_counts_[block]; }
   // Copies all layers of block `from` to block `to` (copy-on-write of a shared block).
-  void CopyBlock(int32_t from, int32_t to);
+  void CopyBlock(int32_t from, int32_t to) { store_->CopyBlock(from, to); }
 
-  kernels::KvLayer layer(int layer);
-  kernels::KvShape shape() const;
+  KvStore& store() { return *store_; }
+  kernels::KvLayer layer(int layer) const { return store_->layer(layer); }
+  kernels::KvShape shape() const { return store_->shape(); }
 
  private:
   KvPool() = default;
-  size_t block_bytes() const;  // of one block's k (or v) in one layer
-  struct Storage;
-  KvPoolOptions options_;
-  int n_layer_ = 0, n_kv_head_ = 0, head_dim_ = 0;
-  std::unique_ptr<Storage> storage_;
+  std::unique_ptr<kernels::Memory> own_memory_;  // null: the caller's
+  std::unique_ptr<KvStore> store_;
   std::vector<int32_t> free_;
   std::vector<int> ref_counts_;
 };

@@ -46,7 +46,7 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
     // Nothing reads the KV of layers above the last exit, so they need not run.
     for (size_t exit = 0; exit < traces.size(); ++exit) {
       Forward(model, batch, {exit == 0 ? 0 : config.exit_layers[exit - 1], config.exit_layers[exit]}, hidden,
-              answerer.pool(), scratch);
+              answerer.pool().store(), scratch);
       for (size_t row = 0; row < n_rows; ++row) {
         if (begin + row < first_choice) continue;
         ComputeLogits(model, static_cast<int>(exit), std::span(hidden).subspan(row * config.d_model, config.d_model), 1,

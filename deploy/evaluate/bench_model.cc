@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/model/forward.h"
+#include "common/model/kv_cache.h"
 
 namespace updraft {
 namespace {
@@ -71,7 +72,7 @@ class Runner {
     wanted_.resize(n_wanted);
     std::iota(wanted_.begin(), wanted_.end(), static_cast<int32_t>(tokens_.size()) - n_wanted);
     Forward(model_, {.tokens = tokens_, .positions = positions_, .block_tables = tables_, .wanted = wanted_},
-            {.from = 0, .to = c.n_layer}, hidden_, *pool_, scratch_);
+            {.from = 0, .to = c.n_layer}, hidden_, pool_->store(), scratch_);
     tokens_.clear();
     positions_.clear();
     tables_.clear();
@@ -117,7 +118,8 @@ absl::StatusOr<BenchModelResult> BenchModel(const Model& model, const BenchModel
                                                       c.context_length, c.name, longest));
   }
   absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(
-      c, {.n_blocks = options.sequences * BlocksFor(longest), .block_tokens = kBlockTokens, .type = options.kv_type});
+      model.ops(), c,
+      {.n_blocks = options.sequences * BlocksFor(longest), .block_tokens = kBlockTokens, .type = options.kv_type});
   if (!pool.ok()) return pool.status();
 
   Runner runner(model, *std::move(pool), options.sequences);

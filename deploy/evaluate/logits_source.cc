@@ -15,7 +15,7 @@ absl::StatusOr<std::unique_ptr<ModelSource>> ModelSource::Create(const Model* mo
                                                       model->config().context_length, model->config().name, context));
   }
   absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(
-      model->config(),
+      model->ops(), model->config(),
       {.n_blocks = (context + kBlockTokens - 1) / kBlockTokens, .block_tokens = kBlockTokens, .type = kv_type});
   if (!pool.ok()) return pool.status();
   return std::unique_ptr<ModelSource>(new ModelSource(model, *std::move(pool)));
@@ -37,7 +37,7 @@ void ModelSource::Run(std::span<const int32_t> tokens) {
                          .positions = std::span<const int32_t>(positions).subspan(done, n),
                          .block_tables = std::span<const int32_t* const>(tables).subspan(done, n)};
     Forward(*model_, batch, {.from = 0, .to = config().n_layer},
-            std::span<float>(hidden_).subspan(done * d_model, n * d_model), *pool_, scratch_);
+            std::span<float>(hidden_).subspan(done * d_model, n * d_model), pool_->store(), scratch_);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/forward.h"
+#include "common/model/kv_cache.h"
 #include "deploy/evaluate/reference_forward.h"
 
 namespace updraft {

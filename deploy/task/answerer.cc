@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& mode
   }
   KvPoolOptions pool_options;
   pool_options.n_blocks = (*model)->config().context_length / pool_options.block_tokens + 1;
-  auto pool = KvPool::Create((*model)->config(), pool_options);
+  auto pool = KvPool::Create((*model)->ops(), (*model)->config(), pool_options);
   if (!pool.ok()) return pool.status();
   answerer->model_ = *std::move(model);
   answerer->tokenizer_ = *std::move(tokenizer);

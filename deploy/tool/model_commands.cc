@@ -67,7 +67,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   const int n_positions = std::min<int>(config.context_length, static_cast<int>(prompt->size()) + flags.max_tokens + 1);
   pool_options.n_blocks = n_positions / pool_options.block_tokens + 2;
   pool_options.type = flags.kv_type;
-  auto pool = KvPool::Create(config, pool_options);
+  auto pool = KvPool::Create((*model)->ops(), config, pool_options);
   if (!pool.ok()) return pool.status();
 
   GeneratorOptions options;

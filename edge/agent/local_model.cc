@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
   const int capacity = std::min(options.kv_tokens, context);
   pool_options.type = options.kv_type;
   pool_options.n_blocks = (capacity + pool_options.block_tokens - 1) / pool_options.block_tokens;
-  auto pool = KvPool::Create(model.config(), pool_options);
+  auto pool = KvPool::Create(model.ops(), model.config(), pool_options);
   if (!pool.ok()) return Annotate(pool.status(), "kv_tokens");
   local->pool_ = *std::move(pool);
   local->max_sequence_tokens_ = std::min(context, pool_options.n_blocks * pool_options.block_tokens);

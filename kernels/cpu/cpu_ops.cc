@@ -9,6 +9,7 @@
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/cpu/activations.h"
+#include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/layout_choice.h"
 #include "kernels/cpu/reference/reference_ops.h"
@@ -61,7 +62,7 @@ struct Split {
   int chunks() const { return n_ranges * n_token_blocks; }
 };
 
-class CpuOps : public Ops {
+class CpuOps : public HostMemory<Ops> {
  public:
   CpuOps(Isa isa, int n_threads, CpuOpsRules rules)
       : kernels_(ChooseKernels(isa)),

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/rope/rope.h"
 #include "kernels/formats/codec.h"
 #include "kernels/formats/float16.h"
@@ -24,7 +25,7 @@ class FileMatrix : public PackedMatrix {
   const std::byte* data_;  // the file's bytes
 };
 
-class ReferenceOps : public Ops {
+class ReferenceOps : public HostMemory<Ops> {
  public:
   ReferenceOps(int n_threads, bool pin_threads) : pool_(n_threads, pin_threads) {}
 

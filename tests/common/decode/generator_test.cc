@@ -183,7 +183,7 @@ TEST(GeneratorTest, LossyChoosesFromTheExitsLogits) {
     std::vector<float> hidden(tokens.size() * config.d_model);
     Scratch scratch;
     Forward(model, {.tokens = tokens, .positions = positions, .block_tables = tables}, {.from = 0, .to = want_layers},
-            hidden, *pool, scratch);
+            hidden, pool->store(), scratch);
     const std::vector<float> logits =
         testing::LogitsOf(model, {hidden.end() - config.d_model, hidden.end()}, want_layers == config.n_layer ? -1 : 0);
     EXPECT_EQ(next.token, std::max_element(logits.begin(), logits.end()) - logits.begin()) << i;

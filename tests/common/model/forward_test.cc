@@ -188,8 +188,8 @@ TEST_P(ForwardTest, RowsThatAreNotWantedLeaveTheOthersAsTheyAre) {
                .positions = std::span<const int32_t>(positions).subspan(first, n),
                .block_tables = std::span<const int32_t* const>(tables).subspan(first, n),
                .wanted = rows},
-              {.from = 0, .to = config.n_layer}, std::span<float>(hidden).subspan(first * config.d_model), *pool,
-              scratch);
+              {.from = 0, .to = config.n_layer}, std::span<float>(hidden).subspan(first * config.d_model),
+              pool->store(), scratch);
     };
     const auto same = [&](int row) {
       return std::equal(hidden.begin() + row * config.d_model, hidden.begin() + (row + 1) * config.d_model,
@@ -311,7 +311,7 @@ TEST(ForwardBatchTest, RaggedBatchesGiveEachSequenceWhatItGetsAlone) {
     for (const int32_t owner : owners) tables.push_back(kv[owner].blocks().data());
     std::vector<float> rows(step_tokens.size() * config.d_model);
     Forward(*model, {.tokens = step_tokens, .positions = positions, .block_tables = tables},
-            {.from = 0, .to = config.n_layer}, rows, *pool, scratch);
+            {.from = 0, .to = config.n_layer}, rows, pool->store(), scratch);
     for (size_t t = 0; t < owners.size(); ++t) {
       hidden[owners[t]].insert(hidden[owners[t]].end(), rows.begin() + t * config.d_model,
                                rows.begin() + (t + 1) * config.d_model);
@@ -336,7 +336,7 @@ TEST(ForwardRangeTest, LayersInRangesGiveTheSameBitsAsAllAtOnce) {
   std::vector<float> hidden(13 * config.d_model);
   Scratch scratch;
   for (const auto& [from, to] : {std::pair{0, 2}, {2, 3}, {3, 6}}) {
-    Forward(*model, batch, {.from = from, .to = to}, hidden, *pool, scratch);
+    Forward(*model, batch, {.from = from, .to = to}, hidden, pool->store(), scratch);
   }
   EXPECT_EQ(hidden, whole);
 }
@@ -360,7 +360,7 @@ TEST(ForwardForkTest, AForkContinuesAsItsOwnSequenceAndLeavesTheOriginalAlone) {
     std::vector<float> hidden(tail.size() * config.d_model);
     Scratch scratch;
     Forward(*model, {.tokens = tail, .positions = positions, .block_tables = tables}, {.from = 0, .to = config.n_layer},
-            hidden, *pool, scratch);
+            hidden, pool->store(), scratch);
     return hidden;
   };
   const auto want = [&](const std::vector<int32_t>& tail) {

@@ -17,6 +17,7 @@
 #include "common/gguf/reader.h"
 #include "common/gguf/writer.h"
 #include "common/model/forward.h"
+#include "common/model/kv_cache.h"
 #include "common/model/model.h"
 #include "deploy/synth/synth.h"
 #include "kernels/formats/codec.h"
@@ -135,8 +136,8 @@ inline std::vector<float> RunSequence(const Model& model, const std::vector<int3
     Forward(
         model,
         {.tokens = std::span<const int32_t>(tokens).subspan(done, n), .positions = positions, .block_tables = tables},
-        {.from = 0, .to = model.config().n_layer}, std::span<float>(hidden).subspan(done * d_model, n * d_model), pool,
-        scratch);
+        {.from = 0, .to = model.config().n_layer}, std::span<float>(hidden).subspan(done * d_model, n * d_model),
+        pool.store(), scratch);
   }
   return hidden;
 }
