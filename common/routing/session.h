@@ -116,7 +116,8 @@ class RoutingSession {
     bool looking = false;
   };
 
-  void OnLinkDead(UpstreamMemory& memory, double now_s);
+  UpstreamMemory& At(int up);
+  const UpstreamMemory& At(int up) const;
   Situation Complete(const Situation& situation) const;
 
   RoutingPolicy policy_;

@@ -1,0 +1,399 @@
+#include "common/routing/record_json.h"
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <type_traits>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "common/routing/names.h"
+
+namespace updraft {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// A number that is written in 16 hexadecimal digits: readers that hold numbers as doubles would round it.
+struct Hex {
+  uint64_t& value;
+};
+
+// The options and upstreams that there are.
+template <typename T, typename Count>
+struct Several {
+  T* items;
+  Count& n;
+  int least, most;
+};
+
+// An index, absent where it is Option::kHere.
+struct Index {
+  uint8_t& value;
+};
+
+// ---- The fields: one list for both directions ---------------------------------------------------------------------
+
+template <typename V>
+void Visit(V& v, LinkEstimate& link) {
+  v("reachable", link.reachable);
+  v("measured", link.measured);
+  v("rtt_s", link.rtt_s);
+  v("rtt_jitter_s", link.rtt_jitter_s);
+  v("goodput_up_bytes_per_s", link.goodput_up_bytes_per_s);
+  v("goodput_down_bytes_per_s", link.goodput_down_bytes_per_s);
+  v("samples", link.samples);
+  v("age_s", link.age_s);
+  v("consecutive_failures", link.consecutive_failures);
+}
+
+template <typename V>
+void Visit(V& v, UpstreamLoad& load) {
+  v("known", load.known);
+  v("running_requests", load.running_requests);
+  v("queued_requests", load.queued_requests);
+  v("queued_tokens", load.queued_tokens);
+  v("kv_used_fraction", load.kv_used_fraction);
+  v("predicted_wait_s", load.predicted_wait_s);
+  v("decode_tokens_per_s", load.decode_tokens_per_s);
+}
+
+template <typename V>
+void Visit(V& v, UpstreamFacts& facts) {
+  v("link", facts.link);
+  v("load", facts.load);
+  v("since_failure_s", facts.since_failure_s);
+  v("busy_s", facts.busy_s);
+}
+
+template <typename V>
+void Visit(V& v, RequestFacts& request) {
+  v("id", request.key);
+  v("asked", request.asked);
+  v("fits_locally", request.fits_locally);
+  v("hops", request.hops);
+  v("prompt_tokens", request.n_prompt_tokens);
+  v("draft_tokens", request.n_draft_tokens);
+  v("max_tokens", request.max_tokens);
+  v("deadline_s", request.deadline_s);
+}
+
+template <typename V>
+void Visit(V& v, Evidence& evidence) {
+  v("confidence", evidence.confidence);
+  v("p_right", evidence.p_right);
+  v("gain", evidence.gain);
+}
+
+template <typename V>
+void Visit(V& v, LocalState& local) {
+  v("answer_tokens", local.answer_tokens);
+  v("tokens_per_s", local.tokens_per_s);
+  v("previous", local.previous);
+}
+
+template <typename V>
+void Visit(V& v, Situation& situation) {
+  v("stage", situation.stage);
+  v("now_s", situation.now_s);
+  v("request", situation.request);
+  v("evidence", situation.evidence);
+  v("local", situation.local);
+  v("upstreams", Several<UpstreamFacts, uint8_t>{situation.upstreams.data(), situation.n_upstreams, 0, kMaxUpstreams});
+  v("draw", situation.draw);
+}
+
+template <typename V>
+void Visit(V& v, Option& option) {
+  v("way", option.way);
+  v("upstream", Index{option.upstream});
+  v("obstacle", option.obstacle);
+  v("limit", option.limit);
+  v("ttft_s", option.ttft_s);
+  v("total_s", option.total_s);
+  v("total_p90_s", option.total_p90_s);
+  v("bytes_up", option.bytes_up);
+  v("bytes_down", option.bytes_down);
+  v("joules", option.joules);
+  v("money", option.money);
+  v("p_wrong", option.p_wrong);
+}
+
+template <typename V>
+void Visit(V& v, DecisionRecord& record) {
+  v("schema", record.schema);
+  v("seq", record.seq);
+  v("policy", Hex{record.policy_fp});
+  v("model", Hex{record.model_fp});
+  v("situation", record.situation);
+  v("options", Several<Option, uint8_t>{record.options.data(), record.n_options, 1, kMaxOptions});
+  v("choice", record.choice);
+  v("reason", record.reason);
+  v("degraded", record.degraded);
+  v("threshold", record.threshold);
+  v("propensity", record.propensity);
+}
+
+// ---- Out ----------------------------------------------------------------------------------------------------------
+
+class Writer {
+ public:
+  template <typename T>
+  void operator()(const char* name, T&& value) {
+    object_[name] = Encode(value);
+  }
+  Json Take() { return std::move(object_); }
+
+ private:
+  template <typename T>
+  static Json Encode(T& value) {
+    using Plain = std::remove_cv_t<T>;
+    if constexpr (std::is_same_v<Plain, double>) {
+      if (std::isnan(value)) return nullptr;
+      if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+      return value;
+    } else if constexpr (std::is_enum_v<Plain>) {
+      return NameOf(value);
+    } else if constexpr (std::is_arithmetic_v<Plain>) {
+      return value;
+    } else if constexpr (std::is_same_v<Plain, RequestKey>) {
+      return value.view();
+    } else if constexpr (std::is_same_v<Plain, Hex>) {
+      return absl::StrFormat("%016x", value.value);
+    } else if constexpr (std::is_same_v<Plain, Index>) {
+      return value.value == Option::kHere ? Json(nullptr) : Json(value.value);
+    } else if constexpr (requires { value.items; }) {
+      Json array = Json::array();
+      for (int i = 0; i < value.n; ++i) array.push_back(Encode(value.items[i]));
+      return array;
+    } else {
+      Writer writer;
+      Visit(writer, value);
+      return writer.Take();
+    }
+  }
+
+  Json object_ = Json::object();
+};
+
+// ---- In -----------------------------------------------------------------------------------------------------------
+
+// Reads the fields of one object and keeps the first thing that is wrong with it.
+class Reader {
+ public:
+  Reader(const Json& object, std::string path) : object_(object), path_(std::move(path)) {
+    if (!object_.is_object()) Fail(path_, "an object", object_);
+  }
+
+  template <typename T>
+  void operator()(const char* name, T&& value) {
+    if (!status_.ok()) return;
+    const auto it = object_.find(name);
+    if (it == object_.end()) {
+      status_ = absl::InvalidArgumentError(absl::StrFormat("decision record: '%s': missing", Path(name)));
+      return;
+    }
+    known_.insert(name);
+    Decode(Path(name), *it, value);
+  }
+
+  // After the last field.
+  absl::Status Finish() {
+    if (!status_.ok()) return status_;
+    for (const auto& [name, value] : object_.items()) {
+      if (known_.count(name) == 0) {
+        return absl::InvalidArgumentError(
+            absl::StrFormat("decision record: '%s': unknown field", Path(name.substr(0, 64))));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  std::string Path(const std::string& name) const { return path_.empty() ? name : path_ + "." + name; }
+
+  void Fail(const std::string& path, const std::string& expected, const Json& found) {
+    const std::string text = found.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+    status_ = absl::InvalidArgumentError(
+        absl::StrFormat("decision record: '%s': expected %s, found %s", path, expected, text.substr(0, 64)));
+  }
+
+  template <typename T>
+  void Decode(const std::string& path, const Json& json, T& value) {
+    using Plain = std::remove_cv_t<T>;
+    if constexpr (std::is_same_v<Plain, double>) {
+      DecodeDouble(path, json, value);
+    } else if constexpr (std::is_same_v<Plain, bool>) {
+      json.is_boolean() ? void(value = json.get<bool>()) : Fail(path, "true or false", json);
+    } else if constexpr (std::is_integral_v<Plain>) {
+      DecodeInteger(path, json, value);
+    } else if constexpr (std::is_enum_v<Plain>) {
+      const auto found = json.is_string() ? FromName<Plain>(json.get_ref<const std::string&>()) : std::nullopt;
+      found ? void(value = *found) : Fail(path, OneOf<Plain>(), json);
+    } else if constexpr (std::is_same_v<Plain, RequestKey>) {
+      DecodeKey(path, json, value);
+    } else if constexpr (std::is_same_v<Plain, Hex>) {
+      DecodeHex(path, json, value.value);
+    } else if constexpr (std::is_same_v<Plain, Index>) {
+      json.is_null() ? void(value.value = Option::kHere) : DecodeInteger(path, json, value.value);
+    } else if constexpr (requires { value.items; }) {
+      DecodeSeveral(path, json, value);
+    } else {
+      Reader reader(json, path);
+      Visit(reader, value);
+      status_ = reader.Finish();
+    }
+  }
+
+  void DecodeDouble(const std::string& path, const Json& json, double& value) {
+    if (json.is_null()) {
+      value = kUnknown;
+    } else if (json.is_number()) {
+      value = json.get<double>();
+    } else if (json == "inf") {
+      value = kNever;
+    } else if (json == "-inf") {
+      value = -kNever;
+    } else {
+      Fail(path, R"(a number, null, "inf" or "-inf")", json);
+    }
+  }
+
+  template <typename T>
+  void DecodeInteger(const std::string& path, const Json& json, T& value) {
+    using Limits = std::numeric_limits<T>;
+    if (json.is_number_unsigned() && json.get<uint64_t>() <= static_cast<uint64_t>(Limits::max())) {
+      value = static_cast<T>(json.get<uint64_t>());
+    } else if (json.is_number_integer() && !json.is_number_unsigned() && std::is_signed_v<T> &&
+               json.get<int64_t>() >= static_cast<int64_t>(Limits::min())) {
+      value = static_cast<T>(json.get<int64_t>());
+    } else {
+      Fail(path, absl::StrFormat("an integer in [%d, %d]", Limits::min(), Limits::max()), json);
+    }
+  }
+
+  void DecodeKey(const std::string& path, const Json& json, RequestKey& value) {
+    if (json.is_string()) {
+      const std::string& id = json.get_ref<const std::string&>();
+      value = RequestKey(id);
+      if (value.view() == id) return;
+    }
+    Fail(path, absl::StrFormat("at most %d printable ASCII characters", RequestKey::kMaxBytes), json);
+  }
+
+  void DecodeHex(const std::string& path, const Json& json, uint64_t& value) {
+    static constexpr std::string_view kDigits = "0123456789abcdef";
+    value = 0;
+    bool valid = json.is_string() && json.get_ref<const std::string&>().size() == 16;
+    if (valid) {
+      for (const char c : json.get_ref<const std::string&>()) {
+        const size_t digit = kDigits.find(c);
+        valid = valid && digit != kDigits.npos;
+        value = value << 4 | (digit & 15);
+      }
+    }
+    if (!valid) Fail(path, "16 hexadecimal digits", json);
+  }
+
+  template <typename T, typename Count>
+  void DecodeSeveral(const std::string& path, const Json& json, Several<T, Count>& several) {
+    if (!json.is_array() || json.size() < static_cast<size_t>(several.least) ||
+        json.size() > static_cast<size_t>(several.most)) {
+      return Fail(path, absl::StrFormat("an array of %d to %d", several.least, several.most), json);
+    }
+    several.n = static_cast<Count>(json.size());
+    for (size_t i = 0; i < json.size() && status_.ok(); ++i) {
+      Decode(absl::StrFormat("%s[%d]", path, i), json[i], several.items[i]);
+    }
+  }
+
+  template <typename E>
+  static std::string OneOf() {
+    std::string names;
+    for (const E value : AllOf<E>()) names += (names.empty() ? "one of " : ", ") + std::string(NameOf(value));
+    return names;
+  }
+
+  const Json& object_;
+  const std::string path_;
+  std::set<std::string> known_;
+  absl::Status status_;
+};
+
+// The value of the line; nlohmann would keep the last of two fields of one name without a word.
+absl::StatusOr<Json> ParseLine(std::string_view line) {
+  if (line.size() > kMaxRecordBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("decision record: expected at most %d bytes, found %d", kMaxRecordBytes, line.size()));
+  }
+  std::vector<std::set<std::string>> open;
+  std::string twice;
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::object_start) open.emplace_back();
+    if (event == Json::parse_event_t::object_end) open.pop_back();
+    if (event == Json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second) {
+      twice = parsed.get<std::string>();
+    }
+    return true;
+  };
+  Json json = Json::parse(line, watch, /*allow_exceptions=*/false);
+  if (json.is_discarded()) {
+    return absl::InvalidArgumentError("decision record: expected one line of JSON, found something else");
+  }
+  if (!twice.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("decision record: '%s': twice in one object", twice.substr(0, 64)));
+  }
+  return json;
+}
+
+absl::Status CheckSchema(const Json& json) {
+  if (!json.is_object() || !json.contains("schema")) return absl::OkStatus();  // told by the reader
+  const Json& schema = json["schema"];
+  if (!schema.is_number_unsigned() || schema.get<uint64_t>() == kRecordSchema) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrFormat("decision record: schema %d: this build reads schema %d; use the version that wrote the log",
+                      schema.get<uint64_t>(), kRecordSchema));
+}
+
+// What the parts must be to each other, so that a record read is a record that can be used.
+absl::Status CheckIndices(const DecisionRecord& record) {
+  if (record.choice >= record.n_options) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("decision record: 'choice': expected an index below the %d options, found %d", record.n_options,
+                        record.choice));
+  }
+  for (int i = 0; i < record.n_options; ++i) {
+    const uint8_t up = record.options[static_cast<size_t>(i)].upstream;
+    if (up == Option::kHere || up < record.situation.n_upstreams) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("decision record: 'options[%d].upstream': expected an index below the %d upstreams, found %d",
+                        i, record.situation.n_upstreams, up));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string RecordToJson(const DecisionRecord& record) {
+  DecisionRecord copy = record;  // the list of fields serves the reader as well, which writes to them
+  Writer writer;
+  Visit(writer, copy);
+  return writer.Take().dump();
+}
+
+absl::StatusOr<DecisionRecord> RecordFromJson(std::string_view line) {
+  auto json = ParseLine(line);
+  if (!json.ok()) return json.status();
+  if (absl::Status status = CheckSchema(*json); !status.ok()) return status;
+  DecisionRecord record;
+  Reader reader(*json, "");
+  if (json->is_object()) Visit(reader, record);
+  if (absl::Status status = reader.Finish(); !status.ok()) return status;
+  if (absl::Status status = CheckIndices(record); !status.ok()) return status;
+  return record;
+}
+
+}  // namespace updraft
