@@ -32,6 +32,10 @@ struct Script {
   int retry_delay_ms = 0;             // as trailer, when positive
   absl::Duration gap;                 // between chunks
   std::vector<v1::Chunk> after_done;  // against the contract
+  v1::FinishReason finish = v1::FINISH_REASON_STOP;
+  // Called before kStatus and kNoDone. gRPC may drop what was not read yet when an error follows it: who wants to know
+  // what was read waits here until it was.
+  std::function<void()> before_end = [] {};
 };
 
 class FakeUpstream final : public v1::Inference::Service {
@@ -92,8 +96,10 @@ class FakeUpstream final : public v1::Inference::Service {
           Pause(context, absl::Seconds(60));
           return Cancelled();
         case Script::End::kNoDone:
+          script.before_end();
           return grpc::Status::OK;
         case Script::End::kStatus:
+          script.before_end();
           if (script.retry_delay_ms > 0) {
             context->AddTrailingMetadata("updraft-retry-delay-ms", std::to_string(script.retry_delay_ms));
           }
@@ -101,7 +107,7 @@ class FakeUpstream final : public v1::Inference::Service {
       }
     }
     v1::GenerateResponse response;
-    response.mutable_done()->set_finish_reason(v1::FINISH_REASON_STOP);
+    response.mutable_done()->set_finish_reason(script.finish);
     response.mutable_done()->mutable_usage()->set_completion_tokens(n_tokens);
     writer->Write(response);
     for (const v1::Chunk& chunk : script.after_done) {
