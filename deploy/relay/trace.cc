@@ -19,6 +19,7 @@ namespace updraft::relay {
 using internal::CellNumber;
 using internal::Cells;
 using internal::Lines;
+using internal::Shown;
 using internal::TraceError;
 
 namespace {
@@ -125,7 +126,7 @@ absl::StatusOr<TraceFormat> Detect(std::string_view text, const std::string& fil
       absl::StrFormat(
           "expected the first line of a trace that is known here, found '%s'; a header with time_s makes a road of our "
           "own, --format names another",
-          lines.line().substr(0, 60)));
+          Shown(lines.line())));
 }
 
 // mahimahi: the packets of a millisecond pass evenly in the millisecond that ends at their time (at time 0: the first).
@@ -139,7 +140,7 @@ absl::StatusOr<Trace> ParseOpportunities(std::string_view text, const std::strin
       return TraceError(file, lines.number(),
                         absl::StrFormat("expected one whole number of milliseconds, found '%s'; every line is the time "
                                         "at which a packet may pass",
-                                        lines.line().substr(0, 60)));
+                                        Shown(lines.line())));
     }
     if (ms < previous) {
       return TraceError(
@@ -200,7 +201,7 @@ class TableReader {
     if (!columns) {
       return TraceError(file_, lines.number(),
                         absl::StrFormat("expected a header with %s, found '%s'; is --format %s right?", Names(),
-                                        lines.line().substr(0, 60), TraceFormatName(dialect_.format)));
+                                        Shown(lines.line()), TraceFormatName(dialect_.format)));
     }
     while (lines.Next()) {
       const std::vector<std::string_view> cells = Cells(lines.line());
@@ -305,7 +306,7 @@ class TableReader {
     if (groups_.empty()) return TraceError(file_, 0, "expected rows after the header, found none; is the file whole?");
     std::vector<std::string> some;
     for (const std::string& group : groups_) {
-      if (some.size() < 5) some.push_back(group.substr(0, 40));
+      if (some.size() < 5) some.push_back(Shown(group));
     }
     const std::string names = absl::StrCat(absl::StrJoin(some, ", "), groups_.size() > some.size() ? ", ..." : "");
     if (!select_.empty()) {
@@ -399,6 +400,13 @@ absl::Status TraceError(const std::string& file, int line, std::string_view what
   return absl::InvalidArgumentError(absl::StrFormat("%s:%d: %s", file, line, what));
 }
 
+std::string Shown(std::string_view text) {
+  constexpr size_t kMaxBytes = 60;
+  std::string shown;
+  for (const char c : text.substr(0, kMaxBytes)) shown += c < ' ' || c > '~' ? '?' : c;
+  return text.size() > kMaxBytes ? shown + "..." : shown;
+}
+
 bool Lines::Next() {
   while (!rest_.empty()) {
     const size_t end = rest_.find('\n');
@@ -423,7 +431,7 @@ absl::StatusOr<double> CellNumber(std::string_view cell, const std::string& file
   if (!ParseNumber(cell, &value) || !(value >= low && value <= high)) {
     return TraceError(file, line,
                       absl::StrFormat("%s: expected a number from %g to %g, found '%s'; mend or remove the line",
-                                      column, low, high, cell.substr(0, 40)));
+                                      column, low, high, Shown(cell)));
   }
   return value;
 }

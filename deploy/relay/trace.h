@@ -102,6 +102,9 @@ class Lines {
   int number_ = 0;
 };
 
+// The beginning of a text from outside, fit for one line of an error.
+std::string Shown(std::string_view text);
+
 // The cells of a line, without blanks around them.
 std::vector<std::string_view> Cells(std::string_view line);
 

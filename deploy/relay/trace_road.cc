@@ -73,7 +73,7 @@ absl::Status AddEvent(const RoadRow& row, const std::string& file, Trace* trace,
   }
   return TraceError(
       file, row.line,
-      absl::StrFormat("event: expected stall, cut, reset, blackhole or end, found '%s'", row.event.substr(0, 40)));
+      absl::StrFormat("event: expected stall, cut, reset, blackhole or end, found '%s'", Shown(row.event)));
 }
 
 // Collects rows into curves.
@@ -132,7 +132,7 @@ absl::StatusOr<RoadRow> RowOfJson(std::string_view line, const std::string& file
     const Field* field = FindField(key);
     if (field == nullptr) {
       return TraceError(file, number,
-                        absl::StrFormat("expected names out of %s, found '%s'", KnownNames(), key.substr(0, 40)));
+                        absl::StrFormat("expected names out of %s, found '%s'", KnownNames(), Shown(key)));
     }
     const double found = value.is_number() ? value.get<double>() : kNotSaid;
     if (!(found >= 0.0 && found <= field->high)) {
@@ -152,7 +152,7 @@ absl::StatusOr<Trace> ParseRoadCsv(std::string_view text, const std::string& fil
   for (const std::string_view name : header) {
     if (name == "event" || FindField(name) != nullptr) continue;
     return TraceError(file, lines.number(),
-                      absl::StrFormat("expected columns out of %s, found '%s'", KnownNames(), name.substr(0, 40)));
+                      absl::StrFormat("expected columns out of %s, found '%s'", KnownNames(), Shown(name)));
   }
   if (std::set<std::string_view>(header.begin(), header.end()).size() != header.size()) {
     return TraceError(file, lines.number(), "expected every column once; remove the second of its name");
