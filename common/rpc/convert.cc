@@ -9,6 +9,12 @@ namespace {
 
 double NonNegative(double value) { return std::isfinite(value) && value > 0 ? value : 0.0; }
 
+constexpr std::pair<PolicyMode, v1::TierChoice> kTiers[] = {
+    {PolicyMode::kAuto, v1::TIER_CHOICE_UNSPECIFIED},
+    {PolicyMode::kLocal, v1::TIER_CHOICE_LOCAL_ONLY},
+    {PolicyMode::kUpstream, v1::TIER_CHOICE_UPSTREAM_ONLY},
+};
+
 }  // namespace
 
 absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::Sampling& proto) {
@@ -64,6 +70,20 @@ UpstreamLoad LoadFromProto(const v1::Load& proto) {
   return load;
 }
 
+v1::TierChoice AskedToProto(PolicyMode asked) {
+  for (const auto& [native, wire] : kTiers) {
+    if (native == asked) return wire;
+  }
+  return v1::TIER_CHOICE_UNSPECIFIED;
+}
+
+PolicyMode AskedFromProto(v1::TierChoice choice) {
+  for (const auto& [native, wire] : kTiers) {
+    if (wire == choice) return native;
+  }
+  return PolicyMode::kAuto;
+}
+
 namespace {
 
 constexpr std::pair<Decision, v1::DecisionKind> kDecisions[] = {
@@ -86,6 +106,11 @@ std::optional<Decision> DecisionFromProto(v1::DecisionKind kind) {
     if (wire == kind) return native;
   }
   return std::nullopt;
+}
+
+std::string_view DecisionName(v1::DecisionKind kind) {
+  const auto decision = DecisionFromProto(kind);
+  return decision ? NameOf(*decision) : "none";
 }
 
 }  // namespace updraft

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "common/decode/evidence.h"
@@ -21,8 +22,13 @@ v1::Evidence EvidenceToProto(const TokenEvidence& evidence);
 // A peer's load is a hint: values that cannot be (negative, NaN) are taken as 0.
 UpstreamLoad LoadFromProto(const v1::Load& proto);
 
+// Who may answer, as the caller wishes (kAuto: no wish); a choice of a newer peer is none. Its names are NameOf's.
+v1::TierChoice AskedToProto(PolicyMode asked);
+PolicyMode AskedFromProto(v1::TierChoice choice);
+
 // The one mapping of decisions to the wire and back; nothing for UNSPECIFIED and for kinds of a newer peer.
 v1::DecisionKind DecisionToProto(Decision decision);
 std::optional<Decision> DecisionFromProto(v1::DecisionKind kind);
+std::string_view DecisionName(v1::DecisionKind kind);  // NameOf(Decision); "none" where there is nothing
 
 }  // namespace updraft

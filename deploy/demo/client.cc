@@ -7,25 +7,12 @@
 #include <thread>
 #include <utility>
 
+#include "common/rpc/convert.h"
+
 namespace updraft {
 namespace {
 
 constexpr int kGiveUpAfter = 20;  // failures without one success
-
-Decision DecisionFromProto(v1::DecisionKind kind) {
-  switch (kind) {
-    case v1::DECISION_KIND_HAND_OVER:
-      return Decision::kHandOver;
-    case v1::DECISION_KIND_VERIFY:
-      return Decision::kVerify;
-    case v1::DECISION_KIND_STREAM_UPSTREAM:
-      return Decision::kStreamUpstream;
-    case v1::DECISION_KIND_DEFER:
-      return Decision::kDefer;
-    default:
-      return Decision::kKeep;
-  }
-}
 
 v1::GenerateRequest RequestOf(const TaskItem& item, const ClientOptions& options) {
   v1::GenerateRequest request;
@@ -58,7 +45,7 @@ AnswerRecord Ask(InferenceClient& client, const TaskItem& item, const ClientOpti
   for (const v1::Provenance::Span& span : provenance.spans()) {
     record.tiers += (record.tiers.empty() ? "" : " + ") + span.tier();
   }
-  record.decision = DecisionFromProto(provenance.decision());
+  record.decision = DecisionFromProto(provenance.decision()).value_or(Decision::kKeep);
   record.reason = provenance.reason();
   record.confidence = provenance.confidence();
   record.latency_ms = absl::ToDoubleMilliseconds(answer->total);

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "common/routing/policy.h"
+#include "common/routing/names.h"
 #include "deploy/task/task.h"
 
 namespace updraft {

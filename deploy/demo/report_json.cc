@@ -34,7 +34,7 @@ json Object(const AnswerRecord& answer) {
   json object = {{"correct", answer.correct},
                  {"text", answer.text},
                  {"tiers", answer.tiers},
-                 {"decision", DecisionName(answer.decision)},
+                 {"decision", NameOf(answer.decision)},
                  {"reason", answer.reason},
                  {"confidence", answer.confidence},
                  {"latency_ms", answer.latency_ms},

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/rpc/convert.h"
 #include "common/rpc/inference_client.h"
 #include "deploy/tool/commands.h"
 
@@ -24,9 +25,7 @@ struct AskFlags {
 };
 
 absl::StatusOr<v1::TierChoice> ParseTier(const std::string& name) {
-  if (name == "auto") return v1::TIER_CHOICE_UNSPECIFIED;
-  if (name == "local") return v1::TIER_CHOICE_LOCAL_ONLY;
-  if (name == "upstream") return v1::TIER_CHOICE_UPSTREAM_ONLY;
+  if (const auto asked = FromName<PolicyMode>(name)) return AskedToProto(*asked);
   return absl::InvalidArgumentError(absl::StrCat("--tier: expected auto, local or upstream, found '", name, "'"));
 }
 

@@ -14,6 +14,7 @@
 #include "common/files/file_error.h"
 #include "common/files/read_file.h"
 #include "common/model/model.h"
+#include "common/rpc/convert.h"
 #include "common/text/tokenizer.h"
 #include "deploy/calibrate/calibrate.h"
 #include "deploy/demo/demo.h"
@@ -175,9 +176,7 @@ absl::Status RunTask(const TaskFlags& flags) {
     options.edge_address = flags.edge;
     options.concurrency = flags.concurrency;
     options.progress = !flags.as_json;
-    const v1::TierChoice tier = flags.tier == "local"      ? v1::TIER_CHOICE_LOCAL_ONLY
-                                : flags.tier == "upstream" ? v1::TIER_CHOICE_UPSTREAM_ONLY
-                                                           : v1::TIER_CHOICE_UNSPECIFIED;
+    const v1::TierChoice tier = AskedToProto(FromName<PolicyMode>(flags.tier).value_or(PolicyMode::kAuto));
     auto report = EvaluateTaskOnEdge(options, *items, tier);
     if (!report.ok()) return report.status();
     std::cout << (flags.as_json ? ToJson(*report) : ToText(report->task)) << "\n";

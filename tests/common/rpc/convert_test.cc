@@ -78,6 +78,24 @@ TEST(Load, HostileNumbersBecomeZero) {
 }
 
 // VERIFY and DEFER as well: none is lost on the way.
+TEST(ConvertTest, EveryWishOfATierComesBackUnderItsName) {
+  for (const PolicyMode asked : AllOf<PolicyMode>()) {
+    const v1::TierChoice choice = AskedToProto(asked);
+    EXPECT_TRUE(v1::TierChoice_IsValid(choice)) << NameOf(asked);
+    EXPECT_EQ(AskedFromProto(choice), asked) << NameOf(asked);
+  }
+  EXPECT_EQ(AllOf<PolicyMode>().size(), static_cast<size_t>(v1::TierChoice_ARRAYSIZE));
+  EXPECT_EQ(AskedFromProto(static_cast<v1::TierChoice>(99)), PolicyMode::kAuto) << "of a newer peer";
+}
+
+TEST(ConvertTest, NoDecisionLosesItsName) {
+  for (const Decision decision : AllOf<Decision>()) {
+    EXPECT_EQ(DecisionName(DecisionToProto(decision)), NameOf(decision));
+  }
+  EXPECT_EQ(DecisionName(v1::DECISION_KIND_UNSPECIFIED), "none");
+  EXPECT_EQ(DecisionName(static_cast<v1::DecisionKind>(99)), "none");
+}
+
 TEST(ConvertTest, EveryDecisionHasItsKindAndComesBack) {
   for (int kind = v1::DecisionKind_MIN; kind <= v1::DecisionKind_MAX; ++kind) {
     const auto decision = DecisionFromProto(static_cast<v1::DecisionKind>(kind));
