@@ -1,0 +1,211 @@
+// What the next step runs.
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "common/engine/core.h"
+#include "common/engine/sequence.h"
+
+namespace updraft::engine {
+
+const Work* Core::Begin(SteadyTime now, std::vector<Event>* events) {
+  assert(!under_way_);
+  now_ = now;
+  n_preempted_ = 0;
+  has_decode_rows_ = false;
+  rows_.clear();
+  row_sequences_.clear();
+  moves_.clear();
+  if (now >= next_time_) ExpireAndWake(now, events);
+  PlanRunning(events);
+  // Blocks were short a moment ago: admitting now would preempt again.
+  if (n_preempted_ == 0) AdmitWaiting(now, events);
+  if (rows_.empty()) return nullptr;
+
+  work_.step = static_cast<uint64_t>(++stats_.n_steps);
+  work_.moves = moves_;
+  work_.rows = rows_;
+  work_.n_rows = 0;
+  int n_begun = 0;
+  for (const RowRun& run : rows_) {
+    work_.n_rows += run.n_rows;
+    n_begun += run.n_rows - run.n_continued;
+  }
+  stats_.n_rows += n_begun;
+  stats_.max_rows_in_step = std::max(stats_.max_rows_in_step, n_begun);
+  stats_.max_running = std::max(stats_.max_running, n_running());
+  under_way_ = true;
+  begun_at_ = now;
+  return &work_;
+}
+
+// All sequences are looked at, but only when the first time that matters has come.
+void Core::ExpireAndWake(SteadyTime now, std::vector<Event>* events) {
+  next_time_ = SteadyTime::InfiniteFuture();
+  const auto expire = [&](Sequence& s, absl::string_view message) {
+    if (s.deadline <= now) {
+      End(s, absl::DeadlineExceededError(message), events);
+      return true;
+    }
+    Watch(s.deadline);
+    return false;
+  };
+  constexpr char kRan[] = "the deadline passed before the answer was complete";
+  for (Sequence* s : running_) expire(*s, kRan);
+  ForgetLeavers();
+  for (Sequence *s = waiting_.first, *next; s != nullptr; s = next) {
+    next = s->next;
+    expire(*s, s->started == SteadyTime::InfiniteFuture() ? "the deadline passed while the request was queued" : kRan);
+  }
+  for (Sequence *s = parked_.first, *next; s != nullptr; s = next) {
+    next = s->next;
+    if (expire(*s, kRan)) continue;
+    if (s->parked_until > now) {
+      Watch(s->parked_until);
+      continue;
+    }
+    LeaveParked(*s);
+    Enqueue(*s);
+  }
+  departed_.clear();
+}
+
+// In order. Victims are taken from the end, where no rows have been planned yet.
+void Core::PlanRunning(std::vector<Event>* events) {
+  const auto n_decoding = std::count_if(running_.begin(), running_.end(), [](Sequence* s) { return s->n_owed() <= 1; });
+  budget_ = std::max(0, options_.max_step_tokens - static_cast<int>(n_decoding));
+  promised_ = 0;
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& s = *running_[i];
+    const int n_owed = s.n_owed();
+    const int n_free_rows = n_owed == 1 ? 1 : 0;  // kept for it above; one whose choice is open continues with old rows
+    const int n_wanted = std::min(s.n_ready(), n_free_rows + budget_);
+    int n_new = 0;
+    if (n_wanted > 0) {
+      const int n_known_wanted = std::min(n_wanted, n_owed);  // drafts are worth nobody's blocks
+      while (RowRoom(s) < n_known_wanted && EvictIdle(nullptr, events)) {
+      }
+      while (n_known_wanted > 0 && RowRoom(s) <= 0 && running_.size() > i + 1) PreemptLast(events);
+      n_new = std::clamp(RowRoom(s), 0, n_wanted);
+    }
+    if (n_new > 0 || n_owed <= 0) PlanRows(s, n_new);
+    budget_ -= std::max(0, n_new - n_free_rows);
+    // Blocks that it will need for the rest of what it knows already are not there for newcomers.
+    promised_ += std::max(0, BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()));
+  }
+}
+
+// Rows that its own blocks and the available ones can take.
+int Core::RowRoom(const Sequence& s) const {
+  const int n_blocks = static_cast<int>(s.blocks.size()) + pool_.n_available() - (NeedsCopy(s) ? 1 : 0);
+  return n_blocks * options_.block_tokens - s.n_begun;
+}
+
+// Whether its next row falls into a block that others hold, too: the last of an adopted prefix.
+bool Core::NeedsCopy(const Sequence& s) const {
+  const size_t index = static_cast<size_t>(s.n_begun / options_.block_tokens);
+  return index < s.blocks.size() && pool_.count(s.blocks[index]) > 1;
+}
+
+void Core::MakeWritable(Sequence& s) {
+  const size_t index = static_cast<size_t>(s.n_begun / options_.block_tokens);
+  if (index >= s.blocks.size() || !pool_.read_only(s.blocks[index])) return;
+  int32_t& block = s.blocks[index];
+  if (pool_.count(block) == 1) {
+    pool_.Unseal(block);
+  } else {
+    const int32_t copy = pool_.Take();
+    moves_.push_back({.from = block, .to = copy});
+    pool_.Drop(block);
+    block = copy;
+  }
+  s.n_sealed = std::min(s.n_sealed, static_cast<int>(index));
+}
+
+// REQUIRES: n_new <= RowRoom(s).
+void Core::PlanRows(Sequence& s, int n_new) {
+  if (n_new > 0) {
+    MakeWritable(s);
+    for (int n = BlocksFor(s.n_begun + n_new) - static_cast<int>(s.blocks.size()); n > 0; --n) {
+      s.blocks.push_back(pool_.Take());
+    }
+  }
+  has_decode_rows_ |= n_new == 1 && s.n_known > s.n_start;
+  const int end = s.n_begun + n_new;
+  rows_.push_back({.ticket = s.ticket,
+                   .first = s.n_complete,
+                   .n_rows = end - s.n_complete,
+                   .n_continued = s.n_begun - s.n_complete,
+                   .n_sampled = std::max(0, end - s.n_known + 1),
+                   .tokens = std::span<const int32_t>(s.tokens.data(), end),
+                   .blocks = s.blocks});
+  row_sequences_.push_back(&s);
+  s.n_begun = end;
+  s.in_step = true;
+}
+
+void Core::PreemptLast(std::vector<Event>* events) {
+  Sequence& s = *running_.back();
+  running_.pop_back();
+  s.n_begun = s.n_complete = 0;
+  DropBlocks(s);
+  Enqueue(s);
+  ++n_preempted_;
+  ++stats_.n_preemptions;
+  events->push_back({.kind = Event::Kind::kPreempted, .ticket = s.ticket});
+}
+
+bool Core::EvictIdle(const Sequence* spared, std::vector<Event>* events) {
+  Sequence* s = idle_holders_.first;
+  if (s != nullptr && s == spared) s = s->idle_next;
+  if (s == nullptr) return false;
+  LeaveIdleHolders(*s);
+  s->n_begun = s->n_complete = s->n_adopted = 0;
+  DropBlocks(*s);
+  ++stats_.n_evictions;
+  events->push_back({.kind = Event::Kind::kEvicted, .ticket = s->ticket});
+  return true;
+}
+
+void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
+  while (waiting_.first != nullptr && n_running() < options_.max_running && budget_ > 0) {
+    Sequence& s = *waiting_.first;
+    if (prefixes_ != nullptr && s.blocks.empty()) AdoptPrefix(s);
+    if (!MakeRoomForHead(s, events)) return;
+    Start(s, now, events);
+    const int n_new = std::min({s.n_ready(), budget_, RowRoom(s)});
+    PlanRows(s, n_new);
+    budget_ -= n_new;
+    promised_ += std::max(0, BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()));
+  }
+}
+
+// A newcomer needs room for all it knows, plus one block of headroom for everyone who is running: without it, the next
+// few decoded tokens would preempt it and its prefill would be lost.
+bool Core::MakeRoomForHead(Sequence& s, std::vector<Event>* events) {
+  const auto has_room = [&] {
+    const int n_needed = BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()) + (NeedsCopy(s) ? 1 : 0);
+    return n_needed <= pool_.n_available() - promised_ - n_running();
+  };
+  while (!has_room()) {
+    if (!EvictIdle(&s, events)) return false;
+  }
+  return true;
+}
+
+void Core::Start(Sequence& s, SteadyTime now, std::vector<Event>* events) {
+  LeaveIdleHolders(s);
+  Dequeue(s);
+  s.phase = Sequence::Phase::kRunning;
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &s,
+                                   [](const Sequence* a, const Sequence* b) { return a->Before(*b); }),
+                  &s);
+  s.n_cached = std::exchange(s.n_adopted, 0);
+  stats_.n_cached_tokens += s.n_cached;
+  if (s.started != SteadyTime::InfiniteFuture()) return;
+  s.started = now;
+  events->push_back({.kind = Event::Kind::kStarted, .ticket = s.ticket});
+}
+
+}  // namespace updraft::engine
