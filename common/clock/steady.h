@@ -8,9 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 
 #include "absl/time/time.h"
 
@@ -49,19 +47,11 @@ inline SteadyTime SteadyNow() {
 
 using SteadyClock = std::function<SteadyTime()>;
 
-// Waits on `changed` until `done()` or `deadline`, as std::condition_variable::wait_until does, without the wall clock;
-// whether it is done.
-template <typename Predicate>
-bool WaitUntil(std::condition_variable& changed, std::unique_lock<std::mutex>& lock, SteadyTime deadline,
-               Predicate done) {
-  if (deadline == SteadyTime::InfiniteFuture()) {
-    changed.wait(lock, done);
-    return true;
-  }
-  // Beyond a century the sum would overflow the clock's own type.
-  const absl::Duration since_origin =
-      std::min(deadline.since_origin(), SteadyNow().since_origin() + absl::Hours(876000));
-  return changed.wait_until(lock, std::chrono::steady_clock::time_point(absl::ToChronoNanoseconds(since_origin)), done);
+// For waits of the standard library. Beyond a century the sum would overflow the clock's own type.
+inline std::chrono::steady_clock::time_point ToStdSteady(SteadyTime time) {
+  const absl::Duration latest = SteadyNow().since_origin() + absl::Hours(876000);
+  const absl::Duration since_origin = std::clamp(time.since_origin(), absl::ZeroDuration(), latest);
+  return std::chrono::steady_clock::time_point(absl::ToChronoNanoseconds(since_origin));
 }
 
 }  // namespace updraft

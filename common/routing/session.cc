@@ -139,6 +139,12 @@ Situation RoutingSession::Complete(const Situation& situation) const {
   return complete;
 }
 
+void RoutingSession::Configure(const RoutingPolicy& policy, uint64_t model_fp) {
+  policy_ = policy;
+  policy_fp_ = Fingerprint(policy);
+  model_fp_ = model_fp;
+}
+
 Option RoutingSession::Peek(const Situation& situation) const { return Choose(Complete(situation), policy_).chosen(); }
 
 DecisionRecord RoutingSession::Decide(const Situation& situation) {

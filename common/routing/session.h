@@ -72,6 +72,9 @@ class RoutingSession {
  public:
   explicit RoutingSession(const SessionOptions& options);
 
+  // Of a tier that begins to look at its upstream before it knows its model: before the first decision.
+  void Configure(const RoutingPolicy& policy, uint64_t model_fp);
+
   // ---- What happens. up: in [0, n_upstreams) ----
   // A call's first response. Puts the next look off.
   void OnSample(int up, const LinkSample& sample);

@@ -8,9 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "common/decode/stop.h"
+#include "common/answer/detokenized_text.h"
 #include "common/files/file_error.h"
-#include "common/text/detokenizer.h"
 
 namespace updraft {
 
@@ -42,7 +41,9 @@ absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& mode
   if (chat_template.ok()) {
     answerer->stop_tokens_ = chat_template->StopTokenIds(**tokenizer);
     answerer->chat_template_ = std::make_unique<text::ChatTemplate>(*std::move(chat_template));
-  } else if (!absl::IsNotFound(chat_template.status())) {
+  } else if (absl::IsNotFound(chat_template.status())) {
+    answerer->stop_tokens_ = (*tokenizer)->EndOfGenerationIds();
+  } else {
     return AsFileError(chat_template.status());
   }
   KvPoolOptions pool_options;
@@ -82,28 +83,29 @@ absl::StatusOr<LocalAnswer> Answerer::Answer(const Conversation& conversation, c
   generator_options.exit_thresholds = options.exit_thresholds;
   Generator generator(model_.get(), pool_.get(), generator_options);
   if (absl::Status status = generator.Prefill(answer.prompt_tokens); !status.ok()) return status;
-  text::StreamDetokenizer detokenizer(tokenizer_, {.render_special = false, .at_text_start = true});
-  StopMatcher stops(chat_template_ != nullptr ? chat_template_->StopStrings() : std::vector<std::string>());
-  for (int i = 0; i < options.max_tokens; ++i) {
+  AssemblerOptions assembler_options;
+  if (chat_template_ != nullptr) assembler_options.stops = chat_template_->StopStrings();
+  assembler_options.stop_tokens = stop_tokens_;
+  assembler_options.max_tokens = options.max_tokens;
+  AnswerAssembler assembler(std::make_unique<DetokenizedText>(tokenizer_, /*at_text_start=*/true),
+                            std::move(assembler_options));
+  while (assembler.end() == AnswerEnd::kOpen) {
     auto next = generator.Next();
-    if (absl::IsOutOfRange(next.status())) break;  // the context is full
+    if (absl::IsOutOfRange(next.status())) {  // the context is full
+      answer.text += assembler.Close(AnswerEnd::kLength).text;
+      break;
+    }
     if (!next.ok()) return next.status();
     answer.evidence.push_back(next->evidence);
-    if (tokenizer_->IsEndOfGeneration(next->token) ||
-        std::find(stop_tokens_.begin(), stop_tokens_.end(), next->token) != stop_tokens_.end()) {
-      answer.finished = true;
+    const AnswerPiece piece = assembler.Push(next->token);
+    answer.text += piece.text;
+    if (piece.token) {
+      answer.tokens.push_back(*piece.token);
+    } else {
       answer.end_token = next->token;
-      break;
-    }
-    answer.tokens.push_back(next->token);
-    answer.text += stops.Push(detokenizer.Push(next->token));
-    if (stops.stopped()) {
-      answer.finished = true;
-      break;
     }
   }
-  answer.text += stops.Push(detokenizer.Flush());
-  answer.text += stops.Flush();
+  answer.finished = assembler.end() == AnswerEnd::kStop;
   return answer;
 }
 

@@ -2,76 +2,106 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "common/rpc/convert.h"
-#include "common/serving/request_check.h"
 #include "common/status/retry_delay.h"
 #include "common/telemetry/log.h"
-#include "edge/agent/job.h"
 
 namespace updraft {
 
 namespace {
 
-v1::DecisionKind ToProto(Decision decision) {
-  switch (decision) {
-    case Decision::kKeep:
-      return v1::DECISION_KIND_KEEP;
-    case Decision::kHandOver:
-      return v1::DECISION_KIND_HAND_OVER;
-    case Decision::kVerify:
-      return v1::DECISION_KIND_VERIFY;
-    case Decision::kStreamUpstream:
-      return v1::DECISION_KIND_STREAM_UPSTREAM;
-    case Decision::kDefer:
-      return v1::DECISION_KIND_DEFER;
-  }
-  return v1::DECISION_KIND_UNSPECIFIED;
+TierFacts FactsOf(const AgentOptions& options, const LocalModel& model, bool has_upstream) {
+  TierFacts tier;
+  tier.name = options.tier;
+  tier.has_upstream = has_upstream;
+  tier.n_layer = model.n_layer();
+  tier.vocab_size = model.served().tokenizer()->vocab_size();
+  tier.max_sequence_tokens = model.max_sequence_tokens();
+  tier.tokenizer_fingerprint = model.info().tokenizer_fingerprint();
+  tier.adds_space_prefix = model.served().tokenizer()->adds_space_prefix();
+  return tier;
 }
 
-std::string DecisionLabel(v1::DecisionKind kind) {
-  switch (kind) {
-    case v1::DECISION_KIND_KEEP:
-      return DecisionName(Decision::kKeep);
-    case v1::DECISION_KIND_HAND_OVER:
-      return DecisionName(Decision::kHandOver);
-    case v1::DECISION_KIND_STREAM_UPSTREAM:
-      return DecisionName(Decision::kStreamUpstream);
-    default:
-      return "";
+// FNV-1a over what the confidence was fitted on and read by.
+uint64_t FingerprintOf(const LocalModel& model) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const std::string& part : {model.confidence().data_fingerprint(), model.info().tokenizer_fingerprint(),
+                                  model.info().name(), std::to_string(model.info().file_bytes())}) {
+    for (const char c : part) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    hash *= 0x100000001b3;
   }
-}
-
-const char* PolicyName(PolicyMode mode) {
-  switch (mode) {
-    case PolicyMode::kAuto:
-      return "auto";
-    case PolicyMode::kLocal:
-      return "local";
-    case PolicyMode::kUpstream:
-      return "upstream";
-  }
-  return "auto";
-}
-
-// What the caller asks for, within what this tier is allowed: privacy by configuration is not the caller's to lift.
-PolicyMode ModeOf(PolicyMode configured, v1::TierChoice asked) {
-  if (configured == PolicyMode::kLocal || asked == v1::TIER_CHOICE_LOCAL_ONLY) return PolicyMode::kLocal;
-  if (asked == v1::TIER_CHOICE_UPSTREAM_ONLY) return PolicyMode::kUpstream;
-  return configured;
+  return hash;
 }
 
 }  // namespace
 
-Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::unique_ptr<Upstream> upstream,
-             Metrics* metrics)
-    : options_(std::move(options)), model_(std::move(model)), upstream_(std::move(upstream)), metrics_(metrics) {
+class Agent::Host final : public AnswerHost {
+ public:
+  Host(const LocalModel* model, SharedSession* session, const Upstream* upstream)
+      : model_(model), session_(session), upstream_(upstream) {}
+
+  DecisionRecord Decide(const Situation& situation) override {
+    return session_->With([&](RoutingSession& session) { return session.Decide(situation); });
+  }
+  Option Peek(const Situation& situation) const override {
+    return session_->With([&](const RoutingSession& session) { return session.Peek(situation); });
+  }
+  void OnLocalRun(const LocalRunMeasured& run) override {
+    session_->With([&](RoutingSession& session) { session.OnLocalRun(run); });
+  }
+  double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const override {
+    return model_->confidence().Predict(FeaturesOf(evidence, prompt, model_->n_layer()));
+  }
+  bool UpstreamReadsOurIds() const override {
+    return upstream_->Identity().tokenizer_fingerprint == model_->info().tokenizer_fingerprint();
+  }
+  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text) const override {
+    return model_->EncodeAnswer(text);
+  }
+
+ private:
+  const LocalModel* const model_;
+  SharedSession* const session_;
+  const Upstream* const upstream_;
+};
+
+class Agent::Keeper final : public AnswerKeeper {
+ public:
+  explicit Keeper(Agent* agent) : agent_(agent) {}
+  void OnEnded(LiveAnswer& live, const Answer& answer, const EndAnswer& end) override {
+    agent_->Measure(answer, end);
+    agent_->CloseBooks(live, answer, end);
+  }
+  void OnTold() override {
+    MutexLock lock(agent_->mu_);
+    --agent_->n_ending_;
+    agent_->changed_.NotifyAll();
+  }
+
+ private:
+  Agent* const agent_;
+};
+
+Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::shared_ptr<SharedSession> session,
+             std::unique_ptr<Upstream> upstream, Metrics* metrics)
+    : options_(std::move(options)),
+      model_(std::move(model)),
+      session_(std::move(session)),
+      upstream_(std::move(upstream)),
+      metrics_(metrics),
+      tier_(FactsOf(options_, *model_, upstream_ != nullptr)),
+      host_(std::make_unique<Host>(model_.get(), session_.get(), upstream_.get())),
+      keeper_(std::make_unique<Keeper>(this)),
+      worker_(std::make_unique<LocalWorker>(model_.get(), options_.tier)),
+      legs_{.worker = worker_.get(), .upstream = upstream_.get()} {
+  session_->With([&](RoutingSession& s) { s.Configure(options_.policy, FingerprintOf(*model_)); });
+  MutexLock lock(mu_);
   summary_.set_threshold(options_.policy.confidence_threshold);
-  summary_.set_policy(PolicyName(options_.policy.mode));
-  worker_ = std::thread([this] { WorkerLoop(); });
+  summary_.set_policy(std::string(NameOf(options_.policy.mode)));
 }
 
 Agent::~Agent() { Stop(); }
@@ -79,219 +109,79 @@ Agent::~Agent() { Stop(); }
 // ---- In -----------------------------------------------------------------------------------------------------------
 
 RequestHandle Agent::Submit(v1::GenerateRequest request, SteadyTime deadline, std::shared_ptr<AnswerSink> sink) {
-  auto job = std::make_shared<Job>();
-  job->request = std::move(request);
-  job->deadline = deadline;
-  job->sink = std::move(sink);
-  job->arrived = absl::Now();
-  absl::Status status = Prepare(*job);
-  if (status.ok()) status = Admit(job);
+  Asked asked;
+  asked.request = std::move(request);
+  asked.arrived = SteadyNow();
+  asked.deadline = deadline;
+  absl::Status status = Prepare(asked);
+  auto live = std::make_shared<LiveAnswer>(
+      &legs_, keeper_.get(), std::make_unique<Answer>(&tier_, host_.get(), std::move(asked)), std::move(sink));
+  if (status.ok()) status = Admit(live);
   if (status.ok()) {
-    Begin(job);
+    live->Post(Admitted());
   } else {
-    Finish(job, status);
+    live->Post(Refused{status});
   }
-  return RequestHandle([this, job] { Cancel(job); });
+  return RequestHandle([live] { live->Post(Interrupt{Interruption::kCancelled}); });
 }
 
-absl::Status Agent::Prepare(Job& job) const {
-  v1::GenerateRequest& request = job.request;
-  if (absl::Status status = CheckRequest(request); !status.ok()) {
-    if (!CheckId("", request.request_id()).ok()) request.clear_request_id();  // not fit for the log
-    return status;
+v1::Load Agent::CurrentLoad() const {
+  const LocalWorker::Load work = worker_->load();
+  v1::Load load;
+  size_t n_live;
+  {
+    MutexLock lock(mu_);
+    n_live = live_.size();
   }
-  if (request.request_id().empty()) request.set_request_id(NewRequestId());
-  auto sampling = SamplingFromProto(request.sampling());
-  if (!sampling.ok()) return sampling.status();
-  job.mode = ModeOf(options_.policy.mode, request.tier());
-  auto prompt = model_->served().MakePrompt(request, MostTokens(job) - 1);
-  if (!prompt.ok()) return prompt.status();
-  job.prompt = *std::move(prompt);
-  job.tokens.assign(request.accepted_prefix().begin(), request.accepted_prefix().end());
-
-  job.run_options.sampling = *sampling;
-  job.run_options.max_tokens = request.max_tokens() > 0 ? request.max_tokens() : options_.max_tokens_default;
-  job.run_options.stops.assign(request.stop().begin(), request.stop().end());
-  job.run_options.stops.insert(job.run_options.stops.end(), job.prompt.stops.begin(), job.prompt.stops.end());
-  return CheckRoom(job);
+  load.set_running_requests(static_cast<int32_t>(n_live - std::min(n_live, static_cast<size_t>(work.n_queued))));
+  load.set_queued_requests(work.n_queued);
+  load.set_running_tokens(work.n_running_tokens);
+  load.set_queued_tokens(static_cast<int32_t>(work.n_queued_tokens));
+  load.set_kv_used_fraction(static_cast<float>(work.n_running_tokens) /
+                            static_cast<float>(model_->max_sequence_tokens()));
+  load.set_predicted_wait_ms(static_cast<float>(absl::ToDoubleMilliseconds(PredictedWait(work))));
+  load.set_decode_tokens_per_s(
+      static_cast<float>(session_->With([](const RoutingSession& session) { return session.local_tokens_per_s(); })));
+  return load;
 }
 
-bool Agent::MayGoUp(const Job& job) const {
-  return upstream_ != nullptr && job.mode != PolicyMode::kLocal && job.request.hops() < options_.policy.max_hops;
+absl::Duration Agent::PredictedWait(const LocalWorker::Load& load) const {
+  const double ahead = load.n_queued + (load.running ? 0.5 : 0.0);
+  return absl::Seconds(ahead * session_->With([](const RoutingSession& session) { return session.local_run_s(); }));
 }
 
-int Agent::ContextAbove(const Job& job) const { return MayGoUp(job) ? upstream_->Snapshot().context_length : 0; }
-
-size_t Agent::MostTokens(const Job& job) const {
-  return static_cast<size_t>(std::max(model_->max_sequence_tokens(), ContextAbove(job)));
-}
-
-absl::Status Agent::CheckRoom(Job& job) const {
-  const size_t n_tokens = job.prompt.tokens.size() + job.tokens.size();
-  job.fits_locally = n_tokens < static_cast<size_t>(model_->max_sequence_tokens());
-  if (job.fits_locally) return absl::OkStatus();
-  if (!MayGoUp(job)) {
-    return absl::OutOfRangeError(absl::StrFormat(
-        "prompt: %d tokens do not leave room for an answer in the %d tokens that this tier holds; shorten the "
-        "conversation, or raise --kv-tokens if the model's context of %d allows",
-        n_tokens, model_->max_sequence_tokens(), model_->info().context_length()));
-  }
-  // Refused here what the tier above would refuse after it had been sent.
-  const int above = ContextAbove(job);
-  if (above == 0 || n_tokens < static_cast<size_t>(above)) return absl::OkStatus();
-  return absl::OutOfRangeError(
-      absl::StrFormat("prompt: %d tokens do not leave room for an answer, neither in the %d tokens that this tier "
-                      "holds nor in the %d of the tier above; shorten the conversation",
-                      n_tokens, model_->max_sequence_tokens(), above));
-}
-
-absl::Status Agent::Admit(const std::shared_ptr<Job>& job) {
-  std::lock_guard lock(mu_);
+absl::Status Agent::Admit(const std::shared_ptr<LiveAnswer>& live) {
+  const LocalWorker::Load work = worker_->load();
+  MutexLock lock(mu_);
   if (draining_) return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
   const size_t most = static_cast<size_t>(options_.max_queued) + static_cast<size_t>(options_.max_handed_over);
-  if (queue_.size() >= static_cast<size_t>(options_.max_queued) || jobs_.size() >= most) {
+  if (work.n_queued >= options_.max_queued || live_.size() >= most) {
     return WithRetryDelay(absl::ResourceExhaustedError(absl::StrFormat(
-                              "%d requests wait already; try again later, or raise --max-queued", queue_.size())),
-                          std::clamp(PredictedWait(), absl::Milliseconds(50), absl::Seconds(30)));
+                              "%d requests wait already; try again later, or raise --max-queued", work.n_queued)),
+                          std::clamp(PredictedWait(work), absl::Milliseconds(50), absl::Seconds(30)));
   }
-  const std::string& id = job->request.request_id();
-  if (job->request.hops() > 0 && std::any_of(jobs_.begin(), jobs_.end(), [&id](const std::shared_ptr<Job>& other) {
-        return other->request.request_id() == id;
-      })) {
+  const v1::GenerateRequest& request = live->asked().request;
+  const auto is_served = [&](const std::shared_ptr<LiveAnswer>& other) {
+    return other->asked().request.request_id() == request.request_id();
+  };
+  if (request.hops() > 0 && std::any_of(live_.begin(), live_.end(), is_served)) {
     return absl::AlreadyExistsError(
         absl::StrFormat("request_id: '%s' was passed on to tier '%s', which is serving it already; see that no "
                         "--upstream leads back here",
-                        id, options_.tier));
+                        request.request_id(), options_.tier));
   }
-  jobs_.insert(job);
-  return absl::OkStatus();
-}
-
-void Agent::Begin(const std::shared_ptr<Job>& job) {
-  const RoutingDecision decision = DecideNow(*job, Stage::kBefore);
-  v1::Provenance& provenance = job->provenance;
-  provenance.set_decision(ToProto(decision.decision));
-  provenance.set_reason(decision.reason);
-  provenance.set_degraded(decision.degraded);
-  switch (decision.decision) {
-    case Decision::kStreamUpstream:
-      return StartUpstream(job);
-    case Decision::kDefer:
-      return Finish(job, absl::UnavailableError(decision.reason));
-    default:
-      // Text that went out cannot be replaced: while the answer may still be handed over, it is held back. Where not
-      // even an answer without any confidence would be (upstream is away, or too slow), nothing speaks against
-      // streaming it.
-      job->may_hand_over = upstream_ != nullptr && job->mode == PolicyMode::kAuto && !decision.degraded;
-      job->hold = job->may_hand_over && DecideNow(*job, Stage::kAfter).decision == Decision::kHandOver;
-      Enqueue(job, /*in_front=*/false);
-  }
-}
-
-RoutingDecision Agent::DecideNow(const Job& job, Stage stage) const {
-  RoutingPolicy policy = options_.policy;
-  policy.mode = job.mode;
-  RoutingState state;
-  state.stage = stage;
-  state.has_upstream = upstream_ != nullptr;
-  state.fits_locally = job.fits_locally;
-  state.hops = job.request.hops();
-  state.confidence = job.provenance.confidence();
-  state.n_prompt_tokens = static_cast<int>(job.prompt.tokens.size());
-  state.n_draft_tokens = job.provenance.draft_tokens();
-  if (job.deadline != SteadyTime::InfiniteFuture()) {
-    state.deadline_s = absl::ToDoubleSeconds(job.deadline - SteadyNow());
-  }
-  if (upstream_ != nullptr) {
-    const UpstreamSnapshot snapshot = upstream_->Snapshot();
-    state.link = snapshot.link;
-    state.load = snapshot.load;
-    state.since_failure_s = snapshot.since_failure_s;
-  }
-  {
-    std::lock_guard lock(mu_);
-    state.expected_answer_tokens = std::min(static_cast<int>(answer_tokens_ + 0.5), job.run_options.max_tokens);
-    state.local_tokens_per_s = local_tokens_per_s_;
-    state.previous = previous_;
-  }
-  return Decide(state, policy);
-}
-
-void Agent::Enqueue(const std::shared_ptr<Job>& job, bool in_front) {
-  job->enqueued = absl::Now();
-  std::lock_guard lock(mu_);
-  in_front ? queue_.push_front(job) : queue_.push_back(job);
-  changed_.notify_all();
-}
-
-void Agent::Cancel(const std::shared_ptr<Job>& job) {
-  job->cancelled = true;
-  bool was_queued = false;
-  {
-    std::lock_guard lock(mu_);
-    auto it = std::find(queue_.begin(), queue_.end(), job);
-    was_queued = it != queue_.end();
-    if (was_queued) queue_.erase(it);
-  }
-  if (was_queued) return Finish(job, Interrupted(*job));
-  CancelCall(*job);  // the worker, if it has the request, looks between tokens
-}
-
-void Agent::CancelCall(Job& job) {
-  std::shared_ptr<UpstreamCall> call;
-  {
-    std::lock_guard lock(job.call_mu);
-    call = job.call;
-  }
-  if (call != nullptr) call->Cancel();
-}
-
-absl::Status Agent::Interrupted(const Job& job) const {
-  if (job.cancelled && shut_down_) {
-    return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
-  }
-  if (job.cancelled) return absl::CancelledError("the request was cancelled");
-  if (SteadyNow() >= job.deadline) return absl::DeadlineExceededError("the deadline is over");
+  live_.insert(live);
   return absl::OkStatus();
 }
 
 // ---- Out ----------------------------------------------------------------------------------------------------------
 
-void Agent::Emit(Job& job, const v1::Chunk& chunk, int n_tokens) {
-  if (n_tokens == 0 && chunk.text().empty()) return;
-  v1::Provenance& provenance = job.provenance;
-  if (!job.sent_any) provenance.set_first_token_ms(absl::ToDoubleMilliseconds(absl::Now() - job.arrived));
-  job.sent_any = true;
-  job.sent_text += chunk.text();
-  job.n_completion_tokens += n_tokens;
-  if (provenance.spans_size() == 0 || provenance.spans(provenance.spans_size() - 1).tier() != chunk.tier()) {
-    provenance.add_spans()->set_tier(chunk.tier());
-  }
-  auto* span = provenance.mutable_spans(provenance.spans_size() - 1);
-  span->set_n_tokens(span->n_tokens() + n_tokens);
-  if (!job.sink->OnChunk(chunk)) job.cancelled = true;
-}
-
-void Agent::EmitDraft(Job& job) {
-  job.hold = false;
-  for (const v1::Chunk& chunk : job.draft) {
-    job.tokens.insert(job.tokens.end(), chunk.tokens().begin(), chunk.tokens().end());
-    Emit(job, chunk, chunk.tokens_size());
-  }
-  job.draft.clear();
-}
-
-void Agent::Finish(const std::shared_ptr<Job>& job, const absl::Status& status) {
-  v1::Done done;
-  v1::Provenance& provenance = job->provenance;
-  provenance.set_total_ms(absl::ToDoubleMilliseconds(absl::Now() - job->arrived));
-  done.set_finish_reason(job->finish);
-  done.mutable_usage()->set_prompt_tokens(static_cast<int32_t>(job->prompt.tokens.size()));
-  done.mutable_usage()->set_completion_tokens(job->n_completion_tokens);
-  *done.mutable_provenance() = provenance;
-
-  const std::string decision = DecisionLabel(provenance.decision());
-  const std::string outcome = status.ok() ? "ok" : absl::AsciiStrToLower(absl::StatusCodeToString(status.code()));
+void Agent::Measure(const Answer& answer, const EndAnswer& end) const {
+  const v1::Provenance& provenance = end.done.provenance();
+  const std::optional<Decision> kind = DecisionFromProto(provenance.decision());
+  const std::string decision(kind ? NameOf(*kind) : "");
+  const std::string outcome =
+      end.status.ok() ? "ok" : absl::AsciiStrToLower(absl::StatusCodeToString(end.status.code()));
   for (const v1::Provenance::Span& span : provenance.spans()) metrics_->OnTokens(span.tier(), span.n_tokens());
   metrics_->OnRequest({.outcome = outcome,
                        .decision = decision,
@@ -299,80 +189,50 @@ void Agent::Finish(const std::shared_ptr<Job>& job, const absl::Status& status) 
                        .total_s = provenance.total_ms() * 1e-3,
                        .first_token_s = provenance.first_token_ms() * 1e-3,
                        .queue_s = provenance.queue_ms() * 1e-3,
-                       .confidence = job->evidence.empty() ? -1.0 : provenance.confidence(),
+                       .confidence = end.confidence.value_or(-1.0),
                        .bytes_up = provenance.bytes_up(),
                        .bytes_down = provenance.bytes_down()});
-  LogEvent(status.ok() || absl::IsCancelled(status) ? LogLevel::kInfo : LogLevel::kWarn, "request",
-           {{"id", job->request.request_id()},
+  LogEvent(end.status.ok() || absl::IsCancelled(end.status) ? LogLevel::kInfo : LogLevel::kWarn, "request",
+           {{"id", answer.asked().request.request_id()},
             {"outcome", outcome},
             {"decision", decision},
-            {"reason", status.ok() ? provenance.reason() : std::string(status.message())},
-            {"prompt_tokens", job->prompt.tokens.size()},
-            {"answer_tokens", job->n_completion_tokens},
+            {"reason", end.status.ok() ? provenance.reason() : std::string(end.status.message())},
+            {"prompt_tokens", end.done.usage().prompt_tokens()},
+            {"answer_tokens", end.done.usage().completion_tokens()},
             {"total_ms", provenance.total_ms()}});
-  // The books are closed before the client hears the end, so that it never sees itself counted as running.
-  {
-    std::lock_guard lock(mu_);
-    ++n_ending_;
-    if (jobs_.erase(job) > 0) Account(*job, status);
-  }
-  job->Release();
-  // The sink holds the request's handle, so keeping it would keep both for ever.
-  std::shared_ptr<AnswerSink> sink = std::move(job->sink);
-  sink->OnEnd(status, done);
-  sink.reset();
-  std::lock_guard lock(mu_);
-  --n_ending_;
-  changed_.notify_all();
 }
 
-void Agent::Account(const Job& job, const absl::Status& status) {
-  const v1::Provenance& provenance = job.provenance;
+// Before the client hears the end, so that it never sees itself counted as running.
+void Agent::CloseBooks(LiveAnswer& live, const Answer& answer, const EndAnswer& end) {
+  const v1::Provenance& provenance = end.done.provenance();
+  const bool kept = provenance.decision() == v1::DECISION_KIND_KEEP;
+  MutexLock lock(mu_);
+  ++n_ending_;
+  if (live_.erase(live.shared()) == 0) return;  // it was refused
   summary_.set_requests(summary_.requests() + 1);
-  if (!status.ok()) return;
-  switch (provenance.decision()) {
-    case v1::DECISION_KIND_HAND_OVER:
-      summary_.set_handed_over(summary_.handed_over() + 1);
-      break;
-    case v1::DECISION_KIND_STREAM_UPSTREAM:
-      summary_.set_streamed_upstream(summary_.streamed_upstream() + 1);
-      break;
-    default:
-      summary_.set_kept(summary_.kept() + 1);
+  if (!end.status.ok()) return;
+  if (provenance.decision() == v1::DECISION_KIND_HAND_OVER) {
+    summary_.set_handed_over(summary_.handed_over() + 1);
+  } else if (provenance.decision() == v1::DECISION_KIND_STREAM_UPSTREAM) {
+    summary_.set_streamed_upstream(summary_.streamed_upstream() + 1);
+  } else {
+    summary_.set_kept(summary_.kept() + 1);
   }
   if (provenance.degraded()) summary_.set_degraded(summary_.degraded() + 1);
-  previous_ = provenance.decision() == v1::DECISION_KIND_KEEP ? Decision::kKeep : Decision::kHandOver;
-  const double gain = answer_tokens_ == 0.0 ? 1.0 : 0.1;
-  answer_tokens_ += gain * (job.n_completion_tokens - answer_tokens_);
+  if (answer.record() == nullptr) return;
+  const Measured measured{.decision = kept ? Decision::kKeep : Decision::kHandOver,
+                          .n_answer_tokens = end.done.usage().completion_tokens()};
+  session_->With([&](RoutingSession& session) { session.Outcome(*answer.record(), measured); });
 }
 
 // ---- What the agent says of itself --------------------------------------------------------------------------------
 
-absl::Duration Agent::PredictedWait() const {
-  const double ahead = static_cast<double>(queue_.size()) + (running_ != nullptr ? 0.5 : 0.0);
-  return absl::Seconds(ahead * local_run_s_);
-}
-
-v1::Load Agent::CurrentLoad() const {
-  v1::Load load;
-  std::lock_guard lock(mu_);
-  const int n_tokens = running_tokens_;
-  load.set_running_requests(static_cast<int32_t>(jobs_.size() - std::min(jobs_.size(), queue_.size())));
-  load.set_queued_requests(static_cast<int32_t>(queue_.size()));
-  load.set_running_tokens(n_tokens);
-  int64_t queued_tokens = 0;
-  for (const auto& job : queue_) queued_tokens += static_cast<int64_t>(job->prompt.tokens.size());
-  load.set_queued_tokens(static_cast<int32_t>(queued_tokens));
-  load.set_kv_used_fraction(static_cast<float>(n_tokens) / static_cast<float>(model_->max_sequence_tokens()));
-  load.set_predicted_wait_ms(static_cast<float>(absl::ToDoubleMilliseconds(PredictedWait())));
-  load.set_decode_tokens_per_s(static_cast<float>(local_tokens_per_s_));
-  return load;
-}
-
 v1::Link Agent::CurrentLink() const {
   v1::Link link;
   if (upstream_ == nullptr) return link;
-  const LinkEstimate estimate = upstream_->Snapshot().link;
+  const double now_s = SteadyNow().seconds();
+  const LinkEstimate estimate =
+      session_->With([&](const RoutingSession& session) { return session.Facts(0, now_s).link; });
   link.set_upstream(upstream_->address());
   link.set_reachable(estimate.reachable);
   link.set_rtt_ms(estimate.rtt_s * 1e3);
@@ -391,9 +251,9 @@ v1::GetStatusResponse Agent::Status() const {
   *status.mutable_load() = CurrentLoad();
   *status.mutable_link() = CurrentLink();
   if (upstream_ != nullptr) {
-    if (auto last = upstream_->Snapshot().last_status) *status.mutable_upstream() = *std::move(last);
+    if (auto last = upstream_->Identity().last_status) *status.mutable_upstream() = *std::move(last);
   }
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   *status.mutable_routing() = summary_;
   return status;
 }
@@ -401,38 +261,35 @@ v1::GetStatusResponse Agent::Status() const {
 // ---- Stopping -----------------------------------------------------------------------------------------------------
 
 void Agent::BeginDrain() {
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   draining_ = true;
 }
 
 bool Agent::draining() const {
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   return draining_;
 }
 
 bool Agent::WaitIdle(absl::Duration timeout) {
-  std::unique_lock lock(mu_);
-  return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout),
-                           [this] { return jobs_.empty() && n_ending_ == 0; });
+  const SteadyTime deadline = SteadyNow() + timeout;
+  MutexLock lock(mu_);
+  while (!live_.empty() || n_ending_ > 0) {
+    if (!changed_.WaitUntil(lock, deadline)) return live_.empty() && n_ending_ == 0;
+  }
+  return true;
 }
 
 void Agent::Stop(absl::Duration grace) {
   BeginDrain();
-  std::vector<std::shared_ptr<Job>> left;
   WaitIdle(grace);
+  std::vector<std::shared_ptr<LiveAnswer>> left;
   {
-    std::lock_guard lock(mu_);
-    left.assign(jobs_.begin(), jobs_.end());
+    MutexLock lock(mu_);
+    left.assign(live_.begin(), live_.end());
   }
-  shut_down_ = true;
-  for (const auto& job : left) Cancel(job);
-  {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [this] { return jobs_.empty() && n_ending_ == 0; });
-    stopping_ = true;
-    changed_.notify_all();
-  }
-  if (worker_.joinable()) worker_.join();
+  for (const auto& live : left) live->Post(Interrupt{Interruption::kShutDown});
+  WaitIdle(absl::InfiniteDuration());
+  worker_->Shutdown();
   if (upstream_ != nullptr) upstream_->Stop();
 }
 

@@ -17,6 +17,7 @@
 #include "common/telemetry/log.h"
 #include "edge/agent/agent.h"
 #include "edge/agent/grpc_service.h"
+#include "edge/agent/grpc_upstream.h"
 #include "edge/agent/http_front.h"
 #include "updraft/v1/config.pb.h"
 
@@ -89,13 +90,20 @@ absl::Status CheckConfig(const v1::EdgeConfig& config) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& config) {
+std::shared_ptr<SharedSession> MakeSession(const v1::EdgeConfig& config) {
+  SessionOptions options;
+  options.n_upstreams = config.upstream().empty() ? 0 : 1;
+  options.look_interval_s = config.link_probe_interval_ms() * 1e-3;
+  return std::make_shared<SharedSession>(options);
+}
+
+absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& config,
+                                                       std::shared_ptr<SharedSession> session) {
   if (config.upstream().empty()) return std::unique_ptr<Upstream>();
-  UpstreamOptions options;
+  GrpcUpstreamOptions options;
   options.address = config.upstream();
   options.stall_timeout = absl::Milliseconds(config.upstream_timeout_ms());
-  options.probe_interval = absl::Milliseconds(config.link_probe_interval_ms());
-  return Upstream::Create(options);
+  return GrpcUpstream::Create(options, std::move(session));
 }
 
 int Run(const v1::EdgeConfig& config) {
@@ -107,7 +115,8 @@ int Run(const v1::EdgeConfig& config) {
   LogEvent(LogLevel::kInfo, "config", {{"resolved", ConfigToJson(config)}});
 
   // The first probe of upstream runs while the model loads.
-  auto upstream = MakeUpstream(config);
+  const auto session = MakeSession(config);
+  auto upstream = MakeUpstream(config, session);
   if (!upstream.ok()) return Fail(upstream.status(), kBadUsage);
   auto model = LocalModel::Load(
       {.path = config.model(),
@@ -123,7 +132,7 @@ int Run(const v1::EdgeConfig& config) {
   const AgentOptions options = MakeAgentOptions(config, (*model)->confidence());
   if (absl::Status status = options.policy.Validate(); !status.ok()) return Fail(status, kBadUsage);
   Metrics metrics(config.tier(), (*model)->info().name());
-  Agent agent(options, *std::move(model), *std::move(upstream), &metrics);
+  Agent agent(options, *std::move(model), session, *std::move(upstream), &metrics);
 
   EdgeService service(&agent, process_start, UPDRAFT_VERSION);
   auto grpc_server = ServerHandle::Start({.listen = config.listen()}, {&service});

@@ -1,35 +1,16 @@
-// The next tier up, as the agent sees it: calls to it, what is believed about the link, and what it says of itself.
+// The next tier up, as the agent sees it. GrpcUpstream (grpc_upstream.h) is the real one; tests have fakes.
 #pragma once
 
-#include <grpcpp/channel.h>
-
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
-#include <unordered_map>
-#include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "common/clock/steady.h"
-#include "common/routing/link.h"
-#include "common/routing/policy.h"
-#include "updraft/v1/inference.grpc.pb.h"
+#include "updraft/v1/inference.pb.h"
 
 namespace updraft {
-
-struct UpstreamOptions {
-  std::string address;                              // HOST:PORT
-  absl::Duration stall_timeout = absl::Seconds(5);  // a call without a byte for so long is given up
-  // GetStatus while nothing else tells of the link; 0 or less: never. Calls tell of the link but not of the model that
-  // upstream serves: at most 4 intervals pass between probes, however many calls there are.
-  absl::Duration probe_interval = absl::Seconds(5);
-};
 
 // Payload of one call, message bytes without HTTP/2 framing.
 struct UpstreamTraffic {
@@ -37,7 +18,7 @@ struct UpstreamTraffic {
   uint64_t bytes_down = 0;
 };
 
-// What a call tells. Called on gRPC's threads, one at a time; must not block.
+// What a call tells. Called by one thread at a time, possibly before Generate has returned; must not block.
 class UpstreamListener {
  public:
   virtual ~UpstreamListener() = default;
@@ -53,75 +34,26 @@ class UpstreamCall {
   virtual void Cancel() = 0;  // OnFinished follows
 };
 
-struct UpstreamSnapshot {
-  LinkEstimate link;
-  UpstreamLoad load;
-  double since_failure_s = 1e9;
+// What upstream said of itself when it was last asked.
+struct UpstreamIdentity {
   std::string tokenizer_fingerprint;                 // empty: not known yet
   int context_length = 0;                            // tokens; 0: not known yet
   std::optional<v1::GetStatusResponse> last_status;  // of the newest probe, when it succeeded
 };
 
-// Thread-safe. One thread of its own watches for stalls and probes while idle; it sleeps when there is nothing to
-// watch.
+// Thread-safe. What calls tell of the link and the load goes to the routing session.
 class Upstream {
  public:
-  // InvalidArgument for an address that cannot be. Does not wait for a connection: a tier that is away now may come
-  // back.
-  static absl::StatusOr<std::unique_ptr<Upstream>> Create(const UpstreamOptions& options);
-  // Stops if still running.
-  ~Upstream();
-
-  // The call keeps the listener until OnFinished. deadline: InfiniteFuture for none.
-  std::shared_ptr<UpstreamCall> Generate(const v1::GenerateRequest& request, SteadyTime deadline,
-                                         std::shared_ptr<UpstreamListener> listener);
-  UpstreamSnapshot Snapshot() const;
-  // Upstream refused our token ids: from now on it gets text, until a probe tells otherwise.
-  void ForgetFingerprint();
-  const std::string& address() const { return options_.address; }
-
+  virtual ~Upstream() = default;
+  // The call keeps the listener until OnFinished.
+  virtual std::shared_ptr<UpstreamCall> Generate(const v1::GenerateRequest& request, SteadyTime deadline,
+                                                 std::shared_ptr<UpstreamListener> listener) = 0;
+  virtual UpstreamIdentity Identity() const = 0;
+  // Upstream refused our token ids: from now on it gets text, until it says otherwise.
+  virtual void ForgetFingerprint() = 0;
+  virtual const std::string& address() const = 0;
   // Cancels all calls and returns when their listeners have heard the end.
-  void Stop();
-
- private:
-  class Call;
-  class Probe;
-  explicit Upstream(UpstreamOptions options) : options_(std::move(options)) {}
-
-  void Watch();                  // the thread
-  absl::Time NextEvent() const;  // mu_ held
-  void OnCallEnded(Call* call);
-  void OnProbeEnded(const absl::Status& status, double seconds, bool was_connected,
-                    const v1::GetStatusResponse& response);
-  void OnLinkSample(const LinkSample& sample);
-  void OnLinkFailure();
-  void OnLoad(const v1::Load& load);
-  void OnRefused(absl::Duration retry_delay);
-  bool Connected() const;
-
-  const UpstreamOptions options_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::Inference::Stub> stub_;
-
-  mutable std::mutex mu_;
-  std::condition_variable changed_;
-  std::unordered_map<Call*, std::shared_ptr<Call>> calls_;  // in progress
-  std::shared_ptr<Probe> probe_;                            // in progress; null: none
-  // Over, to be freed by the watcher or Stop: a call's context holds the channel, and gRPC does not survive its last
-  // channel going away on one of its own callback threads (grpc/grpc#37858).
-  std::vector<std::shared_ptr<Call>> ended_calls_;
-  std::vector<std::shared_ptr<Probe>> ended_probes_;
-  bool stopping_ = false;
-  absl::Time next_probe_ = absl::InfinitePast();
-  absl::Time latest_probe_ = absl::InfinitePast();  // calls put the next probe off until then, not longer
-  LinkEstimator estimator_;
-  UpstreamLoad load_;
-  double last_failure_s_ = -1e9;  // monotonic
-  absl::Time busy_until_ = absl::InfinitePast();
-  std::string fingerprint_;
-  int context_length_ = 0;
-  std::optional<v1::GetStatusResponse> last_status_;
-  std::thread watcher_;
+  virtual void Stop() = 0;
 };
 
 }  // namespace updraft

@@ -16,6 +16,7 @@
 #include "common/telemetry/metrics.h"
 #include "deploy/synth/synth.h"
 #include "edge/agent/agent.h"
+#include "edge/agent/grpc_upstream.h"
 #include "tests/edge/agent/fake_upstream.h"
 
 namespace updraft::testing {
@@ -126,22 +127,30 @@ class AgentTest : public ::testing::Test {
     bool wait_for_probe = true;
   };
 
+  static std::shared_ptr<SharedSession> MakeSession(int n_upstreams, double look_interval_s = 5.0) {
+    SessionOptions options;
+    options.n_upstreams = n_upstreams;
+    options.look_interval_s = look_interval_s;
+    return std::make_shared<SharedSession>(options);
+  }
+
   // address: of the upstream; empty: none.
   std::unique_ptr<Agent> MakeAgent(const std::string& address, const Setup& setup) {
     AgentOptions options;
     options.policy.mode = setup.mode;
     options.policy.confidence_threshold = setup.threshold;
     options.max_queued = setup.max_queued;
+    auto session = MakeSession(/*n_upstreams=*/address.empty() ? 0 : 1);
     std::unique_ptr<Upstream> upstream;
     if (!address.empty()) {
-      auto created = Upstream::Create({.address = address, .stall_timeout = setup.stall_timeout});
+      auto created = GrpcUpstream::Create({.address = address, .stall_timeout = setup.stall_timeout}, session);
       EXPECT_TRUE(created.ok()) << created.status();
       upstream = *std::move(created);
-      for (int i = 0; setup.wait_for_probe && upstream->Snapshot().tokenizer_fingerprint.empty() && i < 2000; ++i) {
+      for (int i = 0; setup.wait_for_probe && upstream->Identity().tokenizer_fingerprint.empty() && i < 2000; ++i) {
         absl::SleepFor(absl::Milliseconds(5));
       }
     }
-    return std::make_unique<Agent>(options, LoadModel(setup.kv_tokens), std::move(upstream), &metrics_);
+    return std::make_unique<Agent>(options, LoadModel(setup.kv_tokens), session, std::move(upstream), &metrics_);
   }
 
   std::shared_ptr<CollectingSink> Ask(Agent& agent, v1::GenerateRequest request,

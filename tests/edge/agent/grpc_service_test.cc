@@ -141,7 +141,7 @@ TEST_F(GrpcServiceTest, ModelsWithNamesThatAreNotUtf8CanBeAskedFor) {
     auto model = LocalModel::Load({.path = path, .load = {.n_threads = 1}});
     std::remove(path.c_str());
     ASSERT_TRUE(model.ok()) << model.status();
-    Tier tier(std::make_unique<Agent>(AgentOptions(), *std::move(model), nullptr, &metrics_));
+    Tier tier(std::make_unique<Agent>(AgentOptions(), *std::move(model), MakeSession(0), nullptr, &metrics_));
     auto status = InferenceClient(tier.address()).GetStatus(absl::Seconds(60));
     ASSERT_TRUE(status.ok()) << status.status();
     EXPECT_THAT(status->model().name(), HasSubstr(file_name[0] == '.' ? ".\u20ac\u20ac" : "bad \ufffd"));

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/serving/request_check.h"
+#include "common/text/detokenizer.h"
 #include "edge/agent/agent.h"
 #include "tests/edge/agent/agent_fixture.h"
 

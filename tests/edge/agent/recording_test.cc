@@ -46,6 +46,10 @@ std::unique_ptr<Tiers> MakeTiers(const RecordedGroup& group, const std::string& 
                                  const std::string& fingerprint) {
   using Above = RecordedGroup::Above;
   auto tiers = std::make_unique<Tiers>();
+  SessionOptions session_options;
+  session_options.n_upstreams = group.above == Above::kNone ? 0 : 1;
+  session_options.look_interval_s = 24 * 3600;
+  auto session = std::make_shared<SharedSession>(session_options);
   std::unique_ptr<Upstream> upstream;
   if (group.above != Above::kNone) {
     tiers->cloud = std::make_unique<FakeUpstream>(group.above == Above::kSame    ? fingerprint
@@ -54,9 +58,8 @@ std::unique_ptr<Tiers> MakeTiers(const RecordedGroup& group, const std::string& 
     tiers->cloud->context_length = group.context_above;
     if (group.above == Above::kGone) tiers->cloud->Stop();
     // Asked of itself once, and never again: its load and vocabulary would change under the requests.
-    auto created = Upstream::Create({.address = tiers->cloud->address(),
-                                     .stall_timeout = absl::Seconds(group.stall_timeout_s),
-                                     .probe_interval = absl::Hours(24)});
+    auto created = GrpcUpstream::Create(
+        {.address = tiers->cloud->address(), .stall_timeout = absl::Seconds(group.stall_timeout_s)}, session);
     EXPECT_TRUE(created.ok()) << created.status();
     upstream = *std::move(created);
   }
@@ -67,7 +70,7 @@ std::unique_ptr<Tiers> MakeTiers(const RecordedGroup& group, const std::string& 
   options.policy = group.policy;
   options.max_queued = group.max_queued;
   options.max_tokens_default = kRecordedDefaultTokens;
-  tiers->agent = std::make_unique<Agent>(options, *std::move(model), std::move(upstream), &tiers->metrics);
+  tiers->agent = std::make_unique<Agent>(options, *std::move(model), session, std::move(upstream), &tiers->metrics);
   // The first look says what upstream is, the second measures the link.
   if (group.above != Above::kNone && group.above != Above::kGone) {
     const SteadyTime patience = SteadyNow() + kPatience;

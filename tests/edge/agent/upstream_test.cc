@@ -1,6 +1,4 @@
 // The upstream client alone, under many calls at once.
-#include "edge/agent/upstream.h"
-
 #include <gtest/gtest.h>
 
 #include <condition_variable>
@@ -9,10 +7,22 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "edge/agent/grpc_upstream.h"
 #include "tests/edge/agent/fake_upstream.h"
 
 namespace updraft::testing {
 namespace {
+
+std::shared_ptr<SharedSession> MakeSession(double look_interval_s = 5.0) {
+  SessionOptions options;
+  options.n_upstreams = 1;
+  options.look_interval_s = look_interval_s;
+  return std::make_shared<SharedSession>(options);
+}
+
+LinkEstimate LinkOf(const SharedSession& session) {
+  return session.With([](const RoutingSession& s) { return s.Facts(0, SteadyNow().seconds()).link; });
+}
 
 class Listener final : public UpstreamListener {
  public:
@@ -41,7 +51,8 @@ class Listener final : public UpstreamListener {
 // The watcher looks at every call whenever any call starts or ends; none may look stalled to it before it has begun.
 TEST(Upstream, NoCallIsGivenUpAmongMany) {
   FakeUpstream cloud("fingerprint");
-  auto upstream = Upstream::Create({.address = cloud.address(), .stall_timeout = absl::Seconds(60)});
+  auto session = MakeSession();
+  auto upstream = GrpcUpstream::Create({.address = cloud.address(), .stall_timeout = absl::Seconds(60)}, session);
   ASSERT_TRUE(upstream.ok()) << upstream.status();
   std::vector<std::thread> threads;
   std::atomic<int> n_failed{0};
@@ -58,7 +69,7 @@ TEST(Upstream, NoCallIsGivenUpAmongMany) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(n_failed, 0);
-  EXPECT_TRUE((*upstream)->Snapshot().link.reachable);
+  EXPECT_TRUE(LinkOf(*session).reachable);
 }
 
 TEST(Upstream, ACallWithoutAByteIsGivenUpAfterTheTimeoutAndNotBefore) {
@@ -70,31 +81,32 @@ TEST(Upstream, ACallWithoutAByteIsGivenUpAfterTheTimeoutAndNotBefore) {
     return script;
   };
   const absl::Duration timeout = absl::Milliseconds(300);
-  auto upstream = Upstream::Create({.address = cloud.address(), .stall_timeout = timeout});
+  auto upstream = GrpcUpstream::Create({.address = cloud.address(), .stall_timeout = timeout}, MakeSession());
   ASSERT_TRUE(upstream.ok()) << upstream.status();
   auto listener = std::make_shared<Listener>();
-  const absl::Time start = absl::Now();
+  const SteadyTime start = SteadyNow();
   auto call = (*upstream)->Generate({}, SteadyTime::InfiniteFuture(), listener);
   EXPECT_EQ(listener->Wait().code(), absl::StatusCode::kUnavailable);
-  EXPECT_GE(absl::Now() - start, timeout);
+  EXPECT_GE(SteadyNow() - start, timeout);
 }
 
 // A vocabulary that was taken back, or another model, is only learnt of by asking.
 TEST(Upstream, SteadyTrafficDoesNotPutProbesOffForEver) {
   FakeUpstream cloud("fingerprint");
-  auto upstream = Upstream::Create({.address = cloud.address(), .probe_interval = absl::Milliseconds(200)});
+  auto session = MakeSession(/*look_interval_s=*/0.2);
+  auto upstream = GrpcUpstream::Create({.address = cloud.address()}, session);
   ASSERT_TRUE(upstream.ok()) << upstream.status();
-  for (int i = 0; i < 2000 && (*upstream)->Snapshot().link.samples == 0; ++i) absl::SleepFor(absl::Milliseconds(5));
+  for (int i = 0; i < 2000 && LinkOf(*session).samples == 0; ++i) absl::SleepFor(absl::Milliseconds(5));
   (*upstream)->ForgetFingerprint();
   const int before = cloud.n_probes();
-  const absl::Time start = absl::Now();
-  while ((*upstream)->Snapshot().tokenizer_fingerprint.empty() && absl::Now() < start + absl::Seconds(20)) {
+  const SteadyTime start = SteadyNow();
+  while ((*upstream)->Identity().tokenizer_fingerprint.empty() && SteadyNow() < start + absl::Seconds(20)) {
     auto listener = std::make_shared<Listener>();
     auto call = (*upstream)->Generate({}, SteadyTime::InfiniteFuture(), listener);
     ASSERT_TRUE(listener->Wait().ok());
     absl::SleepFor(absl::Milliseconds(5));
   }
-  EXPECT_EQ((*upstream)->Snapshot().tokenizer_fingerprint, "fingerprint");
+  EXPECT_EQ((*upstream)->Identity().tokenizer_fingerprint, "fingerprint");
   EXPECT_LE(cloud.n_probes(), before + 2) << "calls spare most probes";
 }
 

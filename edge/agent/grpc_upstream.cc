@@ -1,0 +1,342 @@
+#include "edge/agent/grpc_upstream.h"
+
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_format.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/convert.h"
+#include "common/rpc/status.h"
+#include "common/serving/request_check.h"
+#include "common/status/retry_delay.h"
+#include "common/text/utf8.h"
+
+namespace updraft {
+
+namespace {
+
+constexpr size_t kMaxMessageBytes = 1024;
+
+// An error's text is whatever bytes the peer put there; it becomes part of provenance, which is one line of UTF-8.
+grpc::Status Presentable(const grpc::Status& status) {
+  if (status.ok()) return status;
+  std::string message = text::BoundedUtf8(status.error_message(), kMaxMessageBytes);
+  std::replace_if(
+      message.begin(), message.end(), [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); }, ' ');
+  return grpc::Status(status.error_code(), message);
+}
+
+}  // namespace
+
+// ---- Call ---------------------------------------------------------------------------------------------------------
+
+// One Generate call. GrpcUpstream::calls_ holds it until OnDone, so that neither the agent nor gRPC can free it under
+// the other.
+class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadReactor<v1::GenerateResponse> {
+ public:
+  Call(GrpcUpstream* upstream, const v1::GenerateRequest& request, std::shared_ptr<UpstreamListener> listener)
+      : upstream_(upstream),
+        request_(request),
+        listener_(std::move(listener)),
+        // The watcher may see the call before Start: its patience counts from now.
+        last_byte_s_(SteadyNow().seconds()) {
+    traffic_.bytes_up = request_.ByteSizeLong();
+  }
+
+  void Start(SteadyTime deadline) {
+    SetDeadline(context_, deadline);
+    was_connected_ = upstream_->Connected();
+    started_s_ = SteadyNow().seconds();
+    last_byte_s_ = started_s_;
+    upstream_->stub_->async()->Generate(&context_, &request_, this);
+    StartRead(&response_);
+    StartCall();
+  }
+
+  void Cancel() override {
+    ended_by_us_ = EndedByUs::kCancelled;
+    context_.TryCancel();
+  }
+
+  // For the watcher. When the call will have stalled, in seconds.
+  double stall_time_s(double timeout_s) const { return last_byte_s_ + timeout_s; }
+  void Stall() {
+    EndedByUs not_yet = EndedByUs::kNo;
+    ended_by_us_.compare_exchange_strong(not_yet, EndedByUs::kStalled);
+    context_.TryCancel();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;  // OnDone follows
+    const double now_s = SteadyNow().seconds();
+    last_byte_s_ = now_s;
+    traffic_.bytes_down += response_.ByteSizeLong();
+    if (!std::exchange(responded_, true)) TakeSample(now_s);
+    if (response_.has_load()) {
+      const UpstreamLoad load = LoadFromProto(response_.load());
+      upstream_->session_->With(
+          [&](RoutingSession& session) { session.OnLoad(upstream_->options_.index, load, now_s); });
+    }
+    complete_ = complete_ || response_.has_done();
+    listener_->OnResponse(response_);
+    StartRead(&response_);
+  }
+
+  void OnDone(const grpc::Status& grpc_status) override {
+    const absl::Status status = StatusOf(grpc_status);
+    if (!status.ok() && !absl::IsCancelled(status)) upstream_->OnCallFailed(status);
+    listener_->OnFinished(status, traffic_);
+    listener_.reset();
+    upstream_->OnCallEnded(this);  // both may be gone after this
+  }
+
+ private:
+  enum class EndedByUs : uint8_t { kNo, kCancelled, kStalled };
+
+  void TakeSample(double now_s) {
+    // A call that had to connect first says nothing of the round trip.
+    if (!was_connected_) return;
+    LinkSample sample;
+    sample.time_s = now_s;
+    sample.first_byte_s = now_s - started_s_;
+    sample.server_s = std::min(response_.server_us() * 1e-6, sample.first_byte_s);
+    sample.bytes_up = traffic_.bytes_up;
+    upstream_->session_->With([&](RoutingSession& session) { session.OnSample(upstream_->options_.index, sample); });
+    upstream_->changed_.NotifyAll();  // the next look is put off
+  }
+
+  absl::Status StatusOf(const grpc::Status& grpc_status) const {
+    // The answer's last message came: how the call ended after it changes nothing.
+    if (complete_) return absl::OkStatus();
+    const absl::Status status = FromGrpcStatus(Presentable(grpc_status), context_);
+    const EndedByUs by_us = ended_by_us_;
+    if (by_us == EndedByUs::kStalled && !status.ok()) {
+      return absl::UnavailableError(
+          absl::StrFormat("no answer for %d ms", absl::ToInt64Milliseconds(upstream_->options_.stall_timeout)));
+    }
+    if (absl::IsCancelled(status) && by_us == EndedByUs::kNo) {
+      return absl::UnavailableError("the upstream ended the call");  // it is shutting down
+    }
+    return status;
+  }
+
+  GrpcUpstream* const upstream_;
+  const v1::GenerateRequest request_;
+  std::shared_ptr<UpstreamListener> listener_;
+  grpc::ClientContext context_;
+  v1::GenerateResponse response_;
+  UpstreamTraffic traffic_;
+  double started_s_ = 0.0;
+  std::atomic<double> last_byte_s_;
+  std::atomic<EndedByUs> ended_by_us_{EndedByUs::kNo};
+  bool was_connected_ = false;
+  bool responded_ = false;
+  bool complete_ = false;
+};
+
+// One GetStatus call. GrpcUpstream::probe_ holds it until its end.
+class GrpcUpstream::Probe {
+ public:
+  void Start(GrpcUpstream* upstream) {
+    SetTimeout(context_, upstream->options_.stall_timeout);
+    const bool was_connected = upstream->Connected();
+    const SteadyTime started = SteadyNow();
+    upstream->stub_->async()->GetStatus(
+        &context_, &request_, &response_, [this, upstream, was_connected, started](const grpc::Status& status) {
+          upstream->OnProbeEnded(FromGrpcStatus(status), SteadyNow() - started, was_connected, response_);
+        });
+  }
+  void Cancel() { context_.TryCancel(); }
+
+ private:
+  grpc::ClientContext context_;
+  v1::GetStatusRequest request_;
+  v1::GetStatusResponse response_;
+};
+
+// ---- GrpcUpstream -------------------------------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<GrpcUpstream>> GrpcUpstream::Create(const GrpcUpstreamOptions& options,
+                                                                   std::shared_ptr<SharedSession> session) {
+  auto channel = MakeChannel(options.address, "upstream");
+  if (!channel.ok()) return channel.status();
+  std::unique_ptr<GrpcUpstream> upstream(new GrpcUpstream(options, std::move(session)));
+  upstream->channel_ = *std::move(channel);
+  upstream->stub_ = v1::Inference::NewStub(upstream->channel_);
+  upstream->watcher_ = std::thread([self = upstream.get()] { self->Watch(); });
+  return upstream;
+}
+
+GrpcUpstream::~GrpcUpstream() { Stop(); }
+
+void GrpcUpstream::Stop() {
+  std::vector<std::shared_ptr<Call>> calls;
+  {
+    MutexLock lock(mu_);
+    stopping_ = true;
+    for (const auto& [pointer, call] : calls_) calls.push_back(call);
+    changed_.NotifyAll();
+  }
+  if (watcher_.joinable()) watcher_.join();  // no probe starts after this
+  std::shared_ptr<Probe> probe;
+  {
+    MutexLock lock(mu_);
+    probe = probe_;
+  }
+  // Without the lock: gRPC may call back before TryCancel returns.
+  for (const auto& call : calls) call->Cancel();
+  if (probe != nullptr) probe->Cancel();
+  std::vector<std::shared_ptr<Call>> ended_calls;  // freed without the lock
+  std::vector<std::shared_ptr<Probe>> ended_probes;
+  MutexLock lock(mu_);
+  while (!calls_.empty() || probe_ != nullptr) changed_.Wait(lock);
+  ended_calls.swap(ended_calls_);
+  ended_probes.swap(ended_probes_);
+}
+
+bool GrpcUpstream::Connected() const { return channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY; }
+
+std::shared_ptr<UpstreamCall> GrpcUpstream::Generate(const v1::GenerateRequest& request, SteadyTime deadline,
+                                                     std::shared_ptr<UpstreamListener> listener) {
+  auto call = std::make_shared<Call>(this, request, std::move(listener));
+  bool stopping;
+  {
+    MutexLock lock(mu_);
+    calls_[call.get()] = call;
+    stopping = stopping_;
+  }
+  if (stopping) call->Cancel();
+  call->Start(deadline);
+  changed_.NotifyAll();
+  return call;
+}
+
+UpstreamIdentity GrpcUpstream::Identity() const {
+  MutexLock lock(mu_);
+  return identity_;
+}
+
+void GrpcUpstream::ForgetFingerprint() {
+  MutexLock lock(mu_);
+  identity_.tokenizer_fingerprint.clear();
+}
+
+void GrpcUpstream::OnCallEnded(Call* call) {
+  MutexLock lock(mu_);
+  auto it = calls_.find(call);
+  ended_calls_.push_back(std::move(it->second));
+  calls_.erase(it);
+  changed_.NotifyAll();
+}
+
+void GrpcUpstream::OnCallFailed(const absl::Status& status) {
+  const std::optional<absl::Duration> delay = RetryDelayOf(status);
+  const Failure failure = FailureOf(status, delay.has_value());
+  const double retry_after_s = delay ? absl::ToDoubleSeconds(*delay) : std::numeric_limits<double>::quiet_NaN();
+  session_->With([&](RoutingSession& session) {
+    session.OnFailure(options_.index, failure, retry_after_s, SteadyNow().seconds());
+  });
+  if (failure != Failure::kLinkDead) return;
+  MutexLock lock(mu_);
+  identity_.last_status.reset();
+}
+
+void GrpcUpstream::TakeIdentity(const v1::GetStatusResponse& response) {
+  identity_.tokenizer_fingerprint = response.model().tokenizer_fingerprint();
+  identity_.context_length = std::max(0, response.model().context_length());
+  identity_.last_status = response;
+  identity_.last_status->clear_upstream();  // one tier up is enough to show
+  identity_.last_status->set_tier(text::BoundedUtf8(response.tier(), kMaxIdBytes));
+}
+
+void GrpcUpstream::OnProbeEnded(const absl::Status& status, absl::Duration took, bool was_connected,
+                                const v1::GetStatusResponse& response) {
+  const double now_s = SteadyNow().seconds();
+  Look look;
+  if (status.ok()) {
+    look.end = was_connected ? Look::End::kMeasured : Look::End::kConnectedFirst;
+    look.sample.time_s = now_s;
+    look.sample.first_byte_s = absl::ToDoubleSeconds(took);
+    if (response.has_load()) look.load = LoadFromProto(response.load());
+  } else {
+    look.end = Look::End::kFailed;
+  }
+  MutexLock lock(mu_);
+  if (!status.ok() && stopping_) look.end = Look::End::kAbandoned;
+  session_->With([&](RoutingSession& session) { session.OnLookDone(options_.index, look, now_s); });
+  ended_probes_.push_back(std::move(probe_));
+  probe_ = nullptr;
+  if (status.ok()) {
+    TakeIdentity(response);
+  } else if (!stopping_) {
+    identity_.last_status.reset();
+  }
+  changed_.NotifyAll();
+}
+
+SteadyTime GrpcUpstream::NextEvent(SteadyTime now) const {
+  SteadyTime next = SteadyTime::InfiniteFuture();
+  if (probe_ == nullptr) {
+    const double look_s = session_->With(
+        [&](const RoutingSession& session) { return session.NextLook_s(options_.index, now.seconds()); });
+    if (look_s != kNever) next = now + absl::Seconds(look_s - now.seconds());
+  }
+  const double timeout_s = absl::ToDoubleSeconds(options_.stall_timeout);
+  for (const auto& [call, owner] : calls_) {
+    next = std::min(next, now + absl::Seconds(call->stall_time_s(timeout_s) - now.seconds()));
+  }
+  return next;
+}
+
+std::vector<std::shared_ptr<GrpcUpstream::Call>> GrpcUpstream::StalledCalls(SteadyTime now) const {
+  const double timeout_s = absl::ToDoubleSeconds(options_.stall_timeout);
+  std::vector<std::shared_ptr<Call>> stalled;
+  for (const auto& [pointer, call] : calls_) {
+    if (call->stall_time_s(timeout_s) <= now.seconds()) stalled.push_back(call);
+  }
+  return stalled;
+}
+
+void GrpcUpstream::Watch() {
+  MutexLock lock(mu_);
+  while (!stopping_) {
+    if (!ended_calls_.empty() || !ended_probes_.empty()) {
+      auto ended_calls = std::exchange(ended_calls_, {});
+      auto ended_probes = std::exchange(ended_probes_, {});
+      lock.Unlock();
+      ended_calls.clear();
+      ended_probes.clear();
+      lock.Lock();
+      continue;
+    }
+    const SteadyTime now = SteadyNow();
+    const bool look = probe_ == nullptr && session_->With([&](RoutingSession& session) {
+      if (session.NextLook_s(options_.index, now.seconds()) > now.seconds()) return false;
+      session.OnLookStarted(options_.index, now.seconds());
+      return true;
+    });
+    if (look) {
+      const auto probe = probe_ = std::make_shared<Probe>();
+      lock.Unlock();  // gRPC may call back before it returns
+      probe->Start(this);
+      lock.Lock();
+      continue;
+    }
+    std::vector<std::shared_ptr<Call>> stalled = StalledCalls(now);
+    if (!stalled.empty()) {
+      lock.Unlock();
+      for (const auto& call : stalled) call->Stall();
+      stalled.clear();
+      lock.Lock();
+      if (stopping_) break;
+    }
+    // A call that was just given up stays listed until gRPC has let go of it; do not spin on it.
+    changed_.WaitUntil(lock, now + std::clamp(NextEvent(now) - now, absl::Milliseconds(5), absl::Minutes(1)));
+  }
+}
+
+}  // namespace updraft

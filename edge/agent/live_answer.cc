@@ -1,0 +1,80 @@
+#include "edge/agent/live_answer.h"
+
+#include <utility>
+#include <variant>
+
+namespace updraft {
+
+// Ties one call upstream to its answer.
+class LiveAnswer::UpstreamLeg final : public UpstreamListener {
+ public:
+  explicit UpstreamLeg(std::shared_ptr<LiveAnswer> live) : live_(std::move(live)) {}
+
+  void OnResponse(const v1::GenerateResponse& response) override {
+    if (response.has_chunk()) live_->Post(UpstreamChunk{response.chunk()});
+    if (response.has_done()) live_->Post(UpstreamDone{response.done().finish_reason()});
+  }
+  void OnFinished(const absl::Status& status, const UpstreamTraffic& traffic) override {
+    live_->Post(UpstreamEnded{.status = status, .bytes_up = traffic.bytes_up, .bytes_down = traffic.bytes_down});
+  }
+
+ private:
+  const std::shared_ptr<LiveAnswer> live_;
+};
+
+LiveAnswer::LiveAnswer(const AnswerLegs* legs, AnswerKeeper* keeper, std::unique_ptr<Answer> answer,
+                       std::shared_ptr<AnswerSink> sink)
+    : legs_(legs), keeper_(keeper), answer_(std::move(answer)), sink_(std::move(sink)) {}
+
+void LiveAnswer::Post(Event event) {
+  // A handler may drop the last reference to this answer but ours.
+  const auto self = shared_from_this();
+  mailbox_.Post(std::move(event), [this](Event next) { Handle(std::move(next)); });
+}
+
+void LiveAnswer::Handle(Event event) {
+  if (answer_ == nullptr) return;
+  if (std::holds_alternative<UpstreamEnded>(event)) call_.reset();
+  refused_now_ = false;
+  Actions actions = answer_->On(event, SteadyNow());
+  for (Action& action : actions) {
+    std::visit([this](auto& a) { Carry(a); }, action);
+  }
+}
+
+void LiveAnswer::Carry(GiveChunk& give) {
+  if (sink_->OnChunk(give.chunk) || std::exchange(refused_now_, true)) return;
+  Post(Interrupt{Interruption::kCancelled});
+}
+
+void LiveAnswer::Carry(StartLocal& start) {
+  legs_->worker->Start(shared_from_this(), std::move(start.so_far), start.turn);
+}
+
+void LiveAnswer::Carry(StopLocal&) { legs_->worker->Stop(this); }
+
+void LiveAnswer::Carry(CallUpstream& call) {
+  call_ = legs_->upstream->Generate(call.request, answer_->asked().deadline,
+                                    std::make_shared<UpstreamLeg>(shared_from_this()));
+}
+
+void LiveAnswer::Carry(CancelUpstream&) {
+  if (call_ != nullptr) call_->Cancel();
+}
+
+void LiveAnswer::Carry(ForgetVocabulary&) { legs_->upstream->ForgetFingerprint(); }
+
+void LiveAnswer::Carry(EndAnswer& end) {
+  // The end came with the chunks that its reader refused.
+  if (refused_now_ && end.status.ok()) {
+    end.status = absl::CancelledError("the request was cancelled");
+  }
+  keeper_->OnEnded(*this, *answer_, end);
+  answer_.reset();
+  // The sink holds the request's handle, so keeping it would keep both for ever.
+  const std::shared_ptr<AnswerSink> sink = std::exchange(sink_, nullptr);
+  sink->OnEnd(end.status, end.done);
+  keeper_->OnTold();
+}
+
+}  // namespace updraft

@@ -1,0 +1,59 @@
+#include "edge/agent/local_run.h"
+
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "common/answer/detokenized_text.h"
+
+namespace updraft {
+
+namespace {
+
+constexpr size_t kPrefillPiece = 256;  // tokens run before the caller may look up
+
+AssemblerOptions OptionsOf(const LocalModel& model, const Prompt& prompt, RunOptions options) {
+  AssemblerOptions assembler;
+  assembler.stops = std::move(options.stops);
+  assembler.stop_tokens = model.served().stop_tokens();
+  assembler.max_tokens =
+      std::min(options.max_tokens, model.max_sequence_tokens() - static_cast<int>(prompt.tokens.size()));
+  return assembler;
+}
+
+}  // namespace
+
+LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far)
+    : generator_(&model->served().model(), model->pool(),
+                 {.sampling = options.sampling, .exit_mode = model->options().exit_mode}),
+      assembler_(std::make_unique<DetokenizedText>(model->served().tokenizer(), prompt.at_text_start),
+                 OptionsOf(*model, prompt, std::move(options))),
+      resumed_(assembler_.Resume(so_far)),
+      prefill_(prompt.tokens) {
+  prefill_.insert(prefill_.end(), so_far.tokens.begin(), so_far.tokens.end());
+}
+
+absl::StatusOr<bool> LocalRun::Prefill() {
+  const std::span<const int32_t> rest = std::span<const int32_t>(prefill_).subspan(prefilled_);
+  const auto piece = rest.first(std::min(rest.size(), kPrefillPiece));
+  if (absl::Status status = generator_.Prefill(piece); !status.ok()) return status;
+  prefilled_ += piece.size();
+  return prefilled_ == prefill_.size();
+}
+
+absl::StatusOr<LocalRun::Step> LocalRun::Next() {
+  Step step;
+  if (resumed_ != AnswerEnd::kOpen) {
+    step.piece = assembler_.Close(resumed_);
+    return step;
+  }
+  auto next = generator_.Next();
+  if (!next.ok()) return next.status();
+  ++n_generated_;
+  step.evidence = next->evidence;
+  step.piece = assembler_.Push(next->token);
+  return step;
+}
+
+}  // namespace updraft

@@ -1,0 +1,68 @@
+// The agent's way in: what a request must be, and the room it needs.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "common/rpc/convert.h"
+#include "common/serving/request_check.h"
+#include "edge/agent/agent.h"
+
+namespace updraft {
+
+namespace {
+
+PolicyMode WishOf(v1::TierChoice choice) {
+  switch (choice) {
+    case v1::TIER_CHOICE_LOCAL_ONLY:
+      return PolicyMode::kLocal;
+    case v1::TIER_CHOICE_UPSTREAM_ONLY:
+      return PolicyMode::kUpstream;
+    default:
+      return PolicyMode::kAuto;
+  }
+}
+
+}  // namespace
+
+absl::Status Agent::Prepare(Asked& asked) const {
+  v1::GenerateRequest& request = asked.request;
+  if (absl::Status status = CheckRequest(request); !status.ok()) {
+    if (!CheckId("", request.request_id()).ok()) request.clear_request_id();  // not fit for the log
+    return status;
+  }
+  if (request.request_id().empty()) request.set_request_id(NewRequestId());
+  if (auto sampling = SamplingFromProto(request.sampling()); !sampling.ok()) return sampling.status();
+  asked.mode = EffectiveMode(options_.policy.mode, WishOf(request.tier()));
+  const bool may_go_up = MayGoUp(asked.mode, request.hops());
+  const int context_above = may_go_up ? upstream_->Identity().context_length : 0;
+  const auto most_tokens = static_cast<size_t>(std::max(model_->max_sequence_tokens(), context_above));
+  auto prompt = model_->served().MakePrompt(request, most_tokens - 1);
+  if (!prompt.ok()) return prompt.status();
+  asked.prompt = *std::move(prompt);
+  asked.max_tokens = request.max_tokens() > 0 ? request.max_tokens() : options_.max_tokens_default;
+  const size_t n_tokens = asked.prompt.tokens.size() + static_cast<size_t>(request.accepted_prefix_size());
+  asked.fits_locally = n_tokens < static_cast<size_t>(model_->max_sequence_tokens());
+  return asked.fits_locally ? absl::OkStatus() : CheckRoomAbove(n_tokens, may_go_up);
+}
+
+bool Agent::MayGoUp(PolicyMode mode, int hops) const {
+  return upstream_ != nullptr && mode != PolicyMode::kLocal && hops < options_.policy.max_hops;
+}
+
+// Refused here what the tier above would refuse after it had been sent.
+absl::Status Agent::CheckRoomAbove(size_t n_tokens, bool may_go_up) const {
+  if (!may_go_up) {
+    return absl::OutOfRangeError(absl::StrFormat(
+        "prompt: %d tokens do not leave room for an answer in the %d tokens that this tier holds; shorten the "
+        "conversation, or raise --kv-tokens if the model's context of %d allows",
+        n_tokens, model_->max_sequence_tokens(), model_->info().context_length()));
+  }
+  const int above = upstream_->Identity().context_length;
+  if (above == 0 || n_tokens < static_cast<size_t>(above)) return absl::OkStatus();
+  return absl::OutOfRangeError(
+      absl::StrFormat("prompt: %d tokens do not leave room for an answer, neither in the %d tokens that this tier "
+                      "holds nor in the %d of the tier above; shorten the conversation",
+                      n_tokens, model_->max_sequence_tokens(), above));
+}
+
+}  // namespace updraft

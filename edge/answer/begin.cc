@@ -1,0 +1,34 @@
+// The first decision of a request.
+#include "common/rpc/convert.h"
+#include "edge/answer/ways.h"
+
+namespace updraft {
+
+AnswerWay::Next BeginAnswer(AnswerContext& answer) {
+  const DecisionRecord record = answer.Decide(Stage::kBefore);
+  const Decision decision = DecisionOf(record);
+  answer.provenance().set_decision(DecisionToProto(decision));
+  answer.provenance().set_reason(Explain(record));
+  answer.provenance().set_degraded(record.degraded);
+  if (decision == Decision::kStreamUpstream) return BeginStreamUp(answer, {});
+  if (decision == Decision::kDefer) {
+    answer.End(absl::UnavailableError(Explain(record)));
+    return nullptr;
+  }
+  AnswerSoFar so_far;
+  so_far.tokens = answer.ledger().accepted_prefix();
+  so_far.n_prefix_tokens = static_cast<int>(so_far.tokens.size());
+  so_far.given_bytes = 0;
+  const bool may_hand_over = answer.tier().has_upstream && answer.asked().mode == PolicyMode::kAuto && !record.degraded;
+  if (!may_hand_over) {
+    return BeginLocal(answer, StreamsBecause::kDecided, std::move(so_far), StartLocal::Turn::kInOrder);
+  }
+  // Text that went out cannot be replaced: while the answer may still be handed over, it is held back. Where not even
+  // an answer without any confidence would be (upstream is away, or too slow), nothing speaks against streaming it.
+  if (!answer.WouldHandOverTheWorst()) {
+    return BeginLocal(answer, StreamsBecause::kUpstreamIsAway, std::move(so_far), StartLocal::Turn::kInOrder);
+  }
+  return BeginDraft(answer, std::move(so_far));
+}
+
+}  // namespace updraft

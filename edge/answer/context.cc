@@ -1,0 +1,140 @@
+#include "edge/answer/context.h"
+
+#include <algorithm>
+
+#include "absl/time/time.h"
+#include "common/status/retry_delay.h"
+
+namespace updraft {
+
+AnswerContext::AnswerContext(const TierFacts* tier, AnswerHost* host, Asked asked)
+    : tier_(tier),
+      host_(host),
+      asked_(std::move(asked)),
+      ledger_({asked_.request.accepted_prefix().begin(), asked_.request.accepted_prefix().end()}),
+      now_(asked_.arrived) {}
+
+// ---- Decisions ----------------------------------------------------------------------------------------------------
+
+Situation AnswerContext::SituationOf(Stage stage) const {
+  Situation situation;
+  situation.stage = stage;
+  situation.now_s = now_.seconds();
+  RequestFacts& request = situation.request;
+  request.key = RequestKey(asked_.request.request_id());
+  request.asked = asked_.mode;
+  request.fits_locally = asked_.fits_locally;
+  request.hops = asked_.request.hops();
+  request.n_prompt_tokens = static_cast<int>(asked_.prompt.tokens.size());
+  request.n_draft_tokens = provenance_.draft_tokens();
+  request.max_tokens = asked_.max_tokens;
+  if (asked_.deadline != SteadyTime::InfiniteFuture()) {
+    request.deadline_s = absl::ToDoubleSeconds(asked_.deadline - now_);
+  }
+  situation.evidence.confidence = provenance_.confidence();
+  return situation;
+}
+
+DecisionRecord AnswerContext::Decide(Stage stage) {
+  record_ = host_->Decide(SituationOf(stage));
+  return *record_;
+}
+
+bool AnswerContext::WouldHandOverTheWorst() const {
+  Situation situation = SituationOf(Stage::kAfter);
+  situation.evidence.confidence = 0.0;
+  return host_->Peek(situation).way == Way::kDraftThenDecide;
+}
+
+absl::Status AnswerContext::Interrupted() const {
+  switch (interruption_) {
+    case Interruption::kShutDown:
+      return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
+    case Interruption::kCancelled:
+      return absl::CancelledError("the request was cancelled");
+    case Interruption::kNone:
+      break;
+  }
+  if (now_ >= asked_.deadline) return absl::DeadlineExceededError("the deadline is over");
+  return absl::OkStatus();
+}
+
+// ---- The local run ------------------------------------------------------------------------------------------------
+
+void AnswerContext::TakeEvidence(const LocalStep& step) {
+  if (step.evidence) evidence_.push_back(*step.evidence);
+  provenance_.set_draft_tokens(provenance_.draft_tokens() + step.chunk.tokens_size());
+}
+
+void AnswerContext::AccountQueue(absl::Duration queued) {
+  provenance_.set_queue_ms(provenance_.queue_ms() + absl::ToDoubleMilliseconds(queued));
+  n_drafted_before_run_ = provenance_.draft_tokens();
+}
+
+void AnswerContext::AccountLocal(const LocalStopped& stopped, RunEnd end) {
+  provenance_.set_local_ms(provenance_.local_ms() + absl::ToDoubleMilliseconds(stopped.ran));
+  if (end == RunEnd::kBroken || !stopped.status.ok()) return;
+  provenance_.set_mean_exit_layer(stopped.mean_exit_layer);
+  LocalRunMeasured measured;
+  measured.run_s = absl::ToDoubleSeconds(stopped.ran);
+  if (end == RunEnd::kComplete) {
+    measured.decode_s = absl::ToDoubleSeconds(stopped.decoded);
+    measured.n_decoded_tokens = provenance_.draft_tokens() - n_drafted_before_run_;
+  }
+  host_->OnLocalRun(measured);
+}
+
+void AnswerContext::JudgeOwnAnswer() {
+  if (ledger_.accepted_prefix().empty() && ledger_.Spans().size() <= 1 && provenance_.bytes_up() == 0) {
+    provenance_.set_confidence(Confidence());
+  }
+}
+
+// ---- Out ----------------------------------------------------------------------------------------------------------
+
+void AnswerContext::Write(v1::Chunk chunk, int n_tokens, IdSpace ids) {
+  const std::string writer = chunk.tier();
+  ledger_.Draft(std::move(chunk), n_tokens, ids);
+  ledger_.Decide(writer);
+  Give();
+}
+
+void AnswerContext::Give() {
+  const bool first = !ledger_.given_any();
+  std::vector<v1::Chunk> chunks = ledger_.Give();
+  if (chunks.empty()) return;
+  if (first) provenance_.set_first_token_ms(absl::ToDoubleMilliseconds(now_ - asked_.arrived));
+  for (v1::Chunk& chunk : chunks) Do(GiveChunk{std::move(chunk)});
+}
+
+void AnswerContext::End(const absl::Status& status) {
+  ended_ = true;
+  EndAnswer end{.status = status, .done = {}, .confidence = {}};
+  if (!evidence_.empty()) end.confidence = provenance_.confidence();
+  end.done.set_finish_reason(finish_);
+  end.done.mutable_usage()->set_prompt_tokens(static_cast<int32_t>(asked_.prompt.tokens.size()));
+  end.done.mutable_usage()->set_completion_tokens(ledger_.given_tokens());
+  provenance_.set_total_ms(absl::ToDoubleMilliseconds(now_ - asked_.arrived));
+  for (v1::Provenance::Span& span : ledger_.Spans()) *provenance_.add_spans() = std::move(span);
+  *end.done.mutable_provenance() = provenance_;
+  Do(std::move(end));
+}
+
+void AnswerContext::EndInterrupted() {
+  const absl::Status status = Interrupted();
+  End(status.ok() ? absl::InternalError("the answer was given up without a reason") : status);
+}
+
+v1::FinishReason FinishReasonOf(AnswerEnd end) {
+  switch (end) {
+    case AnswerEnd::kOpen:
+      return v1::FINISH_REASON_UNSPECIFIED;
+    case AnswerEnd::kStop:
+      return v1::FINISH_REASON_STOP;
+    case AnswerEnd::kLength:
+      return v1::FINISH_REASON_LENGTH;
+  }
+  return v1::FINISH_REASON_UNSPECIFIED;
+}
+
+}  // namespace updraft

@@ -1,0 +1,89 @@
+// What all ways of answering share: the request, the ledger, the account, and how chunks are given and the answer
+// ended. Private to this folder.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "edge/answer/answer.h"
+
+namespace updraft {
+
+// How a local run ended, as far as its measurements go.
+enum class RunEnd : uint8_t {
+  kComplete,  // with the answer
+  kGivenUp,   // as hopeless: its length says nothing of the rate
+  kBroken     // interrupted or failed: says nothing
+};
+
+class AnswerContext {
+ public:
+  AnswerContext(const TierFacts* tier, AnswerHost* host, Asked asked);
+
+  const TierFacts& tier() const { return *tier_; }
+  const Asked& asked() const { return asked_; }
+  AnswerHost& host() const { return *host_; }
+  Ledger& ledger() { return ledger_; }
+  const Ledger& ledger() const { return ledger_; }
+  v1::Provenance& provenance() { return provenance_; }
+  SteadyTime now() const { return now_; }
+  bool ended() const { return ended_; }
+  const DecisionRecord* record() const { return record_ ? &*record_ : nullptr; }
+
+  // ---- One event ----
+  void BeginEvent(SteadyTime now) { now_ = now; }
+  Actions TakeActions() { return std::exchange(actions_, {}); }
+  void Do(Action action) { actions_.push_back(std::move(action)); }
+
+  // ---- Decisions ----
+  // Asks the routing session, with the confidence in the provenance.
+  DecisionRecord Decide(Stage stage);
+  // Whether even an answer without any confidence would be kept: then nothing speaks against streaming it.
+  bool WouldHandOverTheWorst() const;
+  // Why nobody wants the answer any more; OK: somebody does.
+  absl::Status Interrupted() const;
+  void Interrupt(Interruption why) { interruption_ = std::max(interruption_, why); }
+
+  // ---- The local run ----
+  void TakeEvidence(const LocalStep& step);
+  int n_evidence() const { return static_cast<int>(evidence_.size()); }
+  double Confidence() const { return host_->Confidence(evidence_, asked_.prompt.features); }
+  void AccountQueue(absl::Duration queued);
+  void AccountLocal(const LocalStopped& stopped, RunEnd end);
+  // An answer that this tier wrote from its first token has a confidence, asked for or not.
+  void JudgeOwnAnswer();
+
+  // ---- Out ----
+  // Adds a chunk to the answer that stands as its writer made it, and gives it to the reader.
+  void Write(v1::Chunk chunk, int n_tokens, IdSpace ids = IdSpace::kOurs);
+  // Gives the reader what is decided.
+  void Give();
+  void set_finish(v1::FinishReason finish) { finish_ = finish; }
+  v1::FinishReason finish() const { return finish_; }
+  void End(const absl::Status& status);
+  // For the reason that Interrupted() gives.
+  void EndInterrupted();
+
+ private:
+  Situation SituationOf(Stage stage) const;
+
+  const TierFacts* const tier_;
+  AnswerHost* const host_;
+  const Asked asked_;
+  Ledger ledger_;
+  v1::Provenance provenance_;
+  std::vector<TokenEvidence> evidence_;  // of everything that was generated locally
+  int n_drafted_before_run_ = 0;         // tokens of earlier local runs
+  std::optional<DecisionRecord> record_;
+  Interruption interruption_ = Interruption::kNone;
+  v1::FinishReason finish_ = v1::FINISH_REASON_UNSPECIFIED;
+  bool ended_ = false;
+  SteadyTime now_;
+  Actions actions_;
+};
+
+v1::FinishReason FinishReasonOf(AnswerEnd end);
+
+}  // namespace updraft

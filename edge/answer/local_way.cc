@@ -1,0 +1,76 @@
+// Local: the model writes, the reader reads along.
+#include "common/rpc/convert.h"
+#include "edge/answer/ways.h"
+
+namespace updraft {
+namespace {
+
+class LocalWay final : public AnswerWay {
+ public:
+  explicit LocalWay(StreamsBecause why) : why_(why) {}
+
+  Next On(const LocalBegan& began, AnswerContext& answer) override {
+    answer.AccountQueue(began.queued);
+    return StopIfInterrupted(answer);
+  }
+
+  Next On(const LocalAdvanced&, AnswerContext& answer) override { return StopIfInterrupted(answer); }
+
+  Next On(const LocalStep& step, AnswerContext& answer) override {
+    if (phase_ != Phase::kWriting) return nullptr;
+    answer.TakeEvidence(step);
+    answer.Write(step.chunk, step.chunk.tokens_size());
+    if (step.end == AnswerEnd::kOpen) return StopIfInterrupted(answer);
+    answer.set_finish(FinishReasonOf(step.end));
+    phase_ = Phase::kComplete;
+    return nullptr;
+  }
+
+  Next On(const LocalStopped& stopped, AnswerContext& answer) override {
+    answer.AccountLocal(stopped, phase_ == Phase::kComplete ? RunEnd::kComplete : RunEnd::kBroken);
+    if (!stopped.status.ok()) {
+      answer.End(stopped.status);
+    } else if (phase_ == Phase::kComplete) {
+      answer.JudgeOwnAnswer();
+      if (why_ == StreamsBecause::kUpstreamIsAway) ExplainKeeping(answer);
+      answer.End(absl::OkStatus());
+    } else {
+      answer.EndInterrupted();
+    }
+    return nullptr;
+  }
+
+  void OnInterrupt(AnswerContext& answer) override { StopIfInterrupted(answer); }
+
+ private:
+  enum class Phase : uint8_t { kWriting, kComplete, kStopping };
+
+  // A whole answer is out: nothing is left to interrupt.
+  Next StopIfInterrupted(AnswerContext& answer) {
+    if (phase_ == Phase::kWriting && !answer.Interrupted().ok()) {
+      phase_ = Phase::kStopping;
+      answer.Do(StopLocal{});
+    }
+    return nullptr;
+  }
+
+  // Of an answer that was streamed because upstream could not be used when it began: whether it would have been wanted.
+  static void ExplainKeeping(AnswerContext& answer) {
+    const DecisionRecord record = answer.Decide(Stage::kAfter);
+    const bool came_back = DecisionOf(record) == Decision::kHandOver;
+    answer.provenance().set_degraded(record.degraded || came_back);
+    answer.provenance().set_reason(came_back ? Explain(record) + ", but not when the answer began" : Explain(record));
+  }
+
+  const StreamsBecause why_;
+  Phase phase_ = Phase::kWriting;
+};
+
+}  // namespace
+
+AnswerWay::Next BeginLocal(AnswerContext& answer, StreamsBecause why, AnswerSoFar so_far, StartLocal::Turn turn) {
+  answer.Do(StartLocal{.so_far = std::move(so_far), .turn = turn});
+  return std::make_unique<LocalWay>(why);
+}
+
+}  // namespace updraft
