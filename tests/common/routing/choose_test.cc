@@ -347,6 +347,33 @@ TEST(ChooseTest, UnknownNumbersAreNoNumbers) {
   EXPECT_EQ(kept.chosen().bytes_up, 0.0);
 }
 
+TEST(ChooseTest, EveryWayIsAnOptionWithWhatStandsAgainstIt) {
+  const auto obstacles = [](const DecisionRecord& record) {
+    std::string text;
+    for (int i = 0; i < record.n_options; ++i) {
+      const Option& option = record.options[static_cast<size_t>(i)];
+      text += (i == 0 ? "" : " ") + std::string(NameOf(option.way)) + ":" + std::string(NameOf(option.obstacle));
+    }
+    return text;
+  };
+  Situation before = Healthy(Stage::kBefore, kUnknown);
+  EXPECT_EQ(obstacles(Choose(before, Policy())), "local:none draft-then-decide:none stream-up:none defer:none");
+  EXPECT_EQ(obstacles(Choose(before, Policy(PolicyMode::kUpstream))),
+            "local:none draft-then-decide:policy-upstream stream-up:none defer:none");
+  EXPECT_EQ(obstacles(Choose(before, Policy(PolicyMode::kLocal))),
+            "local:none draft-then-decide:policy-local stream-up:policy-local defer:none");
+  before.request.deadline_s = 0.1;
+  EXPECT_EQ(obstacles(Choose(before, Policy())),
+            "local:local-too-slow draft-then-decide:local-too-slow stream-up:too-late defer:none");
+  before.request.fits_locally = false;
+  EXPECT_EQ(obstacles(Choose(before, Policy())),
+            "local:does-not-fit draft-then-decide:does-not-fit stream-up:too-late defer:none");
+  const DecisionRecord after = Choose(Healthy(Stage::kAfter, 0.9), Policy());
+  EXPECT_EQ(obstacles(after), "local:none draft-then-decide:none defer:none");
+  EXPECT_EQ(after.options[0].total_s, 0.0) << "the draft is there";
+  EXPECT_EQ(Choose(Healthy(Stage::kDuring, 0.9), Policy()).options[0].total_s, 30.0 / 200.0) << "30 tokens are left";
+}
+
 TEST(ChooseTest, TheSoonerUpstreamIsAskedAndTheOtherWhereItCannotBe) {
   Situation situation = Healthy(Stage::kAfter, 0.1);
   situation.n_upstreams = 2;
