@@ -12,6 +12,8 @@ if(UPDRAFT_SERVICES)
   find_package(prometheus-cpp CONFIG REQUIRED)
   find_package(CLI11 CONFIG REQUIRED)
   find_package(ICU REQUIRED COMPONENTS uc)
+else()
+  find_package(nlohmann_json CONFIG QUIET)  # what needs no more than this is built where it is there
 endif()
 
 if(UPDRAFT_TESTS)

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/cockpit/answer.h"
 #include "deploy/task/text_metrics.h"
 #include "deploy/train/cockpit/generator.h"
 

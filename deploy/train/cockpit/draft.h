@@ -25,7 +25,7 @@ struct Draft {
   std::string say;
 };
 
-// The answer's JSON text: fields in the agreed order, empty ones left out.
+// The answer's JSON text, as common/cockpit writes it.
 std::string AnswerText(const Draft& draft);
 
 // One family each. Nullopt: this draw cannot be said (a value out of range, say); draw again.

@@ -1,11 +1,11 @@
 #include "deploy/train/cockpit/example.h"
 
-#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/cockpit/json_object.h"
 
 namespace updraft::cockpit {
 namespace {
@@ -13,70 +13,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::string_view kFamilyNames[kFamilies] = {"slot", "implicit", "multi", "followup", "arithmetic", "scope"};
-
-// An answer of the task nests three deep; a hostile one must not exhaust the parser's stack.
-constexpr size_t kMaxAnswerBytes = 64 * 1024;
-constexpr int kMaxDepth = 16;
-
-bool TooDeep(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxDepth) return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
-
-// Numbers compare by value: every whole number becomes an integer.
-json Canonical(const json& value) {
-  if (value.is_number_float()) {
-    const double number = value.get<double>();
-    if (std::isfinite(number) && number == std::floor(number) && std::fabs(number) < 1e15) {
-      return static_cast<int64_t>(number);
-    }
-    return number;
-  }
-  if (value.is_number_unsigned() && value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX)) {
-    return static_cast<int64_t>(value.get<uint64_t>());
-  }
-  if (value.is_object()) {
-    json out = json::object();
-    for (const auto& [key, item] : value.items()) out[key] = Canonical(item);
-    return out;
-  }
-  if (value.is_array()) {
-    json out = json::array();
-    for (const auto& item : value) out.push_back(Canonical(item));
-    return out;
-  }
-  return value;
-}
-
-absl::StatusOr<json> ParseObject(std::string_view text, std::string_view what) {
-  if (text.size() > kMaxAnswerBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(std::string(what), ": expected at most ", kMaxAnswerBytes, " bytes, found ", text.size()));
-  }
-  if (TooDeep(text)) {
-    return absl::InvalidArgumentError(absl::StrCat(std::string(what), ": nested deeper than ", kMaxDepth, " levels"));
-  }
-  json value = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded() || !value.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(std::string(what), ": expected one JSON object, found '", std::string(text.substr(0, 80)), "'"));
-  }
-  return value;
-}
 
 absl::StatusOr<std::string> StringField(const json& object, const char* key) {
   const auto it = object.find(key);
@@ -113,33 +49,6 @@ absl::StatusOr<Split> SplitFromName(std::string_view name) {
     if (SplitName(split) == name) return split;
   }
   return absl::InvalidArgumentError(absl::StrCat("split '", std::string(name), "': expected train, calibrate or test"));
-}
-
-absl::StatusOr<std::string> CanonicalSettings(std::string_view answer) {
-  absl::StatusOr<json> parsed = ParseObject(answer, "answer");
-  if (!parsed.ok()) return parsed.status();
-  json out = json::object();
-  for (const char* key : {"set", "call", "result"}) {
-    const auto it = parsed->find(key);
-    if (it == parsed->end()) continue;
-    if (!it->is_object()) {
-      return absl::InvalidArgumentError(absl::StrCat("answer: expected '", key, "' to be an object"));
-    }
-    // An empty object says the same as none.
-    if (!it->empty()) out[key] = Canonical(*it);
-  }
-  const auto refuse = parsed->find("refuse");
-  if (refuse != parsed->end()) {
-    if (!refuse->is_boolean()) return absl::InvalidArgumentError("answer: expected 'refuse' to be true or false");
-    if (refuse->get<bool>()) out["refuse"] = true;
-  }
-  return out.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-bool ExactMatch(std::string_view expected, std::string_view got) {
-  const absl::StatusOr<std::string> a = CanonicalSettings(expected);
-  const absl::StatusOr<std::string> b = CanonicalSettings(got);
-  return a.ok() && b.ok() && *a == *b;
 }
 
 std::string ToJsonLine(const Example& example) {

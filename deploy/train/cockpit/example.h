@@ -33,16 +33,9 @@ struct Example {
   Family family = Family::kSlot;
   Language language = Language::kEnglish;
   std::vector<ChatTurn> turns;  // user and assistant by turns; the last one is the user's
-  std::string answer;           // one JSON object: work, set, call, result, refuse, say (in this order)
+  std::string answer;           // as common/cockpit/answer.h has it
   std::string bare;             // the normalised request without politeness and noise; not stored
 };
-
-// What counts in an answer, as one canonical text: set, call, result and refuse, keys sorted, 22.0 written as 22.
-// work and say do not count: they may be worded otherwise. An error when `answer` is not an object of the agreed form.
-absl::StatusOr<std::string> CanonicalSettings(std::string_view answer);
-
-// True when both parse and mean the same settings. A malformed answer never matches.
-bool ExactMatch(std::string_view expected, std::string_view got);
 
 // One line of JSONL each way: {"id","family","language","messages":[{"role","content"}...],"answer"}.
 std::string ToJsonLine(const Example& example);

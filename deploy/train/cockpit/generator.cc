@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/cockpit/answer.h"
 #include "deploy/train/cockpit/composer.h"
 #include "deploy/train/cockpit/draft.h"
 
@@ -44,14 +45,7 @@ std::optional<Draft> DraftSlot(Composer* composer) {
 }
 
 std::string AnswerText(const Draft& draft) {
-  nlohmann::ordered_json answer = nlohmann::ordered_json::object();
-  if (!draft.work.empty()) answer["work"] = draft.work;
-  answer["set"] = draft.meaning.set;
-  if (!draft.meaning.call.empty()) answer["call"] = draft.meaning.call;
-  if (!draft.result.empty()) answer["result"] = draft.result;
-  if (draft.refuse) answer["refuse"] = true;
-  answer["say"] = draft.say;
-  return answer.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return AnswerText(Answer{draft.work, draft.meaning.set, draft.meaning.call, draft.result, draft.refuse, draft.say});
 }
 
 std::string NormalizedConversation(const Example& example) {

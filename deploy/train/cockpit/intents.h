@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "deploy/train/cockpit/catalogue.h"
+#include "common/cockpit/catalogue.h"
 #include "deploy/train/cockpit/composer.h"
 
 namespace updraft::cockpit {

@@ -10,7 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "deploy/train/cockpit/catalogue.h"
+#include "common/cockpit/answer.h"
+#include "common/cockpit/catalogue.h"
 #include "deploy/train/cockpit/composer.h"
 #include "deploy/train/cockpit/generator.h"
 #include "deploy/train/cockpit/intents.h"

@@ -1,15 +1,13 @@
+#include "common/cockpit/catalogue.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
-
-#include "deploy/train/cockpit/catalogue.h"
-#include "deploy/train/cockpit/intents.h"
 
 namespace updraft::cockpit {
 namespace {
@@ -75,28 +73,5 @@ TEST(CatalogueTest, AgreesWithTheSpecification) {
     EXPECT_EQ(leaf[6], std::string(signal->allowed)) << full;
   }
 }
-
-TEST(CatalogueTest, EveryIntentMovesASignalOfTheCatalogue) {
-  std::set<std::string_view> ids;
-  for (const Intent& intent : Intents()) {
-    EXPECT_EQ(SignalOf(intent).path, intent.path) << intent.id;
-    EXPECT_TRUE(ids.insert(intent.id).second) << intent.id << " is there twice";
-  }
-}
-
-TEST(CatalogueTest, LegalAndIllegalAnswers) {
-  const auto set = [](const std::string& pair) { return CheckLegal("{\"set\":{" + pair + "}}"); };
-  EXPECT_TRUE(set(R"("Vehicle.Cabin.HVAC.Station.Row1.Driver.FanSpeed":40)").ok());
-  EXPECT_FALSE(set(R"("Vehicle.Cabin.HVAC.Station.Row1.Driver.FanSpeed":101)").ok());
-  EXPECT_FALSE(set(R"("Vehicle.Cabin.HVAC.Station.Row1.Driver.FanSpeed":40.5)").ok());
-  EXPECT_FALSE(set(R"("Vehicle.Cabin.HVAC.Station.Row1.Driver.FanSpeed":"40")").ok());
-  EXPECT_FALSE(set(R"("Vehicle.Cabin.HVAC.Station.Row9.Driver.FanSpeed":40)").ok());
-  EXPECT_FALSE(set(R"("Vehicle.Body.Windshield.Front.Wiping.Mode":"FASTER")").ok());
-  EXPECT_TRUE(set(R"("Vehicle.Body.Windshield.Front.Wiping.Mode":"FAST")").ok());
-  EXPECT_TRUE(set(R"("Vehicle.Cabin.Seat.Row2.DriverSide.HeatingCooling":-100)").ok());
-  EXPECT_FALSE(CheckLegal("{\"call\":{\"name\":\"shell\"}}").ok());
-  EXPECT_FALSE(CheckLegal("not json").ok());
-}
-
 }  // namespace
 }  // namespace updraft::cockpit

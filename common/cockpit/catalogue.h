@@ -1,11 +1,10 @@
-#ifndef UPDRAFT_DEPLOY_TRAIN_COCKPIT_CATALOGUE_H_
-#define UPDRAFT_DEPLOY_TRAIN_COCKPIT_CATALOGUE_H_
+// The signals that a spoken command may move, as the COVESA Vehicle Signal Specification has them: what the SDK writes,
+// the grammar allows, the judge accepts and the generator asks for. Tables of constants: any thread, no errors.
+#pragma once
 
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "absl/status/status.h"
 
 namespace updraft::cockpit {
 
@@ -45,18 +44,16 @@ struct Signal {
   std::string_view allowed;
 };
 
+// In the order of the specification's branches; never changes while the process runs.
 const std::vector<Signal>& Catalogue();
 
 // The path in one zone (exactly one bit of Zone, or kZoneNone).
 std::string PathInZone(std::string_view path, Zoning zoning, unsigned zone);
 
-// Every path that the catalogue stands for, and the signal of a full path (null when there is none).
+// Every path that the catalogue stands for, each zone of a signal on its own.
 std::vector<std::string> AllPaths();
+
+// The signal of a full path; null when there is none. Any bytes are accepted.
 const Signal* FindSignal(std::string_view full_path);
 
-// Whether `answer` (JSON) sets only catalogue signals to legal values and calls only known functions.
-absl::Status CheckLegal(std::string_view answer);
-
 }  // namespace updraft::cockpit
-
-#endif  // UPDRAFT_DEPLOY_TRAIN_COCKPIT_CATALOGUE_H_

@@ -1,51 +1,14 @@
-#include "deploy/train/cockpit/catalogue.h"
+#include "common/cockpit/catalogue.h"
 
-#include <array>
-#include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
-
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 
 namespace updraft::cockpit {
 namespace {
 
 constexpr double kUnbounded = std::numeric_limits<double>::quiet_NaN();
 constexpr std::string_view kWiperModes = "OFF|SLOW|MEDIUM|FAST|INTERVAL|RAIN_SENSOR";
-
-bool TypeFits(const Signal& signal, const nlohmann::json& value) {
-  switch (signal.datatype) {
-    case Datatype::kBoolean:
-      return value.is_boolean();
-    case Datatype::kFloat:
-      return value.is_number();
-    case Datatype::kUint8:
-      return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() <= 255;
-    case Datatype::kInt8:
-      return value.is_number_integer() && value.get<int64_t>() >= -128 && value.get<int64_t>() <= 127;
-    case Datatype::kString:
-      return value.is_string();
-  }
-  return false;
-}
-
-bool ValueFits(const Signal& signal, const nlohmann::json& value) {
-  if (!TypeFits(signal, value)) return false;
-  if (value.is_number()) {
-    const double number = value.get<double>();
-    return !(number < signal.min) && !(number > signal.max);
-  }
-  if (value.is_string() && !signal.allowed.empty()) {
-    const std::string text = value.get<std::string>();
-    for (const auto& item : absl::StrSplit(std::string(signal.allowed), '|')) {
-      if (text == std::string(item)) return true;
-    }
-    return false;
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -138,33 +101,6 @@ const Signal* FindSignal(std::string_view full_path) {
   }();
   const auto it = by_path->find(full_path);
   return it == by_path->end() ? nullptr : it->second;
-}
-
-absl::Status CheckLegal(std::string_view answer) {
-  const nlohmann::json parsed = nlohmann::json::parse(answer.begin(), answer.end(), nullptr, false);
-  if (parsed.is_discarded() || !parsed.is_object()) {
-    return absl::InvalidArgumentError("answer: expected one JSON object; ask the model again or refuse the command");
-  }
-  if (const auto set = parsed.find("set"); set != parsed.end()) {
-    if (!set->is_object()) return absl::InvalidArgumentError("answer: expected 'set' to be an object");
-    for (const auto& [path, value] : set->items()) {
-      const Signal* signal = FindSignal(path);
-      if (signal == nullptr) {
-        return absl::InvalidArgumentError(absl::StrCat("answer: '", path, "' is not a signal of the catalogue"));
-      }
-      if (!ValueFits(*signal, value)) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "answer: '", path, "' cannot take ", value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
-      }
-    }
-  }
-  if (const auto call = parsed.find("call"); call != parsed.end()) {
-    const std::string name = call->is_object() ? call->value("name", nlohmann::json()).dump() : "";
-    if (name != "\"navigate\"" && name != "\"media\"" && name != "\"phone\"") {
-      return absl::InvalidArgumentError("answer: expected 'call' to name navigate, media or phone");
-    }
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace updraft::cockpit
