@@ -1,0 +1,293 @@
+#include "deploy/relay/connection.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <sstream>
+#include <utility>
+
+namespace updraft::relay::internal {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+constexpr size_t kReadBytes = 16 << 10;  // at a time, so that connections take turns
+constexpr double kResetPatience_s = 5.0;
+constexpr auto kResetLook = std::chrono::milliseconds(1);
+
+bool WouldBlock(const error_code& error) {
+  return error == asio::error::would_block || error == asio::error::try_again;
+}
+
+// Bytes that the other end's system has not acknowledged; 0 where this cannot be told.
+int UnacknowledgedBytes(tcp::socket& socket) {
+  int n = 0;
+  return ioctl(socket.native_handle(), SIOCOUTQ, &n) == 0 ? n : 0;
+}
+
+}  // namespace
+
+void CloseWithReset(tcp::socket& socket) {
+  error_code ignored;
+  if (!socket.is_open()) return;
+  socket.set_option(asio::socket_base::linger(true, 0), ignored);
+  socket.close(ignored);
+}
+
+void SetSocketOptions(tcp::socket& socket) {
+  error_code ignored;
+  socket.set_option(tcp::no_delay(true), ignored);
+  socket.set_option(asio::socket_base::send_buffer_size(kSocketBufferBytes), ignored);
+  socket.set_option(asio::socket_base::receive_buffer_size(kSocketBufferBytes), ignored);
+  socket.non_blocking(true, ignored);
+}
+
+Connection::Connection(tcp::socket client, uint64_t id, Host* host)
+    : id_(id), host_(host), client_(std::move(client)), server_(host->io()), timer_(host->io()) {
+  half(Direction::kUp).source = half(Direction::kDown).sink = &client_;
+  half(Direction::kUp).sink = half(Direction::kDown).source = &server_;
+  error_code error;
+  const tcp::endpoint from = client_.remote_endpoint(error);
+  std::ostringstream text;
+  if (!error) text << from;
+  record_.id = id;
+  record_.from = text.str();
+  record_.opened_s = host->Now();
+}
+
+void Connection::Start() {
+  SetSocketOptions(client_);
+  host_->Send(Direction::kUp, {id_, Mark::kOpen, 0});
+}
+
+// ---- Out of the road ----------------------------------------------------------------------------------------------
+
+void Connection::Arrive(Direction direction, const Parcel& parcel) {
+  if (phase_ == Phase::kSilent || phase_ == Phase::kResetting || phase_ == Phase::kOver) return;
+  Half& way = half(direction);
+  switch (parcel.mark) {
+    case Mark::kOpen:
+      return ConnectToTarget();
+    case Mark::kOpened:
+      return AwaitBytes(Direction::kUp);
+    case Mark::kAbort:
+      return Sever(record_.end.empty() ? "reset by an end" : record_.end, Host::End::kClosed);
+    case Mark::kEnd:
+      if (way.writing == Writing::kOpen) way.writing = Writing::kEnding;
+      return Write(direction);
+    case Mark::kData:
+      way.arrived_bytes += parcel.n_bytes;
+      return Write(direction);
+  }
+}
+
+void Connection::ConnectToTarget() {
+  error_code error;
+  server_.open(host_->target().protocol(), error);
+  if (!error) SetSocketOptions(server_);
+  server_.async_connect(host_->target(), [self = shared_from_this()](const error_code& failed) {
+    if (self->phase_ == Phase::kOver) return;
+    if (self->phase_ == Phase::kSilent) return self->AwaitBytes(Direction::kDown);
+    if (failed) {
+      self->record_.end = "the target refused: " + failed.message();
+      self->host_->OnRefusedByTarget();
+      return self->host_->Send(Direction::kDown, {self->id_, Mark::kAbort, 0});
+    }
+    self->phase_ = Phase::kOpen;
+    self->host_->Send(Direction::kDown, {self->id_, Mark::kOpened, 0});
+    self->AwaitBytes(Direction::kDown);
+  });
+}
+
+void Connection::Write(Direction direction) {
+  Half& way = half(direction);
+  if (way.writing == Writing::kGone) return Drop(direction);
+  while (way.arrived_bytes > 0 && !way.write_awaited) {
+    const std::string& block = way.blocks.front();
+    const int64_t limit = std::min(way.arrived_bytes, host_->BytesUntilReset(direction));
+    const size_t n = std::min(block.size() - way.front_offset, static_cast<size_t>(limit));
+    error_code error;
+    const size_t written = way.sink->write_some(asio::buffer(block.data() + way.front_offset, n), error);
+    if (WouldBlock(error)) return AwaitSink(direction);
+    if (error) return SinkFailed(direction);
+    PopDelivered(&way, static_cast<int64_t>(written));
+    if (host_->OnDelivered(direction, static_cast<int64_t>(written))) {
+      phase_ = Phase::kResetting;
+      return ResetOnceDelivered(direction, kResetPatience_s);
+    }
+  }
+  if (way.writing == Writing::kEnding && way.arrived_bytes == 0) {
+    error_code ignored;
+    way.sink->shutdown(tcp::socket::shutdown_send, ignored);
+    way.writing = Writing::kEnded;
+    return EndIfDone();
+  }
+  if (way.reading == Reading::kHeld && !way.room_awaited) Read(direction);  // the window has opened
+}
+
+void Connection::AwaitSink(Direction direction) {
+  Half& way = half(direction);
+  way.write_awaited = true;
+  way.sink->async_wait(tcp::socket::wait_write, [self = shared_from_this(), direction](const error_code& error) {
+    self->half(direction).write_awaited = false;
+    if (error || self->phase_ != Phase::kOpen) return;
+    self->Write(direction);
+  });
+}
+
+// The other direction's reading, if it goes on, brings word of it the long way round.
+void Connection::SinkFailed(Direction direction) {
+  half(direction).writing = Writing::kGone;
+  Drop(direction);
+  if (half(Opposite(direction)).reading == Reading::kEnded) Sever("an end takes no more", Host::End::kClosed);
+}
+
+void Connection::PopDelivered(Half* way, int64_t n_bytes) {
+  way->held_bytes -= n_bytes;
+  way->arrived_bytes -= n_bytes;
+  way->delivered_bytes += n_bytes;
+  way->front_offset += static_cast<size_t>(n_bytes);
+  if (way->front_offset == way->blocks.front().size()) {
+    way->blocks.pop_front();
+    way->front_offset = 0;
+  }
+}
+
+void Connection::Drop(Direction direction) {
+  Half& way = half(direction);
+  host_->OnLost(direction, way.held_bytes);
+  way.blocks.clear();
+  way.front_offset = 0;
+  way.held_bytes = way.arrived_bytes = 0;
+}
+
+void Connection::EndIfDone() {
+  for (const Half& way : halves_) {
+    if (way.reading != Reading::kEnded || way.writing != Writing::kEnded) return;
+  }
+  End("closed by both ends", Host::End::kClosed);
+}
+
+// A reset takes away what the system has not passed on yet; the bytes before it count as delivered, so they go first.
+void Connection::ResetOnceDelivered(Direction direction, double patience_s) {
+  const double look_s = std::chrono::duration<double>(kResetLook).count();
+  if (UnacknowledgedBytes(*half(direction).sink) == 0 || patience_s <= 0.0) {
+    return Sever("reset after " + std::to_string(half(direction).delivered_bytes) + " bytes " +
+                 std::string(DirectionName(direction)));
+  }
+  timer_.expires_after(kResetLook);
+  timer_.async_wait([self = shared_from_this(), direction, patience_s, look_s](const error_code& error) {
+    if (!error && self->phase_ == Phase::kResetting) self->ResetOnceDelivered(direction, patience_s - look_s);
+  });
+}
+
+// ---- Into the road ------------------------------------------------------------------------------------------------
+
+void Connection::AwaitBytes(Direction direction) {
+  Half& way = half(direction);
+  if (way.reading == Reading::kAwaited || way.reading == Reading::kEnded || !way.source->is_open()) return;
+  way.reading = Reading::kAwaited;
+  way.source->async_wait(tcp::socket::wait_read, [self = shared_from_this(), direction](const error_code& error) {
+    if (error || self->half(direction).reading != Reading::kAwaited) return;
+    self->Read(direction);
+  });
+}
+
+void Connection::RoomAgain(Direction direction) {
+  Half& way = half(direction);
+  way.room_awaited = false;
+  if (way.reading == Reading::kHeld) Read(direction);
+}
+
+void Connection::Read(Direction direction) {
+  if (phase_ == Phase::kSilent) return Discard(direction);
+  if (phase_ != Phase::kOpen) return;
+  Half& way = half(direction);
+  const int64_t room = host_->Room(direction), window = host_->window_bytes() - way.held_bytes;
+  if (room <= 0 || window <= 0) {
+    way.reading = Reading::kHeld;
+    if (window > 0 && !way.room_awaited) {
+      way.room_awaited = true;
+      host_->AwaitRoom(direction, weak_from_this());
+    }
+    return;
+  }
+  std::array<char, kReadBytes> buffer;
+  const size_t n = std::min({buffer.size(), static_cast<size_t>(room), static_cast<size_t>(window)});
+  error_code error;
+  const size_t n_read = way.source->read_some(asio::buffer(buffer.data(), n), error);
+  if (error == asio::error::eof) return EndReading(direction, Mark::kEnd);
+  if (error && !WouldBlock(error)) return EndReading(direction, Mark::kAbort);
+  if (n_read > 0) {
+    way.blocks.emplace_back(buffer.data(), n_read);
+    way.held_bytes += static_cast<int64_t>(n_read);
+    host_->OnBytes(id_, direction, way.blocks.back());
+    host_->Send(direction, {id_, Mark::kData, static_cast<int64_t>(n_read)});
+  }
+  way.reading = Reading::kNotYet;
+  AwaitBytes(direction);
+}
+
+void Connection::EndReading(Direction direction, Mark mark) {
+  half(direction).reading = Reading::kEnded;
+  host_->Send(direction, {id_, mark, 0});
+}
+
+void Connection::Discard(Direction direction) {
+  Half& way = half(direction);
+  std::array<char, kReadBytes> buffer;
+  error_code error;
+  const size_t n_read = way.source->read_some(asio::buffer(buffer), error);
+  if (n_read > 0) {
+    host_->OnBytes(id_, direction, std::string_view(buffer.data(), n_read));
+    host_->OnLost(direction, static_cast<int64_t>(n_read));
+  }
+  if (!error || WouldBlock(error)) {
+    way.reading = Reading::kNotYet;
+    return AwaitBytes(direction);
+  }
+  // That end has given up. The other one is told nothing.
+  error_code ignored;
+  way.reading = Reading::kEnded;
+  way.source->close(ignored);
+  if (!client_.is_open() && !server_.is_open()) End("fell silent", Host::End::kClosed);
+}
+
+void Connection::FallSilent() {
+  if (phase_ == Phase::kOver || phase_ == Phase::kResetting || phase_ == Phase::kSilent) return;
+  phase_ = Phase::kSilent;
+  for (const Direction direction : kDirections) {
+    Drop(direction);
+    AwaitBytes(direction);
+  }
+}
+
+// ---- The end ------------------------------------------------------------------------------------------------------
+
+void Connection::Sever(std::string_view why, Host::End end) {
+  if (phase_ == Phase::kOver) return;
+  CloseWithReset(client_);
+  CloseWithReset(server_);
+  End(why, end);
+}
+
+void Connection::End(std::string_view why, Host::End end) {
+  const auto self = shared_from_this();  // the relay lets go of it
+  phase_ = Phase::kOver;
+  error_code ignored;
+  timer_.cancel(ignored);
+  client_.close(ignored);
+  server_.close(ignored);
+  for (const Direction direction : kDirections) Drop(direction);
+  record_.bytes_up = half(Direction::kUp).delivered_bytes;
+  record_.bytes_down = half(Direction::kDown).delivered_bytes;
+  record_.ended_s = host_->Now();
+  record_.end = std::string(why);
+  host_->OnEnd(record_, end);
+}
+
+}  // namespace updraft::relay::internal
