@@ -359,7 +359,10 @@ TEST(RelayTest, AResetComesAtExactlyTheByte) {
     std::lock_guard lock(mu);
     return server_ends.size() == 3;
   }));
-  for (const int end : server_ends) EXPECT_EQ(end, ECONNRESET);
+  {
+    std::lock_guard lock(mu);
+    for (const int end : server_ends) EXPECT_EQ(end, ECONNRESET);
+  }
   EXPECT_EQ(relay->counters().connections_reset, 3);
 }
 
