@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/clock/steady.h"
 #include "common/http/connection.h"
 
 namespace updraft::http {
@@ -157,8 +158,8 @@ class Server::Impl {
       retry_.cancel();
     });
     for (const auto& connection : Connections()) connection->CloseIfIdle();
-    const absl::Time deadline = absl::Now() + grace;
-    while (n_connections() > 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+    const SteadyTime deadline = SteadyNow() + grace;
+    while (n_connections() > 0 && SteadyNow() < deadline) absl::SleepFor(absl::Milliseconds(5));
     // With every socket closed no operation is left, and run() returns by itself. A connection accepted in the last
     // moment is closed by the next round.
     work_.reset();

@@ -1,6 +1,7 @@
 // Channels to another tier.
 #pragma once
 
+#include <grpc/support/time.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/server_context.h>
@@ -26,6 +27,9 @@ struct ChannelOptions {
 // `what` names the flag or field in errors.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address, const std::string& what,
                                                            const ChannelOptions& options = {});
+
+// `timeout` from now in gRPC's monotonic clock, which a stepped wall clock does not move. InfiniteDuration: never.
+gpr_timespec GrpcDeadlineAfter(absl::Duration timeout);
 
 // Every call has a deadline: sets `timeout` from now.
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout);

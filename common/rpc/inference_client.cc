@@ -2,11 +2,9 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "common/clock/steady.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/status.h"
 #include "common/status/retry_delay.h"
@@ -16,10 +14,6 @@ namespace updraft {
 namespace {
 
 constexpr absl::Duration kLossReported = absl::Milliseconds(50);
-
-std::chrono::system_clock::time_point DeadlineAfter(absl::Duration timeout) {
-  return std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout);
-}
 
 absl::Status CheckUtf8(const std::string& field, const std::string& text) {
   const size_t at = text::FirstIllFormed(text);
@@ -57,7 +51,7 @@ absl::Status InferenceClient::Explain(const grpc::Status& status, const grpc::Cl
   if (!absl::IsUnavailable(said) || RetryDelayOf(said).has_value()) return said;
   // gRPC reports a service that cannot be reached with the code of one that refuses; the connection to the latter is
   // still there. Its loss may be reported a moment after the call's.
-  if (!channel_->WaitForStateChange(GRPC_CHANNEL_READY, DeadlineAfter(kLossReported))) return said;
+  if (!channel_->WaitForStateChange(GRPC_CHANNEL_READY, GrpcDeadlineAfter(kLossReported))) return said;
   return absl::UnavailableError(absl::StrCat("no service answers at '", address_, "' (", std::string(said.message()),
                                              "); is the daemon running there? ./run up starts both"));
 }
@@ -67,10 +61,10 @@ absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest
   if (!usable_.ok()) return usable_;
   if (absl::Status status = CheckTexts(request); !status.ok()) return status;
   grpc::ClientContext context;
-  context.set_deadline(DeadlineAfter(timeout));
+  SetTimeout(context, timeout);
   ClientAnswer answer;
-  const absl::Time start = absl::Now();
-  absl::Time previous = start;
+  const SteadyTime start = SteadyNow();
+  SteadyTime previous = start;
   bool stopped = false;
   auto reader = stub_->Generate(&context, request);
   v1::GenerateResponse response;
@@ -79,7 +73,7 @@ absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest
     if (response.has_done()) answer.done = response.done();
     if (!response.has_chunk()) continue;
     const v1::Chunk& chunk = response.chunk();
-    const absl::Time now = absl::Now();
+    const SteadyTime now = SteadyNow();
     if (answer.tokens.empty() && answer.text.empty()) {
       answer.first_chunk = now - start;
     } else if (chunk.tokens_size() > 0) {
@@ -94,7 +88,7 @@ absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest
     }
   }
   const grpc::Status status = reader->Finish();
-  answer.total = absl::Now() - start;
+  answer.total = SteadyNow() - start;
   if (stopped) return absl::CancelledError("stopped by the caller");
   if (!status.ok()) return Explain(status, context);
   return answer;
@@ -103,7 +97,7 @@ absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest
 absl::StatusOr<v1::GetStatusResponse> InferenceClient::GetStatus(absl::Duration timeout) {
   if (!usable_.ok()) return usable_;
   grpc::ClientContext context;
-  context.set_deadline(DeadlineAfter(timeout));
+  SetTimeout(context, timeout);
   v1::GetStatusResponse response;
   const grpc::Status status = stub_->GetStatus(&context, v1::GetStatusRequest(), &response);
   if (!status.ok()) return Explain(status, context);

@@ -18,6 +18,7 @@
 #include "absl/strings/str_format.h"
 #include "common/files/atomic_file.h"
 #include "common/rpc/address.h"
+#include "common/rpc/channel.h"
 
 namespace updraft {
 namespace {
@@ -99,7 +100,7 @@ void ServerHandle::Shutdown(absl::Duration grace) {
   if (stopped_ || server_ == nullptr) return;
   stopped_ = true;
   if (auto* health = server_->GetHealthCheckService(); health != nullptr) health->SetServingStatus(false);
-  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(grace));
+  server_->Shutdown(GrpcDeadlineAfter(grace));
   server_->Wait();
 }
 

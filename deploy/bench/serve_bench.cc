@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/clock/steady.h"
 #include "common/rpc/inference_client.h"
 #include "deploy/bench/openai_stream.h"
 
@@ -93,14 +94,14 @@ class OpenAiTarget : public Target {
                                  {"temperature", 1.0}, {"seed", seed},     {"stream", true},
                                  {"ignore_eos", true}};
     RequestTimes times;
-    const absl::Time start = absl::Now();
-    absl::Time previous = start;
+    const SteadyTime start = SteadyNow();
+    SteadyTime previous = start;
     const absl::Status status = StreamCompletion(http_, body.dump(), options_.timeout, [&](const std::string& event) {
       const auto json = nlohmann::json::parse(event, nullptr, false);
       if (!json.is_object() || !json.contains("choices") || json["choices"].empty()) return;
       const auto& choice = json["choices"][0];
       if (!choice.is_object() || choice.value("text", "").empty()) return;
-      const absl::Time now = absl::Now();
+      const SteadyTime now = SteadyNow();
       if (times.tokens++ == 0) {
         times.first_ms = absl::ToDoubleMilliseconds(now - start);
       } else {
@@ -109,7 +110,7 @@ class OpenAiTarget : public Target {
       previous = now;
     });
     if (!status.ok()) return status;
-    times.total_ms = absl::ToDoubleMilliseconds(absl::Now() - start);
+    times.total_ms = absl::ToDoubleMilliseconds(SteadyNow() - start);
     return times;
   }
 
@@ -165,12 +166,12 @@ absl::StatusOr<ServeBenchResult> RunServeBench(const ServeBenchOptions& options)
   std::mutex mu;  // guards what follows
   ServeBenchResult result;
   std::vector<double> ttft, itl, latency;
-  const absl::Time start = absl::Now();
+  const SteadyTime start = SteadyNow();
   const auto worker = [&] {
     for (int i; (i = next.fetch_add(1)) < options.requests;) {
-      absl::SleepFor(start + arrivals[i] - absl::Now());
+      absl::SleepFor(start + arrivals[i] - SteadyNow());
       // With a given rate, time counts from the planned arrival, so that a saturated server cannot hide its queue.
-      const absl::Duration late = options.rate > 0.0 ? absl::Now() - (start + arrivals[i]) : absl::ZeroDuration();
+      const absl::Duration late = options.rate > 0.0 ? SteadyNow() - (start + arrivals[i]) : absl::ZeroDuration();
       auto times = (*target)->Send(options.seed + static_cast<uint64_t>(i));
       const std::lock_guard lock(mu);
       if (!times.ok()) {
@@ -187,7 +188,7 @@ absl::StatusOr<ServeBenchResult> RunServeBench(const ServeBenchOptions& options)
   std::vector<std::thread> threads;
   for (int i = 0; i < std::min(options.concurrency, options.requests); ++i) threads.emplace_back(worker);
   for (std::thread& thread : threads) thread.join();
-  result.seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  result.seconds = absl::ToDoubleSeconds(SteadyNow() - start);
   result.output_tok_s = static_cast<double>(result.output_tokens) / result.seconds;
   result.ttft_ms = PercentilesOf(std::move(ttft));
   result.itl_ms = PercentilesOf(std::move(itl));

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/clock/steady.h"
 
 namespace updraft::tool {
 namespace {
@@ -102,7 +103,7 @@ std::string Daemon::LogTail() const {
 }
 
 absl::StatusOr<std::vector<int>> Daemon::AwaitPorts(const std::string& port_file, absl::Duration timeout) {
-  const absl::Time give_up = absl::Now() + timeout;
+  const SteadyTime give_up = SteadyNow() + timeout;
   while (true) {
     std::ifstream in(port_file);
     std::vector<int> ports;
@@ -112,7 +113,7 @@ absl::StatusOr<std::vector<int>> Daemon::AwaitPorts(const std::string& port_file
       return absl::InternalError(
           absl::StrCat(name_, " ended before it was ready; its log '", log_path_, "' says:\n", LogTail()));
     }
-    if (absl::Now() > give_up) {
+    if (SteadyNow() > give_up) {
       return absl::DeadlineExceededError(absl::StrCat(name_, " was not ready after ", absl::FormatDuration(timeout),
                                                       "; its log '", log_path_, "' says:\n", LogTail()));
     }
@@ -123,9 +124,9 @@ absl::StatusOr<std::vector<int>> Daemon::AwaitPorts(const std::string& port_file
 void Daemon::Stop(absl::Duration grace) {
   if (!Running()) return;
   kill(pid_, SIGTERM);
-  const absl::Time give_up = absl::Now() + grace;
+  const SteadyTime give_up = SteadyNow() + grace;
   while (Running()) {
-    if (absl::Now() > give_up) {
+    if (SteadyNow() > give_up) {
       kill(pid_, SIGKILL);
       waitpid(pid_, nullptr, 0);
       pid_ = -1;

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "absl/time/clock.h"
+#include "common/clock/steady.h"
 
 namespace updraft::testing {
 
@@ -41,7 +42,8 @@ std::string TempPath(const std::string& suffix) {
   return ::testing::TempDir() + "updraft_e2e_" + std::to_string(getpid()) + "_" + std::to_string(counter++) + suffix;
 }
 
-Process::Process(const std::vector<std::string>& args) : log_path_(TempPath(".log")) {
+Process::Process(const std::vector<std::string>& args, const std::vector<std::string>& environment)
+    : log_path_(TempPath(".log")) {
   std::vector<char*> argv;
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
@@ -51,6 +53,7 @@ Process::Process(const std::vector<std::string>& args) : log_path_(TempPath(".lo
   const int log = open(log_path_.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0600);
   dup2(log, STDOUT_FILENO);
   dup2(log, STDERR_FILENO);
+  for (const std::string& variable : environment) putenv(const_cast<char*>(variable.c_str()));
   execvp(argv[0], argv.data());
   _exit(127);
 }
@@ -68,12 +71,12 @@ void Process::Signal(int signal) const {
 }
 
 int Process::Wait(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const SteadyTime deadline = SteadyNow() + timeout;
   while (exit_code_ < 0) {
     int status = 0;
     if (waitpid(pid_, &status, WNOHANG) == pid_) {
       exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    } else if (absl::Now() >= deadline) {
+    } else if (SteadyNow() >= deadline) {
       break;
     } else {
       absl::SleepFor(absl::Milliseconds(5));
@@ -89,10 +92,10 @@ std::string Process::Output() const {
   return text.str();
 }
 
-Daemon::Daemon(const std::string& name, std::vector<std::string> flags)
-    : port_file_(TempPath(".ports")), process_(DaemonArgs(name, std::move(flags), port_file_)) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(60);
-  while (ports_.empty() && absl::Now() < deadline && process_.Wait(absl::ZeroDuration()) < 0) {
+Daemon::Daemon(const std::string& name, std::vector<std::string> flags, const std::vector<std::string>& environment)
+    : port_file_(TempPath(".ports")), process_(DaemonArgs(name, std::move(flags), port_file_), environment) {
+  const SteadyTime deadline = SteadyNow() + absl::Seconds(60);
+  while (ports_.empty() && SteadyNow() < deadline && process_.Wait(absl::ZeroDuration()) < 0) {
     std::ifstream in(port_file_);
     for (int port; in >> port;) ports_.push_back(port);
     if (ports_.empty()) absl::SleepFor(absl::Milliseconds(5));

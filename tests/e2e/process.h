@@ -13,7 +13,8 @@ namespace updraft::testing {
 // A child process; its stdout and stderr go to a file. Killed when this goes out of scope, and when the test dies.
 class Process {
  public:
-  explicit Process(const std::vector<std::string>& args);
+  // environment: NAME=VALUE, beside the test's own.
+  explicit Process(const std::vector<std::string>& args, const std::vector<std::string>& environment = {});
   ~Process();
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -34,7 +35,7 @@ class Process {
 class Daemon {
  public:
   // name: "updraft-edge" or "updraft-cloud"; flags beside the ports and the port file.
-  Daemon(const std::string& name, std::vector<std::string> flags);
+  Daemon(const std::string& name, std::vector<std::string> flags, const std::vector<std::string>& environment = {});
 
   bool ready() const { return !ports_.empty(); }
   std::string address() const { return "127.0.0.1:" + std::to_string(ports_.at(0)); }
