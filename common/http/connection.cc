@@ -105,7 +105,7 @@ void ExchangeState::AppendBody(std::string_view bytes) {
 void ExchangeState::Respond(const Response& response) {
   std::shared_ptr<Connection> connection;
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     if (head_queued_ || broken_) return;
     head_queued_ = complete_ = true;
     out_ = Head(response, response.body.size());
@@ -118,7 +118,7 @@ void ExchangeState::Respond(const Response& response) {
 void ExchangeState::StartStream(const Response& head) {
   std::shared_ptr<Connection> connection;
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     if (head_queued_ || broken_) return;
     head_queued_ = true;
     out_ = Head(head, std::nullopt);
@@ -132,7 +132,7 @@ absl::Status ExchangeState::Write(std::string_view bytes) {
   std::shared_ptr<Connection> connection;
   bool too_slow = false;
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     if (broken_ || connection_ == nullptr) return absl::CancelledError("the client is gone");
     if (!head_queued_ || complete_) return absl::FailedPreconditionError("Write outside of a stream");
     connection = connection_;
@@ -151,7 +151,7 @@ absl::Status ExchangeState::Write(std::string_view bytes) {
 void ExchangeState::Finish() {
   std::shared_ptr<Connection> connection;
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     if (complete_ || broken_ || !head_queued_) return;
     complete_ = true;
     if (framing_.chunked && !framing_.no_body) out_ += "0\r\n\r\n";
@@ -164,7 +164,7 @@ void ExchangeState::Abandon() {
   std::shared_ptr<Connection> connection;
   bool answered = false;
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     if (complete_ || broken_) return;
     answered = head_queued_;
     connection = connection_;
@@ -178,7 +178,7 @@ void ExchangeState::Abandon() {
 
 void ExchangeState::OnDisconnect(std::function<void()> fn) {
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     if (!broken_) {
       if (connection_ != nullptr) on_disconnect_ = std::move(fn);
       return;
@@ -188,19 +188,19 @@ void ExchangeState::OnDisconnect(std::function<void()> fn) {
 }
 
 std::string ExchangeState::TakeOutput() {
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   return std::exchange(out_, {});
 }
 
 bool ExchangeState::complete() {
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   return complete_;
 }
 
 void ExchangeState::Break() {
   std::function<void()> fn;
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     broken_ = true;
     if (!complete_) fn = std::exchange(on_disconnect_, nullptr);
   }
@@ -210,7 +210,7 @@ void ExchangeState::Break() {
 void ExchangeState::Detach() {
   std::shared_ptr<Connection> connection;
   std::function<void()> fn;
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   connection.swap(connection_);
   fn.swap(on_disconnect_);
 }
@@ -223,7 +223,7 @@ Connection::Connection(tcp::socket socket, std::shared_ptr<ServerState> state)
       buffer_(state_->options.max_header_bytes + kReadAheadBytes) {}
 
 Connection::~Connection() {
-  std::lock_guard lock(state_->mu);
+  MutexLock lock(state_->mu);
   state_->connections.erase(this);
 }
 

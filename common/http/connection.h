@@ -22,14 +22,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "common/http/server.h"
+#include "common/sync/mutex.h"
 
 namespace updraft::http::internal {
 
@@ -61,8 +62,8 @@ struct ServerState {
   std::atomic<bool> draining{false};  // no new requests; every answer closes its connection
   const std::shared_ptr<std::atomic<size_t>> body_bytes = std::make_shared<std::atomic<size_t>>(0);  // see BodyShare
 
-  std::mutex mu;
-  std::unordered_map<Connection*, std::weak_ptr<Connection>> connections;  // guarded by mu
+  Mutex mu;
+  std::unordered_map<Connection*, std::weak_ptr<Connection>> connections ABSL_GUARDED_BY(mu);
 };
 
 // One request's answer on its way out.
@@ -93,17 +94,17 @@ class ExchangeState {
   void Detach();                                           // lets go of connection and callback
 
  private:
-  std::string Head(const Response& response, std::optional<size_t> length);  // mu_ held
-  void AppendBody(std::string_view bytes);                                   // mu_ held
+  std::string Head(const Response& response, std::optional<size_t> length) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AppendBody(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  std::mutex mu_;
-  std::shared_ptr<Connection> connection_;  // guarded by mu_; null once the exchange is over
+  Mutex mu_;
+  std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mu_);  // null once the exchange is over
   Framing framing_;
-  std::string out_;                      // guarded by mu_
-  bool head_queued_ = false;             // guarded by mu_
-  bool complete_ = false;                // guarded by mu_
-  bool broken_ = false;                  // guarded by mu_
-  std::function<void()> on_disconnect_;  // guarded by mu_
+  std::string out_ ABSL_GUARDED_BY(mu_);
+  bool head_queued_ ABSL_GUARDED_BY(mu_) = false;
+  bool complete_ ABSL_GUARDED_BY(mu_) = false;
+  bool broken_ ABSL_GUARDED_BY(mu_) = false;
+  std::function<void()> on_disconnect_ ABSL_GUARDED_BY(mu_);
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {

@@ -145,7 +145,7 @@ class Server::Impl {
   int port() const { return port_; }
 
   int n_connections() const {
-    std::lock_guard lock(state_->mu);
+    MutexLock lock(state_->mu);
     return static_cast<int>(state_->connections.size());
   }
 
@@ -180,7 +180,7 @@ class Server::Impl {
  private:
   std::vector<std::shared_ptr<Connection>> Connections() const {
     std::vector<std::shared_ptr<Connection>> all;
-    std::lock_guard lock(state_->mu);
+    MutexLock lock(state_->mu);
     for (const auto& [pointer, weak] : state_->connections) {
       if (auto connection = weak.lock()) all.push_back(std::move(connection));
     }
@@ -206,7 +206,7 @@ class Server::Impl {
     auto connection = std::make_shared<Connection>(std::move(socket), state_);
     int n_open;
     {
-      std::lock_guard lock(state_->mu);
+      MutexLock lock(state_->mu);
       state_->connections[connection.get()] = connection;
       n_open = static_cast<int>(state_->connections.size());
     }
