@@ -9,16 +9,7 @@
 namespace updraft::engine {
 
 absl::Status EngineOptions::Validate() const {
-  if (scheduler.max_running < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("max_running: expected at least 1, found %d", scheduler.max_running));
-  }
-  if (scheduler.max_step_tokens < scheduler.max_running) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("max_step_tokens: expected at least max_running (%d), so that every sequence can decode in "
-                        "every step, found %d",
-                        scheduler.max_running, scheduler.max_step_tokens));
-  }
+  if (absl::Status status = core.Validate(); !status.ok()) return status;
   if (max_queued < 1) {
     return absl::InvalidArgumentError(absl::StrFormat("max_queued: expected at least 1, found %d", max_queued));
   }
@@ -26,26 +17,21 @@ absl::Status EngineOptions::Validate() const {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, std::unique_ptr<Executor> executor,
-                                                       std::unique_ptr<KvPool> pool, Clock clock) {
+                                                       SteadyClock clock) {
   if (absl::Status status = options.Validate(); !status.ok()) return status;
-  return std::unique_ptr<Engine>(new Engine(options, std::move(executor), std::move(pool), std::move(clock)));
+  return std::unique_ptr<Engine>(new Engine(options, std::move(executor), std::move(clock)));
 }
 
-Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, std::unique_ptr<KvPool> pool,
-               Clock clock)
-    : options_(options),
-      executor_(std::move(executor)),
-      pool_(std::move(pool)),
-      clock_(std::move(clock)),
-      core_(options.scheduler, executor_.get(), pool_.get(), clock_) {
+Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, SteadyClock clock)
+    : options_(options), executor_(std::move(executor)), loop_(options.core, executor_.get(), std::move(clock)) {
   Publish();
-  thread_ = std::thread([this] { Loop(); });
+  thread_ = std::thread([this] { Run(); });
 }
 
 Engine::~Engine() { Shutdown(absl::ZeroDuration()); }
 
 absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<Sink> sink) {
-  if (absl::Status status = core_.Check(request); !status.ok()) {
+  if (absl::Status status = loop_.Check(request); !status.ok()) {
     const std::lock_guard<std::mutex> lock(mu_);
     ++n_refused_;
     return status;
@@ -97,17 +83,17 @@ void Engine::Shutdown(absl::Duration grace) {
   {
     const std::lock_guard<std::mutex> lock(mu_);
     stopping_ = true;
-    stop_at_ = std::min(stop_at_, absl::Now() + grace);
+    stop_at_ = std::min(stop_at_, SteadyNow() + grace);
   }
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
 }
 
-void Engine::Loop() {
+void Engine::Run() {
   while (TakeMessages()) {
-    core_.Step();
+    loop_.Turn();
     Publish();
-    core_.DeliverDone();
+    loop_.DeliverDone();
   }
 }
 
@@ -117,26 +103,26 @@ bool Engine::TakeMessages() {
   bool end_all = false;
   {
     std::unique_lock<std::mutex> lock(mu_);
-    while (core_.idle() && submitted_.empty() && cancelled_.empty()) {
+    while (loop_.idle() && submitted_.empty() && cancelled_.empty()) {
       if (stopping_) return false;
       wake_.wait(lock);
     }
     submitted.swap(submitted_);
     cancelled.swap(cancelled_);
-    end_all = stopping_ && absl::Now() >= stop_at_;
+    end_all = stopping_ && SteadyNow() >= stop_at_;
   }
-  for (Message& message : submitted) core_.Accept(message.ticket, std::move(message.request), std::move(message.sink));
-  for (const uint64_t ticket : cancelled) core_.Cancel(ticket);
-  if (end_all) core_.EndAll(absl::UnavailableError("the engine is shutting down; ask another replica"));
+  for (Message& message : submitted) loop_.Accept(message.ticket, std::move(message.request), std::move(message.sink));
+  for (const uint64_t ticket : cancelled) loop_.Cancel(ticket);
+  if (end_all) loop_.EndAll(absl::UnavailableError("the engine is shutting down; ask another replica"));
   return true;
 }
 
 void Engine::Publish() {
-  const LoadReport load = core_.load();
+  const LoadReport load = loop_.load();
   const std::lock_guard<std::mutex> lock(mu_);
   load_ = load;
-  stats_ = core_.stats();
-  n_waiting_ = core_.n_never_started() + static_cast<int>(submitted_.size());
+  stats_ = loop_.stats();
+  n_waiting_ = loop_.n_never_started() + static_cast<int>(submitted_.size());
 }
 
 }  // namespace updraft::engine

@@ -1,5 +1,5 @@
-// Continuous batching over paged KV. One thread owns scheduler, blocks and model; everyone else talks to it by
-// messages. CONTRACT.md is normative.
+// Continuous batching over paged KV: the thread around Loop. It alone touches core and model; everyone else talks to it
+// by messages. CONTRACT.md is normative.
 #pragma once
 
 #include <condition_variable>
@@ -12,16 +12,16 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "cloud/engine/core.h"
+#include "cloud/engine/loop.h"
+#include "common/clock/steady.h"
 
 namespace updraft::engine {
 
 struct EngineOptions {
   // Performance: rows in one step and sequences in it. More rows prefill faster and make every decoding sequence wait
-  // longer.
-  SchedulerOptions scheduler;
+  // longer. The number of blocks and their size are those of the executor's KV.
+  CoreOptions core;
   // Behaviour: requests that wait before the next is refused with RESOURCE_EXHAUSTED and a retry delay.
   int max_queued = 256;
 
@@ -34,7 +34,7 @@ class Engine {
   // Starts the engine thread. `clock` is read on it (and by nothing else).
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                         std::unique_ptr<Executor> executor,
-                                                        std::unique_ptr<KvPool> pool, Clock clock = absl::Now);
+                                                        SteadyClock clock = SteadyNow);
   // Shuts down without grace.
   ~Engine();
   Engine(const Engine&) = delete;
@@ -64,25 +64,23 @@ class Engine {
     std::shared_ptr<Sink> sink;
   };
 
-  Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, std::unique_ptr<KvPool> pool, Clock clock);
-  void Loop();
+  Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, SteadyClock clock);
+  void Run();
   bool TakeMessages();  // false: time to end the thread
   void Publish();
 
   const EngineOptions options_;
   const std::unique_ptr<Executor> executor_;
-  const std::unique_ptr<KvPool> pool_;
-  const Clock clock_;
-  Core core_;  // engine thread only, but for the const Check
+  Loop loop_;  // engine thread only, but for the const Check
 
   mutable std::mutex mu_;
   std::condition_variable wake_;
   std::vector<Message> submitted_ ABSL_GUARDED_BY(mu_);
   std::vector<uint64_t> cancelled_ ABSL_GUARDED_BY(mu_);
   uint64_t next_ticket_ ABSL_GUARDED_BY(mu_) = 1;
-  int n_waiting_ ABSL_GUARDED_BY(mu_) = 0;  // requests that no step has seen yet, in submitted_ and in core_
+  int n_waiting_ ABSL_GUARDED_BY(mu_) = 0;  // requests that no step has seen yet, in submitted_ and in loop_
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Time stop_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  SteadyTime stop_at_ ABSL_GUARDED_BY(mu_) = SteadyTime::InfiniteFuture();
   LoadReport load_ ABSL_GUARDED_BY(mu_);
   Stats stats_ ABSL_GUARDED_BY(mu_);
   int64_t n_refused_ ABSL_GUARDED_BY(mu_) = 0;

@@ -1,4 +1,6 @@
-// What the engine asks of a model: run a step, choose the tokens. The real one is model_executor.h; tests have a fake.
+// What the engine asks of a model: run a step, choose the tokens. The real one is model_executor.h; paced_executor.h
+// stands in for it in tests of time, tests have a fake. An executor owns the bytes of the KV blocks; which block is
+// whose is the core's business (common/engine).
 #pragma once
 
 #include <cstdint>
@@ -8,8 +10,8 @@
 #include "absl/status/status.h"
 #include "common/decode/evidence.h"
 #include "common/decode/sampler.h"
+#include "common/engine/core.h"
 #include "common/model/forward.h"
-#include "common/model/kv_cache.h"
 
 namespace updraft::engine {
 
@@ -17,13 +19,19 @@ namespace updraft::engine {
 struct SampleRow {
   int row = 0;  // index into the batch
   const SamplingOptions* sampling = nullptr;
-  std::span<const int32_t> context;  // all tokens of the sequence; the chosen token gets position context.size()
+  std::span<const int32_t> context;  // tokens up to this row; the chosen token gets position context.size()
   bool include_evidence = false;
 };
 
 struct SampledToken {
   int32_t token = 0;
   TokenEvidence evidence;  // filled when asked for
+};
+
+struct Step {
+  std::span<const BlockMove> moves;  // carried out in this order, before any row
+  Batch batch;
+  std::span<const SampleRow> samples;  // ascending rows
 };
 
 // Used by one thread at a time.
@@ -37,8 +45,7 @@ class Executor {
   // Runs the batch, writes its KV, chooses one token per entry of `samples` into `sampled` [samples.size()]. What is
   // chosen for a sequence must depend on nothing but its own tokens and sampling options: preemption and batching rely
   // on it. An error ends every request of the step with that status.
-  virtual absl::Status Run(const Batch& batch, std::span<const SampleRow> samples, KvPool& kv,
-                           std::span<SampledToken> sampled) = 0;
+  virtual absl::Status Run(const Step& step, std::span<SampledToken> sampled) = 0;
 };
 
 }  // namespace updraft::engine

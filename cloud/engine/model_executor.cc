@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 namespace updraft::engine {
 
-ModelExecutor::ModelExecutor(const Model* model) : model_(model) {
+ModelExecutor::ModelExecutor(const Model* model, std::unique_ptr<KvStore> kv) : model_(model), kv_(std::move(kv)) {
   head_rows_.resize(static_cast<size_t>(kHeadRows) * model->config().d_model);
   logits_.resize(static_cast<size_t>(kHeadRows) * model->config().n_vocab);
 }
@@ -13,8 +14,10 @@ ModelExecutor::ModelExecutor(const Model* model) : model_(model) {
 int ModelExecutor::n_vocab() const { return model_->config().n_vocab; }
 int ModelExecutor::context_length() const { return model_->config().context_length; }
 
-absl::Status ModelExecutor::Run(const Batch& batch, std::span<const SampleRow> samples, KvPool& kv,
-                                std::span<SampledToken> sampled) {
+absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sampled) {
+  const Batch& batch = step.batch;
+  const std::span<const SampleRow> samples = step.samples;
+  for (const BlockMove& move : step.moves) kv_->CopyBlock(move.from, move.to);
   const ModelConfig& config = model_->config();
   const size_t d_model = config.d_model, n_vocab = config.n_vocab;
   const size_t n_hidden = batch.tokens.size() * d_model;
@@ -26,7 +29,7 @@ absl::Status ModelExecutor::Run(const Batch& batch, std::span<const SampleRow> s
   wanted_.erase(std::unique(wanted_.begin(), wanted_.end()), wanted_.end());
   Batch sampled_batch = batch;
   sampled_batch.wanted = wanted_;
-  Forward(*model_, sampled_batch, {.from = 0, .to = config.n_layer}, hidden, kv.store(), scratch_);
+  Forward(*model_, sampled_batch, {.from = 0, .to = config.n_layer}, hidden, *kv_, scratch_);
 
   for (size_t first = 0; first < samples.size(); first += kHeadRows) {
     const size_t n_rows = std::min<size_t>(kHeadRows, samples.size() - first);

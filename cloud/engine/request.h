@@ -9,20 +9,12 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "common/answer/assembler.h"
+#include "common/clock/steady.h"
 #include "common/decode/evidence.h"
 #include "common/decode/sampler.h"
 
 namespace updraft::engine {
-
-// Tokens -> text of one answer. The engine calls it on its own thread, token by token.
-class TextStream {
- public:
-  virtual ~TextStream() = default;
-  // The text that this token completes; whole UTF-8 characters, often empty.
-  virtual std::string Push(int32_t token) = 0;
-  // What is left at the end of the answer.
-  virtual std::string Flush() = 0;
-};
 
 struct Request {
   std::vector<int32_t> prompt;           // at least 1 token, each in [0, n_vocab)
@@ -32,8 +24,12 @@ struct Request {
   std::vector<std::string> stop;     // the answer ends before the first that appears in its text; needs `text`
   std::vector<int32_t> stop_tokens;  // end-of-generation ids: end the answer and are no part of it
   bool include_evidence = false;
-  absl::Time deadline = absl::InfiniteFuture();
-  std::unique_ptr<TextStream> text;  // null: tokens only
+  SteadyTime deadline = SteadyTime::InfiniteFuture();
+  std::unique_ptr<TextStream> text;  // null: tokens only; the engine calls it on its own thread
+  // As in common/engine/core.h.
+  int priority = 0;
+  uint32_t tenant = 0;
+  uint64_t cache_salt = 0;
 };
 
 // New tokens of one answer, in order. The spans are valid during the call.
@@ -43,12 +39,11 @@ struct Output {
   std::span<const TokenEvidence> evidence;  // one per token when asked for
 };
 
-enum class FinishReason { kNone, kStop, kLength };  // kNone: ended by an error
-
 struct Summary {
-  FinishReason finish_reason = FinishReason::kNone;
+  AnswerEnd end = AnswerEnd::kOpen;  // kOpen: ended by an error
   int n_prompt_tokens = 0;
   int n_answer_tokens = 0;  // generated here: without accepted_prefix and without a stop token
+  int n_cached_tokens = 0;  // of prompt and accepted_prefix, not computed because their KV was there
   int n_preemptions = 0;
   absl::Duration queued = absl::ZeroDuration();       // arrival to first step
   absl::Duration first_token = absl::ZeroDuration();  // arrival to first generated token; 0: none
@@ -66,24 +61,14 @@ class Sink {
   virtual void OnDone(const absl::Status& status, const Summary& summary) = 0;
 };
 
-// What the engine says of itself. Mirrors updraft.v1.Load.
-struct LoadReport {
-  int running_requests = 0;
-  int queued_requests = 0;
-  int running_tokens = 0;            // tokens held in KV by running requests
-  int queued_tokens = 0;             // prompt tokens not yet processed, of queued and running requests
-  double kv_used_fraction = 0.0;     // of blocks
-  double predicted_wait_ms = 0.0;    // until a request that arrives now starts
-  double decode_tokens_per_s = 0.0;  // recent, per running request; 0: nothing measured yet
-};
-
 // Counters since start; for metrics and tests.
 struct Stats {
   int n_blocks = 0;
-  int n_free_blocks = 0;
+  int n_free_blocks = 0;  // free or evictable
   int64_t n_steps = 0;
   int64_t n_rows = 0;       // tokens processed, prefill and decode
-  int64_t n_generated = 0;  // tokens chosen
+  int64_t n_generated = 0;  // tokens that became part of an answer
+  int64_t n_overrun = 0;    // tokens chosen after their answer was complete, and dropped
   int64_t n_submitted = 0;  // accepted by Submit
   int64_t n_refused = 0;    // refused by Submit
   int64_t n_finished = 0;   // OnDone with OK

@@ -6,27 +6,49 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "cloud/engine/model_executor.h"
+#include "cloud/engine/paced_executor.h"
 #include "common/files/file_error.h"
 #include "common/rpc/address.h"
+#include "common/telemetry/log.h"
 
 namespace updraft {
 namespace {
 
-absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig& config, const Model& model) {
-  KvPoolOptions pool_options{
-      .n_blocks = (config.kv_tokens() + config.block_tokens() - 1) / config.block_tokens(),
-      .block_tokens = config.block_tokens(),
-  };
-  kernels::ParseKvType(config.kv_type().c_str(), pool_options.type);  // the configuration allows no other names
-  absl::StatusOr<std::unique_ptr<KvPool>> pool = KvPool::Create(model.ops(), model.config(), pool_options);
-  if (!pool.ok()) {
-    return absl::Status(pool.status().code(), absl::StrCat("kv_tokens: ", std::string(pool.status().message())));
+absl::StatusOr<std::unique_ptr<engine::Executor>> MakeExecutor(const v1::CloudConfig& config,
+                                                               const engine::CoreOptions& blocks,
+                                                               const ServedModel& served) {
+  const Model& model = served.model();
+  if (config.paced_us_per_step() > 0 || config.paced_us_per_row() > 0) {
+    LogEvent(LogLevel::kWarn, "paced_executor",
+             {{"note", "for tests of time: the tokens are not the model's"},
+              {"us_per_step", config.paced_us_per_step()},
+              {"us_per_row", config.paced_us_per_row()}});
+    return std::make_unique<engine::PacedExecutor>(
+        model.config().n_vocab, model.config().context_length,
+        engine::Pace{.per_step = absl::Microseconds(config.paced_us_per_step()),
+                     .per_row = absl::Microseconds(config.paced_us_per_row())},
+        served.stop_tokens());
   }
+  KvStoreOptions options{.n_blocks = blocks.n_blocks, .block_tokens = blocks.block_tokens};
+  kernels::ParseKvType(config.kv_type().c_str(), options.type);  // the configuration allows no other names
+  absl::StatusOr<std::unique_ptr<KvStore>> kv = KvStore::Create(model.ops(), model.config(), options);
+  if (!kv.ok())
+    return absl::Status(kv.status().code(), absl::StrCat("kv_tokens: ", std::string(kv.status().message())));
+  return std::make_unique<engine::ModelExecutor>(&model, *std::move(kv));
+}
+
+absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig& config, const ServedModel& served) {
   const engine::EngineOptions options{
-      .scheduler = {.max_running = config.max_running(), .max_step_tokens = config.max_step_tokens()},
+      .core = {.n_blocks = (config.kv_tokens() + config.block_tokens() - 1) / config.block_tokens(),
+               .block_tokens = config.block_tokens(),
+               .max_running = config.max_running(),
+               .max_step_tokens = config.max_step_tokens()},
       .max_queued = config.max_queued(),
   };
-  return engine::Engine::Create(options, std::make_unique<engine::ModelExecutor>(&model), *std::move(pool));
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  absl::StatusOr<std::unique_ptr<engine::Executor>> executor = MakeExecutor(config, options.core, served);
+  if (!executor.ok()) return executor.status();
+  return engine::Engine::Create(options, *std::move(executor));
 }
 
 }  // namespace
@@ -41,7 +63,7 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
       {.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()});
   if (!model.ok()) return AsFileError(model.status());
   cloud->model_ = *std::move(model);
-  absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, cloud->model_->model());
+  absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, *cloud->model_);
   if (!engine.ok()) return engine.status();
   cloud->engine_ = *std::move(engine);
 

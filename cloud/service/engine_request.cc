@@ -5,26 +5,11 @@
 #include <string>
 #include <utility>
 
+#include "common/answer/detokenized_text.h"
 #include "common/rpc/convert.h"
 #include "common/serving/request_check.h"
-#include "common/text/detokenizer.h"
 
 namespace updraft {
-namespace {
-
-class DetokenizedText final : public engine::TextStream {
- public:
-  DetokenizedText(std::shared_ptr<const text::Tokenizer> tokenizer, bool at_text_start)
-      : detokenizer_(std::move(tokenizer), {.render_special = false, .at_text_start = at_text_start}) {}
-  std::string Push(int32_t token) override { return detokenizer_.Push(token); }
-  std::string Flush() override { return detokenizer_.Flush(); }
-
- private:
-  text::StreamDetokenizer detokenizer_;
-};
-
-}  // namespace
-
 absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const v1::GenerateRequest& request,
                                                 const RequestLimits& limits) {
   if (absl::Status status = CheckRequest(request); !status.ok()) return status;

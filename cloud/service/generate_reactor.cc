@@ -135,8 +135,7 @@ void GenerateReactor::StampResponse(v1::GenerateResponse& response, bool last) {
 
 v1::Done GenerateReactor::MakeDone() const {
   v1::Done done;
-  done.set_finish_reason(summary_.finish_reason == engine::FinishReason::kStop ? v1::FINISH_REASON_STOP
-                                                                               : v1::FINISH_REASON_LENGTH);
+  done.set_finish_reason(summary_.end == AnswerEnd::kStop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH);
   done.mutable_usage()->set_prompt_tokens(summary_.n_prompt_tokens);
   done.mutable_usage()->set_completion_tokens(summary_.n_answer_tokens);
   v1::Provenance& provenance = *done.mutable_provenance();

@@ -26,7 +26,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(grpc::Cal
   const auto reactor =
       GenerateReactor::Create(context, engine_, has_id ? request.request_id() : NewRequestId(), options_.reactor);
   if (built.ok()) {
-    built->deadline = DeadlineOf(context->deadline());
+    built->deadline = SteadyDeadlineOf(*context);
     reactor->Submit(*std::move(built));
   } else {
     reactor->Refuse(built.status());

@@ -68,19 +68,18 @@ Core::Core(const CoreOptions& options) : options_(options), pool_(options.n_bloc
 
 Core::~Core() = default;
 
-absl::Status Core::Check(const SequenceSpec& spec) const {
-  if (spec.tokens.empty()) return absl::InvalidArgumentError("tokens: expected at least 1, found none");
-  if (spec.n_total_max < 1 || static_cast<size_t>(spec.n_total_max) <= spec.tokens.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("n_total_max: expected room for an answer after %d known tokens, found %d in all",
-                        spec.tokens.size(), spec.n_total_max));
+absl::Status Core::Check(int n_tokens, int n_total_max, int priority) const {
+  if (n_tokens < 1) return absl::InvalidArgumentError("tokens: expected at least 1, found none");
+  if (n_total_max <= n_tokens) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "n_total_max: expected room for an answer after %d known tokens, found %d in all", n_tokens, n_total_max));
   }
-  if (spec.priority < -kMaxPriority || spec.priority > kMaxPriority) {
+  if (priority < -kMaxPriority || priority > kMaxPriority) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("priority: expected %d to %d, found %d", -kMaxPriority, kMaxPriority, spec.priority));
+        absl::StrFormat("priority: expected %d to %d, found %d", -kMaxPriority, kMaxPriority, priority));
   }
   // The last token is chosen and never run, so it needs no room.
-  const int n_worst = spec.n_total_max - 1;
+  const int n_worst = n_total_max - 1;
   if (BlocksFor(n_worst) > options_.n_blocks) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "prompt and max_tokens: need room for %d tokens (%d blocks of %d), the KV pool holds %d (%d blocks); lower "

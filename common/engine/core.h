@@ -151,7 +151,10 @@ class Core {
   Core& operator=(const Core&) = delete;
 
   // Whether the sequence can ever be served here, alone; INVALID_ARGUMENT says with numbers why not. Any thread.
-  absl::Status Check(const SequenceSpec& spec) const;
+  absl::Status Check(const SequenceSpec& spec) const {
+    return Check(static_cast<int>(spec.tokens.size()), spec.n_total_max, spec.priority);
+  }
+  absl::Status Check(int n_tokens, int n_total_max, int priority) const;  // what of a spec it depends on
 
   // Admit, Grow, Park, Wake and Finish may come while a step is under way (between Begin and Commit); what touches a
   // sequence of that step takes effect in Commit.

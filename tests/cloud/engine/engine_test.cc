@@ -88,24 +88,25 @@ struct Gate {
   absl::Duration step_time = absl::ZeroDuration();  // set before the engine starts
 };
 
-std::unique_ptr<Engine> MakeEngine(const EngineOptions& options, Gate* gate, int n_blocks = 64) {
-  auto pool = MakePool(n_blocks, 4);
-  auto executor = std::make_unique<FakeExecutor>(kVocab, kContext, *pool);
+std::unique_ptr<Engine> MakeEngine(EngineOptions options, Gate* gate, int n_blocks = 64) {
+  options.core.n_blocks = n_blocks;
+  options.core.block_tokens = 4;
+  auto executor = std::make_unique<FakeExecutor>(kVocab, kContext, options.core);
   if (gate != nullptr) executor->before_run = [gate](const Batch&, std::span<const SampleRow>) { gate->Pass(); };
-  return Engine::Create(options, std::move(executor), std::move(pool)).value();
+  return Engine::Create(options, std::move(executor)).value();
 }
 
 TEST(EngineOptions, RefusesWhatCannotWork) {
   EXPECT_TRUE(EngineOptions().Validate().ok());
-  EXPECT_FALSE((EngineOptions{.scheduler = {.max_running = 0}}).Validate().ok());
-  EXPECT_FALSE((EngineOptions{.scheduler = {.max_running = 8, .max_step_tokens = 7}}).Validate().ok());
-  EXPECT_FALSE((EngineOptions{.scheduler = {}, .max_queued = 0}).Validate().ok());
+  EXPECT_FALSE((EngineOptions{.core = {.max_running = 0}}).Validate().ok());
+  EXPECT_FALSE((EngineOptions{.core = {.max_running = 8, .max_step_tokens = 7}}).Validate().ok());
+  EXPECT_FALSE((EngineOptions{.core = {}, .max_queued = 0}).Validate().ok());
 }
 
 TEST(Engine, AFullQueueRefusesAtOnceWithADelay) {
   Gate gate;
   gate.Set(false);
-  auto engine = MakeEngine({.scheduler = {.max_running = 1, .max_step_tokens = 8}, .max_queued = 3}, &gate);
+  auto engine = MakeEngine({.core = {.max_running = 1, .max_step_tokens = 8}, .max_queued = 3}, &gate);
   std::vector<std::shared_ptr<WaitableSink>> sinks;
   const auto submit = [&] {
     sinks.push_back(std::make_shared<WaitableSink>());
@@ -162,7 +163,7 @@ TEST(Engine, ShutdownLetsAnswersFinishWithinTheGrace) {
 TEST(Engine, ShutdownWithoutGraceEndsTheRest) {
   Gate gate;
   gate.step_time = absl::Milliseconds(20);
-  auto engine = MakeEngine({.scheduler = {.max_running = 1, .max_step_tokens = 8}}, &gate);
+  auto engine = MakeEngine({.core = {.max_running = 1, .max_step_tokens = 8}}, &gate);
   auto running = std::make_shared<WaitableSink>(), queued = std::make_shared<WaitableSink>();
   ASSERT_TRUE(engine->Submit(MakeRequest(8, 150, 1), running).ok());
   ASSERT_TRUE(engine->Submit(MakeRequest(8, 150, 2), queued).ok());
@@ -175,7 +176,7 @@ TEST(Engine, ShutdownWithoutGraceEndsTheRest) {
 
 // Many threads submit and cancel at once: everyone hears exactly once, answers are right, nothing leaks.
 TEST(Engine, ManyThreadsSubmitAndCancel) {
-  auto engine = MakeEngine({.scheduler = {.max_running = 6, .max_step_tokens = 24}, .max_queued = 1000}, nullptr,
+  auto engine = MakeEngine({.core = {.max_running = 6, .max_step_tokens = 24}, .max_queued = 1000}, nullptr,
                            /*n_blocks=*/40);
   constexpr int kThreads = 8, kRequests = 40;
   std::atomic<int> n_wrong = 0, n_finished = 0, n_cancelled = 0;

@@ -12,10 +12,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "cloud/engine/executor.h"
 #include "cloud/engine/request.h"
-#include "common/model/kv_cache.h"
 
 namespace updraft::engine {
 
@@ -33,19 +31,24 @@ inline int32_t NextTokenOf(std::span<const int32_t> tokens, uint64_t seed, int n
 
 class FakeExecutor final : public Executor {
  public:
-  FakeExecutor(int n_vocab, int context_length, const KvPool& pool)
+  FakeExecutor(int n_vocab, int context_length, const CoreOptions& options)
       : n_vocab_(n_vocab),
         context_length_(context_length),
-        block_tokens_(pool.block_tokens()),
-        slots_(static_cast<size_t>(pool.n_blocks()) * pool.block_tokens(), -1) {}
+        block_tokens_(options.block_tokens),
+        slots_(static_cast<size_t>(options.n_blocks) * options.block_tokens, -1) {}
 
   int n_vocab() const override { return n_vocab_; }
   int context_length() const override { return context_length_; }
 
-  absl::Status Run(const Batch& batch, std::span<const SampleRow> samples, KvPool& kv,
-                   std::span<SampledToken> sampled) override {
+  absl::Status Run(const Step& step, std::span<SampledToken> sampled) override {
+    const Batch& batch = step.batch;
+    const std::span<const SampleRow> samples = step.samples;
     if (before_run) before_run(batch, samples);
     if (!fail_next.ok()) return std::exchange(fail_next, absl::OkStatus());
+    for (const BlockMove& move : step.moves) {
+      std::copy_n(slots_.begin() + static_cast<ptrdiff_t>(move.from) * block_tokens_, block_tokens_,
+                  slots_.begin() + static_cast<ptrdiff_t>(move.to) * block_tokens_);
+    }
     for (int t = 0; t < batch.n_tok(); ++t) Slot(batch.block_tables[t], batch.positions[t]) = batch.tokens[t];
     for (size_t i = 0; i < samples.size(); ++i) {
       const SampleRow& sample = samples[i];
@@ -85,7 +88,7 @@ class LetterText final : public TextStream {
 struct Expected {
   std::vector<int32_t> tokens;
   std::string text;
-  FinishReason reason = FinishReason::kNone;
+  AnswerEnd reason = AnswerEnd::kOpen;
 };
 
 inline Expected AnswerAlone(const Request& request, int n_vocab, int context_length) {
@@ -106,24 +109,24 @@ inline Expected AnswerAlone(const Request& request, int n_vocab, int context_len
   };
   if (std::any_of(request.accepted_prefix.begin(), request.accepted_prefix.end(), is_stop_token) ||
       find_stop() != std::string::npos) {
-    expected.reason = FinishReason::kStop;
+    expected.reason = AnswerEnd::kStop;
     return expected;
   }
-  while (expected.reason == FinishReason::kNone) {
+  while (expected.reason == AnswerEnd::kOpen) {
     if (n_answer >= request.max_tokens || static_cast<int>(tokens.size()) >= context_length) {
-      expected.reason = FinishReason::kLength;
+      expected.reason = AnswerEnd::kLength;
       break;
     }
     const int32_t next = NextTokenOf(tokens, request.sampling.seed, n_vocab);
     if (is_stop_token(next)) {
-      expected.reason = FinishReason::kStop;
+      expected.reason = AnswerEnd::kStop;
       break;
     }
     tokens.push_back(next);
     expected.tokens.push_back(next);
     ++n_answer;
     text += LetterText::Of(next);
-    if (find_stop() != std::string::npos) expected.reason = FinishReason::kStop;
+    if (find_stop() != std::string::npos) expected.reason = AnswerEnd::kStop;
   }
   text.resize(std::min(text.size(), find_stop()));
   // What a tier below sent on already: all of its text but the end that might still become a stop string.
@@ -169,11 +172,5 @@ class RecordingSink final : public Sink {
   absl::Status status;
   Summary summary;
 };
-
-inline std::unique_ptr<KvPool> MakePool(int n_blocks, int block_tokens) {
-  ModelConfig config;
-  config.n_layer = config.n_kv_head = config.head_dim = 1;
-  return KvPool::Create(config, {.n_blocks = n_blocks, .block_tokens = block_tokens}).value();
-}
 
 }  // namespace updraft::engine

@@ -4,8 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "cloud/engine/core.h"
+#include "cloud/engine/loop.h"
 #include "common/decode/generator.h"
+#include "common/model/kv_cache.h"
 #include "tests/cloud/engine/fake_executor.h"
 #include "tests/common/model/test_models.h"
 
@@ -31,23 +32,24 @@ TEST(ModelExecutor, TogetherEqualsAloneAndTheEdgesGenerator) {
   ASSERT_NE(model, nullptr);
   const int n_vocab = model->config().n_vocab;
   auto pool = KvPool::Create(model->config(), {.n_blocks = 24, .block_tokens = 8}).value();
-  ModelExecutor executor(model.get());
-  Core core({.max_running = 10, .max_step_tokens = 40}, &executor, pool.get(), absl::Now);
+  ModelExecutor executor(model.get(),
+                         KvStore::Create(model->ops(), model->config(), {.n_blocks = 24, .block_tokens = 8}).value());
+  Loop loop({.n_blocks = 24, .block_tokens = 8, .max_running = 10, .max_step_tokens = 40}, &executor, SteadyNow);
   constexpr int kRequests = 20;
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (int i = 0; i < kRequests; ++i) {
     Request request = MakeRequest(n_vocab, i);
-    ASSERT_TRUE(core.Check(request).ok()) << core.Check(request);
+    ASSERT_TRUE(loop.Check(request).ok()) << loop.Check(request);
     sinks.push_back(std::make_shared<RecordingSink>());
-    core.Accept(i + 1, std::move(request), sinks.back());
+    loop.Accept(i + 1, std::move(request), sinks.back());
   }
-  for (int steps = 0; !core.idle(); ++steps) {
+  for (int steps = 0; !loop.idle(); ++steps) {
     ASSERT_LT(steps, 10000);
-    core.Step();
-    core.DeliverDone();
+    loop.Turn();
+    loop.DeliverDone();
   }
-  EXPECT_GT(core.stats().n_preemptions, 0) << "the pool was meant to be too small for all";
-  EXPECT_EQ(pool->n_free(), 24);
+  EXPECT_GT(loop.stats().n_preemptions, 0) << "the pool was meant to be too small for all";
+  EXPECT_EQ(loop.stats().n_free_blocks, 24);
 
   for (int i = 0; i < kRequests; ++i) {
     SCOPED_TRACE(i);

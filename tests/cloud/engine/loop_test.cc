@@ -1,4 +1,4 @@
-#include "cloud/engine/core.h"
+#include "cloud/engine/loop.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,17 +16,24 @@ using ::testing::HasSubstr;
 constexpr int kVocab = 50;
 constexpr int kContext = 120;
 
-class CoreTest : public ::testing::Test {
+class LoopTest : public ::testing::Test {
  protected:
-  void Make(int n_blocks, int block_tokens, SchedulerOptions options = {.max_running = 8, .max_step_tokens = 32}) {
-    pool_ = MakePool(n_blocks, block_tokens);
-    executor_ = std::make_unique<FakeExecutor>(kVocab, kContext, *pool_);
+  struct Limits {
+    int max_running, max_step_tokens;
+  };
+  void Make(int n_blocks, int block_tokens, Limits limits = {.max_running = 8, .max_step_tokens = 32}) {
+    const CoreOptions options{.n_blocks = n_blocks,
+                              .block_tokens = block_tokens,
+                              .max_running = limits.max_running,
+                              .max_step_tokens = limits.max_step_tokens};
+    executor_ = std::make_unique<FakeExecutor>(kVocab, kContext, options);
     executor_->before_run = [this](const Batch& batch, std::span<const SampleRow>) {
-      now_ += absl::Milliseconds(1);
+      now_ = now_ + absl::Milliseconds(1);
       max_rows_ = std::max(max_rows_, batch.n_tok());
     };
-    core_ = std::make_unique<Core>(options, executor_.get(), pool_.get(), [this] { return now_; });
+    loop_ = std::make_unique<Loop>(options, executor_.get(), [this] { return now_; });
   }
+  int n_free() const { return loop_->core().pool().n_free(); }
 
   static Request MakeRequest(int n_prompt, int max_tokens, uint64_t seed = 1) {
     Request request;
@@ -37,32 +44,31 @@ class CoreTest : public ::testing::Test {
   }
 
   std::shared_ptr<RecordingSink> Accept(uint64_t ticket, Request request) {
-    EXPECT_TRUE(core_->Check(request).ok()) << core_->Check(request);
+    EXPECT_TRUE(loop_->Check(request).ok()) << loop_->Check(request);
     auto sink = std::make_shared<RecordingSink>();
-    core_->Accept(ticket, std::move(request), sink);
+    loop_->Accept(ticket, std::move(request), sink);
     return sink;
   }
 
   void Step() {
-    core_->Step();
-    core_->DeliverDone();
+    loop_->Turn();
+    loop_->DeliverDone();
   }
 
   // Fails the test when the engine makes no end of its work.
   void RunToIdle(int max_steps = 100000) {
-    while (!core_->idle() && max_steps-- > 0) Step();
-    ASSERT_TRUE(core_->idle()) << "no forward progress";
-    core_->DeliverDone();
+    while (!loop_->idle() && max_steps-- > 0) Step();
+    ASSERT_TRUE(loop_->idle()) << "no forward progress";
+    loop_->DeliverDone();
   }
 
-  absl::Time now_ = absl::FromUnixSeconds(0);
+  SteadyTime now_;
   int max_rows_ = 0;
-  std::unique_ptr<KvPool> pool_;
   std::unique_ptr<FakeExecutor> executor_;
-  std::unique_ptr<Core> core_;
+  std::unique_ptr<Loop> loop_;
 };
 
-TEST_F(CoreTest, OneRequestGivesItsAnswerAndFreesItsBlocks) {
+TEST_F(LoopTest, OneRequestGivesItsAnswerAndFreesItsBlocks) {
   Make(16, 4);
   const Request request = MakeRequest(5, 10);
   const Expected expected = AnswerAlone(request, kVocab, kContext);
@@ -71,13 +77,13 @@ TEST_F(CoreTest, OneRequestGivesItsAnswerAndFreesItsBlocks) {
   EXPECT_EQ(sink->n_done, 1);
   EXPECT_TRUE(sink->status.ok());
   EXPECT_THAT(sink->tokens, ElementsAreArray(expected.tokens));
-  EXPECT_EQ(sink->summary.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(sink->summary.end, AnswerEnd::kLength);
   EXPECT_EQ(sink->summary.n_prompt_tokens, 5);
   EXPECT_EQ(sink->summary.n_answer_tokens, 10);
-  EXPECT_EQ(pool_->n_free(), 16);
+  EXPECT_EQ(n_free(), 16);
 }
 
-TEST_F(CoreTest, ManyAtOnceEqualEachAlone) {
+TEST_F(LoopTest, ManyAtOnceEqualEachAlone) {
   Make(64, 4, {.max_running = 8, .max_step_tokens = 16});
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (int i = 0; i < 30; ++i) sinks.push_back(Accept(i + 1, MakeRequest(1 + i, 5 + i % 20, i)));
@@ -88,16 +94,16 @@ TEST_F(CoreTest, ManyAtOnceEqualEachAlone) {
         << i;
   }
   EXPECT_LE(max_rows_, 16);
-  EXPECT_EQ(core_->stats().max_running, 8);
-  EXPECT_EQ(pool_->n_free(), 64);
+  EXPECT_EQ(loop_->stats().max_running, 8);
+  EXPECT_EQ(n_free(), 64);
 }
 
-TEST_F(CoreTest, PreemptionRecomputesAndChangesNothing) {
+TEST_F(LoopTest, PreemptionRecomputesAndChangesNothing) {
   Make(10, 4);  // 40 tokens for three sequences that grow to 30 each
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (int i = 0; i < 3; ++i) sinks.push_back(Accept(i + 1, MakeRequest(5, 25, i)));
   RunToIdle();
-  EXPECT_GT(core_->stats().n_preemptions, 0);
+  EXPECT_GT(loop_->stats().n_preemptions, 0);
   for (int i = 0; i < 3; ++i) {
     EXPECT_TRUE(sinks[i]->status.ok());
     EXPECT_THAT(sinks[i]->tokens, ElementsAreArray(AnswerAlone(MakeRequest(5, 25, i), kVocab, kContext).tokens)) << i;
@@ -105,62 +111,62 @@ TEST_F(CoreTest, PreemptionRecomputesAndChangesNothing) {
   EXPECT_EQ(sinks[0]->summary.n_preemptions, 0) << "the oldest is never preempted";
 }
 
-TEST_F(CoreTest, WhatCanNeverFitIsRefusedWithWhatToDo) {
+TEST_F(LoopTest, WhatCanNeverFitIsRefusedWithWhatToDo) {
   Make(4, 4);  // 16 tokens
-  EXPECT_TRUE(core_->Check(MakeRequest(10, 7)).ok()) << "the last token of an answer needs no room";
-  const absl::Status too_large = core_->Check(MakeRequest(10, 8));
+  EXPECT_TRUE(loop_->Check(MakeRequest(10, 7)).ok()) << "the last token of an answer needs no room";
+  const absl::Status too_large = loop_->Check(MakeRequest(10, 8));
   EXPECT_EQ(too_large.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(too_large.message()), HasSubstr("lower max_tokens"));
 
   Make(100, 4);
-  EXPECT_THAT(std::string(core_->Check(MakeRequest(kContext, 1)).message()), HasSubstr("shorten the conversation"));
-  EXPECT_TRUE(core_->Check(MakeRequest(kContext - 1, 1000000)).ok()) << "the context ends the answer";
-  EXPECT_FALSE(core_->Check(MakeRequest(0, 1)).ok());
-  EXPECT_FALSE(core_->Check(MakeRequest(1, 0)).ok());
-  EXPECT_FALSE(core_->Check(MakeRequest(1, -5)).ok());
+  EXPECT_THAT(std::string(loop_->Check(MakeRequest(kContext, 1)).message()), HasSubstr("shorten the conversation"));
+  EXPECT_TRUE(loop_->Check(MakeRequest(kContext - 1, 1000000)).ok()) << "the context ends the answer";
+  EXPECT_FALSE(loop_->Check(MakeRequest(0, 1)).ok());
+  EXPECT_FALSE(loop_->Check(MakeRequest(1, 0)).ok());
+  EXPECT_FALSE(loop_->Check(MakeRequest(1, -5)).ok());
   Request bad_ids = MakeRequest(3, 3);
   bad_ids.prompt[1] = kVocab;
-  EXPECT_THAT(std::string(core_->Check(bad_ids).message()),
+  EXPECT_THAT(std::string(loop_->Check(bad_ids).message()),
               HasSubstr("tokens[1]: expected a token id in [0, 50), found 50"));
   Request bad_prefix = MakeRequest(3, 3);
   bad_prefix.accepted_prefix = {-1};
-  EXPECT_THAT(std::string(core_->Check(bad_prefix).message()), HasSubstr("accepted_prefix[0]"));
+  EXPECT_THAT(std::string(loop_->Check(bad_prefix).message()), HasSubstr("accepted_prefix[0]"));
   Request bad_sampling = MakeRequest(3, 3);
   bad_sampling.sampling.temperature = -1;
-  EXPECT_FALSE(core_->Check(bad_sampling).ok());
+  EXPECT_FALSE(loop_->Check(bad_sampling).ok());
 }
 
-TEST_F(CoreTest, AFullContextEndsTheAnswer) {
+TEST_F(LoopTest, AFullContextEndsTheAnswer) {
   Make(100, 4);
   auto sink = Accept(1, MakeRequest(kContext - 3, 50));
   RunToIdle();
   EXPECT_TRUE(sink->status.ok());
   EXPECT_EQ(sink->tokens.size(), 3u);
-  EXPECT_EQ(sink->summary.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(sink->summary.end, AnswerEnd::kLength);
 }
 
-TEST_F(CoreTest, CancelFreesBlocksBeforeTheNextStep) {
+TEST_F(LoopTest, CancelFreesBlocksBeforeTheNextStep) {
   Make(16, 4);
   auto cancelled = Accept(1, MakeRequest(20, 30, 1));
   auto other = Accept(2, MakeRequest(4, 8, 2));
   auto queued = Accept(3, MakeRequest(4, 8, 3));
   Step();
-  const int used = 16 - pool_->n_free();
+  const int used = 16 - n_free();
   EXPECT_GE(used, 5);
-  core_->Cancel(1);
-  EXPECT_LE(16 - pool_->n_free(), used - 5);
-  core_->Cancel(3);
-  core_->Cancel(99);
-  core_->DeliverDone();
+  loop_->Cancel(1);
+  EXPECT_LE(16 - n_free(), used - 5);
+  loop_->Cancel(3);
+  loop_->Cancel(99);
+  loop_->DeliverDone();
   EXPECT_EQ(cancelled->status.code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(queued->status.code(), absl::StatusCode::kCancelled);
   RunToIdle();
   EXPECT_TRUE(other->status.ok());
   EXPECT_EQ(cancelled->n_done, 1);
-  EXPECT_EQ(pool_->n_free(), 16);
+  EXPECT_EQ(n_free(), 16);
 }
 
-TEST_F(CoreTest, DeadlinesEndRunningAndQueuedRequests) {
+TEST_F(LoopTest, DeadlinesEndRunningAndQueuedRequests) {
   Make(8, 4, {.max_running = 1, .max_step_tokens = 8});
   Request running = MakeRequest(4, 25, 1);
   running.deadline = now_ + absl::Milliseconds(5);
@@ -178,11 +184,11 @@ TEST_F(CoreTest, DeadlinesEndRunningAndQueuedRequests) {
   EXPECT_TRUE(patient_sink->status.ok());
 }
 
-TEST_F(CoreTest, ASlowReaderEndsOnlyItsOwnRequest) {
+TEST_F(LoopTest, ASlowReaderEndsOnlyItsOwnRequest) {
   Make(32, 4);
   auto slow = std::make_shared<RecordingSink>();
   slow->capacity = 3;
-  core_->Accept(1, MakeRequest(4, 20, 1), slow);
+  loop_->Accept(1, MakeRequest(4, 20, 1), slow);
   auto other = Accept(2, MakeRequest(4, 20, 2));
   RunToIdle();
   EXPECT_EQ(slow->status.code(), absl::StatusCode::kResourceExhausted);
@@ -191,7 +197,7 @@ TEST_F(CoreTest, ASlowReaderEndsOnlyItsOwnRequest) {
   EXPECT_EQ(other->tokens.size(), 20u);
 }
 
-TEST_F(CoreTest, StopTokensEndTheAnswerAndAreNoPartOfIt) {
+TEST_F(LoopTest, StopTokensEndTheAnswerAndAreNoPartOfIt) {
   Make(32, 4);
   const Expected unstopped = AnswerAlone(MakeRequest(4, 20, 1), kVocab, kContext);
   Request request = MakeRequest(4, 20, 1);
@@ -201,11 +207,37 @@ TEST_F(CoreTest, StopTokensEndTheAnswerAndAreNoPartOfIt) {
   auto sink = Accept(1, std::move(request));
   RunToIdle();
   EXPECT_EQ(sink->tokens.size(), first);
-  EXPECT_EQ(sink->summary.finish_reason, FinishReason::kStop);
+  EXPECT_EQ(sink->summary.end, AnswerEnd::kStop);
   EXPECT_EQ(sink->summary.n_answer_tokens, static_cast<int>(first));
 }
 
-TEST_F(CoreTest, StopStringsEndTheText) {
+// Drafts that are confirmed bring several tokens in one step; the answer ends at the first that completes it.
+TEST_F(LoopTest, TokensThatOverranAreDroppedAndCounted) {
+  Make(32, 4);
+  const Expected unstopped = AnswerAlone(MakeRequest(4, 20, 1), kVocab, kContext);
+  const auto first_of = [&](int i) {
+    return std::find(unstopped.tokens.begin(), unstopped.tokens.end(), unstopped.tokens[i]) - unstopped.tokens.begin();
+  };
+  int stop_at = 2;
+  while (first_of(stop_at) != stop_at) ++stop_at;
+  Request request = MakeRequest(4, 20, 1);
+  request.stop_tokens = {unstopped.tokens[stop_at]};
+  request.include_evidence = true;
+  auto sink = Accept(1, std::move(request));
+  loop_->Grow(1, std::span<const int32_t>(unstopped.tokens).first(stop_at + 4));
+  loop_->Grow(99, {});
+  Step();
+  ASSERT_EQ(sink->n_done, 1);
+  EXPECT_THAT(sink->tokens, ElementsAreArray(unstopped.tokens.begin(), unstopped.tokens.begin() + stop_at));
+  EXPECT_EQ(sink->evidence.size(), sink->tokens.size());
+  EXPECT_EQ(sink->summary.end, AnswerEnd::kStop);
+  EXPECT_EQ(loop_->stats().n_overrun, 4) << "three drafts and the token after them";
+  EXPECT_EQ(loop_->stats().n_generated, stop_at);
+  EXPECT_EQ(loop_->stats().n_steps, 1);
+  EXPECT_EQ(n_free(), 32);
+}
+
+TEST_F(LoopTest, StopStringsEndTheText) {
   Make(32, 4);
   std::string text;
   for (const int32_t token : AnswerAlone(MakeRequest(4, 20, 1), kVocab, kContext).tokens) text += LetterText::Of(token);
@@ -215,11 +247,11 @@ TEST_F(CoreTest, StopStringsEndTheText) {
   auto sink = Accept(1, std::move(request));
   RunToIdle();
   EXPECT_EQ(sink->text, text.substr(0, text.find(text.substr(9, 3))));
-  EXPECT_EQ(sink->summary.finish_reason, FinishReason::kStop);
+  EXPECT_EQ(sink->summary.end, AnswerEnd::kStop);
   EXPECT_LT(sink->tokens.size(), 20u);
 }
 
-TEST_F(CoreTest, AnAcceptedPrefixIsContinuedAndNotRepeated) {
+TEST_F(LoopTest, AnAcceptedPrefixIsContinuedAndNotRepeated) {
   Make(32, 4);
   const Expected whole = AnswerAlone(MakeRequest(6, 20, 1), kVocab, kContext);
   for (const size_t n_accepted : {1u, 7u, 19u, 20u}) {
@@ -229,12 +261,12 @@ TEST_F(CoreTest, AnAcceptedPrefixIsContinuedAndNotRepeated) {
     RunToIdle();
     EXPECT_TRUE(sink->status.ok());
     EXPECT_THAT(sink->tokens, ElementsAreArray(whole.tokens.begin() + n_accepted, whole.tokens.end()));
-    EXPECT_EQ(sink->summary.finish_reason, FinishReason::kLength);
+    EXPECT_EQ(sink->summary.end, AnswerEnd::kLength);
     EXPECT_EQ(sink->summary.n_answer_tokens, static_cast<int>(20 - n_accepted));
   }
 }
 
-TEST_F(CoreTest, AStopStringThatSpansTheHandOverIsFound) {
+TEST_F(LoopTest, AStopStringThatSpansTheHandOverIsFound) {
   Make(32, 4);
   const Expected whole = AnswerAlone(MakeRequest(6, 20, 1), kVocab, kContext);
   std::string text;
@@ -245,11 +277,11 @@ TEST_F(CoreTest, AStopStringThatSpansTheHandOverIsFound) {
   request.text = std::make_unique<LetterText>();
   auto sink = Accept(1, std::move(request));
   RunToIdle();
-  EXPECT_EQ(sink->summary.finish_reason, FinishReason::kStop);
+  EXPECT_EQ(sink->summary.end, AnswerEnd::kStop);
   EXPECT_EQ(sink->text, "") << "the tier below sent letters 0 to 5, and the rest is the stop string";
 }
 
-TEST_F(CoreTest, EvidenceComesPerTokenWhenAskedFor) {
+TEST_F(LoopTest, EvidenceComesPerTokenWhenAskedFor) {
   Make(32, 4);
   Request request = MakeRequest(6, 5, 1);
   request.include_evidence = true;
@@ -261,7 +293,7 @@ TEST_F(CoreTest, EvidenceComesPerTokenWhenAskedFor) {
   EXPECT_TRUE(without->evidence.empty());
 }
 
-TEST_F(CoreTest, AnExecutorErrorEndsWhatRunsAndTheEngineGoesOn) {
+TEST_F(LoopTest, AnExecutorErrorEndsWhatRunsAndTheEngineGoesOn) {
   Make(32, 4);
   auto first = Accept(1, MakeRequest(6, 5, 1));
   auto second = Accept(2, MakeRequest(6, 5, 2));
@@ -269,19 +301,19 @@ TEST_F(CoreTest, AnExecutorErrorEndsWhatRunsAndTheEngineGoesOn) {
   RunToIdle();
   EXPECT_EQ(first->status, absl::InternalError("device lost"));
   EXPECT_EQ(second->status, absl::InternalError("device lost"));
-  EXPECT_EQ(pool_->n_free(), 32);
+  EXPECT_EQ(n_free(), 32);
   auto third = Accept(3, MakeRequest(6, 5, 3));
   RunToIdle();
   EXPECT_TRUE(third->status.ok());
 }
 
-TEST_F(CoreTest, LoadSaysWhatIsGoingOn) {
+TEST_F(LoopTest, LoadSaysWhatIsGoingOn) {
   Make(8, 4, {.max_running = 1, .max_step_tokens = 8});
-  EXPECT_EQ(core_->load().predicted_wait_ms, 0.0);
+  EXPECT_EQ(loop_->load().predicted_wait_ms, 0.0);
   auto first = Accept(1, MakeRequest(12, 4, 1));
   auto second = Accept(2, MakeRequest(5, 3, 2));
   Step();
-  const LoadReport load = core_->load();
+  const LoadReport load = loop_->load();
   EXPECT_EQ(load.running_requests, 1);
   EXPECT_EQ(load.queued_requests, 1);
   EXPECT_EQ(load.running_tokens, 8);
@@ -289,25 +321,25 @@ TEST_F(CoreTest, LoadSaysWhatIsGoingOn) {
   EXPECT_EQ(load.kv_used_fraction, 2.0 / 8.0);
   EXPECT_GT(load.predicted_wait_ms, 0.0);
   RunToIdle();
-  EXPECT_NEAR(core_->load().decode_tokens_per_s, 1000.0, 1e-6) << "one step takes a millisecond of the fake clock";
-  EXPECT_EQ(core_->load().kv_used_fraction, 0.0);
+  EXPECT_NEAR(loop_->load().decode_tokens_per_s, 1000.0, 1e-6) << "one step takes a millisecond of the fake clock";
+  EXPECT_EQ(loop_->load().kv_used_fraction, 0.0);
 }
 
 // Random submissions, cancellations, deadlines, slow readers, stop conditions, on pools from roomy to barely enough.
-TEST_F(CoreTest, RandomHistoriesKeepTheContract) {
+TEST_F(LoopTest, RandomHistoriesKeepTheContract) {
   for (uint32_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
     const auto draw = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
     const int block_tokens = draw(1, 8), n_blocks = draw(16, 80) / block_tokens + 4;
     const int max_running = draw(1, 10);
-    const SchedulerOptions options{.max_running = max_running, .max_step_tokens = draw(max_running, 40)};
+    const Limits options{.max_running = max_running, .max_step_tokens = draw(max_running, 40)};
     Make(n_blocks, block_tokens, options);
 
     struct Case {
       std::shared_ptr<RecordingSink> sink;
       Expected expected;
-      absl::Time arrival, deadline;
+      SteadyTime arrival, deadline;
       bool cancelled = false;
     };
     std::vector<Case> cases;
@@ -325,14 +357,14 @@ TEST_F(CoreTest, RandomHistoriesKeepTheContract) {
                         " "};
       }
       if (draw(0, 3) == 0) request.deadline = now_ + absl::Milliseconds(draw(0, 60));
-      if (!core_->Check(request).ok()) return;
+      if (!loop_->Check(request).ok()) return;
       Case c;
       c.expected = AnswerAlone(request, kVocab, kContext);
       c.sink = std::make_shared<RecordingSink>();
       if (draw(0, 5) == 0) c.sink->capacity = draw(0, 10);
       c.arrival = now_;
       c.deadline = request.deadline;
-      core_->Accept(cases.size() + 1, std::move(request), c.sink);
+      loop_->Accept(cases.size() + 1, std::move(request), c.sink);
       cases.push_back(std::move(c));
     };
     for (int turn = 0; turn < 400; ++turn) {
@@ -340,20 +372,20 @@ TEST_F(CoreTest, RandomHistoriesKeepTheContract) {
       if (!cases.empty() && draw(0, 14) == 0) {
         const int victim = draw(0, static_cast<int>(cases.size()) - 1);
         cases[victim].cancelled = true;
-        core_->Cancel(victim + 1);
+        loop_->Cancel(victim + 1);
       }
       Step();
-      ASSERT_EQ(core_->stats().n_free_blocks, pool_->n_free());
-      if (core_->idle()) {
-        ASSERT_EQ(pool_->n_free(), n_blocks);
+      ASSERT_EQ(loop_->stats().n_free_blocks, n_free());
+      if (loop_->idle()) {
+        ASSERT_EQ(n_free(), n_blocks);
       }
     }
     RunToIdle();
-    ASSERT_EQ(pool_->n_free(), n_blocks) << "leaked blocks";
+    ASSERT_EQ(n_free(), n_blocks) << "leaked blocks";
     EXPECT_LE(max_rows_, options.max_step_tokens);
     max_rows_ = 0;
 
-    absl::Time last_start = absl::InfinitePast();
+    SteadyTime last_start = SteadyTime::InfinitePast();
     for (size_t i = 0; i < cases.size(); ++i) {
       const Case& c = cases[i];
       SCOPED_TRACE(testing::Message() << "request " << i << ": " << c.sink->status);
@@ -365,7 +397,7 @@ TEST_F(CoreTest, RandomHistoriesKeepTheContract) {
       if (c.sink->status.ok()) {
         EXPECT_EQ(c.sink->tokens.size(), c.expected.tokens.size());
         EXPECT_EQ(c.sink->text, c.expected.text);
-        EXPECT_EQ(c.sink->summary.finish_reason, c.expected.reason);
+        EXPECT_EQ(c.sink->summary.end, c.expected.reason);
       } else {
         // Each error has its reason.
         const bool explained =

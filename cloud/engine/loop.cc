@@ -1,0 +1,264 @@
+#include "cloud/engine/loop.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+namespace updraft::engine {
+namespace {
+
+absl::Status CheckIds(const char* what, std::span<const int32_t> ids, int n_vocab) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= n_vocab) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("%s[%d]: expected a token id in [0, %d), found %d; tokenize with this model's vocabulary",
+                          what, i, n_vocab, ids[i]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+struct Loop::Answer {
+  Answer(Ticket ticket, Request&& request, int max_tokens, std::shared_ptr<Sink> sink, SteadyTime arrival)
+      : ticket(ticket),
+        sampling(request.sampling),
+        include_evidence(request.include_evidence),
+        sink(std::move(sink)),
+        arrival(arrival),
+        assembler(std::move(request.text), {.stops = std::move(request.stop),
+                                            .stop_tokens = std::move(request.stop_tokens),
+                                            .max_tokens = max_tokens}) {}
+
+  const Ticket ticket;
+  const SamplingOptions sampling;
+  const bool include_evidence;
+  std::shared_ptr<Sink> sink;
+  const SteadyTime arrival;
+  AnswerAssembler assembler;
+  bool started = false;
+  Summary summary;
+};
+
+Loop::Loop(const CoreOptions& options, Executor* executor, SteadyClock clock)
+    : executor_(executor), clock_(std::move(clock)), core_(options) {}
+
+Loop::~Loop() = default;
+
+int Loop::TokenLimit(const Request& request) const {
+  return std::min(request.max_tokens, executor_->context_length() - static_cast<int>(request.prompt.size()));
+}
+
+absl::Status Loop::Check(const Request& request) const {
+  if (request.prompt.empty()) return absl::InvalidArgumentError("prompt: expected at least 1 token, found none");
+  if (request.max_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrFormat("max_tokens: expected at least 1, found %d", request.max_tokens));
+  }
+  if (!request.stop.empty() && request.text == nullptr) {
+    return absl::InvalidArgumentError("stop: stop strings need a text stream to look for them in");
+  }
+  if (absl::Status status = request.sampling.Validate(); !status.ok()) return status;
+  if (absl::Status status = CheckIds("tokens", request.prompt, executor_->n_vocab()); !status.ok()) return status;
+  if (absl::Status status = CheckIds("accepted_prefix", request.accepted_prefix, executor_->n_vocab()); !status.ok()) {
+    return status;
+  }
+  const size_t n_known = request.prompt.size() + request.accepted_prefix.size();
+  if (n_known >= static_cast<size_t>(executor_->context_length())) {
+    return absl::OutOfRangeError(
+        absl::StrFormat("prompt: has %d tokens, the model's context holds %d with the answer; shorten the conversation",
+                        n_known, executor_->context_length()));
+  }
+  // An accepted prefix may be the whole answer, or more than was asked for; even so it could have been run here.
+  const int n_total = static_cast<int>(request.prompt.size()) + TokenLimit(request);
+  return core_.Check(static_cast<int>(n_known), std::max(n_total, static_cast<int>(n_known) + 1), request.priority);
+}
+
+void Loop::Accept(Ticket ticket, Request request, std::shared_ptr<Sink> sink) {
+  ++stats_.n_submitted;
+  ++n_never_started_;
+  const SteadyTime now = clock_();
+  const int n_prompt = static_cast<int>(request.prompt.size()), max_tokens = TokenLimit(request);
+  AnswerSoFar so_far{.tokens = std::move(request.accepted_prefix)};
+  so_far.n_prefix_tokens = static_cast<int>(so_far.tokens.size());
+  SequenceSpec spec{.tokens = std::move(request.prompt),
+                    .n_total_max = n_prompt + max_tokens,
+                    .priority = request.priority,
+                    .tenant = request.tenant,
+                    .cache_salt = request.cache_salt,
+                    .deadline = request.deadline};
+  spec.tokens.insert(spec.tokens.end(), so_far.tokens.begin(), so_far.tokens.end());
+
+  Answer& answer =
+      *(answers_[ticket] = std::make_unique<Answer>(ticket, std::move(request), max_tokens, std::move(sink), now));
+  answer.summary.n_prompt_tokens = n_prompt;
+  const AnswerEnd end = answer.assembler.Resume(so_far);
+  if (end == AnswerEnd::kOpen) {
+    core_.Admit(ticket, std::move(spec), now);
+    return;
+  }
+  // The answer is complete already, but its last characters may have been held back below.
+  const AnswerPiece rest = answer.assembler.Close(end);
+  if (!rest.text.empty()) answer.sink->OnTokens({.tokens = {}, .text = rest.text, .evidence = {}});
+  End(answer, absl::OkStatus(), rest.end);
+}
+
+void Loop::Grow(Ticket ticket, std::span<const int32_t> drafts) {
+  if (core_.contains(ticket)) core_.Grow(ticket, drafts);
+}
+
+void Loop::Cancel(Ticket ticket) {
+  if (Answer* answer = Find(ticket)) {
+    End(*answer, absl::CancelledError("the caller cancelled the request"), AnswerEnd::kOpen);
+  }
+}
+
+void Loop::EndAll(const absl::Status& status) {
+  std::vector<Ticket> tickets;
+  for (const auto& [ticket, answer] : answers_) tickets.push_back(ticket);
+  std::sort(tickets.begin(), tickets.end());
+  for (const Ticket ticket : tickets) End(*Find(ticket), status, AnswerEnd::kOpen);
+}
+
+Loop::Answer* Loop::Find(Ticket ticket) const {
+  const auto at = answers_.find(ticket);
+  return at == answers_.end() ? nullptr : at->second.get();
+}
+
+void Loop::Turn() {
+  if (idle()) return;
+  events_.clear();
+  const Work* work = core_.Begin(clock_(), &events_);
+  for (const Event& event : events_) Handle(event);
+  if (work == nullptr) return;
+  absl::Status status = RunStep(*work);
+  events_.clear();
+  core_.Commit(work->step, {.status = std::move(status), .sampled = chosen_}, clock_(), &events_);
+  for (const Event& event : events_) Handle(event);
+}
+
+absl::Status Loop::RunStep(const Work& work) {
+  tokens_.clear();
+  positions_.clear();
+  tables_.clear();
+  samples_.clear();
+  for (const RowRun& run : work.rows) AddRows(run);
+  sampled_.assign(samples_.size(), SampledToken());
+  const absl::Status status =
+      executor_->Run({.moves = work.moves,
+                      .batch = {.tokens = tokens_, .positions = positions_, .block_tables = tables_},
+                      .samples = samples_},
+                     std::span<SampledToken>(sampled_));
+  chosen_.clear();
+  for (const SampledToken& sampled : sampled_) chosen_.push_back(sampled.token);
+  return status;
+}
+
+void Loop::AddRows(const RowRun& run) {
+  const Answer& answer = *Find(run.ticket);
+  for (int i = 0; i < run.n_rows; ++i) {
+    const int position = run.first + i;
+    if (i >= run.n_rows - run.n_sampled) {
+      samples_.push_back({.row = static_cast<int>(tokens_.size()),
+                          .sampling = &answer.sampling,
+                          .context = run.tokens.first(position + 1),
+                          .include_evidence = answer.include_evidence});
+    }
+    tokens_.push_back(run.tokens[position]);
+    positions_.push_back(position);
+    tables_.push_back(run.blocks.data());
+  }
+}
+
+void Loop::Handle(const Event& event) {
+  Answer* answer = Find(event.ticket);
+  if (answer == nullptr) return;  // it was complete before the core knew
+  switch (event.kind) {
+    case Event::Kind::kStarted:
+      answer->started = true;
+      answer->summary.queued = clock_() - answer->arrival;
+      answer->summary.n_cached_tokens = core_.n_cached_tokens(event.ticket);
+      --n_never_started_;
+      break;
+    case Event::Kind::kTokens:
+      Emit(*answer, std::span<const SampledToken>(sampled_).subspan(event.first_sampled, event.n_tokens));
+      break;
+    case Event::Kind::kPreempted:
+      ++answer->summary.n_preemptions;
+      break;
+    case Event::Kind::kEvicted:
+      break;
+    case Event::Kind::kEnded:
+      End(*answer, event.status, event.status.ok() ? AnswerEnd::kLength : AnswerEnd::kOpen);
+      break;
+  }
+}
+
+void Loop::Emit(Answer& answer, std::span<const SampledToken> chosen) {
+  output_tokens_.clear();
+  output_evidence_.clear();
+  std::string text;
+  AnswerEnd end = AnswerEnd::kOpen;
+  for (const SampledToken& sampled : chosen) {
+    if (end != AnswerEnd::kOpen) {
+      ++stats_.n_overrun;
+      continue;
+    }
+    AnswerPiece piece = answer.assembler.Push(sampled.token);
+    text += piece.text;
+    end = piece.end;
+    if (!piece.token) continue;
+    output_tokens_.push_back(*piece.token);
+    if (answer.include_evidence) output_evidence_.push_back(sampled.evidence);
+  }
+  const int n_new = static_cast<int>(output_tokens_.size());
+  if (n_new > 0 && answer.summary.n_answer_tokens == 0) answer.summary.first_token = clock_() - answer.arrival;
+  answer.summary.n_answer_tokens += n_new;
+  stats_.n_generated += n_new;
+  const bool has_output = n_new > 0 || !text.empty();
+  if (has_output &&
+      !answer.sink->OnTokens({.tokens = output_tokens_, .text = std::move(text), .evidence = output_evidence_})) {
+    End(answer,
+        absl::ResourceExhaustedError(
+            "the reader is too slow: the answer's buffer is full; read faster, or ask for a shorter answer"),
+        AnswerEnd::kOpen);
+    return;
+  }
+  if (end != AnswerEnd::kOpen) End(answer, absl::OkStatus(), end);
+}
+
+// Frees blocks at once; the caller is told by DeliverDone. `answer` is gone after it.
+void Loop::End(Answer& answer, absl::Status status, AnswerEnd end) {
+  Summary& summary = answer.summary;
+  summary.end = end;
+  summary.total = clock_() - answer.arrival;
+  if (!answer.started) {
+    summary.queued = summary.total;
+    --n_never_started_;
+  }
+  ++(status.ok() ? stats_.n_finished : stats_.n_failed);
+  core_.Finish(answer.ticket, status);
+  done_.push_back({std::move(answer.sink), std::move(status), summary});
+  answers_.erase(answer.ticket);
+}
+
+void Loop::DeliverDone() {
+  for (Done& done : std::exchange(done_, {})) done.sink->OnDone(done.status, done.summary);
+}
+
+Stats Loop::stats() const {
+  Stats stats = stats_;
+  const CoreStats& core = core_.stats();
+  stats.n_blocks = core_.pool().n_blocks();
+  stats.n_free_blocks = core_.pool().n_available();
+  stats.n_steps = core.n_steps;
+  stats.n_rows = core.n_rows;
+  stats.n_preemptions = core.n_preemptions;
+  stats.max_rows_in_step = core.max_rows_in_step;
+  stats.max_running = core.max_running;
+  return stats;
+}
+
+}  // namespace updraft::engine

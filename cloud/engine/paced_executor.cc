@@ -1,0 +1,46 @@
+#include "cloud/engine/paced_executor.h"
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+
+namespace updraft::engine {
+namespace {
+
+// A step that begins within this of the last one's end counts as having begun there.
+constexpr absl::Duration kBackToBack = absl::Milliseconds(2);
+
+}  // namespace
+
+PacedExecutor::PacedExecutor(int n_vocab, int context_length, Pace pace, std::vector<int32_t> avoid)
+    : n_vocab_(n_vocab), context_length_(context_length), pace_(pace), avoided_(n_vocab, false) {
+  for (const int32_t token : avoid) {
+    if (token >= 0 && token < n_vocab) avoided_[token] = true;
+  }
+}
+
+int32_t PacedExecutor::NextToken(std::span<const int32_t> context, uint64_t seed) const {
+  uint64_t hash = seed ^ (context.size() * 0x9e3779b97f4a7c15ull);
+  for (const int32_t token : context.last(std::min<size_t>(context.size(), 4))) {
+    hash = (hash ^ static_cast<uint32_t>(token)) * 0xff51afd7ed558ccdull;  // a step of MurmurHash3's finalizer
+    hash ^= hash >> 33;
+  }
+  auto token = static_cast<int32_t>(hash % static_cast<uint64_t>(n_vocab_));
+  while (avoided_[token]) token = (token + 1) % n_vocab_;
+  return token;
+}
+
+absl::Status PacedExecutor::Run(const Step& step, std::span<SampledToken> sampled) {
+  const SteadyTime now = SteadyNow();
+  const SteadyTime begins_at = now - ends_at_ < kBackToBack ? ends_at_ : now;
+  ends_at_ = begins_at + pace_.per_step + pace_.per_row * step.batch.n_tok();
+  for (size_t i = 0; i < step.samples.size(); ++i) {
+    const SampleRow& sample = step.samples[i];
+    sampled[i] = {.token = NextToken(sample.context, sample.sampling->seed), .evidence = {}};
+    if (sample.include_evidence) sampled[i].evidence = {.exit_layer = 1, .top_prob = 1.0f, .margin = 1.0f};
+  }
+  absl::SleepFor(ends_at_ - now);
+  return absl::OkStatus();
+}
+
+}  // namespace updraft::engine
