@@ -13,6 +13,7 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
   now_ = now;
   UpdateRates(now - begun_at_);
   size_t first_sampled = 0;
+  bool has_leavers = false;
   for (size_t i = 0; i < rows_.size(); ++i) {
     const RowRun& run = rows_[i];
     Sequence& s = *row_sequences_[i];
@@ -22,11 +23,13 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
     if (s.at_commit == Sequence::AtCommit::kGo) {  // its ticket is gone already
       s.phase = Sequence::Phase::kGone;
       DropBlocks(s);
+      has_leavers = true;
       continue;
     }
     if (!result.status.ok()) {
       // The KV of every sequence in the step is in doubt.
       End(s, result.status, events);
+      has_leavers = true;
       continue;
     }
     const int n_done = result.n_complete.empty() ? run.n_rows : std::clamp(result.n_complete[i], 0, run.n_rows);
@@ -41,8 +44,9 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
       EnterParked(s);
     }
     s.at_commit = Sequence::AtCommit::kStay;
+    has_leavers |= s.phase != Sequence::Phase::kRunning;
   }
-  ForgetLeavers();
+  if (has_leavers) ForgetLeavers();
   departed_.clear();
 }
 
