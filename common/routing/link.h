@@ -1,4 +1,5 @@
-// The path to the upstream tier, estimated from real calls. Pure: time is an argument.
+// The path to the upstream tier, estimated from real calls, and what that tier says of itself. Pure: time is an
+// argument.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,17 @@ struct LinkEstimate {
 };
 
 inline constexpr double kLinkValid_s = 300.0;
+
+// Mirrors updraft.v1.Load.
+struct UpstreamLoad {
+  bool known = false;
+  int running_requests = 0;
+  int queued_requests = 0;
+  int queued_tokens = 0;
+  double kv_used_fraction = 0.0;
+  double predicted_wait_s = 0.0;
+  double decode_tokens_per_s = 0.0;  // per request; 0: unknown
+};
 
 // One finished call as the caller saw it. Times in seconds on the caller's monotonic clock; bytes are payload bytes.
 struct LinkSample {

@@ -11,7 +11,6 @@
 
 #include "common/routing/link.h"
 #include "common/routing/names.h"
-#include "common/routing/policy.h"
 
 namespace updraft {
 
@@ -44,7 +43,7 @@ double DrawOf(const RequestKey& request, Stage stage);
 // What the caller knows of the request.
 struct RequestFacts {
   RequestKey key;
-  PolicyMode asked = PolicyMode::kAuto;  // the caller's wish, within what the policy allows (ModeOf in policy.h)
+  PolicyMode asked = PolicyMode::kAuto;  // the caller's wish, within what the policy allows (EffectiveMode in policy.h)
   bool fits_locally = true;              // the prompt leaves room for an answer in what this tier holds
   int hops = 0;                          // tiers that have passed the request on already
   int n_prompt_tokens = 0;

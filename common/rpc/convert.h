@@ -7,7 +7,8 @@
 #include "absl/status/statusor.h"
 #include "common/decode/evidence.h"
 #include "common/decode/sampler.h"
-#include "common/routing/policy.h"
+#include "common/routing/link.h"
+#include "common/routing/names.h"
 #include "updraft/v1/inference.pb.h"
 
 namespace updraft {

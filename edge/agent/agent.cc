@@ -47,9 +47,6 @@ class Agent::Host final : public AnswerHost {
   DecisionRecord Decide(const Situation& situation) override {
     return session_->With([&](RoutingSession& session) { return session.Decide(situation); });
   }
-  Option Peek(const Situation& situation) const override {
-    return session_->With([&](const RoutingSession& session) { return session.Peek(situation); });
-  }
   void OnLocalRun(const LocalRunMeasured& run) override {
     session_->With([&](RoutingSession& session) { session.OnLocalRun(run); });
   }

@@ -9,21 +9,6 @@
 
 namespace updraft {
 
-namespace {
-
-PolicyMode WishOf(v1::TierChoice choice) {
-  switch (choice) {
-    case v1::TIER_CHOICE_LOCAL_ONLY:
-      return PolicyMode::kLocal;
-    case v1::TIER_CHOICE_UPSTREAM_ONLY:
-      return PolicyMode::kUpstream;
-    default:
-      return PolicyMode::kAuto;
-  }
-}
-
-}  // namespace
-
 absl::Status Agent::Prepare(Asked& asked) const {
   v1::GenerateRequest& request = asked.request;
   if (absl::Status status = CheckRequest(request); !status.ok()) {
@@ -32,7 +17,7 @@ absl::Status Agent::Prepare(Asked& asked) const {
   }
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   if (auto sampling = SamplingFromProto(request.sampling()); !sampling.ok()) return sampling.status();
-  asked.mode = EffectiveMode(options_.policy.mode, WishOf(request.tier()));
+  asked.mode = EffectiveMode(options_.policy.mode, AskedFromProto(request.tier()));
   const bool may_go_up = MayGoUp(asked.mode, request.hops());
   const int context_above = may_go_up ? upstream_->Identity().context_length : 0;
   const auto most_tokens = static_cast<size_t>(std::max(model_->max_sequence_tokens(), context_above));

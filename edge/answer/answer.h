@@ -55,7 +55,6 @@ class AnswerHost {
   virtual ~AnswerHost() = default;
   // Of the routing session.
   virtual DecisionRecord Decide(const Situation& situation) = 0;
-  virtual Option Peek(const Situation& situation) const = 0;
   virtual void OnLocalRun(const LocalRunMeasured& run) = 0;
   // Calibrated P(as good as upstream's) of a draft with this evidence.
   virtual double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const = 0;

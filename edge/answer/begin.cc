@@ -19,16 +19,11 @@ AnswerWay::Next BeginAnswer(AnswerContext& answer) {
   so_far.tokens = answer.ledger().accepted_prefix();
   so_far.n_prefix_tokens = static_cast<int>(so_far.tokens.size());
   so_far.given_bytes = 0;
-  const bool may_hand_over = answer.tier().has_upstream && answer.asked().mode == PolicyMode::kAuto && !record.degraded;
-  if (!may_hand_over) {
-    return BeginLocal(answer, StreamsBecause::kDecided, std::move(so_far), StartLocal::Turn::kInOrder);
-  }
-  // Text that went out cannot be replaced: while the answer may still be handed over, it is held back. Where not even
-  // an answer without any confidence would be (upstream is away, or too slow), nothing speaks against streaming it.
-  if (!answer.WouldHandOverTheWorst()) {
-    return BeginLocal(answer, StreamsBecause::kUpstreamIsAway, std::move(so_far), StartLocal::Turn::kInOrder);
-  }
-  return BeginDraft(answer, std::move(so_far));
+  // Text that went out cannot be replaced: while the answer may still be handed over, it is held back.
+  if (record.chosen().way == Way::kDraftThenDecide) return BeginDraft(answer, std::move(so_far));
+  const bool would_draft = record.reason == ReasonCode::kDraftFirst;
+  return BeginLocal(answer, would_draft ? StreamsBecause::kUpstreamIsAway : StreamsBecause::kDecided, std::move(so_far),
+                    StartLocal::Turn::kInOrder);
 }
 
 }  // namespace updraft

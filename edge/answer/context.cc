@@ -40,12 +40,6 @@ DecisionRecord AnswerContext::Decide(Stage stage) {
   return *record_;
 }
 
-bool AnswerContext::WouldHandOverTheWorst() const {
-  Situation situation = SituationOf(Stage::kAfter);
-  situation.evidence.confidence = 0.0;
-  return host_->Peek(situation).way == Way::kDraftThenDecide;
-}
-
 absl::Status AnswerContext::Interrupted() const {
   switch (interruption_) {
     case Interruption::kShutDown:

@@ -40,8 +40,6 @@ class AnswerContext {
   // ---- Decisions ----
   // Asks the routing session, with the confidence in the provenance.
   DecisionRecord Decide(Stage stage);
-  // Whether even an answer without any confidence would be kept: then nothing speaks against streaming it.
-  bool WouldHandOverTheWorst() const;
   // Why nobody wants the answer any more; OK: somebody does.
   absl::Status Interrupted() const;
   void Interrupt(Interruption why) { interruption_ = std::max(interruption_, why); }

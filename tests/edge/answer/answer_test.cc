@@ -21,7 +21,6 @@ class FakeHost final : public AnswerHost {
  public:
   FakeHost(const RoutingPolicy& policy, int n_upstreams) : session_(OptionsOf(policy, n_upstreams)) {}
   DecisionRecord Decide(const Situation& situation) override { return session_.Decide(situation); }
-  Option Peek(const Situation& situation) const override { return session_.Peek(situation); }
   void OnLocalRun(const LocalRunMeasured& run) override { session_.OnLocalRun(run); }
   double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures&) const override {
     return evidence.empty() ? 0.0 : evidence.back().top_prob;
