@@ -33,9 +33,15 @@ void LiveAnswer::Post(Event event) {
 }
 
 void LiveAnswer::Handle(Event event) {
+  Deliver(event);
+  // Before what waits in the mailbox: nothing more is for a reader that refused.
+  if (refused_now_) Deliver(Interrupt{Interruption::kCancelled});
+}
+
+void LiveAnswer::Deliver(const Event& event) {
+  refused_now_ = false;
   if (answer_ == nullptr) return;
   if (std::holds_alternative<UpstreamEnded>(event)) call_.reset();
-  refused_now_ = false;
   Actions actions = answer_->On(event, SteadyNow());
   for (Action& action : actions) {
     std::visit([this](auto& a) { Carry(a); }, action);
@@ -43,8 +49,7 @@ void LiveAnswer::Handle(Event event) {
 }
 
 void LiveAnswer::Carry(GiveChunk& give) {
-  if (sink_->OnChunk(give.chunk) || std::exchange(refused_now_, true)) return;
-  Post(Interrupt{Interruption::kCancelled});
+  if (!sink_->OnChunk(give.chunk)) refused_now_ = true;
 }
 
 void LiveAnswer::Carry(StartLocal& start) {

@@ -51,6 +51,7 @@ class LiveAnswer final : public LocalClient, public std::enable_shared_from_this
   class UpstreamLeg;
 
   void Handle(Event event);
+  void Deliver(const Event& event);
   void Carry(GiveChunk& give);
   void Carry(StartLocal& start);
   void Carry(StopLocal& stop);
