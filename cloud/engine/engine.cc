@@ -32,13 +32,13 @@ Engine::~Engine() { Shutdown(absl::ZeroDuration()); }
 
 absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<Sink> sink) {
   if (absl::Status status = loop_.Check(request); !status.ok()) {
-    const std::lock_guard<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     ++n_refused_;
     return status;
   }
   uint64_t ticket = 0;
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     if (stopping_) {
       ++n_refused_;
       return absl::UnavailableError("the engine is shutting down; ask another replica");
@@ -55,25 +55,25 @@ absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<Sink> s
     ++n_waiting_;
     submitted_.push_back({ticket, std::move(request), std::move(sink)});
   }
-  wake_.notify_one();
+  wake_.NotifyOne();
   return ticket;
 }
 
 void Engine::Cancel(uint64_t ticket) {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     cancelled_.push_back(ticket);
   }
-  wake_.notify_one();
+  wake_.NotifyOne();
 }
 
 LoadReport Engine::load() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   return load_;
 }
 
 Stats Engine::stats() const {
-  const std::lock_guard<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   Stats stats = stats_;
   stats.n_refused = n_refused_;
   return stats;
@@ -81,11 +81,11 @@ Stats Engine::stats() const {
 
 void Engine::Shutdown(absl::Duration grace) {
   {
-    const std::lock_guard<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     stopping_ = true;
     stop_at_ = std::min(stop_at_, SteadyNow() + grace);
   }
-  wake_.notify_one();
+  wake_.NotifyOne();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -102,10 +102,10 @@ bool Engine::TakeMessages() {
   std::vector<uint64_t> cancelled;
   bool end_all = false;
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    MutexLock lock(mu_);
     while (loop_.idle() && submitted_.empty() && cancelled_.empty()) {
       if (stopping_) return false;
-      wake_.wait(lock);
+      wake_.Wait(lock);
     }
     submitted.swap(submitted_);
     cancelled.swap(cancelled_);
@@ -119,7 +119,7 @@ bool Engine::TakeMessages() {
 
 void Engine::Publish() {
   const LoadReport load = loop_.load();
-  const std::lock_guard<std::mutex> lock(mu_);
+  MutexLock lock(mu_);
   load_ = load;
   stats_ = loop_.stats();
   n_waiting_ = loop_.n_never_started() + static_cast<int>(submitted_.size());

@@ -2,10 +2,8 @@
 // by messages. CONTRACT.md is normative.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -15,6 +13,7 @@
 #include "absl/time/time.h"
 #include "cloud/engine/loop.h"
 #include "common/clock/steady.h"
+#include "common/sync/mutex.h"
 
 namespace updraft::engine {
 
@@ -73,8 +72,8 @@ class Engine {
   const std::unique_ptr<Executor> executor_;
   Loop loop_;  // engine thread only, but for the const Check
 
-  mutable std::mutex mu_;
-  std::condition_variable wake_;
+  mutable Mutex mu_;
+  CondVar wake_;
   std::vector<Message> submitted_ ABSL_GUARDED_BY(mu_);
   std::vector<uint64_t> cancelled_ ABSL_GUARDED_BY(mu_);
   uint64_t next_ticket_ ABSL_GUARDED_BY(mu_) = 1;
