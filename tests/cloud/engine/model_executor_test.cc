@@ -27,51 +27,122 @@ Request MakeRequest(int n_vocab, int i) {
   return request;
 }
 
-TEST(ModelExecutor, TogetherEqualsAloneAndTheEdgesGenerator) {
-  const auto model = updraft::testing::MakeModel(updraft::testing::Shape("tiny-llama"));
-  ASSERT_NE(model, nullptr);
-  const int n_vocab = model->config().n_vocab;
-  auto pool = KvPool::Create(model->config(), {.n_blocks = 24, .block_tokens = 8}).value();
-  ModelExecutor executor(model.get(),
-                         KvStore::Create(model->ops(), model->config(), {.n_blocks = 24, .block_tokens = 8}).value());
-  Loop loop({.n_blocks = 24, .block_tokens = 8, .max_running = 10, .max_step_tokens = 40}, &executor, SteadyNow);
-  constexpr int kRequests = 20;
-  std::vector<std::shared_ptr<RecordingSink>> sinks;
-  for (int i = 0; i < kRequests; ++i) {
-    Request request = MakeRequest(n_vocab, i);
-    ASSERT_TRUE(loop.Check(request).ok()) << loop.Check(request);
-    sinks.push_back(std::make_shared<RecordingSink>());
-    loop.Accept(i + 1, std::move(request), sinks.back());
-  }
-  for (int steps = 0; !loop.idle(); ++steps) {
-    ASSERT_LT(steps, 10000);
-    loop.Turn();
-    loop.DeliverDone();
-  }
-  EXPECT_GT(loop.stats().n_preemptions, 0) << "the pool was meant to be too small for all";
-  EXPECT_EQ(loop.stats().n_free_blocks, 24);
+struct Alone {
+  std::vector<int32_t> tokens;
+  std::vector<TokenEvidence> evidence;
+};
 
+// What the edge's generator makes of a request, without ends.
+Alone Generate(const Model& model, const Request& request) {
+  auto pool = KvPool::Create(model.config(), {.n_blocks = 24, .block_tokens = 8}).value();
+  Generator generator(&model, pool.get(), {.sampling = request.sampling});
+  EXPECT_TRUE(generator.Prefill(request.prompt).ok());
+  Alone alone;
+  for (int t = 0; t < request.max_tokens; ++t) {
+    const auto next = generator.Next();
+    EXPECT_TRUE(next.ok()) << next.status();
+    if (!next.ok()) break;
+    alone.tokens.push_back(next->token);
+    alone.evidence.push_back(next->evidence);
+  }
+  return alone;
+}
+
+// Twenty requests on one loop, whose blocks are too few for all.
+class ModelExecutorTest : public ::testing::Test {
+ protected:
+  static constexpr int kRequests = 20;
+
+  void SetUp() override {
+    model_ = updraft::testing::MakeModel(updraft::testing::Shape("tiny-llama"));
+    ASSERT_NE(model_, nullptr);
+  }
+
+  void Make(bool reuse_prefixes) {
+    executor_ = std::make_unique<ModelExecutor>(
+        model_.get(), KvStore::Create(model_->ops(), model_->config(), {.n_blocks = 24, .block_tokens = 8}).value());
+    const CoreOptions options{
+        .n_blocks = 24, .block_tokens = 8, .max_running = 10, .max_step_tokens = 40, .reuse_prefixes = reuse_prefixes};
+    loop_ = std::make_unique<Loop>(options, executor_.get(), SteadyNow);
+  }
+
+  std::shared_ptr<RecordingSink> Accept(Ticket ticket, Request request) {
+    EXPECT_TRUE(loop_->Check(request).ok()) << loop_->Check(request);
+    auto sink = std::make_shared<RecordingSink>();
+    loop_->Accept(ticket, std::move(request), sink);
+    return sink;
+  }
+
+  void RunToIdle() {
+    for (int steps = 0; !loop_->idle(); ++steps) {
+      ASSERT_LT(steps, 10000);
+      loop_->Turn();
+      loop_->DeliverDone();
+    }
+    EXPECT_EQ(loop_->stats().n_free_blocks, 24);
+  }
+
+  void ExpectAlone(const RecordingSink& sink, const Alone& alone) {
+    EXPECT_TRUE(sink.status.ok());
+    EXPECT_THAT(sink.tokens, ElementsAreArray(alone.tokens));
+    ASSERT_EQ(sink.evidence.size(), alone.evidence.size());
+    for (size_t t = 0; t < alone.evidence.size(); ++t) {
+      EXPECT_EQ(sink.evidence[t].top_prob, alone.evidence[t].top_prob);
+      EXPECT_EQ(sink.evidence[t].logprob, alone.evidence[t].logprob);
+      EXPECT_EQ(sink.evidence[t].exit_layer, model_->config().n_layer);
+    }
+  }
+
+  std::shared_ptr<Model> model_;
+  std::unique_ptr<ModelExecutor> executor_;
+  std::unique_ptr<Loop> loop_;
+};
+
+TEST_F(ModelExecutorTest, TogetherEqualsAloneAndTheEdgesGenerator) {
+  Make(/*reuse_prefixes=*/false);
+  const int n_vocab = model_->config().n_vocab;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (int i = 0; i < kRequests; ++i) sinks.push_back(Accept(i + 1, MakeRequest(n_vocab, i)));
+  RunToIdle();
+  EXPECT_GT(loop_->stats().n_preemptions, 0) << "the pool was meant to be too small for all";
   for (int i = 0; i < kRequests; ++i) {
     SCOPED_TRACE(i);
-    const Request request = MakeRequest(n_vocab, i);
-    Generator generator(model.get(), pool.get(), {.sampling = request.sampling});
-    ASSERT_TRUE(generator.Prefill(request.prompt).ok());
-    std::vector<int32_t> alone;
-    std::vector<TokenEvidence> evidence;
-    for (int t = 0; t < request.max_tokens; ++t) {
-      const auto next = generator.Next();
-      ASSERT_TRUE(next.ok()) << next.status();
-      alone.push_back(next->token);
-      evidence.push_back(next->evidence);
-    }
-    EXPECT_TRUE(sinks[i]->status.ok());
-    EXPECT_THAT(sinks[i]->tokens, ElementsAreArray(alone));
-    ASSERT_EQ(sinks[i]->evidence.size(), evidence.size());
-    for (size_t t = 0; t < evidence.size(); ++t) {
-      EXPECT_EQ(sinks[i]->evidence[t].top_prob, evidence[t].top_prob);
-      EXPECT_EQ(sinks[i]->evidence[t].logprob, evidence[t].logprob);
-      EXPECT_EQ(sinks[i]->evidence[t].exit_layer, model->config().n_layer);
-    }
+    ExpectAlone(*sinks[i], Generate(*model_, MakeRequest(n_vocab, i)));
+  }
+}
+
+// Shared blocks, copies of them before they are written, and drafts that are right for a while change no bit.
+TEST_F(ModelExecutorTest, SharedPrefixesAndDraftsChangeNothing) {
+  Make(/*reuse_prefixes=*/true);
+  const int n_vocab = model_->config().n_vocab;
+  const std::vector<int32_t> common = updraft::testing::RandomTokens(32, n_vocab, 5);
+  std::vector<Request> requests;
+  for (int i = 0; i < kRequests; ++i) {
+    Request request = MakeRequest(n_vocab, i);
+    request.prompt.resize(std::min<size_t>(request.prompt.size(), 12));
+    // Of these, some are the common beginning and nothing else: all their blocks are there.
+    if (i % 3 == 0) request.prompt.clear();
+    request.prompt.insert(request.prompt.begin(), common.begin(), common.begin() + (i % 2 == 0 ? 32 : 16));
+    requests.push_back(std::move(request));
+  }
+  std::vector<Alone> alone;
+  for (const Request& request : requests) alone.push_back(Generate(*model_, request));
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (int i = 0; i < kRequests; ++i) {
+    sinks.push_back(Accept(i + 1, std::move(requests[i])));
+    if (i % 2 == 0) continue;
+    std::vector<int32_t> drafts(alone[i].tokens.begin(), alone[i].tokens.begin() + i % 9);
+    drafts.push_back((alone[i].tokens[i % 9] + 1) % n_vocab);
+    loop_->Grow(i + 1, drafts);
+  }
+  RunToIdle();
+  const CoreStats& stats = loop_->core().stats();
+  EXPECT_GT(stats.n_cached_tokens, 100);
+  EXPECT_GT(stats.n_drafts_accepted, 10);
+  EXPECT_GT(stats.n_drafts_rejected, 5);
+  for (int i = 0; i < kRequests; ++i) {
+    SCOPED_TRACE(i);
+    ExpectAlone(*sinks[i], alone[i]);
   }
 }
 
