@@ -57,7 +57,9 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text, std::string_view w
     result.host = std::string(text.substr(1, close - 1));
     if (close + 1 >= text.size() || text[close + 1] != ':') return Bad(what, text, "the port is missing");
     port_text = text.substr(close + 2);
-    if (result.host.empty() || !std::all_of(result.host.begin(), result.host.end(), IsIpv6Byte)) {
+    // Without a colon it would be written, and then read, as a name.
+    if (result.host.find(':') == std::string::npos ||
+        !std::all_of(result.host.begin(), result.host.end(), IsIpv6Byte)) {
       return Bad(what, text, "not an IPv6 address in brackets");
     }
   } else {

@@ -45,6 +45,8 @@ TEST(ParseHostPort, RefusesTheRestAndSaysWhatToWrite) {
                            "[::1:7070",
                            "[]:7070",
                            "[xyz]:1",
+                           "[127.0.0.1]:1",
+                           "[fe1%0]:443",
                            "a:b:7",
                            "localhost:999999999999999999999",
                            "http://localhost:7070"}) {
