@@ -111,11 +111,9 @@ bool ExactMatch(std::string_view expected, std::string_view got) {
 }
 
 absl::Status CheckLegal(std::string_view answer) {
-  const nlohmann::json parsed = nlohmann::json::parse(answer.begin(), answer.end(), nullptr, false);
-  if (parsed.is_discarded() || !parsed.is_object()) {
-    return absl::InvalidArgumentError("answer: expected one JSON object; ask the model again or refuse the command");
-  }
-  if (const auto set = parsed.find("set"); set != parsed.end()) {
+  const absl::StatusOr<json> parsed = ParseObject(answer, "answer");
+  if (!parsed.ok()) return parsed.status();
+  if (const auto set = parsed->find("set"); set != parsed->end()) {
     if (!set->is_object()) return absl::InvalidArgumentError("answer: expected 'set' to be an object");
     for (const auto& [path, value] : set->items()) {
       const Signal* signal = FindSignal(path);
@@ -123,13 +121,13 @@ absl::Status CheckLegal(std::string_view answer) {
         return absl::InvalidArgumentError(absl::StrCat("answer: '", path, "' is not a signal of the catalogue"));
       }
       if (!ValueFits(*signal, value)) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "answer: '", path, "' cannot take ", value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+        return absl::InvalidArgumentError(absl::StrCat("answer: '", path, "' cannot take ",
+                                                       value.dump(-1, ' ', false, json::error_handler_t::replace)));
       }
     }
   }
-  if (const auto call = parsed.find("call"); call != parsed.end()) {
-    const std::string name = call->is_object() ? call->value("name", nlohmann::json()).dump() : "";
+  if (const auto call = parsed->find("call"); call != parsed->end()) {
+    const std::string name = call->is_object() ? call->value("name", json()).dump() : "";
     if (name != "\"navigate\"" && name != "\"media\"" && name != "\"phone\"") {
       return absl::InvalidArgumentError("answer: expected 'call' to name navigate, media or phone");
     }

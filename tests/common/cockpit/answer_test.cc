@@ -50,6 +50,9 @@ TEST(CheckLegalTest, LegalAndIllegalAnswers) {
   EXPECT_TRUE(set(R"("Vehicle.Cabin.Seat.Row2.DriverSide.HeatingCooling":-100)").ok());
   EXPECT_FALSE(CheckLegal("{\"call\":{\"name\":\"shell\"}}").ok());
   EXPECT_FALSE(CheckLegal("not json").ok());
+  // What it says of a value must not walk down to the bottom of it.
+  const std::string deep = std::string(400000, '[') + std::string(400000, ']');
+  EXPECT_FALSE(set("\"Vehicle.Cabin.Light.IsDomeOn\":" + deep).ok());
 }
 
 }  // namespace
