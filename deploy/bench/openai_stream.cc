@@ -156,4 +156,14 @@ absl::Status StreamCompletion(const HttpTarget& target, const std::string& body,
   return absl::OkStatus();
 }
 
+bool CarriesText(const std::string& event) {
+  const auto json = nlohmann::json::parse(event, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("choices") || !json["choices"].is_array() || json["choices"].empty()) {
+    return false;
+  }
+  const auto& choice = json["choices"][0];
+  const auto text = choice.is_object() ? choice.find("text") : choice.end();
+  return text != choice.end() && text->is_string() && !text->get_ref<const std::string&>().empty();
+}
+
 }  // namespace updraft

@@ -26,4 +26,7 @@ absl::StatusOr<std::string> FirstModel(const HttpTarget& target, absl::Duration 
 absl::Status StreamCompletion(const HttpTarget& target, const std::string& body, absl::Duration timeout,
                               const std::function<void(const std::string& json)>& on_data);
 
+// Whether the payload of an event brings text of a completion. Any bytes are accepted.
+bool CarriesText(const std::string& event);
+
 }  // namespace updraft

@@ -97,10 +97,7 @@ class OpenAiTarget : public Target {
     const SteadyTime start = SteadyNow();
     SteadyTime previous = start;
     const absl::Status status = StreamCompletion(http_, body.dump(), options_.timeout, [&](const std::string& event) {
-      const auto json = nlohmann::json::parse(event, nullptr, false);
-      if (!json.is_object() || !json.contains("choices") || json["choices"].empty()) return;
-      const auto& choice = json["choices"][0];
-      if (!choice.is_object() || choice.value("text", "").empty()) return;
+      if (!CarriesText(event)) return;
       const SteadyTime now = SteadyNow();
       if (times.tokens++ == 0) {
         times.first_ms = absl::ToDoubleMilliseconds(now - start);
