@@ -98,11 +98,11 @@ function(updraft_test name)
   endforeach()
 endfunction()
 
-# updraft_fuzz(NAME SRCS a_fuzz.cc ... DEPS t ... [CORPUS dir])
+# updraft_fuzz(NAME SRCS a_fuzz.cc ... DEPS t ... [CORPUS dir] [RUNS n])
 # With clang (UPDRAFT_FUZZ): a libFuzzer program. Always: the same entry point run over its corpus and deterministic
-# mutations of it, as a test (tests/fuzz/driver.cc supplies main()).
+# mutations of it, as a test (tests/fuzz/driver.cc supplies main()). RUNS: mutations of that test, where an input takes long.
 function(updraft_fuzz name)
-  cmake_parse_arguments(ARG "" "CORPUS" "SRCS;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "CORPUS;RUNS" "SRCS;DEPS" ${ARGN})
   if(UPDRAFT_FUZZ)
     add_executable(${name} ${ARG_SRCS})
     target_link_libraries(${name} PRIVATE updraft_flags ${ARG_DEPS})
@@ -112,5 +112,8 @@ function(updraft_fuzz name)
     target_link_libraries(${name} PRIVATE updraft_flags ${ARG_DEPS})
     add_test(NAME ${name} COMMAND ${name} ${ARG_CORPUS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS fuzz)
+    if(ARG_RUNS)
+      set_tests_properties(${name} PROPERTIES ENVIRONMENT "UPDRAFT_FUZZ_RUNS=${ARG_RUNS}")
+    endif()
   endif()
 endfunction()
