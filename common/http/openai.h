@@ -2,8 +2,8 @@
 // and checked here; what they mean is the caller's business. Pure functions, thread-safe. Source:
 // https://platform.openai.com/docs/api-reference (chat, completions, models).
 //
-// Unknown fields are ignored. A known field of the wrong type, out of range, or asking for what Updraft cannot do
-// (tools, images, several choices) is InvalidArgument; FieldOf(status) names the field.
+// Unknown fields are ignored. A known field of the wrong type, out of range, or asking for what cannot be done (images,
+// several choices, and tools unless the caller accepts them) is InvalidArgument; FieldOf(status) names the field.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,28 @@
 
 namespace updraft::http::openai {
 
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON, as the model wrote it
+};
+
 struct Message {
-  std::string role;     // "system", "user" or "assistant" ("developer" becomes "system")
-  std::string content;  // UTF-8; text parts are joined
+  std::string role;  // "system", "user" or "assistant" ("developer" becomes "system"); "tool" where tools are accepted
+  std::string content;                    // UTF-8; text parts are joined
+  std::vector<ToolCall> tool_calls = {};  // of an assistant
+  std::string tool_call_id = {};          // of a tool
+};
+
+struct Tool {
+  std::string name;
+  std::string description;
+  std::string parameters;  // JSON schema, an object; empty: none
+};
+
+struct ToolChoice {
+  enum class Mode { kAuto, kNone, kRequired } mode = Mode::kAuto;
+  std::string name;  // kRequired: the one to call; empty: any
 };
 
 // What both kinds of completion share.
@@ -44,6 +63,8 @@ struct GenerationParams {
 struct ChatRequest {
   std::vector<Message> messages;  // at least one; the last is not empty
   GenerationParams params;
+  std::vector<Tool> tools = {};
+  ToolChoice tool_choice = {};
 };
 
 struct CompletionRequest {
@@ -51,7 +72,12 @@ struct CompletionRequest {
   GenerationParams params;
 };
 
-absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body);
+// What stands behind the server can do.
+struct Accepts {
+  bool tools = false;  // otherwise tools, calls and results are refused
+};
+
+absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accepts& accepts = {});
 absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body);
 
 // An InvalidArgument (or `code`) that names the request's field, e.g. "messages[2].role".

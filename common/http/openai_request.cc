@@ -16,6 +16,9 @@ constexpr size_t kMaxMessages = 1024;
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 128;
 constexpr size_t kMaxModelBytes = 256;
+constexpr size_t kMaxToolNameBytes = 64;
+constexpr size_t kMaxToolIdBytes = 128;
+constexpr size_t kMaxToolBytes = 64 << 10;
 
 absl::Status WrongType(const std::string& field, const char* expected, const Json& found) {
   return FieldError(field, absl::StrFormat("expected %s, found %s", expected, JsonTypeName(found)));
@@ -177,7 +180,6 @@ void ReadParams(FieldReader& reader, GenerationParams& params) {
   reader.Bool("stream", params.stream);
   ReadStreamOptions(reader, params);
   ReadResponseFormat(reader);
-  reader.Unsupported("tools", "tools are");
   reader.Unsupported("functions", "functions are");
   reader.Unsupported("logit_bias", "a logit bias is");
   reader.Unsupported("frequency_penalty", "a frequency penalty is");
@@ -208,7 +210,98 @@ absl::StatusOr<std::string> ReadContent(const Json& message, const std::string& 
   return text;
 }
 
-absl::StatusOr<Message> ReadMessage(const Json& json, size_t index) {
+// ---- Tools ----------------------------------------------------------------------------------------------------------
+
+// {"type": "function", "function": {...}}: the inner object.
+const Json* ReadFunction(FieldReader& reader, const std::string& field, const Json& json) {
+  if (!json.is_object()) return reader.Fail(WrongType(field, "an object", json)), nullptr;
+  auto type = json.find("type");
+  if (type == json.end() || !type->is_string() || type->get_ref<const std::string&>() != "function") {
+    return reader.Fail(FieldError(field + ".type", "only \"function\" is supported")), nullptr;
+  }
+  auto function = json.find("function");
+  if (function == json.end()) return reader.Fail(FieldError(field + ".function", "missing")), nullptr;
+  if (!function->is_object()) return reader.Fail(WrongType(field + ".function", "an object", *function)), nullptr;
+  return &*function;
+}
+
+std::string ReadRequired(FieldReader& reader, const char* field, size_t max_bytes) {
+  std::string text;
+  reader.String(field, max_bytes, text);
+  if (reader.status().ok() && text.empty()) reader.Fail(FieldError(reader.Name(field), "missing; expected a string"));
+  return text;
+}
+
+void ReadTools(FieldReader& reader, std::vector<Tool>& tools) {
+  const Json* list = reader.Find("tools");
+  if (list == nullptr) return;
+  if (!list->is_array()) return reader.Fail(WrongType("tools", "an array", *list));
+  for (size_t i = 0; i < list->size() && reader.status().ok(); ++i) {
+    const std::string field = absl::StrFormat("tools[%d]", i);
+    const Json* function = ReadFunction(reader, field, (*list)[i]);
+    if (function == nullptr) return;
+    FieldReader inner(*function, field + ".function.");
+    Tool tool;
+    tool.name = ReadRequired(inner, "name", kMaxToolNameBytes);
+    inner.String("description", kMaxToolBytes, tool.description);
+    if (const Json* parameters = inner.Find("parameters")) {
+      if (!parameters->is_object()) inner.Fail(WrongType(inner.Name("parameters"), "an object", *parameters));
+      tool.parameters = DumpJson(*parameters);
+    }
+    reader.Fail(inner.status());
+    tools.push_back(std::move(tool));
+  }
+}
+
+void ReadToolChoice(FieldReader& reader, ToolChoice& choice) {
+  const Json* value = reader.Find("tool_choice");
+  if (value == nullptr) return;
+  if (value->is_object()) {
+    const Json* function = ReadFunction(reader, "tool_choice", *value);
+    if (function == nullptr) return;
+    FieldReader inner(*function, "tool_choice.function.");
+    choice.mode = ToolChoice::Mode::kRequired;
+    choice.name = ReadRequired(inner, "name", kMaxToolNameBytes);
+    return reader.Fail(inner.status());
+  }
+  const std::string text = value->is_string() ? value->get<std::string>() : "";
+  if (text == "none") {
+    choice.mode = ToolChoice::Mode::kNone;
+  } else if (text == "required") {
+    choice.mode = ToolChoice::Mode::kRequired;
+  } else if (text != "auto") {
+    reader.Fail(FieldError("tool_choice",
+                           "expected \"auto\", \"none\", \"required\" or a function's name in an object, "
+                           "found " +
+                               DumpJson(*value).substr(0, 64)));
+  }
+}
+
+absl::Status ReadToolCalls(const Json& json, const std::string& prefix, std::vector<ToolCall>& calls) {
+  FieldReader message(json, prefix + ".");
+  const Json* list = message.Find("tool_calls");
+  if (list == nullptr) return absl::OkStatus();
+  const std::string field = message.Name("tool_calls");
+  if (!list->is_array()) return WrongType(field, "an array", *list);
+  for (size_t i = 0; i < list->size() && message.status().ok(); ++i) {
+    const std::string name = absl::StrFormat("%s[%d]", field, i);
+    const Json* function = ReadFunction(message, name, (*list)[i]);
+    if (function == nullptr) break;
+    FieldReader outer((*list)[i], name + "."), inner(*function, name + ".function.");
+    ToolCall call;
+    call.id = ReadRequired(outer, "id", kMaxToolIdBytes);
+    call.name = ReadRequired(inner, "name", kMaxToolNameBytes);
+    inner.String("arguments", kMaxToolBytes, call.arguments);
+    message.Fail(outer.status());
+    message.Fail(inner.status());
+    calls.push_back(std::move(call));
+  }
+  return message.status();
+}
+
+// ---- Messages -------------------------------------------------------------------------------------------------------
+
+absl::StatusOr<Message> ReadMessage(const Json& json, size_t index, const Accepts& accepts) {
   const std::string prefix = absl::StrFormat("messages[%d]", index);
   if (!json.is_object()) return WrongType(prefix, "an object", json);
   auto role = json.find("role");
@@ -218,15 +311,27 @@ absl::StatusOr<Message> ReadMessage(const Json& json, size_t index) {
   Message message;
   message.role = role->get<std::string>();
   if (message.role == "developer") message.role = "system";
-  if (message.role == "tool" || message.role == "function") {
+  const bool is_tool = message.role == "tool";
+  if ((is_tool && !accepts.tools) || message.role == "function") {
     return FieldError(prefix + ".role", "tools are not supported; expected \"system\", \"user\" or \"assistant\"");
   }
-  if (message.role != "system" && message.role != "user" && message.role != "assistant") {
+  if (message.role != "system" && message.role != "user" && message.role != "assistant" && !is_tool) {
     return FieldError(prefix + ".role",
                       absl::StrFormat("expected \"system\", \"developer\", \"user\" or \"assistant\", "
                                       "found %s",
                                       DumpJson(message.role.substr(0, 64))));
   }
+  if (message.role == "assistant" && accepts.tools) {
+    if (absl::Status status = ReadToolCalls(json, prefix, message.tool_calls); !status.ok()) return status;
+  }
+  if (is_tool) {
+    FieldReader reader(json, prefix + ".");
+    message.tool_call_id = ReadRequired(reader, "tool_call_id", kMaxToolIdBytes);
+    if (!reader.status().ok()) return reader.status();
+  }
+  // A message that only calls tools says nothing.
+  const bool may_be_silent = !message.tool_calls.empty();
+  if (may_be_silent && (!json.contains("content") || json["content"].is_null())) return message;
   auto content = ReadContent(json, prefix + ".content");
   if (!content.ok()) return content.status();
   message.content = *std::move(content);
@@ -258,7 +363,7 @@ std::string FieldOf(const absl::Status& status) {
   return payload ? std::string(*payload) : std::string();
 }
 
-absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body) {
+absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accepts& accepts) {
   auto json = ParseObject(body);
   if (!json.ok()) return json.status();
   ChatRequest request;
@@ -270,16 +375,23 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body) {
                       absl::StrFormat("expected 1 to %d messages, found %d", kMaxMessages, messages->size()));
   }
   for (size_t i = 0; i < messages->size(); ++i) {
-    auto message = ReadMessage((*messages)[i], i);
+    auto message = ReadMessage((*messages)[i], i, accepts);
     if (!message.ok()) return message.status();
     request.messages.push_back(*std::move(message));
   }
-  if (absl::StripAsciiWhitespace(request.messages.back().content).empty()) {
+  const Message& last = request.messages.back();
+  if (last.role != "tool" && absl::StripAsciiWhitespace(last.content).empty()) {
     return FieldError(absl::StrFormat("messages[%d].content", messages->size() - 1),
                       "the last message is empty; expected something to answer");
   }
   FieldReader reader(*json);
   ReadParams(reader, request.params);
+  if (accepts.tools) {
+    ReadTools(reader, request.tools);
+    ReadToolChoice(reader, request.tool_choice);
+  } else {
+    reader.Unsupported("tools", "tools are");
+  }
   std::optional<int64_t> top_logprobs;
   reader.Bool("logprobs", request.params.logprobs);
   reader.Integer("top_logprobs", 0, 20, top_logprobs);
@@ -309,6 +421,7 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body) 
   if (request.prompt.empty()) return FieldError("prompt", "is empty; expected text to continue");
   FieldReader reader(*json);
   ReadParams(reader, request.params);
+  reader.Unsupported("tools", "tools are");
   reader.Unsupported("echo", "echoing the prompt is");
   reader.Unsupported("suffix", "a suffix is");
   std::optional<int64_t> logprobs;

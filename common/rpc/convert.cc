@@ -92,6 +92,12 @@ constexpr std::pair<Decision, v1::DecisionKind> kDecisions[] = {
     {Decision::kDefer, v1::DECISION_KIND_DEFER},
 };
 
+constexpr std::pair<Disposition, v1::Disposition> kDispositions[] = {
+    {Disposition::kAct, v1::DISPOSITION_ACT},
+    {Disposition::kRefuse, v1::DISPOSITION_REFUSE},
+    {Disposition::kClarify, v1::DISPOSITION_CLARIFY},
+};
+
 }  // namespace
 
 v1::DecisionKind DecisionToProto(Decision decision) {
@@ -111,6 +117,20 @@ std::optional<Decision> DecisionFromProto(v1::DecisionKind kind) {
 std::string_view DecisionName(v1::DecisionKind kind) {
   const auto decision = DecisionFromProto(kind);
   return decision ? NameOf(*decision) : "none";
+}
+
+v1::Disposition DispositionToProto(Disposition disposition) {
+  for (const auto& [native, wire] : kDispositions) {
+    if (native == disposition) return wire;
+  }
+  return v1::DISPOSITION_UNSPECIFIED;
+}
+
+Disposition DispositionFromProto(v1::Disposition disposition) {
+  for (const auto& [native, wire] : kDispositions) {
+    if (wire == disposition) return native;
+  }
+  return Disposition::kUnspecified;
 }
 
 }  // namespace updraft

@@ -32,4 +32,8 @@ v1::DecisionKind DecisionToProto(Decision decision);
 std::optional<Decision> DecisionFromProto(v1::DecisionKind kind);
 std::string_view DecisionName(v1::DecisionKind kind);  // NameOf(Decision); "none" where there is nothing
 
+// A value that a newer peer may send and that is not known here is taken as unspecified.
+v1::Disposition DispositionToProto(Disposition disposition);
+Disposition DispositionFromProto(v1::Disposition disposition);
+
 }  // namespace updraft

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 #include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "common/http/json.h"
 #include "common/rpc/convert.h"
 
 namespace updraft {
@@ -15,6 +17,9 @@ namespace {
 
 constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 128;
+constexpr int kMaxTools = 128;  // and calls of one message
+constexpr size_t kMaxToolNameBytes = 64;
+constexpr size_t kMaxToolsBytes = 64 << 10;  // all of them
 
 absl::Status CheckStops(const v1::GenerateRequest& request) {
   if (request.stop_size() > kMaxStops) {
@@ -31,19 +36,102 @@ absl::Status CheckStops(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status FieldError(const std::string& field, const std::string& message) {
+  return absl::InvalidArgumentError(absl::StrCat(field, ": ", message));
+}
+
+absl::Status CheckToolName(const std::string& field, const std::string& name) {
+  const bool known = std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-';
+  });
+  if (known && !name.empty() && name.size() <= kMaxToolNameBytes) return absl::OkStatus();
+  return FieldError(field, absl::StrFormat("expected 1 to %d of A-Z a-z 0-9 _ -, found %s", kMaxToolNameBytes,
+                                           known ? absl::StrCat(name.size()) : "others"));
+}
+
+absl::Status CheckTools(const v1::GenerateRequest& request) {
+  if (request.tools_size() > kMaxTools) {
+    return FieldError("tools", absl::StrFormat("expected at most %d, found %d", kMaxTools, request.tools_size()));
+  }
+  if (request.tools_size() > 0 && request.input_case() == v1::GenerateRequest::kPrompt) {
+    return FieldError("tools", "only work with a conversation; a prompt is the text as it is");
+  }
+  std::set<std::string> names;
+  size_t n_bytes = 0;
+  for (int i = 0; i < request.tools_size(); ++i) {
+    const v1::Tool& tool = request.tools(i);
+    const std::string field = absl::StrFormat("tools[%d]", i);
+    if (absl::Status status = CheckToolName(field + ".name", tool.name()); !status.ok()) return status;
+    if (!names.insert(tool.name()).second) {
+      return FieldError(field + ".name", absl::StrFormat("'%s' is there twice", tool.name()));
+    }
+    n_bytes += tool.ByteSizeLong();
+    if (n_bytes > kMaxToolsBytes) {
+      return FieldError("tools", absl::StrFormat("expected at most %d bytes together, found more", kMaxToolsBytes));
+    }
+    if (tool.parameters().empty()) continue;
+    const absl::StatusOr<http::Json> schema = http::ParseJson(tool.parameters());
+    if (!schema.ok()) return FieldError(field + ".parameters", std::string(schema.status().message()));
+    if (!schema->is_object()) {
+      return FieldError(field + ".parameters",
+                        absl::StrFormat("expected a JSON object, found %s", http::JsonTypeName(*schema)));
+    }
+  }
+  const v1::ToolChoice& choice = request.tool_choice();
+  const bool required = choice.mode() == v1::ToolChoice::MODE_REQUIRED;
+  if (required && names.empty()) return FieldError("tool_choice", "asks for a call, but there are no tools");
+  if (!choice.name().empty() && !(required && names.count(choice.name()) > 0)) {
+    return FieldError("tool_choice.name", "expected the name of one of the tools, with MODE_REQUIRED");
+  }
+  return absl::OkStatus();
+}
+
+// What of a message has to do with tools; whether the model has any is the model's to say.
+absl::Status CheckToolFields(const std::string& field, const v1::Message& message) {
+  const std::string& role = message.role();
+  if (message.tool_calls_size() > 0 && role != "assistant") {
+    return FieldError(field + ".tool_calls", "only an assistant calls tools");
+  }
+  if (message.tool_calls_size() > kMaxTools) {
+    return FieldError(field + ".tool_calls",
+                      absl::StrFormat("expected at most %d, found %d", kMaxTools, message.tool_calls_size()));
+  }
+  for (int i = 0; i < message.tool_calls_size(); ++i) {
+    const v1::ToolCall& call = message.tool_calls(i);
+    const std::string name = absl::StrFormat("%s.tool_calls[%d]", field, i);
+    if (call.id().empty()) return FieldError(name + ".id", "missing; the result refers to it");
+    if (absl::Status status = CheckId((name + ".id").c_str(), call.id()); !status.ok()) return status;
+    if (absl::Status status = CheckToolName(name + ".name", call.name()); !status.ok()) return status;
+  }
+  if (role == "tool") {
+    if (message.tool_call_id().empty()) return FieldError(field + ".tool_call_id", "missing; expected the call's id");
+    if (absl::Status status = CheckId((field + ".tool_call_id").c_str(), message.tool_call_id()); !status.ok()) {
+      return status;
+    }
+    return message.name().empty() ? absl::OkStatus() : CheckToolName(field + ".name", message.name());
+  }
+  if (!message.tool_call_id().empty()) return FieldError(field + ".tool_call_id", "only of a message of role tool");
+  if (!message.name().empty()) return FieldError(field + ".name", "only of a message of role tool");
+  return absl::OkStatus();
+}
+
 absl::Status CheckConversation(const v1::Conversation& conversation) {
   if (conversation.messages_size() == 0) {
     return absl::InvalidArgumentError("conversation: is empty; expected at least one message");
   }
   for (int i = 0; i < conversation.messages_size(); ++i) {
-    const std::string& role = conversation.messages(i).role();
-    if (role == "system" || role == "user" || role == "assistant") continue;
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "conversation.messages[%d].role: expected system, user or assistant, found '%s'", i, role.substr(0, 80)));
+    const v1::Message& message = conversation.messages(i);
+    const std::string& role = message.role();
+    if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "conversation.messages[%d].role: expected system, user or assistant, found '%s'", i, role.substr(0, 80)));
+    }
+    const std::string field = absl::StrFormat("conversation.messages[%d]", i);
+    if (absl::Status status = CheckToolFields(field, message); !status.ok()) return status;
   }
   // Nothing was said: a model would make something up, and a car would do it.
   const v1::Message& last = conversation.messages(conversation.messages_size() - 1);
-  if (absl::StripAsciiWhitespace(last.content()).empty()) {
+  if (last.role() != "tool" && absl::StripAsciiWhitespace(last.content()).empty()) {
     return absl::InvalidArgumentError("conversation: the last message is empty; expected something to answer");
   }
   return absl::OkStatus();
@@ -79,6 +167,7 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   if (auto sampling = SamplingFromProto(request.sampling()); !sampling.ok()) {
     return absl::Status(sampling.status().code(), absl::StrCat("sampling: ", std::string(sampling.status().message())));
   }
+  if (absl::Status status = CheckTools(request); !status.ok()) return status;
   if (request.has_conversation()) return CheckConversation(request.conversation());
   if (request.input_case() == v1::GenerateRequest::INPUT_NOT_SET) {
     return absl::InvalidArgumentError("input: missing; expected conversation, prompt or tokens");

@@ -10,8 +10,9 @@
 namespace updraft {
 
 // Every field but what MakePrompt (served_model.h) reads as tokens: ids are short and printable (they end up in logs
-// and traces), stop strings few and short, roles known, counts not negative, sampling in range, an accepted prefix only
-// beside token ids. InvalidArgument names the field, what was expected and what was found.
+// and traces), stop strings few and short, roles known, tools named and described by a JSON object each, calls and
+// results only where they belong, counts not negative, sampling in range, an accepted prefix only beside token ids.
+// InvalidArgument names the field, what was expected and what was found.
 absl::Status CheckRequest(const v1::GenerateRequest& request);
 
 // Of ids and of tiers' names.

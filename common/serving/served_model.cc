@@ -43,6 +43,16 @@ v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, con
   return info;
 }
 
+text::ChatMessage ToChatMessage(const v1::Message& message) {
+  text::ChatMessage out{message.role(), message.content()};
+  for (const v1::ToolCall& call : message.tool_calls()) {
+    out.tool_calls.push_back({call.id(), call.name(), call.arguments()});
+  }
+  out.tool_call_id = message.tool_call_id();
+  out.name = message.name();
+  return out;
+}
+
 absl::StatusOr<std::unique_ptr<Model>> LoadAndLog(const std::string& path, const LoadOptions& options) {
   std::error_code error;
   const auto size = std::filesystem::file_size(path, error);
@@ -115,7 +125,7 @@ absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t m
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {
   switch (request.input_case()) {
     case v1::GenerateRequest::kConversation:
-      return FromConversation(request.conversation(), max_tokens);
+      return FromConversation(request, max_tokens);
     case v1::GenerateRequest::kPrompt:
       return FromText(request.prompt(), max_tokens);
     case v1::GenerateRequest::kTokens:
@@ -126,17 +136,41 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
   return absl::InvalidArgumentError("input: missing; expected conversation, prompt or tokens");
 }
 
-absl::StatusOr<Prompt> ServedModel::FromConversation(const v1::Conversation& conversation, size_t max_tokens) const {
+absl::Status ServedModel::CheckTools(const v1::GenerateRequest& request) const {
+  if (can_use_tools()) return absl::OkStatus();
+  if (request.tools_size() > 0 && request.tool_choice().mode() != v1::ToolChoice::MODE_NONE) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("tools: the model's chat format (%s) has none; leave them out", chat_template_->name()));
+  }
+  for (int i = 0; i < request.conversation().messages_size(); ++i) {
+    const v1::Message& message = request.conversation().messages(i);
+    if (message.role() == "tool") {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "conversation.messages[%d].role: expected system, user or assistant, found 'tool': the model's chat format "
+          "(%s) has no tools",
+          i, chat_template_->name()));
+    }
+    if (message.tool_calls_size() > 0) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "conversation.messages[%d].tool_calls: the model's chat format (%s) has no tools; leave the calls out", i,
+          chat_template_->name()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Prompt> ServedModel::FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const {
   if (!chat_template_.ok()) {
     return absl::FailedPreconditionError(
         absl::StrFormat("conversation: this model cannot chat (%s); send a prompt instead",
                         std::string(chat_template_.status().message())));
   }
+  if (absl::Status status = CheckTools(request); !status.ok()) return status;
   std::vector<text::ChatMessage> messages;
   std::vector<std::string_view> user_messages;
   size_t n_bytes = 0;
-  for (const v1::Message& message : conversation.messages()) {
-    messages.push_back({message.role(), message.content()});
+  for (const v1::Message& message : request.conversation().messages()) {
+    messages.push_back(ToChatMessage(message));
     if (message.role() == "user") user_messages.push_back(message.content());
     n_bytes += message.content().size();
   }

@@ -31,15 +31,21 @@ class ServedModel {
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
   bool IsEnd(int32_t token) const;  // one of stop_tokens
 
+  // Whether requests may carry tools, and messages calls and results of them: the file's chat format knows how to write
+  // them.
+  bool can_use_tools() const { return chat_template_.ok() && chat_template_->renders_tools(); }
+
   // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
-  // refused before time is spent on it (OutOfRange). InvalidArgument names the field; FailedPrecondition for token ids
+  // refused before time is spent on it (OutOfRange). InvalidArgument names the field, tools that this model cannot use
+  // among them; FailedPrecondition for token ids
   // of another vocabulary and for conversations where the file's chat template is not known.
   absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request,
                                     size_t max_tokens = std::numeric_limits<size_t>::max()) const;
 
  private:
   ServedModel() = default;
-  absl::StatusOr<Prompt> FromConversation(const v1::Conversation& conversation, size_t max_tokens) const;
+  absl::StatusOr<Prompt> FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const;
+  absl::Status CheckTools(const v1::GenerateRequest& request) const;
   absl::StatusOr<Prompt> FromText(const std::string& text, size_t max_tokens) const;
   absl::StatusOr<Prompt> FromTokens(const v1::GenerateRequest& request) const;
   absl::Status CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const;

@@ -88,6 +88,10 @@ absl::Status ChatRenderer::Check() const {
       return absl::InvalidArgumentError(
           absl::StrFormat("messages[%u].role: expected system, user or assistant, found '%s'", i, role.substr(0, 40)));
     }
+    if (!messages_[i].tool_calls.empty()) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "messages[%u].tool_calls: the model's chat format (%s) has no tools; leave the calls out", i, chat_.name_));
+    }
     if (role == "system" && !chat_.system_) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "messages[%u]: the model's chat format (%s) has no system role; put the text into the first user message", i,

@@ -13,9 +13,19 @@
 
 namespace updraft::text {
 
+// A call of a tool, as a model asked for it.
+struct ChatToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON
+};
+
 struct ChatMessage {
-  std::string role;  // "system", "user" or "assistant"
+  std::string role;  // "system", "user" or "assistant"; "tool" where the format has tools
   std::string content;
+  std::vector<ChatToolCall> tool_calls = {};  // of an assistant
+  std::string tool_call_id = {};              // of a tool: the call that `content` is the result of
+  std::string name = {};                      // of a tool
 };
 
 enum class ChatFormat {
@@ -73,6 +83,10 @@ class ChatTemplate {
   // The prompt for people to look at. Never tokenize it: the difference between markers and contents is lost.
   absl::StatusOr<std::string> RenderText(std::span<const ChatMessage> messages, bool add_generation_prompt,
                                          std::string_view bos = "<s>", std::string_view eos = "</s>") const;
+
+  // Whether calls and results of tools can be rendered. No format that is known here has them yet: such messages are
+  // refused by name.
+  bool renders_tools() const { return false; }
 
   // What ends an answer: tokens of this vocabulary (end of generation in general, and of this format), and texts to
   // stop at where they are not tokens.

@@ -17,7 +17,7 @@ namespace http = updraft::http;
 namespace openai = updraft::http::openai;
 using http::testing::RawClient;
 
-constexpr uint8_t kChat = 0, kCompletion = 1, kSocket = 2, kTargets = 3;
+constexpr uint8_t kChat = 0, kCompletion = 1, kSocket = 2, kTools = 3, kTargets = 4;
 
 void Require(bool holds) {
   if (!holds) std::abort();
@@ -59,6 +59,21 @@ void FuzzChat(std::string_view body) {
     CheckRoundTrip(message.content, /*chat=*/true);
   }
   CheckParams(request->params);
+  Require(request->tools.empty());
+}
+
+void FuzzTools(std::string_view body) {
+  const auto request = openai::ParseChatRequest(body, {.tools = true});
+  if (!request.ok()) return CheckError(request.status());
+  for (const openai::Message& message : request->messages) {
+    Require((message.role == "tool") == !message.tool_call_id.empty());
+    Require(message.tool_calls.empty() || message.role == "assistant");
+    for (const openai::ToolCall& call : message.tool_calls) Require(!call.id.empty() && !call.name.empty());
+  }
+  for (const openai::Tool& tool : request->tools) {
+    Require(!tool.name.empty());
+    Require(tool.parameters.empty() || http::ParseJson(tool.parameters)->is_object());
+  }
 }
 
 void FuzzCompletion(std::string_view body) {
@@ -120,6 +135,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case kSocket:
       FuzzSocket(rest);
       break;
+    case kTools:
+      FuzzTools(rest);
+      break;
   }
   return 0;
 }
@@ -136,6 +154,10 @@ extern "C" void UpdraftFuzzSeeds(UpdraftFuzzAddSeed add, void* context) {
   seed(kChat, chat);
   seed(kChat, R"({"messages":[{"role":"user","content":"x"}]})");
   seed(kChat, std::string(70, '[') + std::string(70, ']'));
+  seed(kTools, R"({"messages":[{"role":"user","content":"x"},{"role":"assistant","content":null,"tool_calls":[{"id":)"
+               R"("c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":)"
+               R"("c","content":"1"}],"tools":[{"type":"function","function":{"name":"f","description":"d",)"
+               R"("parameters":{"type":"object"}}}],"tool_choice":"auto"})");
   seed(kCompletion, R"({"prompt":"once","max_tokens":3,"logprobs":2,"echo":false,"suffix":null,"stop":"."})");
   seed(kCompletion, R"({"prompt":["once"],"temperature":1e-300,"min_p":0.1,"repetition_penalty":1.2})");
   seed(kSocket, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(chat.size()) +

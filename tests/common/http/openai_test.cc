@@ -61,6 +61,85 @@ struct BadCase {
   std::string field;
 };
 
+constexpr char kToolMessages[] = R"("messages":[
+    {"role":"user","content":"warmer"},
+    {"role":"assistant","content":null,"tool_calls":[
+      {"id":"c1","type":"function","function":{"name":"set","arguments":"{\"to\":22}"}},
+      {"id":"c2","type":"function","function":{"name":"get"}}]},
+    {"role":"tool","tool_call_id":"c1","content":"done"},
+    {"role":"tool","tool_call_id":"c2","content":""}])";
+
+TEST(ParseChatTest, ReadsToolsWhereTheyAreAccepted) {
+  const std::string body = std::string("{") + kToolMessages + R"(,"tools":[
+      {"type":"function","function":{"name":"set","description":"of the cabin","strict":true,
+       "parameters":{"type":"object","properties":{"to":{"type":"number"}}}}},
+      {"type":"function","function":{"name":"get"}}],
+    "tool_choice":{"type":"function","function":{"name":"get"}}})";
+  auto request = ParseChatRequest(body, {.tools = true});
+  ASSERT_TRUE(request.ok()) << request.status();
+  ASSERT_EQ(request->messages.size(), 4u);
+  ASSERT_EQ(request->messages[1].tool_calls.size(), 2u);
+  EXPECT_EQ(request->messages[1].content, "");
+  EXPECT_EQ(request->messages[1].tool_calls[0].id, "c1");
+  EXPECT_EQ(request->messages[1].tool_calls[0].name, "set");
+  EXPECT_EQ(request->messages[1].tool_calls[0].arguments, R"({"to":22})");
+  EXPECT_EQ(request->messages[3].role, "tool");
+  EXPECT_EQ(request->messages[3].tool_call_id, "c2");
+  ASSERT_EQ(request->tools.size(), 2u);
+  EXPECT_EQ(request->tools[0].description, "of the cabin");
+  EXPECT_EQ(ParseJson(request->tools[0].parameters)->at("type"), "object");
+  EXPECT_EQ(request->tools[1].parameters, "");
+  EXPECT_EQ(request->tool_choice.mode, ToolChoice::Mode::kRequired);
+  EXPECT_EQ(request->tool_choice.name, "get");
+  // Without them the first message that has to do with tools is refused, as before there were any.
+  auto refused = ParseChatRequest(body);
+  EXPECT_EQ(FieldOf(refused.status()), "messages[1].content");
+  for (const auto& [text, mode] : {std::pair{"auto", ToolChoice::Mode::kAuto},
+                                   {"none", ToolChoice::Mode::kNone},
+                                   {"required", ToolChoice::Mode::kRequired}}) {
+    auto chosen = ParseChatRequest(Chat(std::string(R"("tool_choice":")") + text + "\""), {.tools = true});
+    ASSERT_TRUE(chosen.ok()) << chosen.status();
+    EXPECT_EQ(chosen->tool_choice.mode, mode);
+  }
+}
+
+TEST(ParseChatTest, RefusesToolsThatCannotBeAndNamesTheField) {
+  const auto message = [](const std::string& text) {
+    return R"({"messages":[)" + text + R"(,{"role":"user","content":"x"}]})";
+  };
+  const auto call = [&](const std::string& text) {
+    return message(R"({"role":"assistant","tool_calls":)" + text + "}");
+  };
+  const BadCase cases[] = {
+      {Chat(R"("tools":{})"), "tools"},
+      {Chat(R"("tools":[7])"), "tools[0]"},
+      {Chat(R"("tools":[{"type":"retrieval"}])"), "tools[0].type"},
+      {Chat(R"("tools":[{"type":"function"}])"), "tools[0].function"},
+      {Chat(R"("tools":[{"type":"function","function":{}}])"), "tools[0].function.name"},
+      {Chat(R"("tools":[{"type":"function","function":{"name":")" + std::string(65, 'x') + R"("}}])"),
+       "tools[0].function.name"},
+      {Chat(R"("tools":[{"type":"function","function":{"name":"f","parameters":[]}}])"),
+       "tools[0].function.parameters"},
+      {Chat(R"("tool_choice":"maybe")"), "tool_choice"},
+      {Chat(R"("tool_choice":7)"), "tool_choice"},
+      {Chat(R"("tool_choice":{"type":"function","function":{"name":7}})"), "tool_choice.function.name"},
+      {message(R"({"role":"tool","content":"x"})"), "messages[0].tool_call_id"},
+      {message(R"({"role":"function","content":"x"})"), "messages[0].role"},
+      {call(R"({})"), "messages[0].tool_calls"},
+      {call(R"([{"type":"function","function":{"name":"f"}}])"), "messages[0].tool_calls[0].id"},
+      {call(R"([{"id":"c","type":"function","function":{"arguments":"{}"}}])"),
+       "messages[0].tool_calls[0].function.name"},
+      {call(R"([{"id":"c","type":"function","function":{"name":"f","arguments":{}}}])"),
+       "messages[0].tool_calls[0].function.arguments"},
+      {call("[]"), "messages[0].content"},
+  };
+  for (const BadCase& bad : cases) {
+    auto request = ParseChatRequest(bad.body, {.tools = true});
+    ASSERT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument) << bad.body;
+    EXPECT_EQ(FieldOf(request.status()), bad.field) << bad.body << "\n" << request.status();
+  }
+}
+
 TEST(ParseChatTest, RefusesAndNamesTheField) {
   const BadCase cases[] = {
       {"{}", "messages"},

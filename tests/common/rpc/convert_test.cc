@@ -61,6 +61,18 @@ TEST(Evidence, RoundTrips) {
   EXPECT_EQ(back.logprob, evidence.logprob);
 }
 
+TEST(Dispositions, RoundTripAndUnknownOnesAreUnspecified) {
+  for (const Disposition disposition : AllOf<Disposition>()) {
+    EXPECT_EQ(DispositionFromProto(DispositionToProto(disposition)), disposition) << NameOf(disposition);
+  }
+  for (int value = v1::Disposition_MIN; value <= v1::Disposition_MAX; ++value) {
+    const auto wire = static_cast<v1::Disposition>(value);
+    EXPECT_EQ(DispositionToProto(DispositionFromProto(wire)), wire) << v1::Disposition_Name(wire);
+  }
+  EXPECT_EQ(DispositionFromProto(static_cast<v1::Disposition>(99)), Disposition::kUnspecified);
+  EXPECT_EQ(DispositionToProto(static_cast<Disposition>(99)), v1::DISPOSITION_UNSPECIFIED);
+}
+
 TEST(Load, HostileNumbersBecomeZero) {
   v1::Load proto;
   proto.set_running_requests(-5);
