@@ -4,11 +4,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "cloud/engine/model_executor.h"
 #include "cloud/engine/paced_executor.h"
+#include "common/clock/steady.h"
 #include "common/files/file_error.h"
-#include "common/rpc/address.h"
+#include "common/rpc/process.h"
 #include "common/telemetry/log.h"
 
 namespace updraft {
@@ -51,12 +51,26 @@ absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig
   return engine::Engine::Create(options, *std::move(executor));
 }
 
+// A token with its text and evidence takes less, so that it is max_buffered_tokens that bounds.
+constexpr size_t kTokenBytes = 512;
+
+FrontOptions MakeFrontOptions(const v1::CloudConfig& config) {
+  StreamLimits limits;
+  limits.max_buffered_tokens = config.max_buffered_tokens();
+  limits.max_buffered_bytes =
+      std::max(limits.max_buffered_bytes, kTokenBytes * static_cast<size_t>(config.max_buffered_tokens()));
+  return {.listen = config.listen(),
+          .http_listen = config.http_listen(),
+          .max_http_body_bytes = static_cast<size_t>(config.max_http_body_bytes()),
+          .service = {.version = UPDRAFT_VERSION, .process_start = ProcessStartTime(), .stream = limits}};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudConfig& config) {
+  const FrontOptions front_options = MakeFrontOptions(config);
   // Before the model is loaded, which may take long.
-  const absl::StatusOr<HostPort> address = ParseHostPort(config.listen(), "listen", PortZero::kAllowed);
-  if (!address.ok()) return address.status();
+  if (absl::Status status = Fronts::Check(front_options); !status.ok()) return status;
   std::unique_ptr<CloudServer> cloud(new CloudServer);
   absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(
       config.model(),
@@ -67,33 +81,32 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
   if (!engine.ok()) return engine.status();
   cloud->engine_ = *std::move(engine);
 
-  const ModelConfig& facts = cloud->model_->model().config();
-  cloud->service_ = std::make_unique<InferenceService>(
-      cloud->model_.get(), cloud->engine_.get(),
-      InferenceServiceOptions{
-          .limits = {.max_tokens_default = config.max_tokens_default(),
-                     .max_sequence_tokens = std::min(facts.context_length, config.kv_tokens())},
-          .reactor = {.tier = config.tier(),
-                      .n_layer = facts.n_layer,
-                      .max_buffered_tokens = config.max_buffered_tokens()},
-          .version = UPDRAFT_VERSION,
-      });
-  cloud->service_->set_ready(absl::Now());
-  absl::StatusOr<std::unique_ptr<ServerHandle>> server =
-      ServerHandle::Start({.listen = config.listen()}, {cloud->service_.get()});
-  if (!server.ok()) return server.status();
-  cloud->server_ = *std::move(server);
+  cloud->metrics_ = std::make_unique<Metrics>(config.tier(), cloud->model_->info().name());
+  const int context_length = cloud->model_->model().config().context_length;
+  cloud->backend_ = std::make_unique<CloudBackend>(
+      cloud->model_.get(), cloud->engine_.get(), cloud->metrics_.get(),
+      CloudBackendOptions{.tier = config.tier(),
+                          .limits = {.max_tokens_default = config.max_tokens_default(),
+                                     .max_sequence_tokens = std::min(context_length, config.kv_tokens())}});
+  absl::StatusOr<std::unique_ptr<Fronts>> fronts =
+      Fronts::Start(cloud->backend_.get(), cloud->metrics_.get(), front_options);
+  if (!fronts.ok()) return fronts.status();
+  cloud->fronts_ = *std::move(fronts);
   return cloud;
 }
 
 CloudServer::~CloudServer() {
-  // Handlers need the engine to end them, so the server goes before it.
+  // Answers need the engine to end them, so the fronts go before it.
   Shutdown(absl::ZeroDuration());
 }
 
 void CloudServer::Shutdown(absl::Duration grace) {
-  if (server_ != nullptr) server_->Shutdown(grace);
-  if (engine_ != nullptr) engine_->Shutdown(absl::ZeroDuration());
+  const SteadyTime end = SteadyNow() + grace;
+  if (backend_ != nullptr) backend_->BeginDrain();
+  if (fronts_ != nullptr) fronts_->DrainGrpc(grace);
+  // What HTTP still waits for. Who comes meanwhile is told why it is refused.
+  if (engine_ != nullptr) engine_->Shutdown(std::max(absl::ZeroDuration(), end - SteadyNow()));
+  if (fronts_ != nullptr) fronts_->Stop(kFlushTime);
 }
 
 }  // namespace updraft

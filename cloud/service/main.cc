@@ -4,7 +4,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "cloud/service/cloud_server.h"
 #include "common/rpc/config.h"
@@ -34,12 +33,13 @@ int Main(int argc, const char* const* argv) {
   absl::StatusOr<std::unique_ptr<CloudServer>> cloud = CloudServer::Start(config);
   if (!cloud.ok()) return Fail(cloud.status());
   if (!config.port_file().empty()) {
-    if (absl::Status status = WritePortFile(config.port_file(), absl::StrCat((*cloud)->port())); !status.ok()) {
+    if (absl::Status status = WritePortFile(config.port_file(), (*cloud)->ports()); !status.ok()) {
       return Fail(status);
     }
   }
   LogEvent(LogLevel::kInfo, "ready",
            {{"listen", (*cloud)->address()},
+            {"http_port", (*cloud)->http_port()},
             {"model", (*cloud)->model_info().name()},
             {"parameters", (*cloud)->model_info().n_parameters()},
             {"resident_bytes", ResidentBytes()}});

@@ -7,7 +7,7 @@
 #include <sstream>
 #include <string>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace updraft {
 
@@ -18,7 +18,7 @@ uint64_t ResidentBytes() {
   return resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-absl::Time ProcessStartTime() {
+SteadyTime ProcessStartTime() {
   std::ifstream stat_file("/proc/self/stat"), uptime_file("/proc/uptime");
   std::string stat;
   double uptime_s = 0;
@@ -26,13 +26,13 @@ absl::Time ProcessStartTime() {
   // The program's name is in parentheses and may hold anything; the start time is the 20th field after it (proc(5),
   // field 22).
   const size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos || !(uptime_file >> uptime_s)) return absl::Now();
+  if (name_end == std::string::npos || !(uptime_file >> uptime_s)) return SteadyNow();
   std::istringstream fields(stat.substr(name_end + 1));
   std::string skipped;
   for (int i = 0; i < 19; ++i) fields >> skipped;
   double start_ticks = 0;
-  if (!(fields >> start_ticks)) return absl::Now();
-  return absl::Now() - absl::Seconds(uptime_s - start_ticks / static_cast<double>(sysconf(_SC_CLK_TCK)));
+  if (!(fields >> start_ticks)) return SteadyNow();
+  return SteadyNow() - absl::Seconds(uptime_s - start_ticks / static_cast<double>(sysconf(_SC_CLK_TCK)));
 }
 
 ShutdownSignal::ShutdownSignal() {

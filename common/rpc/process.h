@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "absl/time/time.h"
+#include "common/clock/steady.h"
 
 namespace updraft {
 
@@ -13,7 +13,7 @@ namespace updraft {
 uint64_t ResidentBytes();
 
 // When the process started, by the system's account (to 10 ms); the time of the call when the system does not say.
-absl::Time ProcessStartTime();
+SteadyTime ProcessStartTime();
 
 // SIGTERM and SIGINT as a call that returns. Make one in main() before any other thread exists: the signals are blocked
 // for all threads made after it. SIGPIPE is ignored, a closed socket is an error code.

@@ -93,6 +93,7 @@ struct Metrics::Families {
   Gauge& waiting;
   Gauge& running;
   Gauge& kv_used;
+  std::mutex engine_mu;
   std::mutex tiers_mu;
   std::set<std::string> tiers;  // guarded by tiers_mu
 };
@@ -144,6 +145,29 @@ void Metrics::SetLink(const LinkGauges& link) {
       .Set(link.rtt_jitter_s);
   f.goodput.Add({{"direction", "up"}}).Set(link.goodput_up_bytes_per_s);
   f.goodput.Add({{"direction", "down"}}).Set(link.goodput_down_bytes_per_s);
+}
+
+void Metrics::SetEngine(const EngineGauges& engine) {
+  Families& f = *families_;
+  {
+    // A counter of the library can only be added to: the difference must not be added by two threads.
+    std::lock_guard lock(f.engine_mu);
+    const auto advance = [&f](const char* name, const char* help, int64_t value) {
+      Counter& counter = f.AddCounter(name, help);
+      counter.Increment(static_cast<double>(value) - counter.Value());
+    };
+    advance("updraft_engine_steps_total", "Passes over a batch", engine.n_steps);
+    advance("updraft_engine_rows_total", "Tokens processed, prefill and decode", engine.n_rows);
+    advance("updraft_engine_preemptions_total", "Sequences that gave their KV blocks up and began anew",
+            engine.n_preemptions);
+  }
+  auto& blocks = BuildGauge()
+                     .Name("updraft_engine_kv_blocks")
+                     .Help("Blocks of the KV pool by state")
+                     .Labels(f.labels)
+                     .Register(f.registry);
+  blocks.Add({{"state", "free"}}).Set(engine.n_free_blocks);
+  blocks.Add({{"state", "used"}}).Set(engine.n_blocks - engine.n_free_blocks);
 }
 
 void Metrics::SetResidentBytes(uint64_t bytes) { families_->resident_bytes.Set(static_cast<double>(bytes)); }

@@ -37,10 +37,20 @@ struct LinkGauges {
   double goodput_down_bytes_per_s = 0.0;
 };
 
+// Of a tier that batches.
+struct EngineGauges {
+  int64_t n_steps = 0;  // the first three since start
+  int64_t n_rows = 0;   // tokens processed, prefill and decode
+  int64_t n_preemptions = 0;
+  int n_blocks = 0;  // of the KV pool
+  int n_free_blocks = 0;
+};
+
 // Thread-safe. Names: updraft_requests_total{outcome,decision}, updraft_degraded_total, updraft_tokens_total{tier},
 // updraft_link_bytes_total{direction}, updraft_request_seconds, updraft_first_token_seconds, updraft_queue_seconds,
 // updraft_confidence, updraft_link_{reachable,rtt_seconds,rtt_jitter_seconds},
-// updraft_link_goodput_bytes_per_second{direction}, updraft_resident_bytes, and for load the three names that the
+// updraft_link_goodput_bytes_per_second{direction}, updraft_engine_{steps,rows,preemptions}_total,
+// updraft_engine_kv_blocks{state}, updraft_resident_bytes, and for load the three names that the
 // endpoint picker of the Kubernetes Gateway API Inference Extension reads unless told otherwise:
 // vllm:num_requests_waiting, vllm:num_requests_running, vllm:kv_cache_usage_perc (a fraction, in spite of its name),
 // labelled model_name.
@@ -54,6 +64,7 @@ class Metrics {
   void OnTokens(const std::string& tier, int n_tokens);  // tier that wrote them; the 16 first names, then "other"
   void SetLoad(const LoadGauges& load);
   void SetLink(const LinkGauges& link);
+  void SetEngine(const EngineGauges& engine);  // not called: no such metrics
   void SetResidentBytes(uint64_t bytes);
 
   // Prometheus text exposition format 0.0.4.

@@ -1,32 +1,26 @@
 // updraft-edge: the agent on the device.
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
-#include "common/http/server.h"
+#include "common/clock/steady.h"
 #include "common/rpc/address.h"
 #include "common/rpc/config.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
+#include "common/serving/fronts.h"
 #include "common/serving/request_check.h"
 #include "common/telemetry/log.h"
 #include "edge/agent/agent.h"
-#include "edge/agent/grpc_service.h"
 #include "edge/agent/grpc_upstream.h"
-#include "edge/agent/http_front.h"
 #include "updraft/v1/config.pb.h"
 
 namespace updraft {
 namespace {
 
 constexpr double kDefaultThreshold = 0.5;  // for a file without calibration: its confidence is a plain probability
-
-constexpr absl::Duration kFlushTime = absl::Milliseconds(500);
 
 enum ExitCode { kFailed = 1, kBadUsage = 2 };
 
@@ -35,10 +29,8 @@ int Fail(const absl::Status& status, ExitCode code) {
   return code;
 }
 
-// An address that cannot be is wrong usage; one that is taken is bad luck.
-int FailToListen(const absl::Status& status) {
-  return Fail(status, absl::IsInvalidArgument(status) ? kBadUsage : kFailed);
-}
+// A value that cannot be is wrong usage; an address that is taken is bad luck.
+int Fail(const absl::Status& status) { return Fail(status, absl::IsInvalidArgument(status) ? kBadUsage : kFailed); }
 
 ExitMode ExitModeOf(const std::string& name) {
   if (name == "lossy") return ExitMode::kLossy;
@@ -69,16 +61,21 @@ AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceMode
   return options;
 }
 
+FrontOptions MakeFrontOptions(const v1::EdgeConfig& config, SteadyTime process_start) {
+  return {.listen = config.listen(),
+          .http_listen = config.http_listen(),
+          .max_http_body_bytes = static_cast<size_t>(config.max_http_body_bytes()),
+          .service = {.version = UPDRAFT_VERSION, .process_start = process_start}};
+}
+
 // What the ranges in config.proto cannot say.
 absl::Status CheckConfig(const v1::EdgeConfig& config) {
   if (absl::Status status = CheckId("tier", config.tier()); !status.ok()) return status;
-  if (auto http = ParseHostPort(config.http_listen(), "http_listen", PortZero::kAllowed); !http.ok()) {
-    return http.status();
-  }
+  if (absl::Status status = Fronts::Check(MakeFrontOptions(config, {})); !status.ok()) return status;
   if (config.policy() == "upstream" && config.upstream().empty()) {
     return absl::InvalidArgumentError("policy: 'upstream' needs a tier above; name it with --upstream HOST:PORT");
   }
-  // Addresses that cannot be are told where they are used.
+  // An upstream that cannot be is told where it is used.
   const auto listen = ParseHostPort(config.listen(), "listen", PortZero::kAllowed);
   const auto upstream = ParseHostPort(config.upstream(), "upstream", PortZero::kRefused);
   if (listen.ok() && upstream.ok() && IsSameEndpoint(*listen, *upstream)) {
@@ -107,7 +104,7 @@ absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& con
 }
 
 int Run(const v1::EdgeConfig& config) {
-  const absl::Time process_start = ProcessStartTime();
+  const SteadyTime process_start = ProcessStartTime();
   if (absl::Status status = CheckConfig(config); !status.ok()) return Fail(status, kBadUsage);
   if (absl::Status status = SetUpLogging(config.log_level(), config.tier()); !status.ok())
     return Fail(status, kBadUsage);
@@ -134,40 +131,26 @@ int Run(const v1::EdgeConfig& config) {
   Metrics metrics(config.tier(), (*model)->info().name());
   Agent agent(options, *std::move(model), session, *std::move(upstream), &metrics);
 
-  EdgeService service(&agent, process_start, UPDRAFT_VERSION);
-  auto grpc_server = ServerHandle::Start({.listen = config.listen()}, {&service});
-  if (!grpc_server.ok()) return FailToListen(grpc_server.status());
-  http::ServerOptions http_options;
-  http_options.listen = config.http_listen();
-  http_options.max_body_bytes = static_cast<size_t>(config.max_http_body_bytes());
-  http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
-  auto http_server = http::Server::Start(http_options, MakeHttpFront(&agent, &metrics));
-  if (!http_server.ok()) return FailToListen(http_server.status());
+  auto fronts = Fronts::Start(&agent, &metrics, MakeFrontOptions(config, process_start));
+  if (!fronts.ok()) return Fail(fronts.status());
 
   LogEvent(LogLevel::kInfo, "ready",
-           {{"grpc", (*grpc_server)->address()},
-            {"http_port", (*http_server)->port()},
+           {{"grpc", (*fronts)->grpc_address()},
+            {"http_port", (*fronts)->http_port()},
             {"model", agent.model().info().name()},
             {"threshold", options.policy.confidence_threshold},
-            {"after_ms", absl::ToDoubleMilliseconds(absl::Now() - process_start)},
+            {"after_ms", absl::ToDoubleMilliseconds(SteadyNow() - process_start)},
             {"resident_mb", static_cast<double>(ResidentBytes()) / (1 << 20)}});
   if (!config.port_file().empty()) {
-    const std::string ports = absl::StrFormat("%d %d", (*grpc_server)->port(), (*http_server)->port());
-    if (absl::Status status = WritePortFile(config.port_file(), ports); !status.ok()) {
-      return Fail(status, absl::IsInvalidArgument(status) ? kBadUsage : kFailed);
-    }
+    if (absl::Status status = WritePortFile(config.port_file(), (*fronts)->ports()); !status.ok()) return Fail(status);
   }
 
   const int signal = shutdown.Wait();
   LogEvent(LogLevel::kInfo, "draining", {{"signal", signal}});
   const absl::Duration grace = absl::Milliseconds(config.drain_timeout_ms());
-  // The servers stay until the last answer has ended, so that who comes meanwhile is told why it is refused. After that
-  // only the last bytes need time: gRPC would also wait for idle connections to be closed by clients that may never
-  // look.
+  // The servers stay until the last answer has ended, so that who comes meanwhile is told why it is refused.
   agent.Stop(grace);
-  std::thread http_flush([&] { (*http_server)->Stop(kFlushTime); });
-  (*grpc_server)->Shutdown(kFlushTime);
-  http_flush.join();
+  (*fronts)->Stop(kFlushTime);
   LogEvent(LogLevel::kInfo, "stopped");
   return 0;
 }

@@ -4,10 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <condition_variable>
 #include <cstdio>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,79 +15,10 @@
 #include "deploy/synth/synth.h"
 #include "edge/agent/agent.h"
 #include "edge/agent/grpc_upstream.h"
+#include "tests/common/serving/collecting_sink.h"
 #include "tests/edge/agent/fake_upstream.h"
 
 namespace updraft::testing {
-
-// Collects one answer.
-class CollectingSink final : public AnswerSink {
- public:
-  bool OnChunk(const v1::Chunk& chunk) override {
-    std::lock_guard lock(mu_);
-    EXPECT_FALSE(ended_) << "a chunk after the end";
-    chunks_.push_back(chunk);
-    changed_.notify_all();
-    return static_cast<int>(chunks_.size()) <= accepts_;
-  }
-  void OnEnd(const absl::Status& status, const v1::Done& done) override {
-    std::lock_guard lock(mu_);
-    EXPECT_FALSE(ended_) << "two ends";
-    ended_ = true;
-    status_ = status;
-    done_ = done;
-    changed_.notify_all();
-  }
-
-  bool Wait(absl::Duration timeout = absl::Seconds(60)) {
-    std::unique_lock lock(mu_);
-    return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout), [this] { return ended_; });
-  }
-  bool WaitForChunks(int n, absl::Duration timeout = absl::Seconds(60)) {
-    std::unique_lock lock(mu_);
-    return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout),
-                             [this, n] { return static_cast<int>(chunks_.size()) >= n; });
-  }
-  void set_accepts(int chunks) { accepts_ = chunks; }
-
-  // After Wait.
-  const absl::Status& status() const { return status_; }
-  const v1::Done& done() const { return done_; }
-  const v1::Provenance& provenance() const { return done_.provenance(); }
-  const std::vector<v1::Chunk>& chunks() const { return chunks_; }
-  std::string text() const {
-    std::string text;
-    for (const v1::Chunk& chunk : chunks_) text += chunk.text();
-    return text;
-  }
-  std::vector<int32_t> tokens() const {
-    std::vector<int32_t> tokens;
-    for (const v1::Chunk& chunk : chunks_) tokens.insert(tokens.end(), chunk.tokens().begin(), chunk.tokens().end());
-    return tokens;
-  }
-  std::vector<std::pair<std::string, int>> spans() const {
-    std::vector<std::pair<std::string, int>> spans;
-    for (const auto& span : done_.provenance().spans()) spans.emplace_back(span.tier(), span.n_tokens());
-    return spans;
-  }
-
- private:
-  std::mutex mu_;
-  std::condition_variable changed_;
-  std::vector<v1::Chunk> chunks_;
-  absl::Status status_;
-  v1::Done done_;
-  bool ended_ = false;
-  int accepts_ = 1 << 30;
-};
-
-inline v1::GenerateRequest ChatRequest(const std::string& text, int max_tokens = 24) {
-  v1::GenerateRequest request;
-  v1::Message* message = request.mutable_conversation()->add_messages();
-  message->set_role("user");
-  message->set_content(text);
-  request.set_max_tokens(max_tokens);
-  return request;
-}
 
 class AgentTest : public ::testing::Test {
  protected:

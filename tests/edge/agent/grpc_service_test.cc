@@ -1,69 +1,30 @@
-// The agent's gRPC face, and agents on top of one another.
-#include "edge/agent/grpc_service.h"
-
-#include <gmock/gmock.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/grpcpp.h>
-
-#include <thread>
-
-#include "common/rpc/inference_client.h"
-#include "common/rpc/server.h"
+// The Inference service over an agent: what every backend answers, and agents on top of one another.
+#include "tests/common/serving/grpc_front_cases.h"
 #include "tests/edge/agent/agent_fixture.h"
+#include "tests/edge/agent/edge_tier.h"
 
 namespace updraft::testing {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
+
+INSTANTIATE_TEST_SUITE_P(Edge, GrpcFrontCases, ::testing::Values(&EdgeTier::Make));
+INSTANTIATE_TEST_SUITE_P(Edge, GrpcModelCases, ::testing::Values(&EdgeTier::Make));
 
 class GrpcServiceTest : public AgentTest {
  protected:
   struct Tier {
     std::unique_ptr<Agent> agent;
-    std::unique_ptr<EdgeService> service;
-    std::unique_ptr<ServerHandle> server;
+    std::unique_ptr<GrpcServed> served;
 
-    explicit Tier(std::unique_ptr<Agent> a)
-        : agent(std::move(a)), service(std::make_unique<EdgeService>(agent.get(), absl::Now(), "test")) {
-      auto started = ServerHandle::Start({.listen = "127.0.0.1:0"}, {service.get()});
-      EXPECT_TRUE(started.ok()) << started.status();
-      server = *std::move(started);
-    }
+    explicit Tier(std::unique_ptr<Agent> a) : agent(std::move(a)), served(std::make_unique<GrpcServed>(agent.get())) {}
     ~Tier() {
-      server->Shutdown(absl::ZeroDuration());
+      served.reset();
       agent->Stop();
     }
-    const std::string& address() const { return server->address(); }
+    const std::string& address() const { return served->address(); }
   };
 };
-
-TEST_F(GrpcServiceTest, StreamsTheAnswerWithItsAccount) {
-  Tier tier(MakeAgent("", {}));
-  const v1::GenerateRequest request = ChatRequest("hello there");
-  auto truth = Ask(*tier.agent, request);
-  auto stub = v1::Inference::NewStub(grpc::CreateChannel(tier.address(), grpc::InsecureChannelCredentials()));
-  grpc::ClientContext context;
-  auto reader = stub->Generate(&context, request);
-  std::vector<v1::GenerateResponse> responses;
-  v1::GenerateResponse response;
-  while (reader->Read(&response)) responses.push_back(response);
-  ASSERT_TRUE(reader->Finish().ok());
-  ASSERT_GE(responses.size(), 2u);
-  std::string text;
-  uint64_t last_us = 0;
-  for (const auto& r : responses) {
-    text += r.chunk().text();
-    EXPECT_GE(r.server_us(), last_us);
-    last_us = r.server_us();
-  }
-  EXPECT_EQ(text, truth->text());
-  EXPECT_EQ(responses.front().request_id().size(), 32u);
-  EXPECT_TRUE(responses.front().has_load());
-  EXPECT_TRUE(responses.back().has_load());
-  EXPECT_TRUE(responses.back().has_done());
-  EXPECT_EQ(responses.back().done().provenance().spans(0).tier(), "edge");
-}
 
 TEST_F(GrpcServiceTest, StatusTellsEverything) {
   FakeUpstream cloud(Fingerprint());
@@ -82,32 +43,6 @@ TEST_F(GrpcServiceTest, StatusTellsEverything) {
   EXPECT_EQ(status->upstream().tier(), "cloud");
   EXPECT_TRUE(status->link().reachable());
   EXPECT_GT(status->resident_bytes(), 1u << 20);
-}
-
-// Calls may come the moment the server listens: what they read must be final by then.
-TEST_F(GrpcServiceTest, ReadyTimeIsThereWithTheFirstCall) {
-  auto agent = MakeAgent("", {});
-  EdgeService service(agent.get(), absl::Now() - absl::Seconds(5), "test");
-  auto server = ServerHandle::Start({.listen = "127.0.0.1:0"}, {&service});
-  ASSERT_TRUE(server.ok()) << server.status();
-  InferenceClient client((*server)->address());
-  auto first = client.GetStatus(absl::Seconds(60)), second = client.GetStatus(absl::Seconds(60));
-  ASSERT_TRUE(first.ok() && second.ok());
-  EXPECT_GE(first->ready_after_ms(), 5000.0);
-  EXPECT_LE(first->ready_after_ms(), first->uptime_s() * 1000);
-  EXPECT_EQ(first->ready_after_ms(), second->ready_after_ms());
-  (*server)->Shutdown(absl::ZeroDuration());
-}
-
-TEST_F(GrpcServiceTest, ErrorsKeepTheirCode) {
-  Tier tier(MakeAgent("", {}));
-  InferenceClient client(tier.address());
-  auto bad = client.Generate(ChatRequest("hi", -1), absl::Seconds(60));
-  EXPECT_EQ(bad.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(bad.status().message()), HasSubstr("max_tokens"));
-  auto late = client.Generate(ChatRequest("hello there", 400), absl::Milliseconds(1));
-  EXPECT_EQ(late.status().code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
 }
 
 // An error's text may be any bytes; a message with them could not be read, and the answer's last one would be lost.
@@ -147,32 +82,6 @@ TEST_F(GrpcServiceTest, ModelsWithNamesThatAreNotUtf8CanBeAskedFor) {
     EXPECT_THAT(status->model().name(), HasSubstr(file_name[0] == '.' ? ".\u20ac\u20ac" : "bad \ufffd"));
     EXPECT_THAT(status->model().path(), HasSubstr("updraft_\ufffd_"));
   }
-}
-
-TEST_F(GrpcServiceTest, MalformedMessagesAreTheCallersFault) {
-  Tier tier(MakeAgent("", {}));
-  auto channel = grpc::CreateChannel(tier.address(), grpc::InsecureChannelCredentials());
-  grpc::GenericStub stub(channel);
-  // Field 3 (prompt) with text that is not UTF-8, and bytes that are no message at all.
-  for (const std::string& bytes :
-       {std::string("\x1a\x02\xff\xfe"), std::string("\xff\xff\xff"), std::string("\x1a\x7f")}) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
-    const grpc::Slice slice(bytes);
-    grpc::ByteBuffer request(&slice, 1), response;
-    grpc::CompletionQueue queue;
-    grpc::Status status;
-    auto call = stub.PrepareUnaryCall(&context, "/updraft.v1.Inference/Generate", request, &queue);
-    call->StartCall();
-    call->Finish(&response, &status, nullptr);
-    void* tag;
-    bool ok;
-    ASSERT_TRUE(queue.Next(&tag, &ok));
-    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
-    EXPECT_THAT(status.error_message(), HasSubstr("UTF-8"));
-  }
-  InferenceClient client(tier.address());
-  EXPECT_TRUE(client.Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
 }
 
 TEST_F(GrpcServiceTest, TiersChain) {
@@ -222,31 +131,6 @@ TEST_F(GrpcServiceTest, RequestThatComesBackIsRefusedAndAnsweredOnce) {
     ASSERT_TRUE(sink->Wait());
     EXPECT_TRUE(sink->status().ok()) << sink->status();
   }
-}
-
-TEST_F(GrpcServiceTest, CancelledAndSlowClientsDoNotDisturbOthers) {
-  Tier tier(MakeAgent("", {.max_queued = 1000}));
-  auto truth = Ask(*tier.agent, ChatRequest("hello there"));
-  std::atomic<int> n_ok{0}, n_cancelled{0};
-  std::vector<std::thread> clients;
-  for (int c = 0; c < 16; ++c) {
-    clients.emplace_back([&, c] {
-      InferenceClient client(tier.address());
-      int n_chunks = 0;
-      auto answer = client.Generate(ChatRequest("hello there"), absl::Seconds(120), [&](const v1::Chunk&) {
-        if (c % 4 == 1) absl::SleepFor(absl::Milliseconds(3));
-        return c % 4 != 0 || ++n_chunks < 3;
-      });
-      if (answer.ok() && answer->text == truth->text()) ++n_ok;
-      if (absl::IsCancelled(answer.status())) ++n_cancelled;
-    });
-  }
-  for (std::thread& client : clients) client.join();
-  EXPECT_GE(n_ok, 12);
-  EXPECT_EQ(n_ok + n_cancelled, 16);
-  for (int i = 0; i < 2000 && tier.agent->CurrentLoad().running_requests() > 0; ++i)
-    absl::SleepFor(absl::Milliseconds(5));
-  EXPECT_EQ(tier.agent->CurrentLoad().running_requests(), 0);
 }
 
 }  // namespace

@@ -1,0 +1,48 @@
+#include "common/serving/fronts.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/rpc/address.h"
+#include "common/serving/http_front.h"
+
+namespace updraft {
+
+absl::Status Fronts::Check(const FrontOptions& options) {
+  if (auto grpc = ParseHostPort(options.listen, "listen", PortZero::kAllowed); !grpc.ok()) return grpc.status();
+  if (options.http_listen.empty()) return absl::OkStatus();
+  return ParseHostPort(options.http_listen, "http_listen", PortZero::kAllowed).status();
+}
+
+absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics* metrics, FrontOptions options) {
+  std::unique_ptr<Fronts> fronts(new Fronts(backend, options.service));
+  auto grpc = ServerHandle::Start({.listen = options.listen}, {&fronts->service_});
+  if (!grpc.ok()) return grpc.status();
+  fronts->grpc_ = *std::move(grpc);
+  if (options.http_listen.empty()) return fronts;
+  http::ServerOptions http_options;
+  http_options.listen = options.http_listen;
+  http_options.max_body_bytes = options.max_http_body_bytes;
+  http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
+  auto http = http::Server::Start(http_options, MakeHttpFront(backend, metrics));
+  if (!http.ok()) return http.status();
+  fronts->http_ = *std::move(http);
+  return fronts;
+}
+
+Fronts::~Fronts() { Stop(absl::ZeroDuration()); }
+
+std::string Fronts::ports() const {
+  return http_ == nullptr ? absl::StrCat(grpc_port()) : absl::StrCat(grpc_port(), " ", http_port());
+}
+
+void Fronts::Stop(absl::Duration flush_time) {
+  std::thread http_flush;
+  if (http_ != nullptr) http_flush = std::thread([this, flush_time] { http_->Stop(flush_time); });
+  if (grpc_ != nullptr) grpc_->Shutdown(flush_time);
+  if (http_flush.joinable()) http_flush.join();
+}
+
+}  // namespace updraft

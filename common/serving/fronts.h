@@ -1,0 +1,62 @@
+// The faces of a daemon, from start to the last byte: gRPC, and OpenAI's HTTP where it is wanted.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/http/server.h"
+#include "common/rpc/server.h"
+#include "common/serving/backend.h"
+#include "common/serving/inference_service.h"
+#include "common/telemetry/metrics.h"
+
+namespace updraft {
+
+struct FrontOptions {
+  std::string listen;       // gRPC HOST:PORT; port 0 picks a free one
+  std::string http_listen;  // the same for HTTP; empty: no HTTP
+  size_t max_http_body_bytes = 1 << 20;
+  InferenceServiceOptions service;
+};
+
+class Fronts {
+ public:
+  // What is wrong with the addresses as such, to be told before a model is loaded. InvalidArgument names the field.
+  static absl::Status Check(const FrontOptions& options);
+
+  // Serves at once. Backend and metrics must outlive the fronts. Errors as of ServerHandle::Start and
+  // http::Server::Start.
+  static absl::StatusOr<std::unique_ptr<Fronts>> Start(Backend* backend, Metrics* metrics, FrontOptions options);
+  // Stops without waiting if still serving.
+  ~Fronts();
+  Fronts(const Fronts&) = delete;
+  Fronts& operator=(const Fronts&) = delete;
+
+  const std::string& grpc_address() const { return grpc_->address(); }
+  int grpc_port() const { return grpc_->port(); }
+  int http_port() const { return http_ == nullptr ? 0 : http_->port(); }  // 0: none
+  // What the port file holds: "GRPC_PORT", or "GRPC_PORT HTTP_PORT".
+  std::string ports() const;
+
+  // ServerHandle::Shutdown: health says NOT_SERVING, new calls are refused, those in progress have `grace`.
+  void DrainGrpc(absl::Duration grace) { grpc_->Shutdown(grace); }
+  // Both at once, when every answer has ended: only the last bytes need time. gRPC would also wait for idle
+  // connections to be closed by clients that may never look. Callable again.
+  void Stop(absl::Duration flush_time);
+
+ private:
+  Fronts(Backend* backend, const InferenceServiceOptions& options) : service_(backend, options) {}
+
+  InferenceService service_;
+  std::unique_ptr<ServerHandle> grpc_;
+  std::unique_ptr<http::Server> http_;
+};
+
+// How long Stop may take for bytes that are on their way.
+inline constexpr absl::Duration kFlushTime = absl::Milliseconds(500);
+
+}  // namespace updraft

@@ -1,0 +1,74 @@
+#include "common/serving/http_answer.h"
+
+#include <utility>
+
+#include "common/serving/provenance_json.h"
+
+namespace updraft {
+
+using http::Json;
+using http::Response;
+namespace openai = http::openai;
+
+Response WithRequestId(Response response, const std::string& request_id) {
+  if (!request_id.empty()) response.headers.emplace_back("X-Request-Id", request_id);
+  return response;
+}
+
+std::vector<openai::TokenLogprob> HttpAnswer::LogprobsOf(const v1::Chunk& chunk) const {
+  std::vector<openai::TokenLogprob> logprobs;
+  if (!options_.header.logprobs || chunk.evidence_size() != chunk.tokens_size()) return logprobs;
+  for (int i = 0; i < chunk.tokens_size(); ++i) {
+    logprobs.push_back({tokenizer_->TokenBytes(chunk.tokens(i)), chunk.evidence(i).logprob()});
+  }
+  return logprobs;
+}
+
+bool HttpAnswer::OnChunk(const v1::Chunk& chunk) {
+  const std::vector<openai::TokenLogprob> logprobs = LogprobsOf(chunk);
+  if (!options_.stream) {
+    text_ += chunk.text();
+    logprobs_.insert(logprobs_.end(), logprobs.begin(), logprobs.end());
+    return true;
+  }
+  if (chunk.text().empty() && logprobs.empty()) return true;
+  StartStream();
+  const absl::Status status = Send(openai::StreamDelta(options_.header, chunk.text(), logprobs, n_text_bytes_));
+  n_text_bytes_ += chunk.text().size();
+  return status.ok();
+}
+
+void HttpAnswer::OnEnd(const absl::Status& status, const v1::Done& done) {
+  if (!status.ok()) {
+    if (!started_) return exchange_->Respond(WithRequestId(openai::ErrorResponse(status), options_.request_id));
+    Send(openai::ErrorObject(status)).IgnoreError();
+    return exchange_->Finish();
+  }
+  const openai::Usage usage{done.usage().prompt_tokens(), done.usage().completion_tokens()};
+  const Json provenance = ProvenanceToJson(done);
+  const std::string finish_reason = done.finish_reason() == v1::FINISH_REASON_LENGTH ? "length" : "stop";
+  if (options_.stream) return EndStream(finish_reason, usage, provenance);
+  Response response;
+  response.body =
+      http::DumpJson(openai::AnswerObject(options_.header, text_, finish_reason, logprobs_, usage, provenance));
+  exchange_->Respond(WithRequestId(std::move(response), options_.request_id));
+}
+
+void HttpAnswer::EndStream(const std::string& finish_reason, const openai::Usage& usage, const Json& provenance) {
+  StartStream();
+  Send(openai::StreamClosing(options_.header, finish_reason, provenance)).IgnoreError();
+  if (options_.include_usage) Send(openai::StreamUsage(options_.header, usage)).IgnoreError();
+  exchange_->Write(openai::kStreamEnd).IgnoreError();
+  exchange_->Finish();
+}
+
+void HttpAnswer::StartStream() {
+  if (std::exchange(started_, true)) return;
+  Response head;
+  head.content_type = "text/event-stream";
+  head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+  if (options_.header.chat) head.body = openai::ServerSentEvent(openai::StreamOpening(options_.header));
+  exchange_->StartStream(WithRequestId(std::move(head), options_.request_id));
+}
+
+}  // namespace updraft

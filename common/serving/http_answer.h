@@ -1,0 +1,54 @@
+// One answer over OpenAI's HTTP: a JSON object, or a stream of events.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/http/openai.h"
+#include "common/http/server.h"
+#include "common/serving/backend.h"
+#include "common/text/tokenizer.h"
+#include "updraft/v1/inference.pb.h"
+
+namespace updraft {
+
+struct HttpAnswerOptions {
+  http::openai::AnswerHeader header;
+  std::string request_id;  // given back in the header X-Request-Id
+  bool stream = false;
+  bool include_usage = false;  // at the end of a stream
+};
+
+// The head of a stream waits for the first text, so that an early error still gets its HTTP status; a later one is an
+// event. A client that has gone meanwhile is nobody's error.
+class HttpAnswer final : public AnswerSink {
+ public:
+  // The tokenizer gives the bytes of tokens for log probabilities, and must outlive the answer.
+  HttpAnswer(std::shared_ptr<http::Exchange> exchange, const text::Tokenizer* tokenizer, HttpAnswerOptions options)
+      : exchange_(std::move(exchange)), tokenizer_(tokenizer), options_(std::move(options)) {}
+
+  bool OnChunk(const v1::Chunk& chunk) override;
+  void OnEnd(const absl::Status& status, const v1::Done& done) override;
+
+ private:
+  absl::Status Send(const http::Json& object) { return exchange_->Write(http::openai::ServerSentEvent(object)); }
+  std::vector<http::openai::TokenLogprob> LogprobsOf(const v1::Chunk& chunk) const;
+  void StartStream();
+  void EndStream(const std::string& finish_reason, const http::openai::Usage& usage, const http::Json& provenance);
+
+  const std::shared_ptr<http::Exchange> exchange_;
+  const text::Tokenizer* const tokenizer_;
+  const HttpAnswerOptions options_;
+  bool started_ = false;
+  size_t n_text_bytes_ = 0;  // sent
+  // Of an answer that is not streamed.
+  std::string text_;
+  std::vector<http::openai::TokenLogprob> logprobs_;
+};
+
+// `response` with the header that says which request it answers.
+http::Response WithRequestId(http::Response response, const std::string& request_id);
+
+}  // namespace updraft

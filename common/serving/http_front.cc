@@ -1,0 +1,218 @@
+#include "common/serving/http_front.h"
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/clock/steady.h"
+#include "common/http/openai.h"
+#include "common/rpc/process.h"
+#include "common/serving/http_answer.h"
+#include "common/serving/request_check.h"
+
+namespace updraft {
+
+namespace {
+
+using http::Exchange;
+using http::Response;
+namespace openai = http::openai;
+
+constexpr char kAnyModel[] = "updraft";  // a name that always fits, whatever file is loaded
+constexpr int64_t kMaxDeadline_ms = 24 * 3600 * 1000;
+
+// ---- Headers --------------------------------------------------------------------------------------------------------
+
+struct HeaderFields {
+  std::string request_id;
+  SteadyTime deadline = SteadyTime::InfiniteFuture();
+  v1::TierChoice tier = v1::TIER_CHOICE_UNSPECIFIED;
+};
+
+absl::StatusOr<v1::TierChoice> TierOf(const http::Request& request) {
+  const std::string_view value = request.header("x-updraft-tier");
+  if (value.empty() || value == "auto") return v1::TIER_CHOICE_UNSPECIFIED;
+  if (value == "local") return v1::TIER_CHOICE_LOCAL_ONLY;
+  if (value == "upstream") return v1::TIER_CHOICE_UPSTREAM_ONLY;
+  return openai::FieldError("X-Updraft-Tier", absl::StrFormat("expected local, upstream or auto, found '%s'",
+                                                              std::string(value.substr(0, 64))));
+}
+
+absl::StatusOr<SteadyTime> DeadlineOf(const http::Request& request) {
+  const std::string_view value = request.header("x-updraft-deadline-ms");
+  if (value.empty()) return SteadyTime::InfiniteFuture();
+  int64_t ms = 0;
+  if (!absl::SimpleAtoi(std::string(value), &ms) || ms < 1 || ms > kMaxDeadline_ms) {
+    return openai::FieldError("X-Updraft-Deadline-Ms",
+                              absl::StrFormat("expected a whole number of milliseconds in [1, %d], found '%s'",
+                                              kMaxDeadline_ms, std::string(value.substr(0, 64))));
+  }
+  return SteadyNow() + absl::Milliseconds(ms);
+}
+
+// An id that cannot be is not given back, so the first error may find `fields` without one.
+absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
+  const std::string id(request.header("x-request-id"));
+  if (absl::Status status = CheckId("X-Request-Id", id); !status.ok()) {
+    return openai::FieldError("X-Request-Id", absl::StrFormat("expected at most %d printable ASCII characters without "
+                                                              "spaces",
+                                                              kMaxIdBytes));
+  }
+  fields.request_id = id.empty() ? NewRequestId() : id;
+  auto tier = TierOf(request);
+  if (!tier.ok()) return tier.status();
+  fields.tier = *tier;
+  auto deadline = DeadlineOf(request);
+  if (!deadline.ok()) return deadline.status();
+  fields.deadline = *deadline;
+  return absl::OkStatus();
+}
+
+// ---- Requests -------------------------------------------------------------------------------------------------------
+
+void FillConversation(openai::ChatRequest& parsed, v1::GenerateRequest& request) {
+  for (openai::Message& message : parsed.messages) {
+    v1::Message* out = request.mutable_conversation()->add_messages();
+    out->set_role(std::move(message.role));
+    out->set_content(std::move(message.content));
+    out->set_tool_call_id(std::move(message.tool_call_id));
+    for (openai::ToolCall& call : message.tool_calls) {
+      v1::ToolCall* made = out->add_tool_calls();
+      made->set_id(std::move(call.id));
+      made->set_name(std::move(call.name));
+      made->set_arguments(std::move(call.arguments));
+    }
+  }
+  for (openai::Tool& tool : parsed.tools) {
+    v1::Tool* out = request.add_tools();
+    out->set_name(std::move(tool.name));
+    out->set_description(std::move(tool.description));
+    out->set_parameters(std::move(tool.parameters));
+  }
+  using Mode = openai::ToolChoice::Mode;
+  if (parsed.tool_choice.mode == Mode::kAuto) return;
+  v1::ToolChoice* choice = request.mutable_tool_choice();
+  choice->set_mode(parsed.tool_choice.mode == Mode::kNone ? v1::ToolChoice::MODE_NONE : v1::ToolChoice::MODE_REQUIRED);
+  choice->set_name(std::move(parsed.tool_choice.name));
+}
+
+void FillParams(const openai::GenerationParams& params, v1::GenerateRequest& request) {
+  request.set_max_tokens(params.max_tokens.value_or(0));
+  for (const std::string& stop : params.stop) request.add_stop(stop);
+  request.set_include_evidence(params.logprobs);
+  v1::Sampling* sampling = request.mutable_sampling();
+  sampling->set_temperature(static_cast<float>(params.temperature));
+  sampling->set_top_p(static_cast<float>(params.top_p));
+  sampling->set_top_k(params.top_k);
+  sampling->set_min_p(static_cast<float>(params.min_p));
+  sampling->set_repetition_penalty(static_cast<float>(params.repetition_penalty));
+  sampling->set_seed(params.seed ? *params.seed : std::random_device{}());
+}
+
+absl::Status CheckModel(const std::string& asked, const std::string& served) {
+  if (asked.empty() || asked == served || asked == kAnyModel) return absl::OkStatus();
+  return openai::FieldError("model",
+                            absl::StrFormat("no model '%s' here; ask for '%s' or '%s'", asked, served, kAnyModel),
+                            absl::StatusCode::kNotFound);
+}
+
+// What both kinds of completion have in common, from the parsed parameters to the running request. `request` has its
+// input.
+absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, const openai::GenerationParams& params,
+                   bool chat, const HeaderFields& headers, v1::GenerateRequest request) {
+  const ServedModel& model = backend->served();
+  if (absl::Status status = CheckModel(params.model, model.info().name()); !status.ok()) return status;
+  FillParams(params, request);
+  request.set_request_id(headers.request_id);
+  request.set_tier(headers.tier);
+
+  HttpAnswerOptions options;
+  options.request_id = headers.request_id;
+  options.stream = params.stream;
+  options.include_usage = params.include_usage;
+  options.header.id = (chat ? "chatcmpl-" : "cmpl-") + headers.request_id;
+  options.header.model = model.info().name();
+  options.header.created = absl::ToUnixSeconds(absl::Now());
+  options.header.chat = chat;
+  options.header.logprobs = params.logprobs;
+  options.header.top_logprobs = params.top_logprobs;
+  auto answer = std::make_shared<HttpAnswer>(exchange, model.tokenizer().get(), std::move(options));
+  const RequestHandle handle = backend->Submit(std::move(request), headers.deadline, std::move(answer));
+  exchange->OnDisconnect([handle] { handle.Cancel(); });
+  return absl::OkStatus();
+}
+
+absl::Status ServeChat(Backend* backend, const std::shared_ptr<Exchange>& exchange, const HeaderFields& headers) {
+  auto parsed = openai::ParseChatRequest(exchange->request().body, {.tools = backend->served().can_use_tools()});
+  if (!parsed.ok()) return parsed.status();
+  v1::GenerateRequest request;
+  FillConversation(*parsed, request);
+  return Serve(backend, exchange, parsed->params, /*chat=*/true, headers, std::move(request));
+}
+
+absl::Status ServeCompletion(Backend* backend, const std::shared_ptr<Exchange>& exchange, const HeaderFields& headers) {
+  auto parsed = openai::ParseCompletionRequest(exchange->request().body);
+  if (!parsed.ok()) return parsed.status();
+  v1::GenerateRequest request;
+  request.set_prompt(std::move(parsed->prompt));
+  return Serve(backend, exchange, parsed->params, /*chat=*/false, headers, std::move(request));
+}
+
+using Service = absl::Status (*)(Backend*, const std::shared_ptr<Exchange>&, const HeaderFields&);
+
+// Whatever is refused before there is an answer to speak for itself.
+http::Handler Handled(Backend* backend, Service service) {
+  return [backend, service](std::shared_ptr<Exchange> exchange) {
+    HeaderFields headers;
+    absl::Status status = ReadHeaders(exchange->request(), headers);
+    if (status.ok()) status = service(backend, exchange, headers);
+    if (!status.ok()) exchange->Respond(WithRequestId(openai::ErrorResponse(status), headers.request_id));
+  };
+}
+
+// ---- For operators --------------------------------------------------------------------------------------------------
+
+void ServeMetrics(Backend* backend, Metrics* metrics, const std::shared_ptr<Exchange>& exchange) {
+  const v1::GetStatusResponse status = backend->Status();
+  const v1::Load& load = status.load();
+  metrics->SetLoad({load.running_requests(), load.queued_requests(), load.kv_used_fraction()});
+  const v1::Link& link = status.link();
+  metrics->SetLink({!link.upstream().empty(), link.reachable(), link.rtt_ms() * 1e-3, link.rtt_jitter_ms() * 1e-3,
+                    link.goodput_up_bytes_per_s(), link.goodput_down_bytes_per_s()});
+  metrics->SetResidentBytes(ResidentBytes());
+  backend->RefreshMetrics(metrics);
+  exchange->Respond(Response{200, Metrics::kContentType, metrics->Render(), {}});
+}
+
+void ServeHealth(Backend* backend, const std::shared_ptr<Exchange>& exchange) {
+  const bool draining = backend->draining();
+  exchange->Respond(Response{
+      draining ? 503 : 200, "application/json", draining ? R"({"status":"draining"})" : R"({"status":"ok"})", {}});
+}
+
+}  // namespace
+
+http::Router MakeHttpFront(Backend* backend, Metrics* metrics) {
+  http::Router router;
+  router.set_error_body(openai::ServerErrorBody);
+  router.Handle("POST", "/v1/chat/completions", Handled(backend, ServeChat));
+  router.Handle("POST", "/v1/completions", Handled(backend, ServeCompletion));
+  const int64_t created = absl::ToUnixSeconds(absl::Now());
+  router.Handle("GET", "/v1/models", [backend, created](std::shared_ptr<Exchange> exchange) {
+    Response response;
+    response.body = http::DumpJson(openai::ModelList({{backend->served().info().name(), created, "updraft"}}));
+    exchange->Respond(std::move(response));
+  });
+  router.Handle("GET", "/metrics",
+                [backend, metrics](std::shared_ptr<Exchange> e) { ServeMetrics(backend, metrics, e); });
+  router.Handle("GET", "/healthz", [backend](std::shared_ptr<Exchange> e) { ServeHealth(backend, e); });
+  return router;
+}
+
+}  // namespace updraft

@@ -1,0 +1,17 @@
+// OpenAI's HTTP over a backend: chat completions, completions and models; /metrics and /healthz.
+#pragma once
+
+#include "common/http/server.h"
+#include "common/serving/backend.h"
+#include "common/telemetry/metrics.h"
+
+namespace updraft {
+
+// Both must outlive the server that the router is given to. What a request may say beside its body:
+//   X-Updraft-Tier         local, upstream or auto: who may answer; the answer's "updraft" field says who did, and why
+//   X-Request-Id           its id (request_id of the wire); made here when absent. Given back in the same header
+//   X-Updraft-Deadline-Ms  milliseconds from the request's arrival after which nobody waits for the answer: 504
+// A value that cannot be is a 400 that names the header.
+http::Router MakeHttpFront(Backend* backend, Metrics* metrics);
+
+}  // namespace updraft

@@ -1,0 +1,24 @@
+#include "common/serving/inference_service.h"
+
+#include "common/rpc/process.h"
+
+namespace updraft {
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(grpc::CallbackServerContext* context,
+                                                                       const grpc::ByteBuffer* bytes) {
+  return GenerateReactor::Start(backend_, context, *bytes, options_.stream);
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest*,
+                                                      v1::GetStatusResponse* response) {
+  *response = backend_->Status();
+  response->set_version(options_.version);
+  response->set_uptime_s(absl::ToDoubleSeconds(SteadyNow() - options_.process_start));
+  response->set_resident_bytes(ResidentBytes());
+  response->set_ready_after_ms(absl::ToDoubleMilliseconds(ready_ - options_.process_start));
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace updraft

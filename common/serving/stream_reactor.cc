@@ -1,0 +1,166 @@
+#include "common/serving/stream_reactor.h"
+
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/raw_message.h"
+#include "common/rpc/status.h"
+#include "common/serving/request_check.h"
+#include "common/telemetry/log.h"
+
+namespace updraft {
+
+GenerateReactor* GenerateReactor::Start(Backend* backend, grpc::CallbackServerContext* context,
+                                        const grpc::ByteBuffer& bytes, const StreamLimits& limits) {
+  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(backend, context, limits));
+  {
+    MutexLock lock(reactor->mu_);
+    reactor->self_ = reactor;
+  }
+  reactor->Submit(bytes);
+  return reactor.get();
+}
+
+void GenerateReactor::Submit(const grpc::ByteBuffer& bytes) {
+  v1::GenerateRequest request;
+  if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return OnEnd(status, {});
+  if (request.request_id().empty()) request.set_request_id(NewRequestId());
+  if (CheckId("request_id", request.request_id()).ok()) {  // others are not fit for a log; the backend refuses them
+    MutexLock lock(mu_);
+    request_id_ = request.request_id();
+  }
+  // Not under the lock: the backend may answer before Submit returns.
+  RequestHandle handle = backend_->Submit(std::move(request), SteadyDeadlineOf(*context_), shared_from_this());
+  bool gone = false;
+  {
+    MutexLock lock(mu_);
+    // After the end there is nothing to cancel, and a handle would keep what it belongs to.
+    if (answer_ == Answer::kRunning) handle_ = handle;
+    gone = reader_ == Reader::kGone;
+  }
+  if (gone) handle.Cancel();  // OnCancel came before there was a handle
+}
+
+// ---- The backend's side -------------------------------------------------------------------------------------------
+
+bool GenerateReactor::OnChunk(const v1::Chunk& chunk) {
+  MutexLock lock(mu_);
+  if (reader_ != Reader::kTakes) return false;
+  const size_t n_bytes = chunk.ByteSizeLong();
+  if (buffered_bytes_ + n_bytes > limits_.max_buffered_bytes ||
+      buffered_tokens_ + chunk.tokens_size() > limits_.max_buffered_tokens) {
+    reader_ = Reader::kTooSlow;
+    pending_.clear();
+    return false;
+  }
+  buffered_bytes_ += n_bytes;
+  buffered_tokens_ += chunk.tokens_size();
+  if (!pending_.empty() && pending_.back().tier() == chunk.tier()) {
+    v1::Chunk& last = pending_.back();
+    last.mutable_tokens()->MergeFrom(chunk.tokens());
+    last.mutable_text()->append(chunk.text());
+    last.mutable_evidence()->MergeFrom(chunk.evidence());
+  } else {
+    pending_.push_back(chunk);
+  }
+  MaybeWrite();
+  return true;
+}
+
+void GenerateReactor::OnEnd(const absl::Status& status, const v1::Done& done) {
+  RequestHandle last;  // freed without the lock
+  MutexLock lock(mu_);
+  std::swap(last, handle_);
+  answer_ = Answer::kEnded;
+  status_ = status;
+  done_ = done;
+  MaybeWrite();
+}
+
+// ---- gRPC's side --------------------------------------------------------------------------------------------------
+
+void GenerateReactor::OnWriteDone(bool ok) {
+  {
+    MutexLock lock(mu_);
+    is_writing_ = false;
+    buffered_bytes_ -= std::exchange(writing_bytes_, 0);
+    buffered_tokens_ -= std::exchange(writing_tokens_, 0);
+    if (ok) return MaybeWrite();
+  }
+  ReaderIsGone();
+}
+
+void GenerateReactor::OnCancel() { ReaderIsGone(); }
+
+void GenerateReactor::ReaderIsGone() {
+  RequestHandle handle;
+  {
+    MutexLock lock(mu_);
+    reader_ = Reader::kGone;
+    pending_.clear();
+    handle = handle_;
+    MaybeWrite();
+  }
+  handle.Cancel();  // without one yet, Submit sees that the reader is gone
+}
+
+void GenerateReactor::OnDone() {
+  std::shared_ptr<GenerateReactor> self;
+  MutexLock lock(mu_);
+  self = std::move(self_);
+  LogEvent(LogLevel::kDebug, "call",
+           {{"id", request_id_},
+            {"status", status_},
+            {"sent_tokens", sent_tokens_},
+            {"total_ms", absl::ToDoubleMilliseconds(SteadyNow() - received_)},
+            {"peer", context_->peer()}});
+}
+
+// ---- Writing ------------------------------------------------------------------------------------------------------
+
+void GenerateReactor::MaybeWrite() {
+  if (is_writing_ || answer_ == Answer::kFinished) return;
+  if (!pending_.empty()) return WriteNextChunk();
+  if (answer_ == Answer::kEnded) FinishCall();
+}
+
+void GenerateReactor::WriteNextChunk() {
+  v1::GenerateResponse response;
+  *response.mutable_chunk() = std::move(pending_.front());
+  pending_.pop_front();
+  writing_tokens_ = response.chunk().tokens_size();
+  sent_tokens_ += writing_tokens_;
+  // Merged chunks are a little smaller than their sum: with the last of them all that was counted goes.
+  writing_bytes_ = pending_.empty() ? buffered_bytes_ : response.chunk().ByteSizeLong();
+  Stamp(response, /*last=*/false);
+  writing_ = SerializeMessage(response);
+  is_writing_ = true;
+  StartWrite(&writing_);
+}
+
+void GenerateReactor::FinishCall() {
+  answer_ = Answer::kFinished;
+  if (reader_ == Reader::kTooSlow) {
+    status_ = absl::ResourceExhaustedError(absl::StrFormat(
+        "the answer was read too slowly: more than %d bytes or %d tokens waited; read faster, or ask for a shorter one",
+        limits_.max_buffered_bytes, limits_.max_buffered_tokens));
+  } else if (reader_ == Reader::kGone && status_.ok()) {
+    status_ = absl::CancelledError("the caller went away before it had the whole answer");
+  }
+  if (!status_.ok()) return Finish(ToGrpcStatus(status_, *context_));
+  v1::GenerateResponse response;
+  *response.mutable_done() = std::move(done_);
+  Stamp(response, /*last=*/true);
+  writing_ = SerializeMessage(response);
+  StartWriteAndFinish(&writing_, grpc::WriteOptions(), grpc::Status::OK);
+}
+
+void GenerateReactor::Stamp(v1::GenerateResponse& response, bool last) {
+  if (!wrote_first_) response.set_request_id(request_id_);
+  if (!wrote_first_ || last) *response.mutable_load() = backend_->CurrentLoad();
+  wrote_first_ = true;
+  response.set_server_us(static_cast<uint64_t>(absl::ToInt64Microseconds(SteadyNow() - received_)));
+}
+
+}  // namespace updraft

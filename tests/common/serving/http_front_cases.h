@@ -1,0 +1,317 @@
+// OpenAI's HTTP over real sockets, the same for every backend: answers, streams, headers, and what hostile or impatient
+// clients do. Included by one file of a test program, which instantiates HttpFrontCases.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/http/json.h"
+#include "common/http/server.h"
+#include "common/serving/http_front.h"
+#include "tests/common/http/raw_client.h"
+#include "tests/common/serving/collecting_sink.h"
+#include "tests/common/serving/tier_under_test.h"
+
+namespace updraft::testing {
+
+using http::Json;
+using http::testing::Fetch;
+using http::testing::RawClient;
+using http::testing::RawResponse;
+using http::testing::RequestText;
+
+inline constexpr char kChat[] = "/v1/chat/completions";
+
+inline std::string ChatBody(const std::string& rest = "") {
+  return R"({"model":"updraft","messages":[{"role":"user","content":"hello there"}],"max_tokens":24)" +
+         (rest.empty() ? "" : "," + rest) + "}";
+}
+
+// The JSON objects of a stream, without the end mark.
+inline std::vector<Json> Events(const std::string& body) {
+  std::vector<Json> events;
+  for (size_t at = 0; (at = body.find("data: ", at)) != std::string::npos;) {
+    at += 6;
+    const size_t end = body.find("\n\n", at);
+    const std::string data = body.substr(at, end - at);
+    if (data != "[DONE]") events.push_back(*http::ParseJson(data));
+  }
+  return events;
+}
+
+// A front over a backend, with limits that a test can reach.
+inline std::unique_ptr<http::Server> ServeHttp(Backend& backend, Metrics& metrics) {
+  http::ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.max_body_bytes = 64 << 10;
+  options.read_timeout = absl::Seconds(2);
+  auto server = http::Server::Start(options, MakeHttpFront(&backend, &metrics));
+  EXPECT_TRUE(server.ok()) << server.status();
+  return *std::move(server);
+}
+
+inline Json Post(int port, const std::string& path, const std::string& body, int* status = nullptr) {
+  const RawResponse response = Fetch(port, "POST", path, body);
+  if (status != nullptr) *status = response.status;
+  auto json = http::ParseJson(response.body);
+  EXPECT_TRUE(json.ok()) << response.status << " " << response.body;
+  return json.ok() ? *json : Json();
+}
+
+class HttpFrontCases : public ::testing::TestWithParam<MakeTier> {
+ protected:
+  void SetUp() override {
+    tier_ = GetParam()();
+    ASSERT_NE(tier_, nullptr);
+    server_ = ServeHttp(tier_->backend(), tier_->metrics());
+  }
+  void TearDown() override {
+    if (server_ != nullptr) server_->Stop(absl::ZeroDuration());
+    if (tier_ != nullptr) tier_->Stop();
+  }
+  int port() const { return server_->port(); }
+  Json Post(const std::string& path, const std::string& body, int* status = nullptr) {
+    return testing::Post(port(), path, body, status);
+  }
+  RawResponse Chat(const std::string& headers, const std::string& rest = "") {
+    return Fetch(port(), "POST", kChat, ChatBody(rest), headers);
+  }
+
+  std::unique_ptr<TierUnderTest> tier_;
+  std::unique_ptr<http::Server> server_;
+};
+
+TEST_P(HttpFrontCases, ChatCompletion) {
+  auto truth = AskOf(tier_->backend(), ChatRequest("hello there"));
+  int status = 0;
+  const Json answer = Post(kChat, ChatBody(), &status);
+  EXPECT_EQ(status, 200);
+  EXPECT_EQ(answer["object"], "chat.completion");
+  EXPECT_EQ(answer["choices"][0]["message"]["content"], truth->text());
+  EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(answer["usage"]["completion_tokens"], 24);
+  EXPECT_EQ(answer["updraft"]["decision"], "keep");
+  EXPECT_EQ(answer["updraft"]["spans"][0]["tier"], tier_->tier());
+  EXPECT_FALSE(answer["updraft"].contains("disposition")) << "nothing says that this answer acts";
+  EXPECT_EQ(answer["model"], tier_->model_name());
+}
+
+TEST_P(HttpFrontCases, StreamedChatIsTheSameAnswer) {
+  auto truth = AskOf(tier_->backend(), ChatRequest("hello there"));
+  const RawResponse response = Chat("", R"("stream":true,"stream_options":{"include_usage":true})");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.at("content-type"), "text/event-stream");
+  EXPECT_TRUE(response.complete);
+  EXPECT_EQ(response.body.substr(response.body.size() - 14), "data: [DONE]\n\n");
+  const std::vector<Json> events = Events(response.body);
+  ASSERT_GE(events.size(), 4u);
+  EXPECT_EQ(events.front()["choices"][0]["delta"]["role"], "assistant");
+  std::string text;
+  for (const Json& event : events) {
+    if (!event["choices"].empty()) text += event["choices"][0]["delta"].value("content", "");
+  }
+  EXPECT_EQ(text, truth->text());
+  const Json& closing = events[events.size() - 2];
+  EXPECT_EQ(closing["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(closing["updraft"]["decision"], "keep");
+  EXPECT_EQ(events.back()["usage"]["completion_tokens"], 24);
+}
+
+TEST_P(HttpFrontCases, CompletionsModelsHealthMetrics) {
+  const Json answer = Post("/v1/completions", R"({"prompt":"once upon","max_tokens":5,"logprobs":1})");
+  EXPECT_EQ(answer["object"], "text_completion");
+  EXPECT_EQ(answer["choices"][0]["logprobs"]["tokens"].size(), 5u);
+  EXPECT_LE(answer["choices"][0]["logprobs"]["token_logprobs"][0].get<double>(), 0.0);
+  EXPECT_EQ(http::ParseJson(Fetch(port(), "GET", "/v1/models").body)->at("data")[0]["id"], tier_->model_name());
+  EXPECT_EQ(Fetch(port(), "GET", "/healthz").status, 200);
+  const std::string metrics = Fetch(port(), "GET", "/metrics").body;
+  EXPECT_THAT(metrics, ::testing::HasSubstr(absl::StrFormat(
+                           R"(updraft_requests_total{tier="%s",decision="keep",outcome="ok"} 1)", tier_->tier())));
+  EXPECT_THAT(metrics, ::testing::HasSubstr(absl::StrFormat(R"(updraft_tokens_total{tier="%s"} 5)", tier_->tier())));
+  EXPECT_THAT(metrics, ::testing::HasSubstr("vllm:num_requests_waiting"));
+  EXPECT_THAT(metrics, ::testing::HasSubstr("updraft_resident_bytes"));
+  EXPECT_THAT(metrics, ::testing::Not(::testing::HasSubstr("updraft_link_reachable")));
+  tier_->BeginDrain();
+  EXPECT_EQ(Fetch(port(), "GET", "/healthz").status, 503);
+  const RawResponse refused = Chat("");
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+}
+
+TEST_P(HttpFrontCases, LogprobsOfAChat) {
+  const Json answer = Post(kChat, ChatBody(R"("logprobs":true,"top_logprobs":1)"));
+  const Json& content = answer["choices"][0]["logprobs"]["content"];
+  ASSERT_EQ(content.size(), 24u);
+  std::string bytes;
+  for (const Json& token : content) {
+    for (const Json& byte : token["bytes"]) bytes += static_cast<char>(byte.get<int>());
+    EXPECT_EQ(token["top_logprobs"].size(), 1u);
+  }
+  EXPECT_FALSE(bytes.empty());
+}
+
+TEST_P(HttpFrontCases, RequestIdIsTheCallersOrMadeAndGivenBack) {
+  const RawResponse mine = Chat("X-Request-Id: order-66/a\r\n");
+  EXPECT_EQ(mine.status, 200) << mine.body;
+  EXPECT_EQ(mine.headers.at("x-request-id"), "order-66/a");
+  EXPECT_EQ((*http::ParseJson(mine.body))["id"], "chatcmpl-order-66/a");
+  const RawResponse stream = Chat("X-Request-Id: two\r\n", R"("stream":true)");
+  EXPECT_EQ(stream.headers.at("x-request-id"), "two");
+  EXPECT_EQ(Events(stream.body).front()["id"], "chatcmpl-two");
+  const RawResponse made = Chat("");
+  const std::string id = made.headers.at("x-request-id");
+  EXPECT_EQ(id.size(), 32u);
+  EXPECT_EQ((*http::ParseJson(made.body))["id"], "chatcmpl-" + id);
+  // A refusal is a response, too, whoever refuses.
+  for (const char* rest : {R"("n":3)", R"("stop":"")"}) {
+    const RawResponse refused = Chat("X-Request-Id: three\r\n", rest);
+    EXPECT_EQ(refused.status, 400);
+    EXPECT_EQ(refused.headers.at("x-request-id"), "three");
+  }
+  tier_->BeginDrain();
+  EXPECT_EQ(Chat("X-Request-Id: four\r\n").headers.at("x-request-id"), "four");
+}
+
+TEST_P(HttpFrontCases, HeadersThatCannotBeAre400AndNamed) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"X-Request-Id", std::string(129, 'x')},
+      {"X-Request-Id", "two words"},
+      {"X-Request-Id", "caf\xc3\xa9"},
+      {"X-Updraft-Deadline-Ms", "soon"},
+      {"X-Updraft-Deadline-Ms", "0"},
+      {"X-Updraft-Deadline-Ms", "-5"},
+      {"X-Updraft-Deadline-Ms", "1.5"},
+      {"X-Updraft-Deadline-Ms", "1e3"},
+      {"X-Updraft-Deadline-Ms", "86400001"},
+      {"X-Updraft-Deadline-Ms", "99999999999999999999"},
+      {"X-Updraft-Tier", "moon"},
+  };
+  for (const auto& [name, value] : cases) {
+    const RawResponse response = Chat(name + ": " + value + "\r\n");
+    EXPECT_EQ(response.status, 400) << name << ": " << value;
+    const Json error = *http::ParseJson(response.body);
+    EXPECT_EQ(error["error"]["param"], name) << response.body;
+    EXPECT_THAT(error["error"]["message"].get<std::string>(), ::testing::HasSubstr("expected"));
+    EXPECT_EQ(response.headers.count("x-request-id"), name == "X-Request-Id" ? 0u : 1u);
+  }
+  for (const char* fine : {"X-Updraft-Tier: auto\r\n", "X-Updraft-Tier: local\r\n", "X-Updraft-Deadline-Ms: 60000\r\n",
+                           "X-Updraft-Deadline-Ms: 86400000\r\n", "X-Request-Id:\r\n"}) {
+    EXPECT_EQ(Chat(fine).status, 200) << fine;
+  }
+}
+
+TEST_P(HttpFrontCases, HostileRequestsGetTheirStatusAndHurtNobody) {
+  struct Case {
+    const char* path;
+    std::string body;
+    int status;
+  };
+  const Case cases[] = {
+      {kChat, "", 400},
+      {kChat, "{", 400},
+      {kChat, "[]", 400},
+      {kChat, std::string(30000, '['), 400},
+      {kChat, std::string("{\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\xfd\"}]}"), 400},
+      {kChat, R"({"messages":[]})", 400},
+      {kChat, R"({"messages":[{"role":"wizard","content":"x"}]})", 400},
+      {kChat, R"({"messages":[{"role":"tool","tool_call_id":"c","content":"x"}]})", 400},
+      {kChat, R"({"messages":[{"role":"user","content":""}]})", 400},
+      {kChat, R"({"messages":[{"role":"assistant","content":"I begin"}],"max_tokens":4})", 200},
+      {kChat, ChatBody(R"("temperature":"warm")"), 400},
+      {kChat, ChatBody(R"("n":3)"), 400},
+      {kChat, ChatBody(R"("tools":[{"type":"function","function":{"name":"f"}}])"), 400},
+      {kChat, R"({"model":"gpt-9","messages":[{"role":"user","content":"x"}]})", 404},
+      {kChat, R"({"messages":[{"role":"user","content":")" + std::string(20000, 'x') + R"("}]})", 400},
+      {kChat, ChatBody(R"("x":")" + std::string(70000, 'x') + "\""), 413},
+      {"/v1/completions", R"({"prompt":""})", 400},
+      {"/v1/completions", R"({"prompt":"\u0000\u0000","max_tokens":3})", 200},
+      {"/v1/nothing", "{}", 404},
+      {"/v1/models", "{}", 405},
+      {"/../../etc/passwd", "{}", 404},
+  };
+  for (const Case& bad : cases) {
+    const RawResponse response = Fetch(port(), "POST", bad.path, bad.body);
+    EXPECT_EQ(response.status, bad.status) << bad.body.substr(0, 100) << "\n" << response.body;
+    auto json = http::ParseJson(response.body);
+    ASSERT_TRUE(json.ok()) << response.body;
+    if (bad.status >= 400) {
+      EXPECT_TRUE((*json)["error"]["message"].is_string()) << response.body;
+      EXPECT_FALSE((*json)["error"]["message"].get<std::string>().empty());
+    }
+  }
+  RawClient bad_chunk(port());
+  bad_chunk.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nXYZ\r\n");
+  EXPECT_EQ(bad_chunk.Receive().status, 400);
+  int status = 0;
+  Post(kChat, ChatBody(), &status);
+  EXPECT_EQ(status, 200);
+}
+
+TEST_P(HttpFrontCases, SlowlorisIsCutOffWhileOthersAreServed) {
+  RawClient slow(port());
+  slow.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{");
+  int status = 0;
+  Post(kChat, ChatBody(), &status);
+  EXPECT_EQ(status, 200);
+  EXPECT_TRUE(slow.WaitClosed(absl::Seconds(20)));
+}
+
+TEST_P(HttpFrontCases, PipelinedCompletionsComeInOrder) {
+  RawClient client(port());
+  std::string all;
+  for (int n = 1; n <= 4; ++n) {
+    all += RequestText("POST", "/v1/completions", absl::StrFormat(R"({"prompt":"once","max_tokens":%d})", n));
+  }
+  ASSERT_TRUE(client.Send(all));
+  for (int n = 1; n <= 4; ++n) {
+    const RawResponse response = client.Receive();
+    ASSERT_EQ(response.status, 200);
+    EXPECT_EQ((*http::ParseJson(response.body))["usage"]["completion_tokens"], n);
+  }
+}
+
+TEST_P(HttpFrontCases, ManyStreamingClientsSomeLeaving) {
+  auto truth = AskOf(tier_->backend(), ChatRequest("hello there"));
+  std::atomic<int> complete{0};
+  std::vector<std::thread> clients;
+  for (int c = 0; c < 24; ++c) {
+    clients.emplace_back([&, c] {
+      RawClient client(port());
+      client.Send(RequestText("POST", kChat, ChatBody(R"("stream":true)")));
+      if (c % 3 == 0) return client.Reset();
+      const RawResponse response = client.Receive(absl::Seconds(60));
+      std::string text;
+      for (const Json& event : Events(response.body)) text += event["choices"][0]["delta"].value("content", "");
+      if (response.complete && text == truth->text()) ++complete;
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(complete, 16);
+  for (int i = 0; i < 4000 && tier_->backend().CurrentLoad().running_requests() > 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  EXPECT_EQ(tier_->backend().CurrentLoad().running_requests(), 0);
+}
+
+// Of tiers that run a model.
+class HttpModelCases : public HttpFrontCases {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(HttpModelCases);
+
+TEST_P(HttpModelCases, DeadlineOfTheHeaderEndsTheAnswer) {
+  const std::string body = R"({"messages":[{"role":"user","content":"hello there"}],"max_tokens":400)";
+  const RawResponse late = Fetch(port(), "POST", kChat, body + "}", "X-Updraft-Deadline-Ms: 1\r\n");
+  EXPECT_EQ(late.status, 504) << late.body;
+  EXPECT_EQ((*http::ParseJson(late.body))["error"]["code"], "deadline_exceeded");
+  EXPECT_EQ(late.headers.count("x-request-id"), 1u);
+  EXPECT_EQ(Fetch(port(), "POST", kChat, body + "}", "X-Updraft-Deadline-Ms: 600000\r\n").status, 200);
+}
+
+}  // namespace updraft::testing

@@ -1,0 +1,158 @@
+// OpenAI's HTTP against a backend whose every step the test decides.
+#include <condition_variable>
+#include <map>
+#include <mutex>
+
+#include "common/serving/provenance_json.h"
+#include "common/status/retry_delay.h"
+#include "tests/common/serving/fake_backend.h"
+#include "tests/common/serving/http_front_cases.h"
+
+namespace updraft::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+INSTANTIATE_TEST_SUITE_P(Fake, HttpFrontCases, ::testing::Values(&FakeTier::Make));
+
+class HttpFrontTest : public ::testing::Test {
+ protected:
+  void SetUp() override { server_ = ServeHttp(tier_.backend(), tier_.metrics()); }
+  void TearDown() override { server_->Stop(absl::ZeroDuration()); }
+  int port() const { return server_->port(); }
+  // Every request is recorded and answered.
+  void Record(std::vector<v1::GenerateRequest>* requests, std::vector<absl::Duration>* left = nullptr) {
+    tier_.backend().script = [this, requests, left](const v1::GenerateRequest& request, SteadyTime deadline,
+                                                    const std::shared_ptr<AnswerSink>& sink) {
+      requests->push_back(request);
+      if (left != nullptr) left->push_back(deadline - SteadyNow());
+      tier_.backend().Answer(request, *sink);
+      return RequestHandle();
+    };
+  }
+
+  FakeTier tier_;
+  std::unique_ptr<http::Server> server_;
+};
+
+TEST_F(HttpFrontTest, HeadersAndParametersReachTheBackend) {
+  std::vector<v1::GenerateRequest> requests;
+  std::vector<absl::Duration> left;
+  Record(&requests, &left);
+  Fetch(port(), "POST", kChat,
+        ChatBody(R"("temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"repetition_penalty":1.5,"seed":11,)"
+                 R"("stop":["a","b"],"logprobs":true)"),
+        "X-Request-Id: mine\r\nX-Updraft-Tier: upstream\r\nX-Updraft-Deadline-Ms: 90000\r\n");
+  Fetch(port(), "POST", "/v1/completions", R"({"prompt":"once"})", "X-Updraft-Tier: local\r\n");
+  ASSERT_EQ(requests.size(), 2u);
+  const v1::GenerateRequest& chat = requests[0];
+  EXPECT_EQ(chat.request_id(), "mine");
+  EXPECT_EQ(chat.tier(), v1::TIER_CHOICE_UPSTREAM_ONLY);
+  EXPECT_EQ(chat.conversation().messages(0).content(), "hello there");
+  EXPECT_EQ(chat.max_tokens(), 24);
+  EXPECT_EQ(chat.sampling().temperature(), 0.5f);
+  EXPECT_EQ(chat.sampling().top_p(), 0.25f);
+  EXPECT_EQ(chat.sampling().top_k(), 7);
+  EXPECT_EQ(chat.sampling().min_p(), 0.125f);
+  EXPECT_EQ(chat.sampling().repetition_penalty(), 1.5f);
+  EXPECT_EQ(chat.sampling().seed(), 11u);
+  EXPECT_EQ(chat.stop_size(), 2);
+  EXPECT_TRUE(chat.include_evidence());
+  EXPECT_GT(left[0], absl::Seconds(60));
+  EXPECT_LE(left[0], absl::Seconds(90));
+  EXPECT_EQ(requests[1].prompt(), "once");
+  EXPECT_EQ(requests[1].tier(), v1::TIER_CHOICE_LOCAL_ONLY);
+  EXPECT_EQ(requests[1].request_id().size(), 32u);
+  EXPECT_EQ(left[1], absl::InfiniteDuration());
+}
+
+TEST_F(HttpFrontTest, RefusalsKeepTheirStatusAndDelay) {
+  const std::pair<absl::Status, int> cases[] = {
+      {WithRetryDelay(absl::ResourceExhaustedError("full"), absl::Milliseconds(2500)), 429},
+      {absl::DeadlineExceededError("the deadline is over"), 504},
+      {absl::UnavailableError("shutting down"), 503},
+      {absl::AlreadyExistsError("a loop"), 409},
+      {absl::InternalError("broken"), 500},
+  };
+  for (const auto& [status, http_status] : cases) {
+    tier_.backend().script = [status = status](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+      sink->OnEnd(status, {});
+      return RequestHandle();
+    };
+    for (const char* stream : {R"("stream":true)", R"("stream":false)"}) {
+      const RawResponse response = Fetch(port(), "POST", kChat, ChatBody(stream));
+      EXPECT_EQ(response.status, http_status) << response.body;
+      EXPECT_EQ((*http::ParseJson(response.body))["error"]["message"], std::string(status.message()));
+      EXPECT_EQ(response.headers.count("x-request-id"), 1u);
+      if (http_status == 429) {
+        EXPECT_EQ(response.headers.at("retry-after"), "3");
+        EXPECT_EQ(response.headers.at("retry-after-ms"), "2500");
+        EXPECT_EQ((*http::ParseJson(response.body))["error"]["code"], "rate_limit_exceeded");
+      }
+    }
+  }
+}
+
+TEST_F(HttpFrontTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
+  tier_.backend().script = [](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+    EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)));
+    sink->OnEnd(absl::UnavailableError("shutting down"), {});
+    return RequestHandle();
+  };
+  const RawResponse response = Fetch(port(), "POST", kChat, ChatBody(R"("stream":true)"));
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.complete);
+  const std::vector<Json> events = Events(response.body);
+  ASSERT_EQ(events.size(), 3u);
+  EXPECT_EQ(events[1]["choices"][0]["delta"]["content"], "first words");
+  EXPECT_EQ(events[2]["error"]["message"], "shutting down");
+}
+
+// The backend waits, so only the client's leaving can end the request.
+TEST_F(HttpFrontTest, AClientThatLeavesCancelsItsRequest) {
+  std::atomic<int> n_waiting{0}, n_cancelled{0};
+  tier_.backend().script = [&](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+    EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)));
+    ++n_waiting;
+    return RequestHandle([&, sink, told = std::make_shared<std::atomic<bool>>(false)] {
+      if (told->exchange(true)) return;
+      sink->OnEnd(absl::CancelledError("cancelled"), {});
+      ++n_cancelled;
+    });
+  };
+  int n_asked = 0;
+  for (const char* stream : {R"("stream":true)", R"("stream":false)"}) {
+    RawClient client(port());
+    ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(stream))));
+    if (std::string(stream) == R"("stream":true)") {
+      ASSERT_TRUE(client.WaitFor("first words"));
+    }
+    ++n_asked;
+    for (int i = 0; i < 4000 && n_waiting < n_asked; ++i) absl::SleepFor(absl::Milliseconds(5));
+    ASSERT_EQ(n_cancelled, n_asked - 1);
+    client.Close();
+    for (int i = 0; i < 4000 && n_cancelled < n_asked; ++i) absl::SleepFor(absl::Milliseconds(5));
+    EXPECT_EQ(n_cancelled, n_asked);
+  }
+}
+
+TEST(ProvenanceJson, SaysEveryDecisionAndDispositionByItsName) {
+  v1::Done done;
+  const std::map<v1::DecisionKind, std::string> decisions = {
+      {v1::DECISION_KIND_UNSPECIFIED, "none"},    {v1::DECISION_KIND_KEEP, "keep"},
+      {v1::DECISION_KIND_HAND_OVER, "hand-over"}, {v1::DECISION_KIND_VERIFY, "verify"},
+      {v1::DECISION_KIND_DEFER, "defer"},         {v1::DECISION_KIND_STREAM_UPSTREAM, "stream-upstream"},
+      {static_cast<v1::DecisionKind>(99), "none"}};
+  for (const auto& [kind, name] : decisions) {
+    done.mutable_provenance()->set_decision(kind);
+    EXPECT_EQ(ProvenanceToJson(done)["decision"], name);
+  }
+  EXPECT_FALSE(ProvenanceToJson(done).contains("disposition"));
+  done.set_disposition(v1::DISPOSITION_REFUSE);
+  EXPECT_EQ(ProvenanceToJson(done)["disposition"], "refuse");
+  done.set_disposition(static_cast<v1::Disposition>(99));
+  EXPECT_FALSE(ProvenanceToJson(done).contains("disposition"));
+}
+
+}  // namespace
+}  // namespace updraft::testing
