@@ -40,6 +40,7 @@ class Daemon {
   bool ready() const { return !ports_.empty(); }
   std::string address() const { return "127.0.0.1:" + std::to_string(ports_.at(0)); }
   int grpc_port() const { return ports_.at(0); }
+  bool has_http() const { return ports_.size() > 1; }
   int http_port() const { return ports_.at(1); }
   Process& process() { return process_; }
 

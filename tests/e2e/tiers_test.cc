@@ -302,31 +302,66 @@ TEST_F(TiersTest, TheSameDamagedFileIsAFailureOfBothDaemons) {
   std::remove(damaged.c_str());
 }
 
+// HTTP of a cloud is the edge's, when it is asked for.
+TEST_F(TiersTest, CloudServesHttpWhenAskedTo) {
+  SKIP_WITHOUT("updraft-cloud");
+  Daemon silent("updraft-cloud", {"--model", *small_});
+  ASSERT_TRUE(silent.ready());
+  EXPECT_FALSE(silent.has_http());
+  Daemon cloud("updraft-cloud", {"--model", *small_, "--http-listen", "127.0.0.1:0"});
+  ASSERT_TRUE(cloud.ready());
+  ASSERT_TRUE(cloud.has_http());
+  auto answer = InferenceClient(cloud.address()).Generate(Request(), absl::Seconds(60));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const auto http = http::testing::Fetch(cloud.http_port(), "POST", "/v1/chat/completions",
+                                         R"({"messages":[{"role":"user","content":"hello there"}],"max_tokens":24})",
+                                         "X-Request-Id: mine\r\n");
+  ASSERT_EQ(http.status, 200) << http.body;
+  EXPECT_EQ(http.headers.at("x-request-id"), "mine");
+  EXPECT_EQ(http::ParseJson(http.body)->at("choices")[0]["message"]["content"], answer->text);
+  EXPECT_EQ(http::testing::Fetch(cloud.http_port(), "GET", "/healthz").status, 200);
+  cloud.process().Signal(SIGTERM);
+  EXPECT_EQ(cloud.process().Wait(absl::Seconds(30)), 0) << cloud.process().Output();
+}
+
 // The official client decides what "OpenAI-compatible" means. It comes from the npm registry, into the build folder.
-TEST_F(TiersTest, OfficialOpenAiClient) {
-  SKIP_WITHOUT("updraft-edge");
-  namespace fs = std::filesystem;
-  const char* source = std::getenv("UPDRAFT_SOURCE_DIR");
-  const fs::path scripts = fs::path(source != nullptr ? source : ".") / "tests/e2e/openai_client";
-  const fs::path work = fs::path(Program("..")).lexically_normal() / "openai_client";
-  fs::create_directories(work);
-  for (const char* file : {"package.json", "stream_chat.mjs"}) {
-    fs::copy_file(scripts / file, work / file, fs::copy_options::overwrite_existing);
-  }
-  if (!fs::exists(work / "node_modules/openai/package.json")) {
-    Process install({"npm", "install", "--prefix", work.string(), "--no-audit", "--no-fund", "--no-package-lock"});
-    if (const int code = install.Wait(absl::Seconds(120)); code != 0) {
-      GTEST_SKIP() << "the official OpenAI client: "
-                   << (code == 127 ? "npm is not installed (apt-get install npm)"
-                                   : "npm cannot install it, is the registry reachable?\n" + install.Output());
+class OfficialOpenAiClient : public TiersTest {
+ protected:
+  // Exits 0 when all is as the client expects it.
+  void Talk(const std::string& program, const std::vector<std::string>& flags) {
+    namespace fs = std::filesystem;
+    const char* source = std::getenv("UPDRAFT_SOURCE_DIR");
+    const fs::path scripts = fs::path(source != nullptr ? source : ".") / "tests/e2e/openai_client";
+    const fs::path work = fs::path(Program("..")).lexically_normal() / "openai_client";
+    fs::create_directories(work);
+    for (const char* file : {"package.json", "stream_chat.mjs"}) {
+      fs::copy_file(scripts / file, work / file, fs::copy_options::overwrite_existing);
     }
+    if (!fs::exists(work / "node_modules/openai/package.json")) {
+      Process install({"npm", "install", "--prefix", work.string(), "--no-audit", "--no-fund", "--no-package-lock"});
+      if (const int code = install.Wait(absl::Seconds(120)); code != 0) {
+        GTEST_SKIP() << "the official OpenAI client: "
+                     << (code == 127 ? "npm is not installed (apt-get install npm)"
+                                     : "npm cannot install it, is the registry reachable?\n" + install.Output());
+      }
+    }
+    Daemon daemon(program, flags);
+    ASSERT_TRUE(daemon.ready());
+    Process client(
+        {"node", (work / "stream_chat.mjs").string(), absl::StrFormat("http://127.0.0.1:%d/v1", daemon.http_port())});
+    EXPECT_EQ(client.Wait(absl::Seconds(120)), 0) << client.Output();
+    std::printf("%s", client.Output().c_str());
   }
-  Daemon edge("updraft-edge", {"--model", *small_});
-  ASSERT_TRUE(edge.ready());
-  Process client(
-      {"node", (work / "stream_chat.mjs").string(), absl::StrFormat("http://127.0.0.1:%d/v1", edge.http_port())});
-  EXPECT_EQ(client.Wait(absl::Seconds(120)), 0) << client.Output();
-  std::printf("%s", client.Output().c_str());
+};
+
+TEST_F(OfficialOpenAiClient, AgainstTheEdge) {
+  SKIP_WITHOUT("updraft-edge");
+  Talk("updraft-edge", {"--model", *small_});
+}
+
+TEST_F(OfficialOpenAiClient, AgainstTheCloud) {
+  SKIP_WITHOUT("updraft-cloud");
+  Talk("updraft-cloud", {"--model", *small_, "--http-listen", "127.0.0.1:0"});
 }
 
 }  // namespace

@@ -58,6 +58,20 @@ TEST(MetricsTest, NamesFromAboveMakeNoEndlessSeries) {
   EXPECT_THAT(text, HasSubstr(R"(updraft_tokens_total{tier="other"} 984)"));
 }
 
+TEST(MetricsTest, EngineCountsOnwardsAndIsThereOnlyWhenTold) {
+  Metrics metrics("cloud", "tiny");
+  EXPECT_THAT(metrics.Render(), Not(HasSubstr("updraft_engine")));
+  metrics.SetEngine({.n_steps = 5, .n_rows = 70, .n_preemptions = 1, .n_blocks = 8, .n_free_blocks = 2});
+  metrics.SetEngine({.n_steps = 7, .n_rows = 90, .n_preemptions = 1, .n_blocks = 8, .n_free_blocks = 8});
+  const std::string text = metrics.Render();
+  EXPECT_THAT(text, HasSubstr("# TYPE updraft_engine_steps_total counter"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_engine_steps_total{tier="cloud"} 7)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_engine_rows_total{tier="cloud"} 90)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_engine_preemptions_total{tier="cloud"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_engine_kv_blocks{tier="cloud",state="free"} 8)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_engine_kv_blocks{tier="cloud",state="used"} 0)"));
+}
+
 TEST(MetricsTest, ManyThreads) {
   Metrics metrics("edge", "tiny");
   std::vector<std::thread> threads;

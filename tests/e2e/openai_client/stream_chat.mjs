@@ -1,5 +1,5 @@
 // usage: node stream_chat.mjs BASE_URL
-// Talks to an edge agent through the official client: models, a whole answer, the same answer streamed, an error, a stream that is
+// Talks to a tier through the official client: models, a whole answer, the same answer streamed, an error, a stream that is
 // left in the middle. Exits 0 when all is as OpenAI's API says; prints what is not.
 import OpenAI from 'openai';
 import assert from 'node:assert/strict';
