@@ -5,9 +5,7 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
-#include <chrono>
 
-#include "absl/time/clock.h"
 #include "common/rpc/address.h"
 
 namespace updraft {
@@ -54,12 +52,6 @@ SteadyTime SteadyDeadlineOf(const grpc::CallbackServerContext& context) {
   constexpr int64_t kCentury_s = int64_t{100} * 365 * 24 * 3600;
   if (left.tv_sec > kCentury_s) return SteadyTime::InfiniteFuture();
   return SteadyNow() + absl::Seconds(left.tv_sec) + absl::Nanoseconds(left.tv_nsec);
-}
-
-absl::Time DeadlineOf(std::chrono::system_clock::time_point deadline) {
-  // gRPC says "no deadline" with the clock's largest value; a century ahead is the same thing for a call.
-  const absl::Time time = absl::FromChrono(deadline);
-  return time > absl::Now() + absl::Hours(24 * 365 * 100) ? absl::InfiniteFuture() : time;
 }
 
 }  // namespace updraft

@@ -6,7 +6,6 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/server_context.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
 
@@ -40,8 +39,5 @@ void SetDeadline(grpc::ClientContext& context, SteadyTime deadline);
 // The deadline that the caller of a served call set, from the time that was left when the call came; InfiniteFuture
 // when it set none.
 SteadyTime SteadyDeadlineOf(const grpc::CallbackServerContext& context);
-
-// The deadline that the caller of a served call set; InfiniteFuture when it set none.
-absl::Time DeadlineOf(std::chrono::system_clock::time_point deadline);
 
 }  // namespace updraft

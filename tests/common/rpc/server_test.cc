@@ -82,12 +82,6 @@ TEST(Channel, PlainAddressesAreCheckedBeforeUse) {
   EXPECT_TRUE(MakeChannel("dns:///cloud.example:7070", "upstream").ok());
 }
 
-TEST(Channel, NoDeadlineIsForEver) {
-  EXPECT_EQ(DeadlineOf(std::chrono::system_clock::time_point::max()), absl::InfiniteFuture());
-  const absl::Time soon = absl::Now() + absl::Seconds(5);
-  EXPECT_LE(absl::AbsDuration(DeadlineOf(absl::ToChronoTime(soon)) - soon), absl::Milliseconds(1));
-}
-
 TEST(PortFile, IsWrittenWholeOrNotAtAll) {
   const std::string path = (std::filesystem::path(::testing::TempDir()) / "updraft_port_file").string();
   ASSERT_TRUE(WritePortFile(path, "7070 8080").ok());
