@@ -43,7 +43,10 @@ class DraftWay final : public AnswerWay {
       return nullptr;
     }
     answer.JudgeOwnAnswer();
-    return phase_ == Phase::kGivenUp || !Keeps(answer) ? HandOver(answer) : Keep(answer);
+    if (phase_ == Phase::kComplete && Keeps(answer)) return Keep(answer);
+    if (answer.Interrupted().ok()) return HandOver(answer);
+    answer.EndInterrupted();
+    return nullptr;
   }
 
   void OnInterrupt(AnswerContext& answer) override { StopIfInterrupted(answer); }

@@ -91,12 +91,16 @@ class StreamUpWay final : public AnswerWay {
     return FallBack(status, answer);
   }
 
-  void OnInterrupt(AnswerContext& answer) override { answer.Do(CancelUpstream{}); }
+  void OnInterrupt(AnswerContext& answer) override {
+    phase_ = Phase::kOver;
+    answer.Do(CancelUpstream{});
+  }
 
  private:
   enum class Phase : uint8_t {
     kStreaming,
-    kOver  // upstream's last message came, or all that the answer may have: what follows is not read
+    kOver  // upstream's last message came, or all that the answer may have, or nobody wants more: what follows is not
+           // read
   };
   enum class Sent : uint8_t {
     kText,

@@ -9,7 +9,9 @@
 #include <optional>
 #include <random>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace updraft {
 namespace {
@@ -132,12 +134,18 @@ class Schedule {
   // ---- The answer's side ----
   void Deliver(const Event& event) {
     const std::vector<Ledger::Entry> before = answer_->ledger().entries();
+    const std::string given_before = given_;
     Actions actions = answer_->On(event, now_);
     for (Action& action : actions) {
       EXPECT_EQ(n_ends_, 0) << "an action after the end";
       std::visit([this](auto& a) { Carry(a); }, action);
     }
+    if (interrupted_ && n_ends_ == 0) {
+      EXPECT_EQ(given_, given_before) << "nobody wants it any more";
+    }
+    interrupted_ = interrupted_ || std::holds_alternative<Interrupt>(event);
     CheckLedger(before);
+    CheckGiven();
     while (!posted_.empty()) {
       const Event next = posted_.front();
       posted_.pop_front();
@@ -163,8 +171,32 @@ class Schedule {
     }
   }
 
+  // What the reader has, as a person would read it: pieces in the order in which they were written, none twice, and
+  // where upstream wrote, nothing of the draft that was handed over.
+  void CheckGiven() const {
+    int last = -1, first_from_above = -1;
+    std::vector<int> written_here;
+    for (const absl::string_view piece : absl::StrSplit(given_, ' ', absl::SkipEmpty())) {
+      int number = -1;
+      ASSERT_TRUE(absl::SimpleAtoi(piece.substr(1), &number)) << given_;
+      EXPECT_GT(number, last) << given_;
+      last = number;
+      if (piece[0] == 'c' && first_from_above < 0) first_from_above = number;
+      if (piece[0] == 'e') written_here.push_back(number);
+    }
+    for (const int number : written_here) EXPECT_GT(number, first_from_above) << "of the withdrawn draft: " << given_;
+    const int n_prefix = static_cast<int>(answer_->ledger().accepted_prefix().size());
+    EXPECT_LE(n_from_above_, std::max(answer_->asked().max_tokens, n_prefix))
+        << "upstream wrote more than was asked for";
+  }
+
   void Carry(const GiveChunk& give) {
     given_ += give.chunk.text();
+    given_ids_.insert(given_ids_.end(), give.chunk.tokens().begin(), give.chunk.tokens().end());
+    if (call_) {
+      upstream_wrote_ = true;
+      n_from_above_ = static_cast<int>(answer_->ledger().accepted_prefix().size()) + answer_->ledger().given_tokens();
+    }
     EXPECT_FALSE(give.chunk.tier().empty());
     for (const int32_t id : give.chunk.tokens()) EXPECT_LT(id, kVocab) << "an id that is none of ours";
     if (--reader_takes_ == 0) posted_.push_back(Interrupt{Interruption::kCancelled});
@@ -173,6 +205,16 @@ class Schedule {
     EXPECT_FALSE(local_) << "two local runs";
     EXPECT_FALSE(call_) << "the call has not let go";
     EXPECT_TRUE(answer_->asked().fits_locally);
+    EXPECT_TRUE(!complete_here_ || upstream_wrote_) << "the answer was whole already";
+    complete_here_ = false;
+    if (start.so_far.given_bytes) {
+      std::vector<int32_t> accepted = answer_->ledger().accepted_prefix();
+      accepted.insert(accepted.end(), given_ids_.begin(), given_ids_.end());
+      EXPECT_EQ(start.so_far.tokens, accepted) << "it goes on after the very tokens that were given";
+      EXPECT_EQ(*start.so_far.given_bytes, given_.size());
+    } else {
+      EXPECT_FALSE(answer_->ledger().ids_known());
+    }
     const size_t n_answer = start.so_far.tokens.size();
     EXPECT_TRUE(n_answer == answer_->ledger().accepted_prefix().size() ||
                 answer_->asked().prompt.tokens.size() + n_answer < static_cast<size_t>(tier_.max_sequence_tokens));
@@ -186,6 +228,7 @@ class Schedule {
     EXPECT_FALSE(call_) << "two calls";
     EXPECT_FALSE(local_) << "the run has not let go";
     EXPECT_TRUE(may_go_up_) << "nothing may leave this tier";
+    EXPECT_EQ(given_, "") << "what was given cannot be replaced";
     EXPECT_EQ(call.request.hops(), answer_->asked().request.hops() + 1);
     const absl::Status ends[] = {absl::OkStatus(),
                                  absl::OkStatus(),
@@ -236,6 +279,7 @@ class Schedule {
     }
     step.end = OneIn(2) ? AnswerEnd::kStop : AnswerEnd::kLength;
     if (OneIn(2)) step.chunk.add_tokens(1);
+    complete_here_ = !local_->stopping;
     Deliver(step);
     StopRun(absl::OkStatus());
   }
@@ -257,7 +301,13 @@ class Schedule {
       if (!OneIn(8)) event.chunk.set_tier(OneIn(6) ? "box" : "cloud");
       for (int i = Below(4); i > 0; --i) event.chunk.add_tokens(Below(OneIn(10) ? 1 << 20 : kVocab));
       if (!OneIn(4)) event.chunk.set_text(absl::StrCat("c", n_written_++, " "));
-      return Deliver(event);
+      const Ledger& ledger = answer_->ledger();
+      const int n_after =
+          static_cast<int>(ledger.accepted_prefix().size()) + ledger.given_tokens() + event.chunk.tokens_size();
+      const bool must_stop = n_after > answer_->asked().max_tokens || call_->state == Call::kDone;
+      Deliver(event);
+      EXPECT_TRUE(!must_stop || call_->cancelled) << "an upstream that goes on for ever is to be stopped";
+      return;
     }
     if (call_->state != Call::kWriting) return EndCall(call_->end);
     call_->state = Call::kDone;
@@ -282,6 +332,11 @@ class Schedule {
   int reader_takes_ = 0;
   int n_written_ = 0;
   std::string given_;
+  std::vector<int32_t> given_ids_;
+  int n_from_above_ = 0;  // tokens of the answer when upstream last wrote
+  bool upstream_wrote_ = false;
+  bool complete_here_ = false;  // the last local run wrote a whole answer
+  bool interrupted_ = false;
   int n_writers_ = 0;
   int n_ends_ = 0;
   absl::Status status_;
