@@ -392,15 +392,20 @@ TEST_F(CoreTest, DraftsThatComeWhileAStepIsUnderWayAreHeldAgainstItsChoice) {
 }
 
 TEST_F(CoreTest, DraftsTakeNobodysBlocks) {
-  Make({.n_blocks = 4, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64});
+  Make({.n_blocks = 5, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64});
   const std::vector<int32_t> answer = Alone(Spec(3, 12));
+  Admit(3, Spec(3, 12, 4));
+  Step();
+  core_->Park(3, SteadyTime::InfiniteFuture());
   Admit(1, Spec(3, 12));
   Admit(2, Spec(3, 12, 9));
   Step();
   core_->Grow(1, std::span<const int32_t>(answer).subspan(1, 11));
   EXPECT_THAT(Plan(), ElementsAre(Rows{1, 9}, Rows{2, 1})) << "3 blocks are left for the first: positions 3 to 11";
   EXPECT_THAT(Of(Event::Kind::kPreempted), IsEmpty());
+  EXPECT_THAT(Of(Event::Kind::kEvicted), IsEmpty()) << "not those of a parked one either";
   Commit();
+  core_->Finish(3, absl::OkStatus());
   RunToIdle();
   EXPECT_THAT(answers_[1], ElementsAreArray(answer));
 }
@@ -441,6 +446,16 @@ TEST_F(CoreTest, ARowThatDidNotChooseIsAskedAgain) {
   model_ = std::make_unique<FakeModel>(core_->options(), kVocab);  // another one, which knows of no half-run rows
   CommitResult({.status = absl::OkStatus(), .sampled = std::vector<int32_t>{Alone(Spec(3, 8))[0]}});
   EXPECT_EQ(core_->tokens(1).size(), 4u);
+}
+
+TEST_F(CoreTest, ARowThatDidNotChooseIsNotCompleteWhateverTheExecutorSays) {
+  Make({.n_blocks = 16, .block_tokens = 4, .max_running = 1, .max_step_tokens = 64});
+  Admit(1, Spec(3, 8));
+  Plan();
+  CommitResult({.status = absl::OkStatus(), .sampled = std::vector<int32_t>{kNoToken}});
+  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 1}));
+  EXPECT_EQ(work_.rows[0].first, 2);
+  EXPECT_EQ(work_.rows[0].n_continued, 1);
 }
 
 // ---- Parking ----
