@@ -582,6 +582,10 @@ TEST_F(PrefixTest, AnotherSaltSharesNothing) {
   other.cache_salt = 7;
   Admit(2, other);
   EXPECT_THAT(Plan(), ElementsAre(Rows{2, 10}));
+  Commit();
+  RunToIdle();
+  Admit(3, other);
+  EXPECT_THAT(Plan(), ElementsAre(Rows{3, 2})) << "each salt has its own";
 }
 
 TEST_F(PrefixTest, DraftsAreNotSealed) {
