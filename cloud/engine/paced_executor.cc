@@ -1,19 +1,26 @@
 #include "cloud/engine/paced_executor.h"
 
 #include <algorithm>
-
-#include "absl/time/clock.h"
+#include <utility>
 
 namespace updraft::engine {
 namespace {
 
-// A step that begins within this of the last one's end counts as having begun there.
-constexpr absl::Duration kBackToBack = absl::Milliseconds(2);
+// A step that begins within this after the last one returned has had no pause before it.
+constexpr absl::Duration kNoPause = absl::Milliseconds(1);
+// The most that is made up for.
+constexpr absl::Duration kMaxLate = absl::Milliseconds(100);
 
 }  // namespace
 
-PacedExecutor::PacedExecutor(int n_vocab, int context_length, Pace pace, std::vector<int32_t> avoid)
-    : n_vocab_(n_vocab), context_length_(context_length), pace_(pace), avoided_(n_vocab, false) {
+PacedExecutor::PacedExecutor(int n_vocab, int context_length, Pace pace, std::vector<int32_t> avoid, SteadyClock clock,
+                             std::function<void(absl::Duration)> sleep)
+    : n_vocab_(n_vocab),
+      context_length_(context_length),
+      pace_(pace),
+      avoided_(n_vocab, false),
+      clock_(std::move(clock)),
+      sleep_(std::move(sleep)) {
   for (const int32_t token : avoid) {
     if (token >= 0 && token < n_vocab) avoided_[token] = true;
   }
@@ -31,15 +38,16 @@ int32_t PacedExecutor::NextToken(std::span<const int32_t> context, uint64_t seed
 }
 
 absl::Status PacedExecutor::Run(const Step& step, std::span<SampledToken> sampled) {
-  const SteadyTime now = SteadyNow();
-  const SteadyTime begins_at = now - ends_at_ < kBackToBack ? ends_at_ : now;
+  const SteadyTime now = clock_();
+  const SteadyTime begins_at = now - returned_at_ < kNoPause ? std::max(ends_at_, now - kMaxLate) : now;
   ends_at_ = begins_at + pace_.per_step + pace_.per_row * step.batch.n_tok();
   for (size_t i = 0; i < step.samples.size(); ++i) {
     const SampleRow& sample = step.samples[i];
     sampled[i] = {.token = NextToken(sample.context, sample.sampling->seed), .evidence = {}};
     if (sample.include_evidence) sampled[i].evidence = {.exit_layer = 1, .top_prob = 1.0f, .margin = 1.0f};
   }
-  absl::SleepFor(ends_at_ - now);
+  if (ends_at_ > now) sleep_(ends_at_ - now);
+  returned_at_ = clock_();
   return absl::OkStatus();
 }
 

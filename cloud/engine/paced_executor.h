@@ -3,8 +3,10 @@
 // machine.
 #pragma once
 
+#include <functional>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "cloud/engine/executor.h"
 #include "common/clock/steady.h"
@@ -19,12 +21,13 @@ struct Pace {
 class PacedExecutor final : public Executor {
  public:
   // avoid: ids that are never chosen (ends of generation), so that answers have the length that was asked for. At least
-  // one id is left.
-  PacedExecutor(int n_vocab, int context_length, Pace pace, std::vector<int32_t> avoid = {});
+  // one id is left. Clock and sleep are the system's but for tests of this class.
+  PacedExecutor(int n_vocab, int context_length, Pace pace, std::vector<int32_t> avoid = {},
+                SteadyClock clock = SteadyNow, std::function<void(absl::Duration)> sleep = absl::SleepFor);
 
   int n_vocab() const override { return n_vocab_; }
   int context_length() const override { return context_length_; }
-  // Sleeps. What one sleep is too long, the next one is shorter, so that steps without a pause between them keep the
+  // Sleeps. What one sleep is too long, the next ones are shorter, so that steps without a pause between them keep the
   // pace on average.
   absl::Status Run(const Step& step, std::span<SampledToken> sampled) override;
 
@@ -35,7 +38,10 @@ class PacedExecutor final : public Executor {
   const int n_vocab_, context_length_;
   const Pace pace_;
   std::vector<bool> avoided_;  // [n_vocab]
-  SteadyTime ends_at_ = SteadyTime::InfinitePast();
+  const SteadyClock clock_;
+  const std::function<void(absl::Duration)> sleep_;
+  SteadyTime ends_at_;                                   // the last step, as paced
+  SteadyTime returned_at_ = SteadyTime::InfinitePast();  // from it
 };
 
 }  // namespace updraft::engine

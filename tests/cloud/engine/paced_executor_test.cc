@@ -25,24 +25,34 @@ TEST(PacedExecutor, TokensDependOnTheSequenceAndAvoidTheEnds) {
   EXPECT_NE(executor.NextToken(std::vector<int32_t>{1, 2}, 1), executor.NextToken(std::vector<int32_t>{1, 2}, 2));
 }
 
-TEST(PacedExecutor, AStepTakesItsTimeAndManyKeepThePace) {
-  PacedExecutor executor(100, 1000, {.per_step = absl::Microseconds(500), .per_row = absl::Microseconds(100)});
+// On a clock of its own, whose sleeps are all too long.
+TEST(PacedExecutor, StepsWithoutAPauseKeepThePaceAndAPauseIsNotMadeUpFor) {
+  SteadyTime now;
+  PacedExecutor executor(
+      100, 1000, {.per_step = absl::Microseconds(500), .per_row = absl::Microseconds(100)}, {}, [&] { return now; },
+      [&](absl::Duration d) { now = now + d + absl::Microseconds(700); });
   const std::vector<int32_t> tokens(10, 1), positions(10, 0);
   const std::vector<const int32_t*> tables(10, nullptr);
   const SamplingOptions sampling;
   const std::vector<SampleRow> samples = {{.row = 9, .sampling = &sampling, .context = tokens}};
   std::vector<SampledToken> sampled(1);
-  const SteadyTime begin = SteadyNow();
-  constexpr int kSteps = 50;
-  for (int i = 0; i < kSteps; ++i) {
+  const auto run = [&] {
     const Step step{
         .moves = {}, .batch = {.tokens = tokens, .positions = positions, .block_tables = tables}, .samples = samples};
     ASSERT_TRUE(executor.Run(step, std::span<SampledToken>(sampled)).ok());
+    now = now + absl::Microseconds(50);  // what the engine does between steps
+  };
+  constexpr absl::Duration kStep = absl::Microseconds(1500), kSlack = absl::Microseconds(750);
+  SteadyTime begin = now;
+  for (int i = 1; i <= 50; ++i) {
+    run();
+    EXPECT_GE(now - begin, i * kStep);
+    EXPECT_LE(now - begin, i * kStep + kSlack) << i;
   }
-  const absl::Duration took = SteadyNow() - begin;
-  // What one sleep is too long, the next is shorter: late by one sleep at most, but for what a busy machine takes away.
-  EXPECT_GE(took, kSteps * absl::Microseconds(1500));
-  EXPECT_LE(took, kSteps * absl::Microseconds(1500) + absl::Milliseconds(75)) << "twice the time that was set";
+  now = now + absl::Milliseconds(10);
+  begin = now;
+  run();
+  EXPECT_GE(now - begin, kStep) << "a step after a pause takes its whole time";
   EXPECT_EQ(sampled[0].token, executor.NextToken(tokens, 0));
 }
 
