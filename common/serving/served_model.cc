@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/clock/steady.h"
 #include "common/telemetry/log.h"
 #include "common/text/utf8.h"
 
@@ -58,7 +59,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadAndLog(const std::string& path, const
   const auto size = std::filesystem::file_size(path, error);
   const int64_t bytes = error ? 0 : static_cast<int64_t>(size);
   LogEvent(LogLevel::kInfo, "loading", {{"model", path}, {"bytes", bytes}});
-  const absl::Time start = absl::Now();
+  const SteadyTime start = SteadyNow();
   absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(path, options);
   if (!model.ok()) return model;
   const PackedCacheUse& packed = (*model)->packed_cache();
@@ -66,7 +67,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadAndLog(const std::string& path, const
   LogEvent(LogLevel::kInfo, "loaded",
            {{"model", path},
             {"bytes", bytes},
-            {"seconds", absl::ToDoubleSeconds(absl::Now() - start)},
+            {"seconds", absl::ToDoubleSeconds(SteadyNow() - start)},
             {"packed_cache", Name(packed.outcome)}});
   return model;
 }
