@@ -1,6 +1,6 @@
 // DraftThenDecide: the draft is held back until its evidence has decided.
 #include "absl/strings/str_format.h"
-#include "edge/answer/ways.h"
+#include "edge/answer/writing_way.h"
 
 namespace updraft {
 namespace {
@@ -8,17 +8,12 @@ namespace {
 constexpr int kFirstLook = 8;  // tokens of a draft before it is judged; fewer say little
 constexpr int kLookEvery = 4;
 
-class DraftWay final : public AnswerWay {
+class DraftWay final : public WritingWay {
  public:
-  Next On(const LocalBegan& began, AnswerContext& answer) override {
-    answer.AccountQueue(began.queued);
-    return StopIfInterrupted(answer);
-  }
-
-  Next On(const LocalAdvanced&, AnswerContext& answer) override { return StopIfInterrupted(answer); }
+  using AnswerWay::On;
 
   Next On(const LocalStep& step, AnswerContext& answer) override {
-    if (phase_ != Phase::kDrafting) return nullptr;
+    if (phase_ != Phase::kWriting) return nullptr;
     answer.TakeEvidence(step);
     answer.ledger().Draft(step.chunk, step.chunk.tokens_size(), IdSpace::kOurs);
     if (step.end != AnswerEnd::kOpen) {
@@ -27,18 +22,17 @@ class DraftWay final : public AnswerWay {
       return nullptr;
     }
     if (!IsHopeless(answer)) return StopIfInterrupted(answer);
-    phase_ = Phase::kGivenUp;
-    answer.Do(StopLocal{});
+    Stop(Phase::kGivenUp, answer);
     return nullptr;
   }
 
   Next On(const LocalStopped& stopped, AnswerContext& answer) override {
-    answer.AccountLocal(stopped, RunEndOf(phase_));
+    answer.AccountLocal(stopped, run_end());
     if (!stopped.status.ok()) {
       answer.End(stopped.status);
       return nullptr;
     }
-    if (phase_ == Phase::kDrafting || phase_ == Phase::kStopping) {
+    if (phase_ == Phase::kWriting || phase_ == Phase::kStopping) {
       answer.EndInterrupted();
       return nullptr;
     }
@@ -49,24 +43,7 @@ class DraftWay final : public AnswerWay {
     return nullptr;
   }
 
-  void OnInterrupt(AnswerContext& answer) override { StopIfInterrupted(answer); }
-
  private:
-  enum class Phase : uint8_t { kDrafting, kComplete, kGivenUp, kStopping };
-
-  static RunEnd RunEndOf(Phase phase) {
-    if (phase == Phase::kComplete) return RunEnd::kComplete;
-    return phase == Phase::kGivenUp ? RunEnd::kGivenUp : RunEnd::kBroken;
-  }
-
-  Next StopIfInterrupted(AnswerContext& answer) {
-    if (phase_ == Phase::kDrafting && !answer.Interrupted().ok()) {
-      phase_ = Phase::kStopping;
-      answer.Do(StopLocal{});
-    }
-    return nullptr;
-  }
-
   // While it is written: whether it is so doubtful already that it will be handed over anyway.
   static bool IsHopeless(AnswerContext& answer) {
     const int n = answer.n_evidence();
@@ -99,7 +76,6 @@ class DraftWay final : public AnswerWay {
     return BeginStreamUp(answer, {.end = end_});
   }
 
-  Phase phase_ = Phase::kDrafting;
   AnswerEnd end_ = AnswerEnd::kOpen;
 };
 

@@ -1,20 +1,14 @@
 // Local: the model writes, the reader reads along.
 #include "common/rpc/convert.h"
-#include "edge/answer/ways.h"
+#include "edge/answer/writing_way.h"
 
 namespace updraft {
 namespace {
 
-class LocalWay final : public AnswerWay {
+class LocalWay final : public WritingWay {
  public:
+  using AnswerWay::On;
   explicit LocalWay(StreamsBecause why) : why_(why) {}
-
-  Next On(const LocalBegan& began, AnswerContext& answer) override {
-    answer.AccountQueue(began.queued);
-    return StopIfInterrupted(answer);
-  }
-
-  Next On(const LocalAdvanced&, AnswerContext& answer) override { return StopIfInterrupted(answer); }
 
   Next On(const LocalStep& step, AnswerContext& answer) override {
     if (phase_ != Phase::kWriting) return nullptr;
@@ -27,7 +21,7 @@ class LocalWay final : public AnswerWay {
   }
 
   Next On(const LocalStopped& stopped, AnswerContext& answer) override {
-    answer.AccountLocal(stopped, phase_ == Phase::kComplete ? RunEnd::kComplete : RunEnd::kBroken);
+    answer.AccountLocal(stopped, run_end());
     if (!stopped.status.ok()) {
       answer.End(stopped.status);
     } else if (phase_ == Phase::kComplete) {
@@ -40,20 +34,7 @@ class LocalWay final : public AnswerWay {
     return nullptr;
   }
 
-  void OnInterrupt(AnswerContext& answer) override { StopIfInterrupted(answer); }
-
  private:
-  enum class Phase : uint8_t { kWriting, kComplete, kStopping };
-
-  // A whole answer is out: nothing is left to interrupt.
-  Next StopIfInterrupted(AnswerContext& answer) {
-    if (phase_ == Phase::kWriting && !answer.Interrupted().ok()) {
-      phase_ = Phase::kStopping;
-      answer.Do(StopLocal{});
-    }
-    return nullptr;
-  }
-
   // Of an answer that was streamed because upstream could not be used when it began: whether it would have been wanted.
   static void ExplainKeeping(AnswerContext& answer) {
     const DecisionRecord record = answer.Decide(Stage::kAfter);
@@ -63,7 +44,6 @@ class LocalWay final : public AnswerWay {
   }
 
   const StreamsBecause why_;
-  Phase phase_ = Phase::kWriting;
 };
 
 }  // namespace
