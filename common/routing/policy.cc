@@ -19,8 +19,6 @@ absl::Status CheckRange(const char* field, double value, double low, double high
 
 }  // namespace
 
-const char* DecisionName(Decision decision) { return NameOf(decision).data(); }  // the table's names are literals
-
 PolicyMode EffectiveMode(PolicyMode configured, PolicyMode asked) {
   if (configured == PolicyMode::kLocal || asked == PolicyMode::kLocal) return PolicyMode::kLocal;
   return asked == PolicyMode::kUpstream ? PolicyMode::kUpstream : configured;

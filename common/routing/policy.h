@@ -8,8 +8,6 @@
 
 namespace updraft {
 
-const char* DecisionName(Decision decision);  // "keep", "hand-over", "verify", "stream-upstream", "defer"
-
 struct RoutingPolicy {
   PolicyMode mode = PolicyMode::kAuto;
   // ---- Behaviour ----

@@ -12,6 +12,8 @@
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
 #include "common/http/openai.h"
+#include "common/routing/names.h"
+#include "common/rpc/convert.h"
 #include "common/rpc/process.h"
 #include "common/serving/http_answer.h"
 #include "common/serving/request_check.h"
@@ -37,9 +39,8 @@ struct HeaderFields {
 
 absl::StatusOr<v1::TierChoice> TierOf(const http::Request& request) {
   const std::string_view value = request.header("x-updraft-tier");
-  if (value.empty() || value == "auto") return v1::TIER_CHOICE_UNSPECIFIED;
-  if (value == "local") return v1::TIER_CHOICE_LOCAL_ONLY;
-  if (value == "upstream") return v1::TIER_CHOICE_UPSTREAM_ONLY;
+  if (value.empty()) return v1::TIER_CHOICE_UNSPECIFIED;
+  if (const auto asked = FromName<PolicyMode>(value)) return AskedToProto(*asked);
   return openai::FieldError("X-Updraft-Tier", absl::StrFormat("expected local, upstream or auto, found '%s'",
                                                               std::string(value.substr(0, 64))));
 }

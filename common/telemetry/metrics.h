@@ -12,7 +12,7 @@ namespace updraft {
 // How a request ended, as a label: "ok", or an absl status code in lower case ("cancelled", "deadline_exceeded", ...).
 struct RequestRecord {
   std::string_view outcome = "ok";
-  std::string_view decision = {};  // DecisionName; empty: refused before there was one
+  std::string_view decision = {};  // NameOf(Decision); empty: refused before there was one
   bool degraded = false;           // upstream was wanted but could not be used
   double total_s = 0.0;            // arrival to last byte queued
   double first_token_s = 0.0;      // arrival to first text queued; 0: none was

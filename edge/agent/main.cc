@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/clock/steady.h"
+#include "common/routing/names.h"
 #include "common/rpc/address.h"
 #include "common/rpc/config.h"
 #include "common/rpc/process.h"
@@ -43,17 +44,13 @@ kernels::KvType KvTypeOf(const std::string& name) {
   return type;
 }
 
-PolicyMode PolicyModeOf(const std::string& name) {
-  if (name == "local") return PolicyMode::kLocal;
-  return name == "upstream" ? PolicyMode::kUpstream : PolicyMode::kAuto;
-}
-
 AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceModel& confidence) {
   AgentOptions options;
   options.tier = config.tier();
   options.max_queued = config.max_queued();
   options.max_tokens_default = config.max_tokens_default();
-  options.policy.mode = PolicyModeOf(config.policy());
+  // The configuration allows no other names.
+  options.policy.mode = FromName<PolicyMode>(config.policy()).value_or(PolicyMode::kAuto);
   options.policy.confidence_threshold = config.confidence_threshold();
   if (config.confidence_threshold() == 0.0) {
     options.policy.confidence_threshold = confidence.calibrated() ? confidence.threshold() : kDefaultThreshold;
