@@ -7,8 +7,8 @@
 namespace updraft {
 namespace {
 
-// Entry i names value i, which the static_assert below holds: a value without a name does not compile unnoticed, as
-// the tests ask for the last one.
+// Entry i names value i, which the static_assert below holds; a value that was added without a name is missed by
+// names_test, which asks for each enum's last.
 template <typename E, size_t N>
 struct Table {
   std::array<E, N> values;
