@@ -16,16 +16,19 @@ using ::testing::HasSubstr;
 constexpr int kVocab = 50;
 constexpr int kContext = 120;
 
+struct Limits {
+  int max_running, max_step_tokens;
+  bool reuse_prefixes = false;
+};
+
 class LoopTest : public ::testing::Test {
  protected:
-  struct Limits {
-    int max_running, max_step_tokens;
-  };
   void Make(int n_blocks, int block_tokens, Limits limits = {.max_running = 8, .max_step_tokens = 32}) {
     const CoreOptions options{.n_blocks = n_blocks,
                               .block_tokens = block_tokens,
                               .max_running = limits.max_running,
-                              .max_step_tokens = limits.max_step_tokens};
+                              .max_step_tokens = limits.max_step_tokens,
+                              .reuse_prefixes = limits.reuse_prefixes};
     executor_ = std::make_unique<FakeExecutor>(kVocab, kContext, options);
     executor_->before_run = [this](const Batch& batch, std::span<const SampleRow>) {
       now_ = now_ + absl::Milliseconds(1);
@@ -33,7 +36,7 @@ class LoopTest : public ::testing::Test {
     };
     loop_ = std::make_unique<Loop>(options, executor_.get(), [this] { return now_; });
   }
-  int n_free() const { return loop_->core().pool().n_free(); }
+  int n_free() const { return loop_->core().pool().n_available(); }
 
   static Request MakeRequest(int n_prompt, int max_tokens, uint64_t seed = 1) {
     Request request;
@@ -333,7 +336,8 @@ TEST_F(LoopTest, RandomHistoriesKeepTheContract) {
     const auto draw = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
     const int block_tokens = draw(1, 8), n_blocks = draw(16, 80) / block_tokens + 4;
     const int max_running = draw(1, 10);
-    const Limits options{.max_running = max_running, .max_step_tokens = draw(max_running, 40)};
+    const Limits options{
+        .max_running = max_running, .max_step_tokens = draw(max_running, 40), .reuse_prefixes = draw(0, 1) == 0};
     Make(n_blocks, block_tokens, options);
 
     struct Case {
