@@ -90,6 +90,8 @@ class Memory {
   // an earlier one.
   virtual std::span<float> HostView(float* from, size_t n, std::vector<float>& staging) = 0;
 
+  // Keeps a fault of the caller's own as if an operation had it: of the host's memory that goes with a step.
+  virtual void Fail(Fault fault) = 0;
   // Waits until all is done that was asked for; the first fault since the last call, which is then forgotten. Buffers
   // that were written since then hold unspecified numbers after a fault.
   virtual Fault TakeFault() = 0;
@@ -98,11 +100,12 @@ class Memory {
 // Plain memory on its own, for what needs no operations.
 std::unique_ptr<Memory> MakeHostMemory();
 
-// Grows to `bytes` without keeping the contents; true when there is room.
+// Grows to at least `bytes` without keeping the contents; true when there is room.
 inline bool GrowTo(Memory& memory, size_t bytes, Buffer& buffer) {
   if (buffer.bytes() >= bytes && buffer) return true;
-  buffer = Buffer();  // first, so that both need not fit
-  buffer = memory.Allocate(bytes, MemoryUse::kActivations);
+  const size_t doubled = 2 * buffer.bytes();  // so that batches which grow row by row allocate a few times
+  buffer = Buffer();                          // first, so that both need not fit
+  buffer = memory.Allocate(doubled > bytes ? doubled : bytes, MemoryUse::kActivations);
   return static_cast<bool>(buffer);
 }
 

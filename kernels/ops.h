@@ -6,8 +6,15 @@
 //  * The value of a row never depends on the other rows of the call, on `n_tok` or on the number of threads: a prompt
 //    processed at once, in chunks, or token by token gives the same bits on one instruction set. Speculation, chunked
 //    prefill, preemption and the tests rely on it.
-//  * Nothing allocates after a few passes of the largest shape; nothing throws but std::bad_alloc before that; shapes
-//    were validated at load.
+//  * Numbers that operations read or write lie in the memory of the Ops itself (memory.h; on the CPU, in any):
+//  activations,
+//    keys and values, gains, biases, scores. Lists that say which rows are meant (tokens, positions, rows and their
+//    block tables), freq_factors and the bytes that matrices are made of are the host's.
+//  * Operations on rows return before their work is done where that helps, and never throw. What goes wrong in one,
+//  memory
+//    that cannot be had included, is a fault that TakeFault tells; all that follow do nothing. Making matrices is the
+//    exception: it throws std::bad_alloc.
+//  * Nothing allocates after a few passes of the largest shape; shapes were validated at load.
 //  * Outputs never alias inputs unless the comment says "in place".
 //  * One Ops object is used by one thread at a time; it uses its own thread pool inside.
 #pragma once
@@ -80,10 +87,11 @@ struct RopeParams {
   int n_rot = 0;            // leading dimensions of a head that rotate (even)
   bool interleaved = true;  // true: pairs (2i, 2i+1), GGUF `llama`; false: (i, i + n_rot/2), NeoX style
   float freq_base = 10000.0f;
-  float freq_scale = 1.0f;              // linear scaling: position * freq_scale
-  const float* freq_factors = nullptr;  // [n_rot/2] divides each frequency (Llama-3 `rope_freqs`), or null
-  float ext_factor = 0.0f;              // YaRN mix (Peng et al. 2023); 0: off
-  float attn_factor = 1.0f;             // magnitude multiplier on cos and sin
+  float freq_scale = 1.0f;  // linear scaling: position * freq_scale
+  // [n_rot/2] divides each frequency (Llama-3 `rope_freqs`), or null. The host's; the same numbers as long as it lives.
+  const float* freq_factors = nullptr;
+  float ext_factor = 0.0f;   // YaRN mix (Peng et al. 2023); 0: off
+  float attn_factor = 1.0f;  // magnitude multiplier on cos and sin
   float beta_fast = 32.0f, beta_slow = 1.0f;
   int n_ctx_orig = 0;  // YaRN: context length of training
 };
@@ -180,6 +188,9 @@ class Ops : public Memory {
   // bytes and must outlive the result. Uses all threads. Never fails: every type of kernels/formats has a general path.
   virtual std::unique_ptr<PackedMatrix> Pack(DType type, int64_t n_out, int64_t n_in, const void* data) = 0;
 
+  // A table [n_rows, width] whose rows EmbedRows reads, given as for Pack.
+  virtual std::unique_ptr<PackedMatrix> Table(DType type, int64_t n_rows, int64_t width, const void* data) = 0;
+
   // What Pack measured so far on this machine, for types that leave out elements: once for each type and shape, a tenth
   // of a second each. Either layout gives the same bits.
   virtual std::vector<LayoutChoice> layout_choices() const { return {}; }
@@ -198,13 +209,18 @@ class Ops : public Memory {
   // wrong weights but no wrong access. Uses all threads.
   virtual std::unique_ptr<PackedMatrix> FromPacked(DType type, int64_t n_out, int64_t n_in, PackedSource& source) = 0;
 
+  // Says which rows the next calls are about: until the next call, Rope, StoreKv and Attention that are given these
+  // very spans find in them what is there now. A device copies them to its memory here, once for all layers. Up to two
+  // lists are in use at a time: slot 0 and slot 1.
+  virtual void AnnounceRows(int /*slot*/, std::span<const int32_t> /*positions*/,
+                            std::span<const AttentionRow> /*rows*/, int /*block_tokens*/) {}
+
   // All targets read the same x [n_tok, n_in], which is normalized and quantized once for all, as the weights' types
   // ask for it.
   virtual void MatMul(std::span<const MatMulTarget> targets, const MatMulInput& x, int n_tok) = 0;
 
-  // out[i, :] = dequantized row tokens[i] of table (type, [n_vocab, d_model], file layout).
-  virtual void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens,
-                         float* out) = 0;
+  // out[i, :] = dequantized row tokens[i] of a table that Table made.
+  virtual void EmbedRows(const PackedMatrix& table, std::span<const int32_t> tokens, float* out) = 0;
 
   // y = x / rms(x) * gain, each row alone; sums in f32 with a fixed order. y may equal x.
   virtual void RmsNorm(const float* x, const float* gain, int n_rows, int width, float eps, float* y) = 0;

@@ -4,12 +4,11 @@
 #include <cstddef>
 #include <utility>
 
+#include "common/model/step_status.h"
+
 namespace updraft::engine {
 
-ModelExecutor::ModelExecutor(const Model* model, std::unique_ptr<KvStore> kv) : model_(model), kv_(std::move(kv)) {
-  head_rows_.resize(static_cast<size_t>(kHeadRows) * model->config().d_model);
-  logits_.resize(static_cast<size_t>(kHeadRows) * model->config().n_vocab);
-}
+ModelExecutor::ModelExecutor(const Model* model, std::unique_ptr<KvStore> kv) : model_(model), kv_(std::move(kv)) {}
 
 int ModelExecutor::n_vocab() const { return model_->config().n_vocab; }
 int ModelExecutor::context_length() const { return model_->config().context_length; }
@@ -20,9 +19,14 @@ absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sample
   for (const BlockMove& move : step.moves) kv_->CopyBlock(move.from, move.to);
   const ModelConfig& config = model_->config();
   const size_t d_model = config.d_model, n_vocab = config.n_vocab;
+  kernels::Ops& ops = model_->ops();
   const size_t n_hidden = batch.tokens.size() * d_model;
-  if (hidden_.size() < n_hidden) hidden_.resize(n_hidden);
-  const std::span<float> hidden(hidden_.data(), n_hidden);
+  if (!kernels::GrowTo(ops, n_hidden * sizeof(float), hidden_) ||
+      !kernels::GrowTo(ops, kHeadRows * d_model * sizeof(float), head_rows_) ||
+      !kernels::GrowTo(ops, kHeadRows * n_vocab * sizeof(float), logits_)) {
+    return TakeStepStatus(ops);
+  }
+  const std::span<float> hidden(hidden_.floats(), n_hidden);
   wanted_.clear();
   for (const SampleRow& sample : samples) wanted_.push_back(sample.row);
   std::sort(wanted_.begin(), wanted_.end());
@@ -33,28 +37,31 @@ absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sample
 
   for (size_t first = 0; first < samples.size(); first += kHeadRows) {
     const size_t n_rows = std::min<size_t>(kHeadRows, samples.size() - first);
+    head_order_.clear();
+    for (size_t i = 0; i < n_rows; ++i) head_order_.push_back(samples[first + i].row);
+    ops.GatherRows(hidden.data(), head_order_, config.d_model, head_rows_.floats());
+    ComputeLogits(*model_, /*exit=*/-1, std::span<const float>(head_rows_.floats(), n_rows * d_model),
+                  static_cast<int>(n_rows), std::span<float>(logits_.floats(), n_rows * n_vocab));
+    const std::span<float> logits = ops.HostView(logits_.floats(), n_rows * n_vocab, host_logits_);
+    if (logits.empty()) break;  // a fault
     for (size_t i = 0; i < n_rows; ++i) {
-      std::copy_n(hidden.data() + samples[first + i].row * d_model, d_model, head_rows_.data() + i * d_model);
-    }
-    ComputeLogits(*model_, /*exit=*/-1, std::span<const float>(head_rows_.data(), n_rows * d_model),
-                  static_cast<int>(n_rows), std::span<float>(logits_.data(), n_rows * n_vocab));
-    for (size_t i = 0; i < n_rows; ++i) {
-      const SampleRow& sample = samples[first + i];
-      SampledToken& result = sampled[first + i];
-      const std::span<float> logits(logits_.data() + i * n_vocab, n_vocab);
-      result = SampledToken();
-      // Evidence is about the model's own distribution, so it is taken before sampling reshapes the logits; only the
-      // log-probability of the choice has to wait for it.
-      std::vector<float> original;
-      const bool keep = sample.include_evidence && !LeavesLogitsUnchanged(*sample.sampling);
-      if (keep) original.assign(logits.begin(), logits.end());
-      result.token = SampleToken(logits, *sample.sampling, static_cast<int64_t>(sample.context.size()), sample.context);
-      if (!sample.include_evidence) continue;
-      result.evidence = EvidenceOf(keep ? std::span<const float>(original) : logits, result.token);
-      result.evidence.exit_layer = config.n_layer;
+      sampled[first + i] = Sample(samples[first + i], logits.subspan(i * n_vocab, n_vocab));
     }
   }
-  return absl::OkStatus();
+  return TakeStepStatus(ops);
+}
+
+SampledToken ModelExecutor::Sample(const SampleRow& sample, std::span<float> logits) {
+  SampledToken result;
+  // Evidence is about the model's own distribution, so it is taken before sampling reshapes the logits; only the
+  // log-probability of the choice has to wait for it.
+  const bool keep = sample.include_evidence && !LeavesLogitsUnchanged(*sample.sampling);
+  if (keep) original_.assign(logits.begin(), logits.end());
+  result.token = SampleToken(logits, *sample.sampling, static_cast<int64_t>(sample.context.size()), sample.context);
+  if (!sample.include_evidence) return result;
+  result.evidence = EvidenceOf(keep ? std::span<const float>(original_) : logits, result.token);
+  result.evidence.exit_layer = model_->config().n_layer;
+  return result;
 }
 
 }  // namespace updraft::engine

@@ -22,15 +22,21 @@ class ModelExecutor final : public Executor {
  private:
   // Rows for which logits are computed at once: [kHeadRows, n_vocab] floats stay within tens of MB for the largest
   // vocabularies.
-  static constexpr int kHeadRows = 16;
+  static constexpr size_t kHeadRows = 16;
+
+  SampledToken Sample(const SampleRow& sample, std::span<float> logits);
 
   const Model* model_;
   std::unique_ptr<KvStore> kv_;
   Scratch scratch_;
-  std::vector<int32_t> wanted_;
-  std::vector<float> hidden_;     // [n_tok, d_model]
-  std::vector<float> head_rows_;  // [<= kHeadRows, d_model]
-  std::vector<float> logits_;     // [<= kHeadRows, n_vocab]
+  std::vector<int32_t> wanted_, head_order_;
+  // In the memory of the model's Ops.
+  kernels::Buffer hidden_;     // [n_tok, d_model]
+  kernels::Buffer head_rows_;  // [kHeadRows, d_model]
+  kernels::Buffer logits_;     // [kHeadRows, n_vocab]
+  // The host's.
+  std::vector<float> host_logits_;  // where a device's logits are copied to
+  std::vector<float> original_;     // [n_vocab]
 };
 
 }  // namespace updraft::engine

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "common/model/step_status.h"
 
 namespace updraft {
 namespace {
@@ -73,7 +74,34 @@ void Generator::Append(int32_t token) {
   if (rows_.empty()) first_row_ = tokens_.size();
   tokens_.push_back(token);
   rows_.push_back({});
-  hidden_.resize(rows_.size() * model_->config().d_model);
+}
+
+void Generator::GrowHidden() {
+  const size_t bytes = rows_.size() * model_->config().d_model * sizeof(float);
+  if (bytes <= hidden_.bytes()) return;
+  kernels::Ops& ops = model_->ops();
+  kernels::Buffer grown = ops.Allocate(std::max(bytes, 2 * hidden_.bytes()), kernels::MemoryUse::kActivations);
+  ops.Copy(hidden_.data(), hidden_.bytes(), grown.data());
+  if (grown) hidden_ = std::move(grown);  // else it is a fault, after which nobody reads it
+}
+
+Generator::StepMark Generator::BeginStep() const {
+  const size_t n_tokens = tokens().size();
+  size_t first = first_row_;
+  // Of finished rows the last one alone is still wanted.
+  if (n_tokens > 0 && (LastRowFinished() || first >= n_tokens)) first = n_tokens - 1;
+  return {.n_tokens = n_tokens, .first_row = first};
+}
+
+absl::Status Generator::EndStep(const StepMark& mark) {
+  absl::Status status = TakeStepStatus(model_->ops());
+  if (status.ok()) return status;
+  lookahead_.clear();
+  tokens_.resize(mark.n_tokens);
+  kv_.Truncate(static_cast<int>(mark.n_tokens));
+  first_row_ = mark.first_row;
+  rows_.assign(mark.n_tokens - mark.first_row, {});
+  return status;
 }
 
 void Generator::ShrinkTo(size_t n_tokens) {
@@ -81,7 +109,6 @@ void Generator::ShrinkTo(size_t n_tokens) {
   kv_.Truncate(static_cast<int>(n_tokens));
   first_row_ = std::min(first_row_, n_tokens);
   rows_.resize(std::min(rows_.size(), n_tokens - first_row_));
-  hidden_.resize(rows_.size() * model_->config().d_model);
 }
 
 void Generator::RewindLast() {
@@ -89,7 +116,6 @@ void Generator::RewindLast() {
   if (rows_.empty()) {
     first_row_ = tokens_.size() - 1;
     rows_.resize(1);
-    hidden_.resize(model_->config().d_model);
   }
   rows_.back().segment = 0;
 }
@@ -106,13 +132,14 @@ absl::Status Generator::Prefill(std::span<const int32_t> tokens) {
   if (absl::Status status = CheckTokens(tokens); !status.ok()) return status;
   DropLookahead();
   if (absl::Status status = kv_.Reserve(static_cast<int>(tokens_.size() + tokens.size())); !status.ok()) return status;
+  const StepMark mark = BeginStep();
   do {
     const size_t n = std::min(tokens.size(), kPrefillChunk);
     for (const int32_t token : tokens.first(n)) Append(token);
     tokens = tokens.subspan(n);
     RunDeep(tokens.empty() ? 1 : 0);  // a prompt's other tokens matter for their keys and values alone
   } while (!tokens.empty());
-  return absl::OkStatus();
+  return EndStep(mark);
 }
 
 absl::Status Generator::Accept(int32_t token) {
@@ -144,6 +171,7 @@ absl::StatusOr<GeneratedToken> Generator::Next() {
     }
     if (absl::Status status = kv_.Reserve(static_cast<int>(tokens_.size())); !status.ok()) return status;
   }
+  const StepMark mark = BeginStep();
   GeneratedToken next;
   switch (options_.exit_mode) {
     case ExitMode::kOff:
@@ -156,6 +184,7 @@ absl::StatusOr<GeneratedToken> Generator::Next() {
       next = NextLossless();
       break;
   }
+  if (absl::Status status = EndStep(mark); !status.ok()) return status;
   layers_run_ += next.evidence.exit_layer;
   return next;
 }
@@ -166,20 +195,20 @@ void Generator::RunSegment(int segment, size_t n_wanted) {
   const size_t n_tok = rows_.size() - first;
   if (n_tok == 0) return;
 
-  std::vector<int32_t> positions(n_tok);
-  for (size_t t = 0; t < n_tok; ++t) positions[t] = static_cast<int32_t>(first_row_ + first + t);
-  const std::vector<const int32_t*> block_tables(n_tok, kv_.blocks().data());
+  GrowHidden();
+  positions_.resize(n_tok);
+  std::iota(positions_.begin(), positions_.end(), static_cast<int32_t>(first_row_ + first));
+  block_tables_.assign(n_tok, kv_.blocks().data());
   Batch batch = {.tokens = std::span<const int32_t>(tokens_).subspan(first_row_ + first, n_tok),
-                 .positions = positions,
-                 .block_tables = block_tables};
-  std::vector<int32_t> wanted;
+                 .positions = positions_,
+                 .block_tables = block_tables_};
   if (n_wanted < n_tok) {
-    wanted.resize(n_wanted);
-    std::iota(wanted.begin(), wanted.end(), static_cast<int32_t>(n_tok - n_wanted));
-    batch.wanted = wanted;
+    wanted_.resize(n_wanted);
+    std::iota(wanted_.begin(), wanted_.end(), static_cast<int32_t>(n_tok - n_wanted));
+    batch.wanted = wanted_;
   }
-  Forward(*model_, batch, {.from = boundaries_[segment], .to = boundaries_[segment + 1]},
-          std::span<float>(hidden_).subspan(first * model_->config().d_model), pool_->store(), scratch_);
+  Forward(*model_, batch, {.from = boundaries_[segment], .to = boundaries_[segment + 1]}, HiddenOf(first, n_tok),
+          pool_->store(), scratch_);
   for (size_t i = first; i < rows_.size(); ++i) rows_[i].segment = segment + 1;
 }
 
@@ -194,7 +223,7 @@ bool Generator::RunToConfidentExit(int* exit_layer) {
     RunSegment(exit);
     const float threshold = options_.exit_thresholds[exit];
     if (threshold > 1.0f) continue;  // never leaves here: the head would be computed for nothing
-    LogitsOfLast(exit, 1);
+    if (!LogitsOfLast(exit, 1)) return false;
     if (TopProbability(LogitsRow(0)) >= threshold) {
       *exit_layer = boundaries_[exit + 1];
       return true;
@@ -203,16 +232,24 @@ bool Generator::RunToConfidentExit(int* exit_layer) {
   return false;
 }
 
-void Generator::LogitsOfLast(int exit, int n_rows) {
-  const ModelConfig& config = model_->config();
-  logits_.resize(static_cast<size_t>(n_rows) * config.n_vocab);
-  const size_t first = rows_.size() - n_rows;
-  ComputeLogits(*model_, exit, std::span<const float>(hidden_).subspan(first * config.d_model), n_rows, logits_);
+std::span<float> Generator::HiddenOf(size_t first_row, size_t n_rows) const {
+  const size_t d_model = model_->config().d_model;
+  return {hidden_.floats() + first_row * d_model, n_rows * d_model};
+}
+
+bool Generator::LogitsOfLast(int exit, int n_rows) {
+  kernels::Ops& ops = model_->ops();
+  const size_t n = static_cast<size_t>(n_rows) * model_->config().n_vocab;
+  host_logits_ = {};
+  if (!kernels::GrowTo(ops, n * sizeof(float), logits_)) return false;
+  ComputeLogits(*model_, exit, HiddenOf(rows_.size() - n_rows, n_rows), n_rows, {logits_.floats(), n});
+  host_logits_ = ops.HostView(logits_.floats(), n, staging_);
+  return !host_logits_.empty();
 }
 
 std::span<float> Generator::LogitsRow(int row) {
   const size_t n_vocab = model_->config().n_vocab;
-  return std::span<float>(logits_).subspan(row * n_vocab, n_vocab);
+  return host_logits_.subspan(row * n_vocab, n_vocab);
 }
 
 int32_t Generator::Sample(std::span<float> logits, std::span<const int32_t> context) {
@@ -233,7 +270,7 @@ GeneratedToken Generator::Choose(std::span<float> logits, std::span<const int32_
 
 GeneratedToken Generator::NextDeep() {
   RunDeep();
-  LogitsOfLast(-1, 1);
+  if (!LogitsOfLast(-1, 1)) return {};  // a fault, which Next tells
   const GeneratedToken next = Choose(LogitsRow(0), tokens_, model_->config().n_layer);
   Append(next.token);
   return next;
@@ -254,6 +291,7 @@ GeneratedToken Generator::NextLossless() {
   if (lookahead_.empty()) {
     if (LastRowFinished()) return NextDeep();  // right after a prompt: the deep pass is done already
     Verify(Draft());
+    if (lookahead_.empty()) return {};  // a fault, which Next tells
   }
   const GeneratedToken next = lookahead_.front();
   lookahead_.pop_front();
@@ -278,7 +316,7 @@ void Generator::Verify(const std::vector<int>& exit_layers) {
   const size_t n_drafts = exit_layers.size();
   const size_t n_before = tokens_.size() - n_drafts;
   RunDeep();
-  LogitsOfLast(-1, static_cast<int>(n_drafts + 1));
+  if (!LogitsOfLast(-1, static_cast<int>(n_drafts + 1))) return;
   for (size_t i = 0; i <= n_drafts; ++i) {
     const size_t position = n_before + i;
     if (position >= static_cast<size_t>(model_->config().context_length)) return;

@@ -57,11 +57,12 @@ class Generator {
 
   // Appends prompt tokens and runs them (callable again to continue a conversation with more tokens; what the sequence
   // already holds is kept). ResourceExhausted when the pool has no room, InvalidArgument for ids outside the
-  // vocabulary, OutOfRange beyond the context length; after an error the sequence is as it was.
+  // vocabulary, OutOfRange beyond the context length, a status of step_status.h; after an error the sequence is as it
+  // was.
   absl::Status Prefill(std::span<const int32_t> tokens);
 
   // Chooses the next token and appends it. FailedPrecondition before Prefill; OutOfRange at the end of the context;
-  // ResourceExhausted when the pool has no room (may be called again later).
+  // ResourceExhausted when the pool has no room, or a status of step_status.h (both: may be called again later).
   absl::StatusOr<GeneratedToken> Next();
 
   // Appends a token chosen elsewhere (a hand-over back from the cloud); it runs with the next token. Errors as Prefill.
@@ -87,6 +88,15 @@ class Generator {
   bool LastRowFinished() const { return !rows_.empty() && rows_.back().segment == n_segments(); }
   absl::Status CheckTokens(std::span<const int32_t> tokens) const;
   void Append(int32_t token);
+  void GrowHidden();  // to hold rows_
+  // Where a step began, so that a fault in it can be undone: positions before first_row are finished.
+  struct StepMark {
+    size_t n_tokens = 0;
+    size_t first_row = 0;
+  };
+  StepMark BeginStep() const;
+  // OK, or the fault that the step had; then the sequence is what it was, and rows that were not finished run anew.
+  absl::Status EndStep(const StepMark& mark);
   void ShrinkTo(size_t n_tokens);  // forgets later positions; what is left keeps its rows
   void RewindLast();               // makes the last position run again, so that its logits can be had anew
   void DropLookahead();
@@ -98,9 +108,10 @@ class Generator {
   // Runs the last row until an exit's top probability reaches its threshold. True: that exit's logits are in logits_
   // and its layers in *exit_layer. False: no exit was sure; the last row stands at the last exit or beyond.
   bool RunToConfidentExit(int* exit_layer);
-  // Head of exit `exit` (-1: the final head) for the last n_rows rows, into logits_.
-  void LogitsOfLast(int exit, int n_rows);
+  // Head of exit `exit` (-1: the final head) for the last n_rows rows, for LogitsRow. False: a fault.
+  bool LogitsOfLast(int exit, int n_rows);
   std::span<float> LogitsRow(int row);
+  std::span<float> HiddenOf(size_t first_row, size_t n_rows) const;  // in rows_; an address in the model's memory
   int32_t Sample(std::span<float> logits, std::span<const int32_t> context);
   GeneratedToken Choose(std::span<float> logits, std::span<const int32_t> context, int exit_layer);
 
@@ -122,9 +133,14 @@ class Generator {
   std::deque<GeneratedToken> lookahead_;  // verified, not yet handed out
   size_t first_row_ = 0;                  // position of rows_[0]; all positions before it are finished
   std::vector<Row> rows_;                 // positions [first_row_, tokens_.size()); segments never increase
-  std::vector<float> hidden_;             // [rows_.size(), d_model], each row at its boundary
-  std::vector<float> logits_;             // [n_rows, n_vocab]
+  kernels::Buffer hidden_;                // [>= rows_.size(), d_model], each row at its boundary
+  kernels::Buffer logits_;                // [>= n_rows, n_vocab]
+  std::span<float> host_logits_;          // [n_rows, n_vocab], of the last LogitsOfLast; empty after a fault
+  std::vector<float> staging_;            // where a device's logits are copied to
   std::vector<float> sampled_logits_;     // [n_vocab], a copy where sampling would change what evidence still needs
+  // Of the batch at hand.
+  std::vector<int32_t> positions_, wanted_;
+  std::vector<const int32_t*> block_tables_;
   int64_t layers_run_ = 0;
 };
 

@@ -8,7 +8,7 @@
 
 #include "common/model/kv_store.h"
 #include "common/model/model.h"
-#include "kernels/aligned_buffer.h"
+#include "kernels/memory.h"
 
 namespace updraft {
 
@@ -26,16 +26,17 @@ struct Batch {
   int n_tok() const { return static_cast<int>(tokens.size()); }
 };
 
-// Scratch of one forward pass, grown to the largest batch seen and then reused. One per engine thread.
+// Scratch of one forward pass, grown to the largest batch seen and then reused. One per engine thread and model.
 struct Scratch {
-  kernels::AlignedVector<float> q;          // [n_tok, n_head * head_dim]
-  kernels::AlignedVector<float> k, v;       // [n_tok, n_kv_head * head_dim]
-  kernels::AlignedVector<float> attn;       // [n_tok, n_head * head_dim]
-  kernels::AlignedVector<float> gate;       // [n_tok, d_ff]
-  kernels::AlignedVector<float> up;         // [n_tok, d_ff]
+  // In the memory of the model's Ops.
+  kernels::Buffer q;                        // [n_tok, n_head * head_dim]
+  kernels::Buffer k, v;                     // [n_tok, n_kv_head * head_dim]
+  kernels::Buffer attn;                     // [n_tok, n_head * head_dim]
+  kernels::Buffer gate;                     // [n_tok, d_ff]
+  kernels::Buffer up;                       // [n_tok, d_ff]
+  kernels::Buffer wanted_x;                 // [n_wanted, d_model], in the last layer
   std::vector<kernels::AttentionRow> rows;  // [n_tok]
   // Of the wanted rows alone, in the last layer.
-  kernels::AlignedVector<float> wanted_x;  // [n_wanted, d_model]
   std::vector<int32_t> wanted_positions;
   std::vector<kernels::AttentionRow> wanted_rows;
 };
@@ -48,9 +49,11 @@ struct LayerRange {
 // hidden: [n_tok, d_model], the residual stream, written (from == 0) or updated in place; what it holds afterwards is
 // the state at boundary `to`, which the caller may keep and continue later with layers [to, ...): the result is the
 // same bits. (Of rows that are not wanted it holds nothing of use.) Writes this step's K, V of layers [from, to) at
-// each row's position. Shapes were checked at load and admission, so nothing here fails. (The CPU backend cannot fail;
-// a device backend keeps its first error and reports it through its Ops.) REQUIRES: batch.n_tok() >= 1; a shared block
-// is never written (see SequenceKv).
+// each row's position. Shapes were checked at load and admission; what can still go wrong, memory for the scratch or a
+// device, is a fault of model.ops() (step_status.h), after which this and the next passes do nothing.
+//
+// `hidden` and the rows and logits below lie in the memory of model.ops(), e.g. in a kernels::Buffer: spans say where,
+// and only Ops read or write there. REQUIRES: batch.n_tok() >= 1; a shared block is never written (see SequenceKv).
 void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvStore& kv,
              Scratch& scratch);
 

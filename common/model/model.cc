@@ -41,10 +41,12 @@ class WeightLoader {
   const gguf::TensorInfo* Find(const std::string& name, int64_t n_in, int64_t n_out);
   void Matrix(Slot slot, const std::string& name, int64_t n_out, int64_t n_in);
   std::vector<float> Vector(const std::string& name, int64_t n);
+  kernels::Buffer Uploaded(const std::string& name, int64_t n);
   void Fail(absl::Status status) { status_.Update(std::move(status)); }
 
   Model& model_;
   const gguf::File& file_;
+  const gguf::TensorInfo* embedding_ = nullptr;
   std::vector<MatrixToPack> matrices_;
   struct Place {
     size_t layer;
@@ -109,6 +111,16 @@ std::vector<float> WeightLoader::Vector(const std::string& name, int64_t n) {
   return values;
 }
 
+// A Vector in the memory of Ops; what goes wrong there is found when all is loaded.
+kernels::Buffer WeightLoader::Uploaded(const std::string& name, int64_t n) {
+  const std::vector<float> values = Vector(name, n);
+  if (values.empty()) return {};
+  kernels::Ops& ops = *model_.ops_;
+  kernels::Buffer buffer = ops.Allocate(values.size() * sizeof(float), kernels::MemoryUse::kActivations);
+  ops.Upload(values.data(), buffer.bytes(), buffer.floats());
+  return buffer;
+}
+
 LayerWeights WeightLoader::Layer(int i) {
   const ModelConfig& c = model_.config_;
   const std::string blk = absl::StrFormat("blk.%d.", i);
@@ -116,21 +128,21 @@ LayerWeights WeightLoader::Layer(int i) {
   const int64_t kv_width = int64_t{c.n_kv_head} * c.head_dim;
 
   LayerWeights w;
-  w.attn_norm = Vector(blk + "attn_norm.weight", c.d_model);
+  w.attn_norm = Uploaded(blk + "attn_norm.weight", c.d_model);
   Matrix(&LayerWeights::wq, blk + "attn_q.weight", q_width, c.d_model);
   Matrix(&LayerWeights::wk, blk + "attn_k.weight", kv_width, c.d_model);
   Matrix(&LayerWeights::wv, blk + "attn_v.weight", kv_width, c.d_model);
   Matrix(&LayerWeights::wo, blk + "attn_output.weight", c.d_model, q_width);
   if (c.qkv_bias) {
-    w.bq = Vector(blk + "attn_q.bias", q_width);
-    w.bk = Vector(blk + "attn_k.bias", kv_width);
-    w.bv = Vector(blk + "attn_v.bias", kv_width);
+    w.bq = Uploaded(blk + "attn_q.bias", q_width);
+    w.bk = Uploaded(blk + "attn_k.bias", kv_width);
+    w.bv = Uploaded(blk + "attn_v.bias", kv_width);
   }
   if (c.qk_norm) {
-    w.q_norm = Vector(blk + "attn_q_norm.weight", c.head_dim);
-    w.k_norm = Vector(blk + "attn_k_norm.weight", c.head_dim);
+    w.q_norm = Uploaded(blk + "attn_q_norm.weight", c.head_dim);
+    w.k_norm = Uploaded(blk + "attn_k_norm.weight", c.head_dim);
   }
-  w.ffn_norm = Vector(blk + "ffn_norm.weight", c.d_model);
+  w.ffn_norm = Uploaded(blk + "ffn_norm.weight", c.d_model);
   Matrix(&LayerWeights::w_gate, blk + "ffn_gate.weight", c.d_ff, c.d_model);
   Matrix(&LayerWeights::w_up, blk + "ffn_up.weight", c.d_ff, c.d_model);
   Matrix(&LayerWeights::w_down, blk + "ffn_down.weight", c.d_model, c.d_ff);
@@ -140,7 +152,7 @@ LayerWeights WeightLoader::Layer(int i) {
 void WeightLoader::Exits() {
   for (const int layers : model_.config_.exit_layers) {
     model_.exit_norms_.push_back(
-        Vector(absl::StrFormat("updraft.exit.%d.norm.weight", layers), model_.config_.d_model));
+        Uploaded(absl::StrFormat("updraft.exit.%d.norm.weight", layers), model_.config_.d_model));
   }
 }
 
@@ -181,8 +193,8 @@ void WeightLoader::RefuseUnused() {
 
 absl::Status WeightLoader::FindAll() {
   const ModelConfig& c = model_.config_;
-  model_.token_embedding_ = Find("token_embd.weight", c.d_model, c.n_vocab);
-  model_.output_norm_ = Vector("output_norm.weight", c.d_model);
+  embedding_ = Find("token_embd.weight", c.d_model, c.n_vocab);
+  model_.output_norm_ = Uploaded("output_norm.weight", c.d_model);
   Rope();
   Exits();
   for (int i = 0; i < c.n_layer && status_.ok(); ++i) model_.layers_.push_back(Layer(i));
@@ -201,6 +213,8 @@ void WeightLoader::PackAll(const LoadOptions& options) {
 
 absl::Status WeightLoader::LoadAll(const LoadOptions& options) {
   if (absl::Status status = FindAll(); !status.ok()) return status;
+  model_.embedding_ =
+      model_.ops_->Table(embedding_->type, model_.config_.n_vocab, model_.config_.d_model, embedding_->data.data());
   PackAll(options);
   return absl::OkStatus();
 }
@@ -232,6 +246,14 @@ uint64_t WeightBytes(const gguf::File& file) {
   return bytes;
 }
 
+absl::Status NoMemory(const std::string& path, uint64_t weight_bytes) {
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "model '%s': expected memory for its weights, which take %d bytes in the file and about as much again when they "
+      "are packed, found that this process gets no more; stop other programs, raise its limit (ulimit -v, or its "
+      "container's), or choose a smaller model",
+      path, weight_bytes));
+}
+
 absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, const LoadOptions& options) {
   absl::StatusOr<gguf::File> file = gguf::File::Open(path);
   if (!file.ok()) return file.status();
@@ -245,11 +267,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::string& path, cons
     if (!model.ok()) return AsFileError(model.status());
     return model;
   } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(absl::StrFormat(
-        "model '%s': expected memory for its weights, which take %d bytes in the file and about as much "
-        "again when they are packed, found that this process gets no more; stop other programs, raise "
-        "its limit (ulimit -v, or its container's), or choose a smaller model",
-        path, weight_bytes));
+    return NoMemory(path, weight_bytes);
   }
 }
 
@@ -271,7 +289,16 @@ absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::uni
     }
     model->sparsity_ = model->ops_->TuneSparsity(alike);
   }
-  return model;
+  switch (model->ops_->TakeFault()) {
+    case kernels::Fault::kNone:
+      return model;
+    case kernels::Fault::kOutOfMemory:
+      return NoMemory(model->file_.path(), WeightBytes(model->file_));
+    case kernels::Fault::kDevice:
+      break;
+  }
+  return absl::InternalError(absl::StrFormat("model '%s': the device that it was put on (%s) reported an error",
+                                             model->file_.path(), model->ops_->name()));
 }
 
 kernels::FeedForwardWeights Model::feed_forward(int i) const {

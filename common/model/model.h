@@ -16,12 +16,13 @@
 
 namespace updraft {
 
+// In the layout and the memory of the model's Ops.
 struct LayerWeights {
-  std::vector<float> attn_norm;  // [d_model]
+  kernels::Buffer attn_norm;  // [d_model] floats, as all these are
   std::unique_ptr<kernels::PackedMatrix> wq, wk, wv, wo;
-  std::vector<float> bq, bk, bv;      // [n_head * head_dim], [n_kv_head * head_dim] twice; empty: none
-  std::vector<float> q_norm, k_norm;  // [head_dim]; empty: none
-  std::vector<float> ffn_norm;        // [d_model]
+  kernels::Buffer bq, bk, bv;      // [n_head * head_dim], [n_kv_head * head_dim] twice; empty: none
+  kernels::Buffer q_norm, k_norm;  // [head_dim]; empty: none
+  kernels::Buffer ffn_norm;        // [d_model]
   std::unique_ptr<kernels::PackedMatrix> w_gate, w_up, w_down;
 };
 
@@ -36,7 +37,7 @@ class Model {
   // options.packed_cache is no error: see packed_cache().
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
   // The same for an open file, on the calling thread; options.n_threads and pin_threads are what `ops` says. Throws
-  // std::bad_alloc when memory runs out.
+  // std::bad_alloc when memory for matrices runs out.
   static absl::StatusOr<std::unique_ptr<Model>> FromFile(gguf::File file, std::unique_ptr<kernels::Ops> ops,
                                                          const LoadOptions& options = {});
 
@@ -45,10 +46,11 @@ class Model {
   kernels::Ops& ops() const { return *ops_; }
 
   const LayerWeights& layer(int i) const { return layers_[i]; }
-  const gguf::TensorInfo& token_embedding() const { return *token_embedding_; }
-  const std::vector<float>& output_norm() const { return output_norm_; }
+  // [n_vocab, d_model], for Ops::EmbedRows.
+  const kernels::PackedMatrix& embedding() const { return *embedding_; }
+  const kernels::Buffer& output_norm() const { return output_norm_; }
   const kernels::PackedMatrix& output() const { return *output_; }  // the head; packed from the embedding when tied
-  const std::vector<float>& exit_norm(int exit) const { return exit_norms_[exit]; }  // [d_model]
+  const kernels::Buffer& exit_norm(int exit) const { return exit_norms_[exit]; }  // [d_model]
   std::span<const float> rope_freq_factors() const { return rope_freq_factors_; }
   const kernels::RopeParams& rope() const { return rope_; }
   // Of layer i, for kernels::Ops::FeedForward.
@@ -72,10 +74,10 @@ class Model {
   std::unique_ptr<kernels::Ops> ops_;
   ModelConfig config_;
   std::vector<LayerWeights> layers_;
-  const gguf::TensorInfo* token_embedding_ = nullptr;
-  std::vector<float> output_norm_;
+  std::unique_ptr<kernels::PackedMatrix> embedding_;
+  kernels::Buffer output_norm_;
   std::unique_ptr<kernels::PackedMatrix> output_;
-  std::vector<std::vector<float>> exit_norms_;
+  std::vector<kernels::Buffer> exit_norms_;
   std::vector<float> rope_freq_factors_;
   kernels::RopeParams rope_;
   kernels::SparsityTuning sparsity_;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "common/model/forward.h"
+#include "common/model/step_status.h"
 
 namespace updraft {
 namespace {
@@ -34,7 +35,9 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
   if (absl::Status status = sequence.Reserve(static_cast<int>(tokens.size())); !status.ok()) return status;
 
   Scratch scratch;
-  std::vector<float> hidden, logits(config.n_vocab);
+  kernels::Ops& ops = model.ops();
+  kernels::Buffer hidden, logits;
+  std::vector<float> staging;
   std::vector<int32_t> positions;
   for (size_t begin = 0; begin < tokens.size(); begin += kChunkRows) {
     const size_t n_rows = std::min(kChunkRows, tokens.size() - begin);
@@ -42,17 +45,23 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
     for (size_t row = 0; row < n_rows; ++row) positions[row] = static_cast<int32_t>(begin + row);
     const std::vector<const int32_t*> tables(n_rows, sequence.blocks().data());
     const Batch batch{std::span(tokens).subspan(begin, n_rows), positions, tables};
-    hidden.resize(n_rows * config.d_model);
+    const size_t d_model = config.d_model, n_vocab = config.n_vocab;
+    if (!kernels::GrowTo(ops, n_rows * d_model * sizeof(float), hidden) ||
+        !kernels::GrowTo(ops, n_vocab * sizeof(float), logits)) {
+      return TakeStepStatus(ops);
+    }
     // Nothing reads the KV of layers above the last exit, so they need not run.
     for (size_t exit = 0; exit < traces.size(); ++exit) {
-      Forward(model, batch, {exit == 0 ? 0 : config.exit_layers[exit - 1], config.exit_layers[exit]}, hidden,
-              answerer.pool().store(), scratch);
+      Forward(model, batch, {exit == 0 ? 0 : config.exit_layers[exit - 1], config.exit_layers[exit]},
+              {hidden.floats(), n_rows * d_model}, answerer.pool().store(), scratch);
       for (size_t row = 0; row < n_rows; ++row) {
         if (begin + row < first_choice) continue;
-        ComputeLogits(model, static_cast<int>(exit), std::span(hidden).subspan(row * config.d_model, config.d_model), 1,
-                      logits);
-        traces[exit].top_prob.push_back(TopProbability(logits));
-        traces[exit].agrees.push_back(ArgMax(logits) == chosen[begin + row - first_choice + 1]);
+        ComputeLogits(model, static_cast<int>(exit), {hidden.floats() + row * d_model, d_model}, 1,
+                      {logits.floats(), n_vocab});
+        const std::span<const float> row_logits = ops.HostView(logits.floats(), n_vocab, staging);
+        if (row_logits.empty()) return TakeStepStatus(ops);
+        traces[exit].top_prob.push_back(TopProbability(row_logits));
+        traces[exit].agrees.push_back(ArgMax(row_logits) == chosen[begin + row - first_choice + 1]);
       }
     }
   }

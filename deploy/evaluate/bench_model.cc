@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "common/model/forward.h"
 #include "common/model/kv_cache.h"
+#include "common/model/step_status.h"
 
 namespace updraft {
 namespace {
@@ -49,6 +50,9 @@ class Runner {
     });
   }
 
+  // Of all passes so far.
+  const absl::Status& status() const { return status_; }
+
  private:
   template <typename Body>
   static double SecondsOf(const Body& body) {
@@ -68,11 +72,12 @@ class Runner {
   // The added rows through all layers; the state of the last n_wanted is wanted.
   void Pass(int n_wanted) {
     const ModelConfig& c = model_.config();
-    hidden_.resize(tokens_.size() * c.d_model);
+    n_hidden_ = tokens_.size() * c.d_model;
+    kernels::GrowTo(model_.ops(), n_hidden_ * sizeof(float), hidden_);
     wanted_.resize(n_wanted);
     std::iota(wanted_.begin(), wanted_.end(), static_cast<int32_t>(tokens_.size()) - n_wanted);
     Forward(model_, {.tokens = tokens_, .positions = positions_, .block_tables = tables_, .wanted = wanted_},
-            {.from = 0, .to = c.n_layer}, hidden_, pool_->store(), scratch_);
+            {.from = 0, .to = c.n_layer}, {hidden_.floats(), n_hidden_}, pool_->store(), scratch_);
     tokens_.clear();
     positions_.clear();
     tables_.clear();
@@ -81,9 +86,12 @@ class Runner {
   // Of the last n_rows rows of the last pass.
   void Head(int n_rows) {
     const ModelConfig& c = model_.config();
-    logits_.resize(static_cast<size_t>(n_rows) * c.n_vocab);
-    ComputeLogits(model_, -1, std::span<const float>(hidden_).last(static_cast<size_t>(n_rows) * c.d_model), n_rows,
-                  logits_);
+    const size_t n_logits = static_cast<size_t>(n_rows) * c.n_vocab;
+    kernels::GrowTo(model_.ops(), n_logits * sizeof(float), logits_);
+    ComputeLogits(model_, -1,
+                  std::span<const float>(hidden_.floats(), n_hidden_).last(static_cast<size_t>(n_rows) * c.d_model),
+                  n_rows, {logits_.floats(), n_logits});
+    status_.Update(TakeStepStatus(model_.ops()));  // waits until all is done
   }
 
   const Model& model_;
@@ -92,7 +100,9 @@ class Runner {
   Scratch scratch_;
   std::vector<int32_t> blocks_, tokens_, positions_, wanted_;
   std::vector<const int32_t*> tables_;
-  std::vector<float> hidden_, logits_;
+  kernels::Buffer hidden_, logits_;
+  size_t n_hidden_ = 0;
+  absl::Status status_;
 };
 
 Spread SpeedOf(int64_t n_tokens, std::vector<double> seconds) {
@@ -151,6 +161,7 @@ absl::StatusOr<BenchModelResult> BenchModel(const Model& model, const BenchModel
     result.roof_gb_s = kernels::SpreadOf(std::move(roofs)).median;
     result.roof_fraction = kernels::SpreadOf(std::move(fractions)).median;
   }
+  if (!runner.status().ok()) return runner.status();
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_format.h"
+#include "common/model/step_status.h"
 
 namespace updraft {
 
@@ -21,7 +22,7 @@ absl::StatusOr<std::unique_ptr<ModelSource>> ModelSource::Create(const Model* mo
   return std::unique_ptr<ModelSource>(new ModelSource(model, *std::move(pool)));
 }
 
-void ModelSource::Run(std::span<const int32_t> tokens) {
+absl::Status ModelSource::Run(std::span<const int32_t> tokens) {
   constexpr size_t kChunk = 256;
   const size_t d_model = config().d_model;
   // One sequence after another owns the whole pool, so its block table is the identity.
@@ -30,30 +31,40 @@ void ModelSource::Run(std::span<const int32_t> tokens) {
   std::vector<int32_t> positions(tokens.size());
   std::iota(positions.begin(), positions.end(), 0);
   const std::vector<const int32_t*> tables(tokens.size(), blocks.data());
-  hidden_.resize(tokens.size() * d_model);
+  kernels::Ops& ops = model_->ops();
+  kernels::GrowTo(ops, tokens.size() * d_model * sizeof(float), hidden_);
   for (size_t done = 0; done < tokens.size(); done += kChunk) {
     const size_t n = std::min(kChunk, tokens.size() - done);
     const Batch batch = {.tokens = tokens.subspan(done, n),
                          .positions = std::span<const int32_t>(positions).subspan(done, n),
                          .block_tables = std::span<const int32_t* const>(tables).subspan(done, n)};
-    Forward(*model_, batch, {.from = 0, .to = config().n_layer},
-            std::span<float>(hidden_).subspan(done * d_model, n * d_model), pool_->store(), scratch_);
+    Forward(*model_, batch, {.from = 0, .to = config().n_layer}, {hidden_.floats() + done * d_model, n * d_model},
+            pool_->store(), scratch_);
   }
+  return TakeStepStatus(ops);
 }
 
-void ModelSource::Logits(int first, int n_rows, std::span<float> logits) {
+absl::Status ModelSource::Logits(int first, int n_rows, std::span<float> logits) {
   const size_t d_model = config().d_model;
-  ComputeLogits(*model_, -1, std::span<const float>(hidden_).subspan(first * d_model, n_rows * d_model), n_rows,
-                logits);
+  kernels::Ops& ops = model_->ops();
+  const size_t n = static_cast<size_t>(n_rows) * config().n_vocab;
+  kernels::GrowTo(ops, n * sizeof(float), logits_);
+  ComputeLogits(*model_, -1, {hidden_.floats() + first * d_model, n_rows * d_model}, n_rows, {logits_.floats(), n});
+  ops.Download(logits_.floats(), n * sizeof(float), logits.data());
+  return TakeStepStatus(ops);
 }
 
-void ReferenceSource::Run(std::span<const int32_t> tokens) { hidden_ = reference_.Hidden(tokens, config().n_layer); }
+absl::Status ReferenceSource::Run(std::span<const int32_t> tokens) {
+  hidden_ = reference_.Hidden(tokens, config().n_layer);
+  return absl::OkStatus();
+}
 
-void ReferenceSource::Logits(int first, int n_rows, std::span<float> logits) {
+absl::Status ReferenceSource::Logits(int first, int n_rows, std::span<float> logits) {
   const size_t d_model = config().d_model;
   const std::vector<double> exact =
       reference_.Logits(std::span<const double>(hidden_).subspan(first * d_model, n_rows * d_model));
   for (size_t i = 0; i < exact.size(); ++i) logits[i] = static_cast<float>(exact[i]);
+  return absl::OkStatus();
 }
 
 }  // namespace updraft

@@ -64,12 +64,16 @@ absl::StatusOr<int> ForEachScoredPosition(std::span<LogitsSource* const> sources
     const std::span<const int32_t> text = tokens.subspan(static_cast<size_t>(chunk) * options.context, options.context);
     std::vector<int32_t> input(text.begin(), text.end());
     if (options.bos.has_value()) input[0] = *options.bos;
-    for (LogitsSource* source : sources) source->Run(input);
+    for (LogitsSource* source : sources) {
+      if (absl::Status status = source->Run(input); !status.ok()) return status;
+    }
     // The last position predicts a token of the next chunk, which is not scored.
     const int end = options.context - 1;
     for (int first = options.context / 2; first < end; first += kRowsAtOnce) {
       const int n_rows = std::min(kRowsAtOnce, end - first);
-      for (size_t s = 0; s < sources.size(); ++s) sources[s]->Logits(first, n_rows, logits[s]);
+      for (size_t s = 0; s < sources.size(); ++s) {
+        if (absl::Status status = sources[s]->Logits(first, n_rows, logits[s]); !status.ok()) return status;
+      }
       for (int r = 0; r < n_rows; ++r) {
         for (size_t s = 0; s < sources.size(); ++s)
           row[s] = std::span<const float>(logits[s]).subspan(r * n_vocab, n_vocab);

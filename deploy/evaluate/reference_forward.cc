@@ -54,7 +54,14 @@ ReferenceModel::ReferenceModel(const Model& model, const ReferenceOptions& optio
   if (!config().tied_output) output_ = Weights("output.weight");
   for (int i = 0; i < config().n_layer; ++i) {
     const std::string blk = absl::StrFormat("blk.%d.", i);
-    layers_.push_back({.wq = Weights(blk + "attn_q.weight"),
+    layers_.push_back({.attn_norm = Weights(blk + "attn_norm.weight"),
+                       .ffn_norm = Weights(blk + "ffn_norm.weight"),
+                       .bq = WeightsOrNone(blk + "attn_q.bias"),
+                       .bk = WeightsOrNone(blk + "attn_k.bias"),
+                       .bv = WeightsOrNone(blk + "attn_v.bias"),
+                       .q_norm = WeightsOrNone(blk + "attn_q_norm.weight"),
+                       .k_norm = WeightsOrNone(blk + "attn_k_norm.weight"),
+                       .wq = Weights(blk + "attn_q.weight"),
                        .wk = Weights(blk + "attn_k.weight"),
                        .wv = Weights(blk + "attn_v.weight"),
                        .wo = Weights(blk + "attn_output.weight"),
@@ -71,6 +78,10 @@ std::vector<float> ReferenceModel::Weights(const std::string& name) const {
   return values;
 }
 
+std::vector<float> ReferenceModel::WeightsOrNone(const std::string& name) const {
+  return model_.file().FindTensor(name) == nullptr ? std::vector<float>() : Weights(name);
+}
+
 std::vector<double> ReferenceModel::Hidden(std::span<const int32_t> tokens, int n_layers) const {
   const int64_t d_model = config().d_model;
   std::vector<double> x;
@@ -83,7 +94,8 @@ std::vector<double> ReferenceModel::Hidden(std::span<const int32_t> tokens, int 
 }
 
 std::vector<double> ReferenceModel::Logits(std::span<const double> hidden_rows, int exit) const {
-  const std::vector<float>& gain = exit < 0 ? model_.output_norm() : model_.exit_norm(exit);
+  const std::vector<float> gain = Weights(
+      exit < 0 ? "output_norm.weight" : absl::StrFormat("updraft.exit.%d.norm.weight", config().exit_layers[exit]));
   return MatMul(RmsNorm(hidden_rows, gain, config().rms_eps), output_.empty() ? embedding_ : output_, {},
                 config().d_model);
 }
@@ -91,15 +103,14 @@ std::vector<double> ReferenceModel::Logits(std::span<const double> hidden_rows, 
 void ReferenceModel::RunLayer(int i, std::vector<double>& x, int64_t n_tok) const {
   const ModelConfig& c = config();
   const Layer& w = layers_[i];
-  const LayerWeights& vectors = model_.layer(i);
 
-  const std::vector<double> attention_input = RmsNorm(x, vectors.attn_norm, c.rms_eps);
-  std::vector<double> q = MatMul(attention_input, w.wq, vectors.bq, c.d_model);
-  std::vector<double> k = MatMul(attention_input, w.wk, vectors.bk, c.d_model);
-  std::vector<double> v = MatMul(attention_input, w.wv, vectors.bv, c.d_model);
+  const std::vector<double> attention_input = RmsNorm(x, w.attn_norm, c.rms_eps);
+  std::vector<double> q = MatMul(attention_input, w.wq, w.bq, c.d_model);
+  std::vector<double> k = MatMul(attention_input, w.wk, w.bk, c.d_model);
+  std::vector<double> v = MatMul(attention_input, w.wv, w.bv, c.d_model);
   if (c.qk_norm) {
-    q = RmsNorm(q, vectors.q_norm, c.rms_eps);
-    k = RmsNorm(k, vectors.k_norm, c.rms_eps);
+    q = RmsNorm(q, w.q_norm, c.rms_eps);
+    k = RmsNorm(k, w.k_norm, c.rms_eps);
   }
   Rotate(q, c.n_head, n_tok);
   Rotate(k, c.n_kv_head, n_tok);
@@ -109,7 +120,7 @@ void ReferenceModel::RunLayer(int i, std::vector<double>& x, int64_t n_tok) cons
   }
   AddTo(x, MatMul(Attend(q, k, v, n_tok), w.wo, {}, int64_t{c.n_head} * c.head_dim));
 
-  const std::vector<double> ffn_input = RmsNorm(x, vectors.ffn_norm, c.rms_eps);
+  const std::vector<double> ffn_input = RmsNorm(x, w.ffn_norm, c.rms_eps);
   std::vector<double> gate = MatMul(ffn_input, w.w_gate, {}, c.d_model);
   const std::vector<double> up = MatMul(ffn_input, w.w_up, {}, c.d_model);
   for (double& g : gate) g /= 1.0 + std::exp(-g);

@@ -33,7 +33,11 @@ class ReferenceModel {
   // A tensor's values, which every supported type can state exactly in float.
   std::vector<float> Weights(const std::string& name) const;
 
+  std::vector<float> WeightsOrNone(const std::string& name) const;
+
   struct Layer {
+    std::vector<float> attn_norm, ffn_norm;
+    std::vector<float> bq, bk, bv, q_norm, k_norm;  // empty: none
     std::vector<float> wq, wk, wv, wo, w_gate, w_up, w_down;
   };
   void RunLayer(int i, std::vector<double>& x, int64_t n_tok) const;

@@ -83,6 +83,10 @@ class CpuOps : public HostMemory<Ops> {
     return pack(KeepsHalf(type) && IsKept(type, n_out, n_in, pack) ? TileKind::k8Kept : TileKindOf(type), n_out);
   }
 
+  std::unique_ptr<PackedMatrix> Table(DType type, int64_t n_rows, int64_t width, const void* data) override {
+    return std::make_unique<RowMajorMatrix>(type, n_rows, width, data);
+  }
+
   std::vector<LayoutChoice> layout_choices() const override { return layout_choices_; }
 
   uint32_t PackedLayout() const override { return kTileLayoutVersion; }
@@ -104,76 +108,52 @@ class CpuOps : public HostMemory<Ops> {
   }
 
   void MatMul(std::span<const MatMulTarget> targets, const MatMulInput& x, int n_tok) override {
-    Multiply(targets, {.x = x.x, .gain = x.gain, .eps = x.eps}, n_tok);
+    Guarded([&] { Multiply(targets, x, n_tok); });
   }
 
-  void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens, float* out) override {
-    const size_t row_bytes = RowBytes(type, d_model);
-    ForRows(pool_, static_cast<int>(tokens.size()), d_model, [&](int t, int) {
-      DequantizeRow(type, static_cast<const std::byte*>(table) + tokens[t] * row_bytes, out + t * d_model, d_model);
+  void EmbedRows(const PackedMatrix& table, std::span<const int32_t> tokens, float* out) override {
+    const auto* data = static_cast<const std::byte*>(static_cast<const RowMajorMatrix&>(table).data());
+    const int64_t width = table.n_in();
+    const size_t row_bytes = RowBytes(table.type(), width);
+    Guarded([&] {
+      ForRows(pool_, static_cast<int>(tokens.size()), width,
+              [&](int t, int) { DequantizeRow(table.type(), data + tokens[t] * row_bytes, out + t * width, width); });
     });
   }
 
   void RmsNorm(const float* x, const float* gain, int n_rows, int width, float eps, float* y) override {
-    ForRows(pool_, n_rows, width, [&](int row, int) {
-      const int64_t at = static_cast<int64_t>(row) * width;
-      kernels_.row_ops->rms_norm(x + at, gain, width, eps, y + at);
+    Guarded([&] {
+      ForRows(pool_, n_rows, width, [&](int row, int) {
+        const int64_t at = static_cast<int64_t>(row) * width;
+        kernels_.row_ops->rms_norm(x + at, gain, width, eps, y + at);
+      });
     });
   }
 
   void Rope(float* x, std::span<const int32_t> positions, int n_head, int head_dim, const RopeParams& params) override {
-    rope_.Prepare(params, positions);
-    const int64_t width = static_cast<int64_t>(n_head) * head_dim;
-    ForRows(pool_, static_cast<int>(positions.size()), width, [&](int t, int) {
-      for (int head = 0; head < n_head; ++head) {
-        RopeRotate(params, rope_.cos(t), rope_.sin(t), x + t * width + static_cast<int64_t>(head) * head_dim);
-      }
+    Guarded([&] {
+      rope_.Prepare(params, positions);
+      const int64_t width = static_cast<int64_t>(n_head) * head_dim;
+      ForRows(pool_, static_cast<int>(positions.size()), width, [&](int t, int) {
+        for (int head = 0; head < n_head; ++head) {
+          RopeRotate(params, rope_.cos(t), rope_.sin(t), x + t * width + static_cast<int64_t>(head) * head_dim);
+        }
+      });
     });
   }
 
   void SwiGlu(const float* gate, const float* up, int64_t n, float* out) override {
     constexpr int64_t kPiece = 4096;
-    ForRows(pool_, static_cast<int>((n + kPiece - 1) / kPiece), kPiece, [&](int piece, int) {
-      const int64_t at = piece * kPiece;
-      kernels_.row_ops->swiglu(gate + at, up + at, std::min(kPiece, n - at), out + at);
+    Guarded([&] {
+      ForRows(pool_, static_cast<int>((n + kPiece - 1) / kPiece), kPiece, [&](int piece, int) {
+        const int64_t at = piece * kPiece;
+        kernels_.row_ops->swiglu(gate + at, up + at, std::min(kPiece, n - at), out + at);
+      });
     });
   }
 
   void FeedForward(const FeedForwardWeights& w, const FeedForwardArgs& args) override {
-    const int64_t d_ff = w.gate->n_out();
-    const MatMulTarget gate{.w = w.gate, .y = args.gate};
-    const MatMulTarget up{.w = w.up, .y = args.up};
-    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
-    if (w.group == 0) {
-      MatMul(std::array{gate, up}, args.x, args.n_tok);
-      Multiply({&down, 1}, {.x = args.gate, .up = args.up}, args.n_tok);
-      return;
-    }
-    const int n_groups = static_cast<int>(d_ff / w.group);
-    active_.resize(static_cast<size_t>(args.n_tok) * n_groups);
-    if (args.n_tok == 1 && args.sparse_share > 0 && SparseFeedForward::Supports(w)) {
-      const float* const x = Normalized(args.x, w.gate->n_in());
-      // The gate first: it says how much of the rest there is to do.
-      MatMul({&gate, 1}, {x}, 1);
-      const int n_active = kernels_.row_ops->silu_active(args.gate, n_groups, w.group, w.threshold, active_.data());
-      const std::span<const int32_t> active(active_.data(), n_active);
-      if (static_cast<float>(n_active) <= args.sparse_share * static_cast<float>(n_groups)) {
-        sparse_.Run(w, x, args.gate, active, args.up, args.y);
-        weights_ahead_.Forget();
-        return;
-      }
-      MatMul({&up, 1}, {x}, 1);
-      MultiplyActive(args.up, n_groups, w.group, active, args.gate);
-    } else {
-      MatMul(std::array{gate, up}, args.x, args.n_tok);
-      ForRows(pool_, args.n_tok, d_ff, [&](int row, int) {
-        int32_t* active = active_.data() + static_cast<ptrdiff_t>(row) * n_groups;
-        float* values = args.gate + row * d_ff;
-        const int n_active = kernels_.row_ops->silu_active(values, n_groups, w.group, w.threshold, active);
-        MultiplyActive(args.up + row * d_ff, n_groups, w.group, {active, static_cast<size_t>(n_active)}, values);
-      });
-    }
-    MatMul({&down, 1}, {args.gate}, args.n_tok);
+    Guarded([&] { w.group == 0 ? AllNeurons(w, args) : ActiveNeurons(w, args); });
   }
 
   SparsityTuning TuneSparsity(std::span<const FeedForwardWeights> layers) override {
@@ -184,24 +164,71 @@ class CpuOps : public HostMemory<Ops> {
 
   void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
                const KvShape& shape) override {
-    const int64_t width = static_cast<int64_t>(shape.n_kv_head) * shape.head_dim;
-    const size_t head_bytes = KvHeadBytes(shape);
-    ForRows(pool_, static_cast<int>(rows.size()), 2 * width, [&](int t, int) {
-      const int slot = rows[t].position % shape.block_tokens;
-      const int64_t block = rows[t].block_table[rows[t].position / shape.block_tokens];
-      for (int64_t head = 0; head < shape.n_kv_head; ++head) {
-        const int64_t from = t * width + head * shape.head_dim;
-        const size_t to = static_cast<size_t>(block * shape.n_kv_head + head) * head_bytes;
-        if (shape.type == KvType::kF16) {
-          StoreHalf(k + from, v + from, shape, slot, kv.k + to, kv.v + to);
-        } else {
-          StoreQuantizedKv(shape, k + from, v + from, slot, kv.k + to, kv.v + to);
+    Guarded([&] {
+      const int64_t width = static_cast<int64_t>(shape.n_kv_head) * shape.head_dim;
+      const size_t head_bytes = KvHeadBytes(shape);
+      ForRows(pool_, static_cast<int>(rows.size()), 2 * width, [&](int t, int) {
+        const int slot = rows[t].position % shape.block_tokens;
+        const int64_t block = rows[t].block_table[rows[t].position / shape.block_tokens];
+        for (int64_t head = 0; head < shape.n_kv_head; ++head) {
+          const int64_t from = t * width + head * shape.head_dim;
+          const size_t to = static_cast<size_t>(block * shape.n_kv_head + head) * head_bytes;
+          if (shape.type == KvType::kF16) {
+            StoreHalf(k + from, v + from, shape, slot, kv.k + to, kv.v + to);
+          } else {
+            StoreQuantizedKv(shape, k + from, v + from, slot, kv.k + to, kv.v + to);
+          }
         }
-      }
+      });
     });
   }
 
   void Attention(const AttentionArgs& args) override {
+    Guarded([&] { Attend(args); });
+  }
+
+ private:
+  void AllNeurons(const FeedForwardWeights& w, const FeedForwardArgs& args) {
+    const MatMulTarget gate{.w = w.gate, .y = args.gate};
+    const MatMulTarget up{.w = w.up, .y = args.up};
+    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+    Multiply(std::array{gate, up}, args.x, args.n_tok);
+    Multiply({&down, 1}, ActivationSource{.x = args.gate, .up = args.up}, args.n_tok);
+  }
+
+  void ActiveNeurons(const FeedForwardWeights& w, const FeedForwardArgs& args) {
+    const int64_t d_ff = w.gate->n_out();
+    const MatMulTarget gate{.w = w.gate, .y = args.gate};
+    const MatMulTarget up{.w = w.up, .y = args.up};
+    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+    const int n_groups = static_cast<int>(d_ff / w.group);
+    active_.resize(static_cast<size_t>(args.n_tok) * n_groups);
+    if (args.n_tok == 1 && args.sparse_share > 0 && SparseFeedForward::Supports(w)) {
+      const float* const x = Normalized(args.x, w.gate->n_in());
+      // The gate first: it says how much of the rest there is to do.
+      Multiply({&gate, 1}, MatMulInput{x}, 1);
+      const int n_active = kernels_.row_ops->silu_active(args.gate, n_groups, w.group, w.threshold, active_.data());
+      const std::span<const int32_t> active(active_.data(), n_active);
+      if (static_cast<float>(n_active) <= args.sparse_share * static_cast<float>(n_groups)) {
+        sparse_.Run(w, x, args.gate, active, args.up, args.y);
+        weights_ahead_.Forget();
+        return;
+      }
+      Multiply({&up, 1}, MatMulInput{x}, 1);
+      MultiplyActive(args.up, n_groups, w.group, active, args.gate);
+    } else {
+      Multiply(std::array{gate, up}, args.x, args.n_tok);
+      ForRows(pool_, args.n_tok, d_ff, [&](int row, int) {
+        int32_t* active = active_.data() + static_cast<ptrdiff_t>(row) * n_groups;
+        float* values = args.gate + row * d_ff;
+        const int n_active = kernels_.row_ops->silu_active(values, n_groups, w.group, w.threshold, active);
+        MultiplyActive(args.up + row * d_ff, n_groups, w.group, {active, static_cast<size_t>(n_active)}, values);
+      });
+    }
+    Multiply({&down, 1}, MatMulInput{args.gate}, args.n_tok);
+  }
+
+  void Attend(const AttentionArgs& args) {
     FindPasses(args);
     GrowScratch(AttentionScratchFloats(args) * sizeof(float));
     const int n_kv_head = args.shape.n_kv_head;
@@ -242,7 +269,6 @@ class CpuOps : public HostMemory<Ops> {
     });
   }
 
- private:
   // Whether a type that KeepsHalf is laid out without its zeros; measured, where that is asked for, when a shape is
   // seen for the first time. pack(kind, n_rows) lays out the first n_rows outputs.
   template <typename PackRows>
@@ -258,6 +284,10 @@ class CpuOps : public HostMemory<Ops> {
     layout_choices_.push_back(choice);
     weights_ahead_.ForgetAll();
     return choice.kept;
+  }
+
+  void Multiply(std::span<const MatMulTarget> targets, const MatMulInput& x, int n_tok) {
+    Multiply(targets, ActivationSource{.x = x.x, .gain = x.gain, .eps = x.eps}, n_tok);
   }
 
   void Multiply(std::span<const MatMulTarget> targets, const ActivationSource& from, int n_tok) {

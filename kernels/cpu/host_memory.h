@@ -19,7 +19,7 @@ class HostMemory : public Base {
   Buffer Allocate(size_t bytes, MemoryUse use) override {
     if (fault_ != Fault::kNone) return {};
     Buffer buffer = AllocateHost(bytes, use);
-    if (!buffer) fault_ = Fault::kOutOfMemory;
+    if (!buffer) Fail(Fault::kOutOfMemory);
     return buffer;
   }
   void Zero(void* to, size_t bytes) override {
@@ -43,6 +43,9 @@ class HostMemory : public Base {
   std::span<float> HostView(float* from, size_t n, std::vector<float>& /*staging*/) override {
     return fault_ == Fault::kNone ? std::span<float>(from, n) : std::span<float>();
   }
+  void Fail(Fault fault) override {
+    if (fault_ == Fault::kNone) fault_ = fault;
+  }
   Fault TakeFault() override { return std::exchange(fault_, Fault::kNone); }
 
  protected:
@@ -53,7 +56,7 @@ class HostMemory : public Base {
     try {
       body();
     } catch (const std::bad_alloc&) {
-      fault_ = Fault::kOutOfMemory;
+      Fail(Fault::kOutOfMemory);
     }
   }
 

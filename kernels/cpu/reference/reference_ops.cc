@@ -36,6 +36,10 @@ class ReferenceOps : public HostMemory<Ops> {
     return std::make_unique<FileMatrix>(type, n_out, n_in, data);
   }
 
+  std::unique_ptr<PackedMatrix> Table(DType type, int64_t n_rows, int64_t width, const void* data) override {
+    return std::make_unique<FileMatrix>(type, n_rows, width, data);
+  }
+
   // Everything is read in place.
   uint32_t PackedLayout() const override { return 0; }
   size_t PackedSize(DType, int64_t, int64_t) const override { return 0; }
@@ -43,112 +47,128 @@ class ReferenceOps : public HostMemory<Ops> {
   std::unique_ptr<PackedMatrix> FromPacked(DType, int64_t, int64_t, PackedSource&) override { return nullptr; }
 
   void MatMul(std::span<const MatMulTarget> targets, const MatMulInput& input, int n_tok) override {
-    const float* x = input.x;
-    std::vector<float> normalized;
-    if (input.gain != nullptr) {
-      const auto n_in = static_cast<int>(targets[0].w->n_in());
-      normalized.resize(static_cast<size_t>(n_tok) * n_in);
-      RmsNorm(x, input.gain, n_tok, n_in, input.eps, normalized.data());
-      x = normalized.data();
-    }
-    for (const MatMulTarget& target : targets) {
-      const auto& w = static_cast<const FileMatrix&>(*target.w);
-      const int n_chunks = static_cast<int>(std::min<int64_t>(w.n_out(), 4 * pool_.n_threads()));
-      pool_.Run(n_chunks, [&](int chunk, int) {
-        const int64_t from = w.n_out() * chunk / n_chunks;
-        const int64_t to = w.n_out() * (chunk + 1) / n_chunks;
-        MatMulRows(target, w, from, to, x, n_tok);
-      });
-    }
+    Guarded([&] {
+      const float* x = input.x;
+      std::vector<float> normalized;
+      if (input.gain != nullptr) {
+        const auto n_in = static_cast<int>(targets[0].w->n_in());
+        normalized.resize(static_cast<size_t>(n_tok) * n_in);
+        RmsNorm(x, input.gain, n_tok, n_in, input.eps, normalized.data());
+        x = normalized.data();
+      }
+      for (const MatMulTarget& target : targets) {
+        const auto& w = static_cast<const FileMatrix&>(*target.w);
+        const int n_chunks = static_cast<int>(std::min<int64_t>(w.n_out(), 4 * pool_.n_threads()));
+        pool_.Run(n_chunks, [&](int chunk, int) {
+          const int64_t from = w.n_out() * chunk / n_chunks;
+          const int64_t to = w.n_out() * (chunk + 1) / n_chunks;
+          MatMulRows(target, w, from, to, x, n_tok);
+        });
+      }
+    });
   }
 
-  void EmbedRows(DType type, const void* table, int64_t d_model, std::span<const int32_t> tokens, float* out) override {
-    for (size_t t = 0; t < tokens.size(); ++t) {
-      DequantizeRow(type, static_cast<const std::byte*>(table) + tokens[t] * RowBytes(type, d_model), out + t * d_model,
-                    d_model);
-    }
+  void EmbedRows(const PackedMatrix& table, std::span<const int32_t> tokens, float* out) override {
+    Guarded([&] {
+      const auto& rows = static_cast<const FileMatrix&>(table);
+      for (size_t t = 0; t < tokens.size(); ++t) {
+        DequantizeRow(table.type(), rows.row(tokens[t]), out + t * table.n_in(), table.n_in());
+      }
+    });
   }
 
   void RmsNorm(const float* x, const float* gain, int n_rows, int width, float eps, float* y) override {
-    for (int row = 0; row < n_rows; ++row, x += width, y += width) {
-      double sum = 0;
-      for (int i = 0; i < width; ++i) sum += static_cast<double>(x[i]) * x[i];
-      const double scale = 1.0 / std::sqrt(sum / width + eps);
-      for (int i = 0; i < width; ++i) y[i] = static_cast<float>(x[i] * scale * gain[i]);
-    }
+    Guarded([&] {
+      for (int row = 0; row < n_rows; ++row, x += width, y += width) {
+        double sum = 0;
+        for (int i = 0; i < width; ++i) sum += static_cast<double>(x[i]) * x[i];
+        const double scale = 1.0 / std::sqrt(sum / width + eps);
+        for (int i = 0; i < width; ++i) y[i] = static_cast<float>(x[i] * scale * gain[i]);
+      }
+    });
   }
 
   void Rope(float* x, std::span<const int32_t> positions, int n_head, int head_dim, const RopeParams& params) override {
-    table_.Prepare(params, positions);
-    const int half = params.n_rot / 2;
-    for (size_t t = 0; t < positions.size(); ++t) {
-      for (int head = 0; head < n_head; ++head, x += head_dim) {
-        for (int i = 0; i < half; ++i) {
-          float& a = params.interleaved ? x[2 * i] : x[i];
-          float& b = params.interleaved ? x[2 * i + 1] : x[i + half];
-          const double c = table_.cos(t)[i];
-          const double s = table_.sin(t)[i];
-          const double rotated = a * c - b * s;
-          b = static_cast<float>(a * s + b * c);
-          a = static_cast<float>(rotated);
+    Guarded([&] {
+      table_.Prepare(params, positions);
+      const int half = params.n_rot / 2;
+      for (size_t t = 0; t < positions.size(); ++t) {
+        for (int head = 0; head < n_head; ++head, x += head_dim) {
+          for (int i = 0; i < half; ++i) {
+            float& a = params.interleaved ? x[2 * i] : x[i];
+            float& b = params.interleaved ? x[2 * i + 1] : x[i + half];
+            const double c = table_.cos(t)[i];
+            const double s = table_.sin(t)[i];
+            const double rotated = a * c - b * s;
+            b = static_cast<float>(a * s + b * c);
+            a = static_cast<float>(rotated);
+          }
         }
       }
-    }
+    });
   }
 
   void SwiGlu(const float* gate, const float* up, int64_t n, float* out) override {
-    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(gate[i] / (1.0 + std::exp(-double{gate[i]})) * up[i]);
+    Guarded([&] {
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(gate[i] / (1.0 + std::exp(-double{gate[i]})) * up[i]);
+    });
   }
 
   void FeedForward(const FeedForwardWeights& w, const FeedForwardArgs& args) override {
-    const int64_t d_ff = w.gate->n_out();
-    const MatMulTarget gate{.w = w.gate, .y = args.gate};
-    const MatMulTarget up{.w = w.up, .y = args.up};
-    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
-    MatMul({&gate, 1}, args.x, args.n_tok);
-    MatMul({&up, 1}, args.x, args.n_tok);
-    if (w.group > 0) {
-      for (int64_t from = 0; from < args.n_tok * d_ff; from += w.group) {
-        const bool active = std::any_of(args.gate + from, args.gate + from + w.group, [&w](float g) {
-          return !(std::fabs(g / (1.0 + std::exp(-double{g}))) < double{w.threshold});
-        });
-        if (!active) std::fill_n(args.gate + from, w.group, 0.0f);  // silu(0) = 0
+    Guarded([&] {
+      const int64_t d_ff = w.gate->n_out();
+      const MatMulTarget gate{.w = w.gate, .y = args.gate};
+      const MatMulTarget up{.w = w.up, .y = args.up};
+      const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+      MatMul({&gate, 1}, args.x, args.n_tok);
+      MatMul({&up, 1}, args.x, args.n_tok);
+      if (w.group > 0) {
+        for (int64_t from = 0; from < args.n_tok * d_ff; from += w.group) {
+          const bool active = std::any_of(args.gate + from, args.gate + from + w.group, [&w](float g) {
+            return !(std::fabs(g / (1.0 + std::exp(-double{g}))) < double{w.threshold});
+          });
+          if (!active) std::fill_n(args.gate + from, w.group, 0.0f);  // silu(0) = 0
+        }
       }
-    }
-    SwiGlu(args.gate, args.up, args.n_tok * d_ff, args.gate);
-    MatMul({&down, 1}, {args.gate}, args.n_tok);
+      SwiGlu(args.gate, args.up, args.n_tok * d_ff, args.gate);
+      MatMul({&down, 1}, {args.gate}, args.n_tok);
+    });
   }
 
   SparsityTuning TuneSparsity(std::span<const FeedForwardWeights>) override { return {}; }
 
   void StoreKv(const float* k, const float* v, std::span<const AttentionRow> rows, const KvLayer& kv,
                const KvShape& shape) override {
-    for (const AttentionRow& row : rows) {
-      for (int head = 0; head < shape.n_kv_head; ++head, k += shape.head_dim, v += shape.head_dim) {
-        std::byte* keys = kv.k + HeadOffset(row, row.position, head, shape);
-        std::byte* values = kv.v + HeadOffset(row, row.position, head, shape);
-        const int slot = row.position % shape.block_tokens;
-        if (shape.type != KvType::kF16) {
-          StoreQuantizedKv(shape, k, v, slot, keys, values);
-          continue;
-        }
-        for (int64_t i = 0; i < shape.head_dim; ++i) {
-          const uint16_t key = F32ToF16(k[i]);
-          const uint16_t value = F32ToF16(v[i]);
-          std::memcpy(keys + 2 * (i * shape.block_tokens + slot), &key, 2);
-          std::memcpy(values + 2 * (int64_t{slot} * shape.head_dim + i), &value, 2);
+    Guarded([&] {
+      for (const AttentionRow& row : rows) {
+        for (int head = 0; head < shape.n_kv_head; ++head, k += shape.head_dim, v += shape.head_dim) {
+          std::byte* keys = kv.k + HeadOffset(row, row.position, head, shape);
+          std::byte* values = kv.v + HeadOffset(row, row.position, head, shape);
+          const int slot = row.position % shape.block_tokens;
+          if (shape.type != KvType::kF16) {
+            StoreQuantizedKv(shape, k, v, slot, keys, values);
+            continue;
+          }
+          for (int64_t i = 0; i < shape.head_dim; ++i) {
+            const uint16_t key = F32ToF16(k[i]);
+            const uint16_t value = F32ToF16(v[i]);
+            std::memcpy(keys + 2 * (i * shape.block_tokens + slot), &key, 2);
+            std::memcpy(values + 2 * (int64_t{slot} * shape.head_dim + i), &value, 2);
+          }
         }
       }
-    }
+    });
   }
 
   void Attention(const AttentionArgs& args) override {
-    const int n_tok = static_cast<int>(args.rows.size());
-    const int n_chunks = std::min(n_tok, 1024);
-    pool_.Run(n_chunks, [&](int chunk, int) {
-      for (int t = chunk; t < n_tok; t += n_chunks) {
-        for (int head = 0; head < args.n_head; ++head) AttendHead(args, t, head);
-      }
+    Guarded([&] {
+      const int n_tok = static_cast<int>(args.rows.size());
+      const int n_chunks = std::min(n_tok, 1024);
+      pool_.Run(n_chunks, [&](int chunk, int) {
+        for (int t = chunk; t < n_tok; t += n_chunks) {
+          for (int head = 0; head < args.n_head; ++head) AttendHead(args, t, head);
+        }
+      });
     });
   }
 

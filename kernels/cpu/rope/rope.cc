@@ -64,14 +64,13 @@ void RopeTable::Prepare(const RopeParams& params, std::span<const int32_t> posit
                            p.beta_fast == params.beta_fast && p.beta_slow == params.beta_slow &&
                            p.n_ctx_orig == params.n_ctx_orig;
   if (same_params && std::equal(positions.begin(), positions.end(), positions_.begin(), positions_.end())) return;
+  positions_.clear();  // nothing is prepared until there is memory for it
   params_ = params;
-  positions_.assign(positions.begin(), positions.end());
   half_ = params.n_rot / 2;
-  const size_t needed = positions_.size() * half_;
-  if (cos_.size() < needed) {
-    cos_.resize(needed);
-    sin_.resize(needed);
-  }
+  const size_t needed = positions.size() * half_;
+  if (cos_.size() < needed) cos_.resize(needed);
+  if (sin_.size() < needed) sin_.resize(needed);
+  positions_.assign(positions.begin(), positions.end());
   for (size_t t = 0; t < positions_.size(); ++t) {
     RopeAngles(params, positions_[t], cos_.data() + t * half_, sin_.data() + t * half_);
   }

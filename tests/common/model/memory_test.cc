@@ -10,7 +10,10 @@
 #include <functional>
 
 #include "absl/strings/match.h"
+#include "common/model/forward.h"
+#include "common/model/kv_cache.h"
 #include "common/model/model.h"
+#include "common/model/step_status.h"
 #include "tests/common/model/test_models.h"
 
 namespace updraft {
@@ -54,6 +57,50 @@ TEST(MemoryTest, RunningOutIsAnErrorWithTheFilesName) {
       return absl::IsResourceExhausted(status) && absl::StrContains(status.message(), model.path());
     })) << "pin_threads "
         << pin_threads;
+  }
+}
+
+// A prompt for which there is no memory ends with a status; a shorter one works afterwards.
+TEST(MemoryTest, RunningOutInAStepIsAnErrorThatPasses) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need the address space: running out of memory is not tested";
+#endif
+  testing::TempFile file;
+  SynthShape shape = testing::Shape("tiny-llama");
+  shape.d_ff = 65536;
+  ASSERT_TRUE(
+      InChild([&] { return Synthesize(shape, kernels::DType::kQ8_0, file.path(), {.seed = 1, .n_threads = 1}).ok(); }));
+  // A row takes half a megabyte of gate and up. Where the limit cuts through a step is not the same everywhere: in an
+  // allocation of the scratch, or of what the product itself needs.
+  for (const uint64_t megabytes : {4, 30, 80, 112}) {
+    EXPECT_TRUE(InChild([&] {
+      const auto model = Model::Load(file.path(), {.n_threads = 1}).value();
+      auto pool = KvPool::Create(model->ops(), model->config(), {.n_blocks = 16, .block_tokens = 16}).value();
+      SequenceKv kv(pool.get());
+      const int n_most = 200;
+      if (!kv.Reserve(n_most).ok()) return false;
+      const size_t row_floats = model->config().d_model;
+      const kernels::Buffer hidden =
+          model->ops().Allocate(n_most * row_floats * sizeof(float), kernels::MemoryUse::kActivations);
+      const std::vector<int32_t> tokens(n_most, 1);
+      std::vector<int32_t> positions(n_most);
+      for (int p = 0; p < n_most; ++p) positions[p] = p;
+      const std::vector<const int32_t*> tables(n_most, kv.blocks().data());
+      Scratch scratch;
+      const auto run = [&](int n) {
+        Forward(*model,
+                {.tokens = std::span(tokens).first(n),
+                 .positions = std::span(positions).first(n),
+                 .block_tables = std::span(tables).first(n)},
+                {.from = 0, .to = model->config().n_layer}, {hidden.floats(), n * row_floats}, pool->store(), scratch);
+        return TakeStepStatus(model->ops());
+      };
+      LimitMemory(0, megabytes << 20);
+      const absl::Status status = run(n_most);
+      scratch = Scratch();
+      return absl::IsResourceExhausted(status) && run(2).ok();
+    })) << megabytes
+        << " MB more";
   }
 }
 

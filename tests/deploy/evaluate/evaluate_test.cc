@@ -26,11 +26,15 @@ class ScriptedSource : public LogitsSource {
     config_.name = "scripted";
   }
   const ModelConfig& config() const override { return config_; }
-  void Run(std::span<const int32_t> tokens) override { runs.emplace_back(tokens.begin(), tokens.end()); }
-  void Logits(int first, int n_rows, std::span<float> logits) override {
+  absl::Status Run(std::span<const int32_t> tokens) override {
+    runs.emplace_back(tokens.begin(), tokens.end());
+    return absl::OkStatus();
+  }
+  absl::Status Logits(int first, int n_rows, std::span<float> logits) override {
     for (int r = 0; r < n_rows; ++r) {
       for (int i = 0; i < config_.n_vocab; ++i) logits[r * config_.n_vocab + i] = logit_(first + r, i);
     }
+    return absl::OkStatus();
   }
   std::vector<std::vector<int32_t>> runs;
 

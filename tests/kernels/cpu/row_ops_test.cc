@@ -218,7 +218,8 @@ TEST(EmbedRowsTest, GivesTheDecodedRows) {
     std::vector<int32_t> tokens;
     for (int i = 0; i < 50; ++i) tokens.push_back(i * 5 % 9);
     std::vector<float> out(tokens.size() * d_model);
-    MakeCpuOps({3})->EmbedRows(type, table.data(), d_model, tokens, out.data());
+    const auto ops = MakeCpuOps({3});
+    ops->EmbedRows(*ops->Table(type, n_vocab, d_model, table.data()), tokens, out.data());
     for (size_t t = 0; t < tokens.size(); ++t) {
       for (int64_t i = 0; i < d_model; ++i) {
         ASSERT_EQ(out[t * d_model + i], decoded[tokens[t] * d_model + i]) << Info(type).name << " token " << t;
