@@ -1,5 +1,6 @@
 #include "deploy/relay/connection.h"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
@@ -38,8 +39,11 @@ void CloseWithReset(tcp::socket& socket) {
   socket.close(ignored);
 }
 
+void CloseOnExec(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
+
 void SetSocketOptions(tcp::socket& socket) {
   error_code ignored;
+  CloseOnExec(socket.native_handle());
   socket.set_option(tcp::no_delay(true), ignored);
   socket.set_option(asio::socket_base::send_buffer_size(kSocketBufferBytes), ignored);
   socket.set_option(asio::socket_base::receive_buffer_size(kSocketBufferBytes), ignored);

@@ -47,6 +47,8 @@ class Host {
 void SetSocketOptions(tcp::socket& socket);
 inline constexpr int kSocketBufferBytes = 64 << 10;
 
+// Programs that this process starts do not inherit it: a socket that they hold open is not severed by closing it here.
+void CloseOnExec(int fd);
 // With RST, which takes with it what has not been read.
 void CloseWithReset(tcp::socket& socket);
 

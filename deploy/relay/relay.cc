@@ -178,6 +178,7 @@ class Relay::Impl final : public internal::Host {
   uint64_t door_ = 0;  // counts closings: what was accepted before one is not let in after it
   SteadyTime start_;
   double events_until_ = -1.0;  // those of the road up to here have happened
+  double next_event_ = -1.0;    // at the first look
   double refuse_until_ = -1.0, silent_until_ = -1.0;
   double look_at_ = kNever;  // when the timer goes off
   double looked_at_ = 0.0;
@@ -198,6 +199,7 @@ error_code Relay::Impl::Bind() {
   error_code error, ignored;
   acceptor_.close(ignored);
   acceptor_.open(endpoint_.protocol(), error);
+  if (!error) internal::CloseOnExec(acceptor_.native_handle());
   if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
   // What is accepted inherits it; set later, it would not bound what the other end may send at first.
   if (!error) acceptor_.set_option(asio::socket_base::receive_buffer_size(internal::kSocketBufferBytes), error);
@@ -341,6 +343,7 @@ void Relay::Impl::Restore() {
 void Relay::Impl::RunEvents(double now) {
   for (const Event& event : options_.road.events.Between(events_until_, now)) Apply(event);
   events_until_ = now;
+  next_event_ = options_.road.events.NextTime(now);
   if (refuse_until_ >= 0.0 && now >= refuse_until_) {
     refuse_until_ = -1.0;
     ListenAgain();
@@ -380,7 +383,7 @@ void Relay::Impl::GrantRoom(Direction direction) {
 }
 
 double Relay::Impl::NextLook() const {
-  double next = options_.road.events.NextTime(events_until_);
+  double next = next_event_;
   for (const LaneState& lane : lanes_) {
     next = std::min(next, lane.link.NextArrival());
     if (!lane.waiting.empty()) next = std::min(next, lane.link.NextRoom());

@@ -42,6 +42,7 @@ void AddEvaluateCommands(CLI::App& app,
                          int* exit_code);              // evaluate perplexity | compare | task | confidence, calibrate
 void AddBenchCommands(CLI::App& app, int* exit_code);  // bench model | kernels | peers | serve
 void AddTrainCommands(CLI::App& app, int* exit_code, const std::string& program);  // train, cockpit-data
+void AddRelayCommand(CLI::App& app, int* exit_code);                               // relay
 void AddDemoCommand(CLI::App& app, int* exit_code, const std::string& program);    // demo
 
 }  // namespace updraft::tool

@@ -2,6 +2,7 @@
 // can break, and from above generously.
 #include "deploy/relay/relay.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -416,6 +417,26 @@ TEST(RelayTest, ACutSeversAndRefusesUntilItIsOver) {
   client = Socket::Connect(port);
   ASSERT_TRUE(client.Send("a"));
   EXPECT_EQ(client.Receive(1), "a");
+}
+
+// A program that is started meanwhile must not hold open what is severed.
+TEST(RelayTest, ChildrenDoNotInheritItsSockets) {
+  Server server(Echo);
+  const auto relay = StartRelay(server);
+  Socket client = Socket::Connect(relay->port());
+  ASSERT_TRUE(client.Send("a"));
+  ASSERT_EQ(client.Receive(1), "a");
+  int n_sockets = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    const int fd = std::stoi(entry.path().filename().string());
+    struct sockaddr_storage address;
+    socklen_t size = sizeof(address);
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 || address.ss_family != AF_INET) continue;
+    if (fd == client.fd()) continue;
+    ++n_sockets;
+    EXPECT_TRUE((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0) << "descriptor " << fd;
+  }
+  EXPECT_GE(n_sockets, 5);  // two that listen, and the ends of both connections
 }
 
 TEST(RelayTest, ARoadMayCutBySchedule) {

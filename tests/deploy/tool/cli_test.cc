@@ -126,6 +126,12 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
       {"ask --edge localhost hello", "HOST:PORT"},
       {"status --edge 127.0.0.1:0", "127.0.0.1:0"},
       {"evaluate task --model {m} --edge 127.0.0.1:1", "exactly one"},
+      {"relay --listen 127.0.0.1:0", "--to"},
+      {"relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --rate-up 0", "--rate-up: expected 1 to"},
+      {"relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --event 3:jump:1", "--event: expected SECONDS:KIND:SECONDS"},
+      {"relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --format mp3", "--format: expected one of detect, road"},
+      {"relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --queue-bytes 1", "queue-bytes: expected 1500 to"},
+      {"relay --listen 127.0.0.1:0 --to here", "HOST:PORT"},
   };
   for (const Case& bad : cases) {
     const Result result = Run(bad.arguments);
@@ -145,6 +151,11 @@ TEST_F(CliTest, FailureIsOneAndNamesTheObject) {
     EXPECT_THAT(result.err, HasSubstr("/nonexistent")) << arguments;
     EXPECT_EQ(result.out, "") << arguments;
   }
+  const std::string road = folder_ + "/road.csv";
+  std::ofstream(road) << "time_s,rate_down\n0,1e6\n3,nan\n";
+  const Result relayed = Run("relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --trace " + road);
+  EXPECT_EQ(relayed.status, 1);
+  EXPECT_THAT(relayed.err, HasSubstr(road + ":3: rate_down: expected a number"));
   const Result asked = Run("ask --edge 127.0.0.1:9 hello");
   EXPECT_EQ(asked.status, 1);
   EXPECT_THAT(asked.err, HasSubstr("127.0.0.1:9"));
