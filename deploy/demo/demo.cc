@@ -171,6 +171,29 @@ absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options, const std::vector
   return report;
 }
 
+absl::StatusOr<LinkReport> RunLinkPass(const DemoOptions& options, const DemoReport& plain) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  const auto start = std::chrono::steady_clock::now();
+  const auto patience = absl::ToChronoMilliseconds(options.link_patience);
+  InferenceClient client(options.edge_address);
+  auto status = client.GetStatus(absl::Seconds(10));
+  while ((!status.ok() || !status->has_upstream()) && std::chrono::steady_clock::now() - start < patience &&
+         !options.stop.stop_requested()) {
+    absl::SleepFor(absl::Milliseconds(50));
+    status = client.GetStatus(absl::Seconds(10));
+  }
+  if (!status.ok()) return status.status();
+  std::vector<TaskItem> items;
+  for (const QueryRecord& record : plain.records) items.push_back(record.item);
+  auto answers = RunPass(client, options, items, "on the road", v1::TIER_CHOICE_UNSPECIFIED);
+  if (!answers.ok()) return answers.status();
+  LinkReport link;
+  link.answers = *std::move(answers);
+  SummarizeLink(&link);
+  link.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return link;
+}
+
 absl::Status WriteReport(const DemoReport& report, const std::string& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);

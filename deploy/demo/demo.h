@@ -35,6 +35,11 @@ absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options);
 // The same with any items.
 absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options, const std::vector<TaskItem>& items);
 
+// The queries of a report once more, as routing decides, through an agent whose upstream lies behind a road
+// (options.edge_address). That its upstream is out of reach is what a road may do, and no error. The road's own words
+// are the caller's to fill in.
+absl::StatusOr<LinkReport> RunLinkPass(const DemoOptions& options, const DemoReport& plain);
+
 // Writes report.json and report.html into the folder, which is made if absent.
 absl::Status WriteReport(const DemoReport& report, const std::string& folder);
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -109,6 +110,21 @@ struct Summary {
 // empty.
 Summary Summarize(const std::vector<QueryRecord>& records, int n_layer);
 
+// The same queries as routing decides, with a road between edge and cloud.
+struct LinkReport {
+  std::string road;  // of what it is made
+  std::string like;  // figures of the stretch that was driven
+  std::vector<AnswerRecord> answers;
+  PassSummary pass;
+  int escalated = 0;
+  int degraded = 0;  // answers that the edge had to end without the upstream it wanted
+  double seconds = 0.0;
+  int64_t bytes_lost = 0;  // on the road
+};
+// Fills in what follows from the answers.
+void SummarizeLink(LinkReport* link);
+int CountDegraded(const std::vector<QueryRecord>& records, Pass pass);
+
 struct DemoReport {
   std::vector<QueryRecord> records;
   Summary summary;
@@ -119,6 +135,7 @@ struct DemoReport {
   double seconds = 0.0;
   std::string when;     // local date and time
   std::string machine;  // processor and cores
+  std::optional<LinkReport> link;
 };
 
 // Queries worth reading, at most `n`: kept and right, handed over and put right, kept and wrong, ...; indexes into

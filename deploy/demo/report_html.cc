@@ -128,6 +128,32 @@ std::string FamilyTable(const Summary& summary) {
   return html + "</tbody></table></div>\n";
 }
 
+std::string LinkRow(const char* name, const PassSummary& pass, int escalated, int degraded) {
+  return absl::StrFormat(
+      "<tr><td>%s</td><td class=\"both\">%s</td><td>%s</td><td>%.0f / %.0f</td><td>%d</td><td>%d</td><td>%s</td>"
+      "<td>%s</td></tr>\n",
+      name, Percent(pass.accuracy()), Percent(pass.n > 0 ? static_cast<double>(escalated) / pass.n : 0.0), pass.p50_ms,
+      pass.p95_ms, degraded, pass.errors, Bytes(pass.mean_bytes_up), Bytes(pass.mean_bytes_down));
+}
+
+// Routing with a road between the tiers, beside the same queries without one.
+std::string LinkSection(const DemoReport& report, const LinkReport& link) {
+  const FamilySummary& all = report.summary.all();
+  std::string html = absl::StrFormat(
+      "<h2>On the road</h2>\n<p>%s: %s. The queries once more, as routing decides, with %.0f s of this road between "
+      "edge "
+      "and cloud; %s were lost on it.</p>\n",
+      EscapeHtml(link.road), EscapeHtml(link.like), link.seconds, Bytes(static_cast<double>(link.bytes_lost)));
+  html +=
+      "<div class=\"scroll\"><table><thead><tr><th>together</th><th>right</th><th>handed over</th><th>latency, p50 / "
+      "p95 "
+      "ms</th><th>degraded</th><th>failed</th><th>bytes up</th><th>down</th></tr></thead><tbody>\n";
+  html +=
+      LinkRow("without road", all.at(Pass::kTogether), all.escalated, CountDegraded(report.records, Pass::kTogether));
+  html += LinkRow("on the road", link.pass, link.escalated, link.degraded);
+  return html + "</tbody></table></div>\n";
+}
+
 std::string Talk(const QueryRecord& record, const std::string& title) {
   const AnswerRecord& answer = record.at(Pass::kTogether);
   const char* tier = answer.escalated() ? "cloud" : "edge";
@@ -203,6 +229,7 @@ std::string ToHtml(const DemoReport& report) {
                  "alone</span>, with 95&#8239;% intervals.",
                  FamilyPlot(report)) +
           "<p></p>" + FamilyTable(report.summary);
+  if (report.link) html += LinkSection(report, *report.link);
   html += "<h2>Who answered, and why</h2>\n<div class=\"talks\">\n";
   for (const Example& example : ChooseExamples(report.records, kExamples)) {
     html += Talk(report.records[static_cast<size_t>(example.record)], example.title);

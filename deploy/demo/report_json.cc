@@ -82,6 +82,20 @@ json Object(const Summary& summary) {
           {"exits", exits}};
 }
 
+json Object(const LinkReport& link, int plain_degraded) {
+  json answers = json::array();
+  for (const AnswerRecord& answer : link.answers) answers.push_back(Object(answer));
+  return {{"road", link.road},
+          {"like", link.like},
+          {"seconds", link.seconds},
+          {"bytes_lost", link.bytes_lost},
+          {"together", Object(link.pass)},
+          {"escalated_share", link.pass.n > 0 ? static_cast<double>(link.escalated) / link.pass.n : 0.0},
+          {"degraded", link.degraded},
+          {"degraded_without_road", plain_degraded},
+          {"answers", answers}};
+}
+
 }  // namespace
 
 std::string ToJson(const DemoReport& report) {
@@ -100,17 +114,18 @@ std::string ToJson(const DemoReport& report) {
                        {"cloud", Object(record.at(Pass::kCloud))},
                        {"together", Object(record.at(Pass::kTogether))}});
   }
-  const json object = {{"when", report.when},
-                       {"machine", report.machine},
-                       {"n", report.records.size()},
-                       {"seed", report.seed},
-                       {"concurrency", report.concurrency},
-                       {"seconds", report.seconds},
-                       {"threshold", report.threshold},
-                       {"edge", Object(report.edge)},
-                       {"cloud", Object(report.cloud)},
-                       {"summary", Object(report.summary)},
-                       {"records", records}};
+  json object = {{"when", report.when},
+                 {"machine", report.machine},
+                 {"n", report.records.size()},
+                 {"seed", report.seed},
+                 {"concurrency", report.concurrency},
+                 {"seconds", report.seconds},
+                 {"threshold", report.threshold},
+                 {"edge", Object(report.edge)},
+                 {"cloud", Object(report.cloud)},
+                 {"summary", Object(report.summary)},
+                 {"records", records}};
+  if (report.link) object["link"] = Object(*report.link, CountDegraded(report.records, Pass::kTogether));
   return object.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 

@@ -51,6 +51,25 @@ std::string ExampleText(const QueryRecord& record, const std::string& title) {
   return text;
 }
 
+std::string LinkRow(const char* name, const PassSummary& pass, int escalated, int degraded) {
+  return absl::StrFormat("%-13s | %7s | %9s | %6.0f %6.0f | %8d %6d | %9.0f %9.0f\n", name, Percent(pass.accuracy()),
+                         Percent(pass.n > 0 ? static_cast<double>(escalated) / pass.n : 0.0), pass.p50_ms, pass.p95_ms,
+                         degraded, pass.errors, pass.mean_bytes_up, pass.mean_bytes_down);
+}
+
+// Routing with a road between the tiers, beside the same queries without one.
+std::string LinkText(const DemoReport& report, const LinkReport& link) {
+  const FamilySummary& all = report.summary.all();
+  std::string text = absl::StrFormat("On the road: %s\n  %s; %.0f s of it, %d bytes lost\n", OneLine(link.road, 160),
+                                     OneLine(link.like, 300), link.seconds, link.bytes_lost);
+  absl::StrAppendFormat(&text, "%-13s | %7s | %9s | %6s %6s | %8s %6s | %9s %9s\n", "together", "right %", "escalated",
+                        "p50 ms", "p95 ms", "degraded", "failed", "bytes up", "down");
+  text +=
+      LinkRow("without road", all.at(Pass::kTogether), all.escalated, CountDegraded(report.records, Pass::kTogether));
+  text += LinkRow("on the road", link.pass, link.escalated, link.degraded);
+  return text + "\n";
+}
+
 }  // namespace
 
 std::string ToText(const DemoReport& report) {
@@ -71,6 +90,7 @@ std::string ToText(const DemoReport& report) {
   const int errors = edge.errors + cloud.errors + both.errors;
   if (errors > 0) absl::StrAppendFormat(&text, "%d calls failed; they count as wrong answers\n", errors);
   text += "\n";
+  if (report.link) text += LinkText(report, *report.link);
   for (const Example& example : ChooseExamples(report.records, kExamples)) {
     text += ExampleText(report.records[static_cast<size_t>(example.record)], example.title) + "\n";
   }

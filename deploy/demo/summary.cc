@@ -8,21 +8,20 @@
 namespace updraft {
 namespace {
 
-PassSummary SummarizePass(const std::vector<const QueryRecord*>& records, Pass pass) {
+PassSummary SummarizeAnswers(const std::vector<const AnswerRecord*>& answers) {
   PassSummary summary;
   std::vector<double> latency, up, down, exits;
-  for (const QueryRecord* record : records) {
-    const AnswerRecord& answer = record->at(pass);
+  for (const AnswerRecord* answer : answers) {
     ++summary.n;
-    summary.correct += answer.correct ? 1 : 0;
-    if (!answer.status.ok()) {
+    summary.correct += answer->correct ? 1 : 0;
+    if (!answer->status.ok()) {
       ++summary.errors;
       continue;
     }
-    latency.push_back(answer.latency_ms);
-    up.push_back(static_cast<double>(answer.bytes_up));
-    down.push_back(static_cast<double>(answer.bytes_down));
-    if (answer.mean_exit_layer > 0.0) exits.push_back(answer.mean_exit_layer);
+    latency.push_back(answer->latency_ms);
+    up.push_back(static_cast<double>(answer->bytes_up));
+    down.push_back(static_cast<double>(answer->bytes_down));
+    if (answer->mean_exit_layer > 0.0) exits.push_back(answer->mean_exit_layer);
   }
   summary.interval = WilsonInterval(summary.correct, summary.n);
   summary.p50_ms = Quantile(latency, 0.5);
@@ -31,6 +30,12 @@ PassSummary SummarizePass(const std::vector<const QueryRecord*>& records, Pass p
   summary.mean_bytes_down = Mean(down);
   summary.mean_exit_layer = Mean(exits);
   return summary;
+}
+
+PassSummary SummarizePass(const std::vector<const QueryRecord*>& records, Pass pass) {
+  std::vector<const AnswerRecord*> answers;
+  for (const QueryRecord* record : records) answers.push_back(&record->at(pass));
+  return SummarizeAnswers(answers);
 }
 
 FamilySummary SummarizeGroup(const std::string& name, const std::vector<const QueryRecord*>& records) {
@@ -220,6 +225,22 @@ std::vector<Example> ChooseExamples(const std::vector<QueryRecord>& records, int
     }
   }
   return examples;
+}
+
+int CountDegraded(const std::vector<QueryRecord>& records, Pass pass) {
+  return static_cast<int>(std::count_if(records.begin(), records.end(),
+                                        [pass](const QueryRecord& record) { return record.at(pass).degraded; }));
+}
+
+void SummarizeLink(LinkReport* link) {
+  std::vector<const AnswerRecord*> answers;
+  link->escalated = link->degraded = 0;
+  for (const AnswerRecord& answer : link->answers) {
+    answers.push_back(&answer);
+    link->escalated += answer.escalated() ? 1 : 0;
+    link->degraded += answer.degraded ? 1 : 0;
+  }
+  link->pass = SummarizeAnswers(answers);
 }
 
 }  // namespace updraft

@@ -1,5 +1,5 @@
-// demo: starts both daemons on loopback, sends held-out queries through the edge and reports; --serve leaves them
-// running.
+// demo: starts both daemons on loopback, sends held-out queries through the edge and reports; --link does it again with
+// a road between the two; --serve leaves them running.
 #include <unistd.h>
 
 #include <array>
@@ -7,8 +7,10 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -19,6 +21,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "deploy/demo/demo.h"
+#include "deploy/relay/relay.h"
+#include "deploy/relay/road.h"
 #include "deploy/tool/commands.h"
 #include "deploy/tool/daemon.h"
 
@@ -27,15 +31,23 @@ namespace {
 
 struct DemoFlags {
   std::string out = "build/demo", edge_model = "deploy/models/cockpit-edge.gguf",
-              cloud_model = "deploy/models/cockpit-full.gguf";
+              cloud_model = "deploy/models/cockpit-full.gguf", link;
+  double link_start_s = 0.0, link_scale = 1.0;
+  std::optional<double> link_delay_ms;
   int queries = 600, concurrency = 2;
   uint64_t seed = 1;
   bool serve = false;
 };
 
-struct Tiers {
-  Daemon cloud, edge;
+struct Edge {
+  Daemon daemon;
   int grpc_port = 0, http_port = 0;
+};
+
+struct Tiers {
+  Daemon cloud;
+  int cloud_port = 0;
+  Edge edge;
 };
 
 std::filesystem::path ProgramFolder(const std::string& program) {
@@ -44,7 +56,36 @@ std::filesystem::path ProgramFolder(const std::string& program) {
   return (error ? std::filesystem::path(program) : self).parent_path();
 }
 
-absl::StatusOr<Tiers> StartTiers(const DemoFlags& flags, const std::string& program) {
+// A file that a daemon writes its ports to. Named by this process: another demo may use the same folder.
+std::string PortFile(const DemoFlags& flags, const char* name) {
+  return std::filesystem::path(flags.out) / absl::StrCat(name, ".", getpid(), ".port");
+}
+
+// A served pair listens where the tools look by default; a demo takes free ports.
+std::string ListenAt(const DemoFlags& flags, const char* served) { return flags.serve ? served : "127.0.0.1:0"; }
+
+absl::StatusOr<Edge> StartEdge(const DemoFlags& flags, const std::filesystem::path& bin, int upstream_port,
+                               const char* name) {
+  const std::string ports = PortFile(flags, name);
+  const absl::Cleanup remove_ports = [&ports] {
+    std::error_code error;
+    std::filesystem::remove(ports, error);
+  };
+  auto edge = Daemon::Start("updraft-edge",
+                            {bin / "updraft-edge", "--model", flags.edge_model, "--listen",
+                             ListenAt(flags, "127.0.0.1:7071"), "--http-listen", ListenAt(flags, "127.0.0.1:8080"),
+                             "--upstream", absl::StrCat("127.0.0.1:", upstream_port), "--port-file", ports},
+                            std::filesystem::path(flags.out) / absl::StrCat(name, ".log"));
+  if (!edge.ok()) return edge.status();
+  auto port = edge->AwaitPorts(ports, absl::Seconds(30));
+  if (!port.ok()) return port.status();
+  if (port->size() < 2) {
+    return absl::InternalError(absl::StrCat("demo: expected two ports in '", ports, "', found ", port->size()));
+  }
+  return Edge{*std::move(edge), (*port)[0], (*port)[1]};
+}
+
+absl::StatusOr<Tiers> StartTiers(const DemoFlags& flags, const std::filesystem::path& bin) {
   for (const std::string& model : {flags.cloud_model, flags.edge_model}) {
     if (!std::filesystem::exists(model)) {
       return absl::NotFoundError(absl::StrCat("demo: model '", model,
@@ -56,38 +97,18 @@ absl::StatusOr<Tiers> StartTiers(const DemoFlags& flags, const std::string& prog
   std::filesystem::create_directories(flags.out, error);
   if (error)
     return absl::UnavailableError(absl::StrCat("demo: cannot make folder '", flags.out, "': ", error.message()));
-  const std::filesystem::path bin = ProgramFolder(program), out = flags.out;
-  // Named by this process: another demo may use the same folder.
-  const std::string cloud_ports = out / absl::StrCat("cloud.", getpid(), ".port"),
-                    edge_ports = out / absl::StrCat("edge.", getpid(), ".port");
-  const absl::Cleanup remove_ports = [&] {
-    std::filesystem::remove(cloud_ports, error);
-    std::filesystem::remove(edge_ports, error);
-  };
-
-  // A served pair listens where the tools look by default; a demo takes free ports.
-  const std::string any = "127.0.0.1:0";
+  const std::string ports = PortFile(flags, "cloud");
+  const absl::Cleanup remove_ports = [&] { std::filesystem::remove(ports, error); };
   auto cloud = Daemon::Start("updraft-cloud",
                              {bin / "updraft-cloud", "--model", flags.cloud_model, "--listen",
-                              flags.serve ? "127.0.0.1:7070" : any, "--port-file", cloud_ports},
-                             out / "cloud.log");
+                              ListenAt(flags, "127.0.0.1:7070"), "--port-file", ports},
+                             std::filesystem::path(flags.out) / "cloud.log");
   if (!cloud.ok()) return cloud.status();
-  auto cloud_port = cloud->AwaitPorts(cloud_ports, absl::Seconds(30));
+  auto cloud_port = cloud->AwaitPorts(ports, absl::Seconds(30));
   if (!cloud_port.ok()) return cloud_port.status();
-  auto edge =
-      Daemon::Start("updraft-edge",
-                    {bin / "updraft-edge", "--model", flags.edge_model, "--listen",
-                     flags.serve ? "127.0.0.1:7071" : any, "--http-listen", flags.serve ? "127.0.0.1:8080" : any,
-                     "--upstream", absl::StrCat("127.0.0.1:", cloud_port->front()), "--port-file", edge_ports},
-                    out / "edge.log");
+  auto edge = StartEdge(flags, bin, cloud_port->front(), "edge");
   if (!edge.ok()) return edge.status();
-  auto edge_port = edge->AwaitPorts(edge_ports, absl::Seconds(30));
-  if (!edge_port.ok()) return edge_port.status();
-  if (edge_port->size() < 2) {
-    return absl::InternalError(
-        absl::StrCat("demo: expected two ports in '", edge_ports, "', found ", edge_port->size()));
-  }
-  return Tiers{*std::move(cloud), *std::move(edge), (*edge_port)[0], (*edge_port)[1]};
+  return Tiers{*std::move(cloud), cloud_port->front(), *std::move(edge)};
 }
 
 // Blocks SIGINT and SIGTERM for this and later threads, so that they arrive through sigwait: children are stopped in
@@ -102,12 +123,12 @@ sigset_t BlockSignals() {
 }
 
 absl::Status Serve(Tiers& tiers, const sigset_t& signals) {
-  const std::string grpc = absl::StrCat("127.0.0.1:", tiers.grpc_port);
+  const std::string grpc = absl::StrCat("127.0.0.1:", tiers.edge.grpc_port);
   std::cout << "Both daemons are up. Talk to them:\n"
             << "  build/release/bin/updraft ask --edge " << grpc << " \"set the driver temperature to 22 degrees\"\n"
             << "  build/release/bin/updraft chat --edge " << grpc << "\n"
             << "  build/release/bin/updraft status --edge " << grpc << "\n"
-            << "  curl -s http://127.0.0.1:" << tiers.http_port
+            << "  curl -s http://127.0.0.1:" << tiers.edge.http_port
             << "/v1/chat/completions -H 'Content-Type: application/json' \\\n"
             << "    -d '{\"model\":\"updraft\",\"messages\":[{\"role\":\"user\",\"content\":\"I am freezing\"}]}'\n"
             << "Ctrl-C stops both.\n"
@@ -115,58 +136,108 @@ absl::Status Serve(Tiers& tiers, const sigset_t& signals) {
   const timespec tick{0, 500'000'000};
   while (sigtimedwait(&signals, nullptr, &tick) < 0) {
     if (!tiers.cloud.Running()) return absl::InternalError("updraft-cloud ended; see cloud.log in the output folder");
-    if (!tiers.edge.Running()) return absl::InternalError("updraft-edge ended; see edge.log in the output folder");
+    if (!tiers.edge.daemon.Running())
+      return absl::InternalError("updraft-edge ended; see edge.log in the output folder");
   }
   return absl::OkStatus();
 }
 
-absl::Status Measure(const DemoFlags& flags, const Tiers& tiers, std::stop_token stop) {
+DemoOptions OptionsOf(const DemoFlags& flags, const Edge& edge, std::stop_token stop) {
   DemoOptions options;
-  options.edge_address = absl::StrCat("127.0.0.1:", tiers.grpc_port);
+  options.edge_address = absl::StrCat("127.0.0.1:", edge.grpc_port);
   options.n_queries = flags.queries;
   options.seed = flags.seed;
   options.concurrency = flags.concurrency;
   options.stop = std::move(stop);
-  auto report = RunDemo(options);
-  if (!report.ok()) return report.status();
-  std::cout << ToText(*report) << "\n";
-  if (absl::Status status = WriteReport(*report, flags.out); !status.ok()) return status;
-  std::cout << "The same with plots: " << flags.out << "/report.html, " << flags.out << "/report.json\n";
-  return absl::OkStatus();
+  return options;
 }
 
-absl::Status Demo(const DemoFlags& flags, const std::string& program) {
-  const sigset_t signals = BlockSignals();
-  auto tiers = StartTiers(flags, program);
-  if (!tiers.ok()) return tiers.status();
-  if (flags.serve) return Serve(*tiers, signals);
-  // Measuring blocks in RPCs. A signal meanwhile ends the daemons, so that they fail; this thread then stops as it
-  // would after any error. The watcher only signals: the Daemon objects are this thread's.
+// Measuring blocks in RPCs. A signal meanwhile ends the daemons, so that they fail; this thread then stops as it would
+// after any error, and the process with it. The watcher only signals: the Daemon objects are this thread's.
+absl::Status WhileWatched(Tiers& tiers, const sigset_t& signals,
+                          const std::function<absl::Status(std::stop_token)>& measure) {
   std::atomic<int> interrupted = 0;
   std::stop_source measuring;
   absl::Status status;
   {
-    const std::jthread watcher([&interrupted, &measuring, signals,
-                                pids = std::array{tiers->edge.pid(), tiers->cloud.pid()}](const std::stop_token& stop) {
-      const timespec tick{0, 100'000'000};
-      while (!stop.stop_requested()) {
-        const int signal = sigtimedwait(&signals, nullptr, &tick);
-        if (signal <= 0) continue;
-        interrupted = signal;
-        measuring.request_stop();
-        std::fprintf(stderr, "\nupdraft: interrupted, stopping both daemons\n");
-        for (const pid_t pid : pids) kill(pid, SIGKILL);
-        return;
-      }
-    });
-    status = Measure(flags, *tiers, measuring.get_token());
+    const std::jthread watcher(
+        [&interrupted, &measuring, signals,
+         pids = std::array{tiers.edge.daemon.pid(), tiers.cloud.pid()}](const std::stop_token& stop) {
+          const timespec tick{0, 100'000'000};
+          while (!stop.stop_requested()) {
+            const int signal = sigtimedwait(&signals, nullptr, &tick);
+            if (signal <= 0) continue;
+            interrupted = signal;
+            measuring.request_stop();
+            std::fprintf(stderr, "\nupdraft: interrupted, stopping both daemons\n");
+            for (const pid_t pid : pids) kill(pid, SIGKILL);
+            return;
+          }
+        });
+    status = measure(measuring.get_token());
   }
   if (interrupted != 0) {
-    tiers->edge.Stop(absl::Seconds(2));
-    tiers->cloud.Stop(absl::Seconds(2));
+    tiers.edge.daemon.Stop(absl::Seconds(2));
+    tiers.cloud.Stop(absl::Seconds(2));
     _exit(128 + interrupted);
   }
   return status;
+}
+
+absl::StatusOr<relay::Road> LinkRoad(const DemoFlags& flags) {
+  return relay::MakeRoad({.trace = flags.link,
+                          .beyond = relay::StepCurve::Beyond::kRepeat,
+                          .start_s = flags.link_start_s,
+                          .scale = flags.link_scale,
+                          .delay_ms = flags.link_delay_ms});
+}
+
+// The queries once more, with an edge of its own behind the road.
+absl::Status MeasureOnRoad(const DemoFlags& flags, const std::filesystem::path& bin, const relay::Road& road,
+                           const sigset_t& signals, Tiers* tiers, DemoReport* report) {
+  tiers->edge.daemon.Stop(absl::Seconds(5));
+  auto link = relay::Relay::Start({.to = absl::StrCat("127.0.0.1:", tiers->cloud_port), .road = road});
+  if (!link.ok()) return link.status();
+  auto edge = StartEdge(flags, bin, (*link)->port(), "edge-on-road");
+  if (!edge.ok()) return edge.status();
+  tiers->edge = *std::move(edge);
+  return WhileWatched(*tiers, signals, [&](std::stop_token stop) {
+    auto on_road = RunLinkPass(OptionsOf(flags, tiers->edge, std::move(stop)), *report);
+    if (!on_road.ok()) return on_road.status();
+    (*link)->Stop();
+    const relay::RelayCounters counters = (*link)->counters();
+    on_road->road = road.name;
+    on_road->like = relay::Describe(road, 0.0, counters.seconds);
+    on_road->bytes_lost = counters.up.bytes_lost + counters.down.bytes_lost;
+    report->link = *std::move(on_road);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Demo(const DemoFlags& flags, const std::string& program) {
+  std::optional<relay::Road> road;
+  if (!flags.link.empty()) {
+    auto made = LinkRoad(flags);
+    if (!made.ok()) return WithFlag("--link:", made.status());
+    road = *std::move(made);
+  }
+  const sigset_t signals = BlockSignals();
+  const std::filesystem::path bin = ProgramFolder(program);
+  auto tiers = StartTiers(flags, bin);
+  if (!tiers.ok()) return tiers.status();
+  if (flags.serve) return Serve(*tiers, signals);
+  DemoReport report;
+  absl::Status status = WhileWatched(*tiers, signals, [&](std::stop_token stop) {
+    auto measured = RunDemo(OptionsOf(flags, tiers->edge, std::move(stop)));
+    if (measured.ok()) report = *std::move(measured);
+    return measured.status();
+  });
+  if (status.ok() && road) status = MeasureOnRoad(flags, bin, *road, signals, &*tiers, &report);
+  if (!status.ok()) return status;
+  std::cout << ToText(report) << "\n";
+  if (status = WriteReport(report, flags.out); !status.ok()) return status;
+  std::cout << "The same with plots: " << flags.out << "/report.html, " << flags.out << "/report.json\n";
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -181,7 +252,16 @@ void AddDemoCommand(CLI::App& app, int* exit_code, const std::string& program) {
   command->add_option("--out", flags->out, "Folder for report.html, report.json and the daemons' logs");
   command->add_option("--edge-model", flags->edge_model, "GGUF file of the edge");
   command->add_option("--cloud-model", flags->cloud_model, "GGUF file of the cloud");
-  command->add_flag("--serve", flags->serve, "Start both daemons, print how to talk to them, and wait for Ctrl-C");
+  CLI::Option* serve =
+      command->add_flag("--serve", flags->serve, "Start both daemons, print how to talk to them, and wait for Ctrl-C");
+  CLI::Option* link = command
+                          ->add_option("--link", flags->link,
+                                       "FILE or FILE#NAME of a road (see relay): the queries once more with it between "
+                                       "edge and cloud")
+                          ->excludes(serve);
+  command->add_option("--link-start", flags->link_start_s, "Seconds into the road")->needs(link);
+  command->add_option("--link-scale", flags->link_scale, "Of its rates")->needs(link);
+  command->add_option("--link-delay-ms", flags->link_delay_ms, "One way, instead of the road's")->needs(link);
   command->callback([flags, exit_code, program] {
     if (absl::Status status = Demo(*flags, program); !status.ok()) *exit_code = Fail(status);
   });

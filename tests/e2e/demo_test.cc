@@ -82,6 +82,27 @@ TEST_F(DemoTest, ReportsAndStopsWhatItStarted) {
   EXPECT_TRUE(fs::exists(fs::path(out_) / "report.html"));
 }
 
+TEST_F(DemoTest, ARoadIsDrivenBesideThePlainRun) {
+  SKIP_WITHOUT_DEMO();
+  const std::string road = TempPath("_road.csv");
+  std::ofstream(road)
+      << "time_s,rate_up,rate_down,delay_ms,event,duration_s\n0,50000,100000,20,,\n2,,,,cut,0.2\n4,,,,end,\n";
+  Process demo(Args({"--queries", "6", "--link", road}));
+  EXPECT_EQ(demo.Wait(absl::Seconds(240)), 0) << demo.Output();
+  EXPECT_THAT(demo.Output(), HasSubstr("On the road: "));
+  EXPECT_THAT(demo.Output(), HasSubstr("delay 20.0 ms one way"));
+  EXPECT_THAT(Children(demo.pid()), SizeIs(0));
+  std::ifstream file(fs::path(out_) / "report.json");
+  const auto report = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(report.is_object());
+  EXPECT_EQ(report["link"]["answers"].size(), 6u);
+  EXPECT_EQ(report["link"]["together"]["errors"], 0);
+  fs::remove(road);
+  Process missing(Args({"--link", "/nonexistent/road.csv"}));
+  EXPECT_EQ(missing.Wait(absl::Seconds(60)), 1);
+  EXPECT_THAT(missing.Output(), HasSubstr("--link: /nonexistent/road.csv"));
+}
+
 TEST_F(DemoTest, InterruptedItStopsBothDaemons) {
   SKIP_WITHOUT_DEMO();
   for (const int signal : {SIGINT, SIGTERM}) {

@@ -206,6 +206,47 @@ TEST(ReportTest, OddRunsMakeAPageToo) {
   }
 }
 
+// The same queries behind a road: told beside the plain ones where it was driven, and nowhere else.
+TEST(ReportTest, ARoadIsToldBesideThePlainFigures) {
+  DemoReport report = SyntheticReport(100, 15);
+  for (const std::string& plain : {ToText(report), ToHtml(report), ToJson(report)}) {
+    EXPECT_THAT(plain, Not(HasSubstr("the road")));
+    EXPECT_THAT(plain, Not(HasSubstr("\"link\"")));
+  }
+  LinkReport link;
+  link.road = "tunnel<1>.csv";
+  link.like = "down 1.00 MB/s, up 200 kB/s";
+  link.seconds = 12.0;
+  link.bytes_lost = 77;
+  for (size_t i = 0; i < report.records.size(); ++i) {
+    link.answers.push_back(report.records[i].at(Pass::kTogether));
+    AnswerRecord& answer = link.answers.back();
+    answer.tiers = "edge";
+    answer.decision = Decision::kKeep;
+    answer.correct = i % 2 == 0;
+    answer.degraded = i < 7;
+    answer.latency_ms = 321.0;
+  }
+  SummarizeLink(&link);
+  EXPECT_EQ(link.pass.n, 100);
+  EXPECT_EQ(link.pass.correct, 50);
+  EXPECT_EQ(link.pass.p95_ms, 321.0);
+  EXPECT_EQ(link.escalated, 0);
+  EXPECT_EQ(link.degraded, 7);
+  report.link = link;
+  const std::string text = ToText(report), html = ToHtml(report);
+  EXPECT_THAT(text,
+              HasSubstr("On the road: tunnel<1>.csv\n  down 1.00 MB/s, up 200 kB/s; 12 s of it, 77 bytes lost\n"));
+  EXPECT_THAT(text, HasSubstr("\nwithout road  |"));
+  EXPECT_THAT(text, HasSubstr("\non the road   |    50.0 |       0.0 |    321    321 |        7      0 |"));
+  EXPECT_THAT(html, HasSubstr("tunnel&lt;1&gt;.csv"));
+  EXPECT_THAT(html, HasSubstr("<td>on the road</td>"));
+  const json parsed = json::parse(ToJson(report));
+  EXPECT_EQ(parsed["link"]["degraded"], 7);
+  EXPECT_EQ(parsed["link"]["together"]["accuracy"], 0.5);
+  EXPECT_EQ(parsed["link"]["answers"].size(), 100u);
+}
+
 TEST(ReportTest, WritesBothFilesIntoANewFolder) {
   const auto folder = std::filesystem::temp_directory_path() / ("updraft_report_" + std::to_string(getpid())) / "new";
   const absl::Status status = WriteReport(SyntheticReport(30, 13), folder.string());
