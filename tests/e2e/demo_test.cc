@@ -100,7 +100,7 @@ TEST_F(DemoTest, ARoadIsDrivenBesideThePlainRun) {
   fs::remove(road);
   Process missing(Args({"--link", "/nonexistent/road.csv"}));
   EXPECT_EQ(missing.Wait(absl::Seconds(60)), 1);
-  EXPECT_THAT(missing.Output(), HasSubstr("--link: /nonexistent/road.csv"));
+  EXPECT_THAT(missing.Output(), HasSubstr("--link: '/nonexistent/road.csv'"));
 }
 
 TEST_F(DemoTest, InterruptedItStopsBothDaemons) {
