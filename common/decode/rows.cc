@@ -95,6 +95,7 @@ void SequenceRows::GrowHidden() {
 }
 
 std::span<float> SequenceRows::HiddenOf(size_t first, size_t n) const {
+  if (!hidden_) return {};  // there was no memory for it: a fault
   const size_t d_model = model_->config().d_model;
   return {hidden_.floats() + first * d_model, n * d_model};
 }

@@ -87,10 +87,11 @@ class Runner {
   void Head(int n_rows) {
     const ModelConfig& c = model_.config();
     const size_t n_logits = static_cast<size_t>(n_rows) * c.n_vocab;
-    kernels::GrowTo(model_.ops(), n_logits * sizeof(float), logits_);
-    ComputeLogits(model_, -1,
-                  std::span<const float>(hidden_.floats(), n_hidden_).last(static_cast<size_t>(n_rows) * c.d_model),
-                  n_rows, {logits_.floats(), n_logits});
+    if (hidden_ && kernels::GrowTo(model_.ops(), n_logits * sizeof(float), logits_)) {
+      const std::span<const float> hidden(hidden_.floats(), n_hidden_);
+      ComputeLogits(model_, -1, hidden.last(static_cast<size_t>(n_rows) * c.d_model), n_rows,
+                    {logits_.floats(), n_logits});
+    }
     status_.Update(TakeStepStatus(model_.ops()));  // waits until all is done
   }
 

@@ -31,11 +31,13 @@ class HostMemory : public Base {
     if (fault_ == Fault::kNone && bytes > 0) std::memcpy(to, from, bytes);
   }
   void GatherRows(const float* from, std::span<const int32_t> rows, int64_t width, float* to) override {
+    if (fault_ != Fault::kNone) return;
     for (size_t i = 0; i < rows.size(); ++i) {
       Copy(from + rows[i] * width, width * sizeof(float), to + static_cast<int64_t>(i) * width);
     }
   }
   void ScatterRows(const float* from, std::span<const int32_t> rows, int64_t width, float* to) override {
+    if (fault_ != Fault::kNone) return;
     for (size_t i = 0; i < rows.size(); ++i) {
       Copy(from + static_cast<int64_t>(i) * width, width * sizeof(float), to + rows[i] * width);
     }
