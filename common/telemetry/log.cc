@@ -63,6 +63,12 @@ LogField::LogField(std::string_view key, std::string_view value)
 
 LogField::LogField(std::string_view key, const absl::Status& value) : LogField(key, value.ToString()) {}
 
+LogField LogField::Json(std::string_view key, std::string_view json) {
+  LogField field;
+  field.text_ = std::string(key) + '=' + std::string(json);
+  return field;
+}
+
 absl::Status SetUpLogging(const std::string& level, const std::string& program) {
   spdlog::level::level_enum threshold;
   if (level == "debug") {
@@ -85,9 +91,14 @@ absl::Status SetUpLogging(const std::string& level, const std::string& program) 
   return absl::OkStatus();
 }
 
+bool LogEnabled(LogLevel level) {
+  spdlog::logger* logger = spdlog::default_logger_raw();
+  return logger != nullptr && logger->should_log(ToSpdlog(level));
+}
+
 void LogEvent(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
   spdlog::logger* logger = spdlog::default_logger_raw();
-  if (logger == nullptr || !logger->should_log(ToSpdlog(level))) return;
+  if (!LogEnabled(level)) return;
   std::string line(event);
   for (const LogField& field : fields) {
     line += ' ';

@@ -33,15 +33,21 @@ class LogField {
       text_ += std::to_string(value);
     }
   }
+  // One line of JSON that this process made, unquoted and whole: the last field of its line.
+  static LogField Json(std::string_view key, std::string_view json);
   const std::string& text() const { return text_; }
 
  private:
+  LogField() = default;
   std::string text_;
 };
 
 // Call once in main(), before the first event. level: "debug", "info", "warn" or "error" (InvalidArgument otherwise);
 // program: the tier's or tool's name, in every line.
 absl::Status SetUpLogging(const std::string& level, const std::string& program);
+
+// Whether an event of this level would be written: to spare the making of large fields. Thread-safe.
+bool LogEnabled(LogLevel level);
 
 // Thread-safe. `event` is one word ("request", "ready", "link-lost"). Never log what people said to the model.
 void LogEvent(LogLevel level, std::string_view event, std::initializer_list<LogField> fields = {});

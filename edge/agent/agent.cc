@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
+#include "common/routing/record_json.h"
 #include "common/rpc/convert.h"
 #include "common/status/retry_delay.h"
 #include "common/telemetry/log.h"
@@ -45,7 +46,12 @@ class Agent::Host final : public AnswerHost {
       : model_(model), session_(session), upstream_(upstream) {}
 
   DecisionRecord Decide(const Situation& situation) override {
-    return session_->With([&](RoutingSession& session) { return session.Decide(situation); });
+    const DecisionRecord record = session_->With([&](RoutingSession& session) { return session.Decide(situation); });
+    // As long as a page, so only where somebody asked for it.
+    if (LogEnabled(LogLevel::kDebug)) {
+      LogEvent(LogLevel::kDebug, "decision", {LogField::Json("record", RecordToJson(record))});
+    }
+    return record;
   }
   void OnLocalRun(const LocalRunMeasured& run) override {
     session_->With([&](RoutingSession& session) { session.OnLocalRun(run); });
@@ -193,6 +199,7 @@ void Agent::Measure(const Answer& answer, const EndAnswer& end) const {
            {{"id", answer.asked().request.request_id()},
             {"outcome", outcome},
             {"decision", decision},
+            {"reason_code", answer.record() == nullptr ? "" : NameOf(answer.record()->reason)},
             {"reason", end.status.ok() ? provenance.reason() : std::string(end.status.message())},
             {"prompt_tokens", end.done.usage().prompt_tokens()},
             {"answer_tokens", end.done.usage().completion_tokens()},

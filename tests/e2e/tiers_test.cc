@@ -8,9 +8,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "absl/strings/str_format.h"
 #include "common/http/json.h"
+#include "common/routing/choose.h"
+#include "common/routing/record_json.h"
 #include "common/rpc/inference_client.h"
 #include "tests/common/http/raw_client.h"
 #include "tests/e2e/process.h"
@@ -53,6 +56,38 @@ TEST_F(TiersTest, EdgeAloneServesAndStops) {
   edge.process().Signal(SIGTERM);
   EXPECT_EQ(edge.process().Wait(absl::Seconds(30)), 0) << edge.process().Output();
   EXPECT_THAT(edge.process().Output(), HasSubstr("resolved="));
+}
+
+// What decided is in the log, whole: anybody can make the decision again from it, to the same byte.
+TEST_F(TiersTest, DecisionsAreLoggedAndCanBeMadeAgain) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  Daemon cloud("updraft-cloud", {"--model", *small_});
+  ASSERT_TRUE(cloud.ready());
+  Daemon edge("updraft-edge", {"--model", *small_, "--upstream", cloud.address(), "--confidence-threshold", "0.3",
+                               "--log-level", "debug"});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient client(edge.address());
+  for (int i = 0; i < 12; ++i) {
+    v1::GenerateRequest request = Request(8 + i);
+    request.mutable_conversation()->mutable_messages(0)->set_content(absl::StrFormat("hello there %d", i * i));
+    if (i % 4 == 3) request.set_tier(v1::TIER_CHOICE_UPSTREAM_ONLY);
+    ASSERT_TRUE(client.Generate(request, absl::Seconds(60)).ok());
+  }
+  RoutingPolicy policy;  // as the daemon was started
+  policy.confidence_threshold = 0.3;
+  std::istringstream log(edge.process().Output());
+  int n_records = 0;
+  for (std::string line; std::getline(log, line);) {
+    const size_t at = line.find(" decision record=");
+    if (at == std::string::npos) continue;
+    ++n_records;
+    const std::string json = line.substr(line.find('{', at));
+    const auto record = RecordFromJson(json);
+    ASSERT_TRUE(record.ok()) << record.status() << "\n" << json;
+    EXPECT_EQ(RecordToJson(Replay(*record, policy)), json);
+  }
+  EXPECT_GE(n_records, 12);
 }
 
 TEST_F(TiersTest, DrainLetsTheAnswerInProgressEnd) {
