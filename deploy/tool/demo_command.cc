@@ -204,8 +204,7 @@ absl::Status MeasureOnRoad(const DemoFlags& flags, const std::filesystem::path& 
   return WhileWatched(*tiers, signals, [&](std::stop_token stop) {
     auto on_road = RunLinkPass(OptionsOf(flags, tiers->edge, std::move(stop)), *report);
     if (!on_road.ok()) return on_road.status();
-    (*link)->Stop();
-    const relay::RelayCounters counters = (*link)->counters();
+    const relay::RelayCounters counters = (*link)->counters();  // ending it loses what is on the way
     on_road->road = road.name;
     on_road->like = relay::Describe(road, 0.0, counters.seconds);
     on_road->bytes_lost = counters.up.bytes_lost + counters.down.bytes_lost;
