@@ -10,7 +10,7 @@ namespace updraft {
 // Both must outlive the server that the router is given to. What a request may say beside its body:
 //   X-Updraft-Tier         local, upstream or auto: who may answer; the answer's "updraft" field says who did, and why
 //   X-Request-Id           its id (request_id of the wire); made here when absent. Given back in the same header
-//   X-Updraft-Deadline-Ms  milliseconds from the request's arrival after which nobody waits for the answer: 504
+//   X-Updraft-Deadline-Ms  milliseconds, from when the request is whole, after which nobody waits for the answer: 504
 // A value that cannot be is a 400 that names the header.
 http::Router MakeHttpFront(Backend* backend, Metrics* metrics);
 

@@ -124,6 +124,7 @@ absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t m
 }
 
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {
+  if (absl::Status status = CheckTools(request); !status.ok()) return status;
   switch (request.input_case()) {
     case v1::GenerateRequest::kConversation:
       return FromConversation(request, max_tokens);
@@ -139,9 +140,10 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
 
 absl::Status ServedModel::CheckTools(const v1::GenerateRequest& request) const {
   if (can_use_tools()) return absl::OkStatus();
+  const std::string format = chat_template_.ok() ? chat_template_->name() : "none";
   if (request.tools_size() > 0 && request.tool_choice().mode() != v1::ToolChoice::MODE_NONE) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("tools: the model's chat format (%s) has none; leave them out", chat_template_->name()));
+        absl::StrFormat("tools: the model's chat format (%s) has none; leave them out", format));
   }
   for (int i = 0; i < request.conversation().messages_size(); ++i) {
     const v1::Message& message = request.conversation().messages(i);
@@ -149,12 +151,12 @@ absl::Status ServedModel::CheckTools(const v1::GenerateRequest& request) const {
       return absl::InvalidArgumentError(absl::StrFormat(
           "conversation.messages[%d].role: expected system, user or assistant, found 'tool': the model's chat format "
           "(%s) has no tools",
-          i, chat_template_->name()));
+          i, format));
     }
     if (message.tool_calls_size() > 0) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "conversation.messages[%d].tool_calls: the model's chat format (%s) has no tools; leave the calls out", i,
-          chat_template_->name()));
+          format));
     }
   }
   return absl::OkStatus();
@@ -166,7 +168,6 @@ absl::StatusOr<Prompt> ServedModel::FromConversation(const v1::GenerateRequest& 
         absl::StrFormat("conversation: this model cannot chat (%s); send a prompt instead",
                         std::string(chat_template_.status().message())));
   }
-  if (absl::Status status = CheckTools(request); !status.ok()) return status;
   std::vector<text::ChatMessage> messages;
   std::vector<std::string_view> user_messages;
   size_t n_bytes = 0;

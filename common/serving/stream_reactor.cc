@@ -48,8 +48,10 @@ bool GenerateReactor::OnChunk(const v1::Chunk& chunk) {
   MutexLock lock(mu_);
   if (reader_ != Reader::kTakes) return false;
   const size_t n_bytes = chunk.ByteSizeLong();
-  if (buffered_bytes_ + n_bytes > limits_.max_buffered_bytes ||
-      buffered_tokens_ + chunk.tokens_size() > limits_.max_buffered_tokens) {
+  const bool too_many_bytes = buffered_bytes_ + n_bytes > limits_.max_buffered_bytes;
+  if (too_many_bytes || buffered_tokens_ + chunk.tokens_size() > limits_.max_buffered_tokens) {
+    crossed_bound_ = too_many_bytes ? absl::StrFormat("%d bytes", limits_.max_buffered_bytes)
+                                    : absl::StrFormat("%d tokens", limits_.max_buffered_tokens);
     reader_ = Reader::kTooSlow;
     pending_.clear();
     return false;
@@ -143,8 +145,7 @@ void GenerateReactor::FinishCall() {
   answer_ = Answer::kFinished;
   if (reader_ == Reader::kTooSlow) {
     status_ = absl::ResourceExhaustedError(absl::StrFormat(
-        "the answer was read too slowly: more than %d bytes or %d tokens waited; read faster, or ask for a shorter one",
-        limits_.max_buffered_bytes, limits_.max_buffered_tokens));
+        "the answer was read too slowly: more than %s waited; read faster, or ask for a shorter one", crossed_bound_));
   } else if (reader_ == Reader::kGone && status_.ok()) {
     status_ = absl::CancelledError("the caller went away before it had the whole answer");
   }

@@ -76,6 +76,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   RequestHandle handle_ ABSL_GUARDED_BY(mu_);
   Answer answer_ ABSL_GUARDED_BY(mu_) = Answer::kRunning;
   Reader reader_ ABSL_GUARDED_BY(mu_) = Reader::kTakes;
+  std::string crossed_bound_ ABSL_GUARDED_BY(mu_);  // of kTooSlow: which
   bool is_writing_ ABSL_GUARDED_BY(mu_) = false;
   bool wrote_first_ ABSL_GUARDED_BY(mu_) = false;
   grpc::ByteBuffer writing_ ABSL_GUARDED_BY(mu_);       // gRPC reads it while is_writing_

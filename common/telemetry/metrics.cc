@@ -6,8 +6,10 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <mutex>
 #include <set>
+
+#include "absl/base/thread_annotations.h"
+#include "common/sync/mutex.h"
 
 namespace updraft {
 
@@ -93,9 +95,9 @@ struct Metrics::Families {
   Gauge& waiting;
   Gauge& running;
   Gauge& kv_used;
-  std::mutex engine_mu;
-  std::mutex tiers_mu;
-  std::set<std::string> tiers;  // guarded by tiers_mu
+  Mutex engine_mu;
+  Mutex tiers_mu;
+  std::set<std::string> tiers ABSL_GUARDED_BY(tiers_mu);
 };
 
 Metrics::Metrics(const std::string& tier, const std::string& model)
@@ -123,7 +125,7 @@ void Metrics::OnTokens(const std::string& tier, int n_tokens) {
   std::string name = tier;
   {
     // Names come from the tiers above: whatever they send, the number of time series stays bounded.
-    std::lock_guard lock(f.tiers_mu);
+    MutexLock lock(f.tiers_mu);
     if (f.tiers.size() < kMaxTiers) f.tiers.insert(name);
     if (f.tiers.count(name) == 0) name = "other";
   }
@@ -151,7 +153,7 @@ void Metrics::SetEngine(const EngineGauges& engine) {
   Families& f = *families_;
   {
     // A counter of the library can only be added to: the difference must not be added by two threads.
-    std::lock_guard lock(f.engine_mu);
+    MutexLock lock(f.engine_mu);
     const auto advance = [&f](const char* name, const char* help, int64_t value) {
       Counter& counter = f.AddCounter(name, help);
       counter.Increment(static_cast<double>(value) - counter.Value());

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "common/clock/steady.h"
 #include "deploy/demo/client.h"
 
 namespace updraft {
@@ -131,11 +132,11 @@ absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options, const std::vector
   InferenceClient client(options.edge_address);
   // The edge may be up before its first probe of the upstream has come back, and a first connection may fail.
   auto status = client.GetStatus(absl::Seconds(10));
-  const absl::Time give_up = absl::Now() + options.link_patience;
+  const SteadyTime give_up = SteadyNow() + options.link_patience;
   const auto may_change = [&status] {
     return status.ok() ? !status->has_upstream() : absl::IsUnavailable(status.status());
   };
-  while (may_change() && absl::Now() < give_up && !options.stop.stop_requested()) {
+  while (may_change() && SteadyNow() < give_up && !options.stop.stop_requested()) {
     absl::SleepFor(absl::Milliseconds(50));
     status = client.GetStatus(absl::Seconds(10));
   }

@@ -15,11 +15,9 @@ namespace updraft {
 
 namespace {
 
-TierFacts FactsOf(const AgentOptions& options, const LocalModel& model, bool has_upstream) {
+TierFacts FactsOf(const AgentOptions& options, const LocalModel& model) {
   TierFacts tier;
   tier.name = options.tier;
-  tier.has_upstream = has_upstream;
-  tier.n_layer = model.n_layer();
   tier.vocab_size = model.served().tokenizer()->vocab_size();
   tier.max_sequence_tokens = model.max_sequence_tokens();
   tier.tokenizer_fingerprint = model.info().tokenizer_fingerprint();
@@ -96,7 +94,7 @@ Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::share
       session_(std::move(session)),
       upstream_(std::move(upstream)),
       metrics_(metrics),
-      tier_(FactsOf(options_, *model_, upstream_ != nullptr)),
+      tier_(FactsOf(options_, *model_)),
       host_(std::make_unique<Host>(model_.get(), session_.get(), upstream_.get())),
       keeper_(std::make_unique<Keeper>(this)),
       worker_(std::make_unique<LocalWorker>(model_.get(), options_.tier)),
@@ -165,7 +163,9 @@ absl::Status Agent::Admit(const std::shared_ptr<LiveAnswer>& live) {
   }
   const v1::GenerateRequest& request = live->asked().request;
   const auto is_served = [&](const std::shared_ptr<LiveAnswer>& other) {
-    return other->asked().request.request_id() == request.request_id();
+    // What comes back has been passed on more often since; an id that its caller uses twice is no circle.
+    const v1::GenerateRequest& first = other->asked().request;
+    return first.request_id() == request.request_id() && first.hops() < request.hops();
   };
   if (request.hops() > 0 && std::any_of(live_.begin(), live_.end(), is_served)) {
     return absl::AlreadyExistsError(

@@ -77,8 +77,9 @@ void LiveAnswer::Carry(EndAnswer& end) {
   keeper_->OnEnded(*this, *answer_, end);
   answer_.reset();
   // The sink holds the request's handle, so keeping it would keep both for ever.
-  const std::shared_ptr<AnswerSink> sink = std::exchange(sink_, nullptr);
+  std::shared_ptr<AnswerSink> sink = std::exchange(sink_, nullptr);
   sink->OnEnd(end.status, end.done);
+  sink.reset();
   keeper_->OnTold();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "common/rpc/convert.h"
 
@@ -130,12 +131,30 @@ void LocalWorker::Run(const Task& task) {
   client.Post(std::move(stopped));
 }
 
+void LocalWorker::EndExpired() {
+  const SteadyTime now = SteadyNow();
+  std::vector<Task> expired;
+  {
+    MutexLock lock(mu_);
+    for (auto it = queue_.begin(); it != queue_.end();) {
+      if (it->client->asked().deadline > now) {
+        ++it;
+      } else {
+        expired.push_back(std::move(*it));
+        it = queue_.erase(it);
+      }
+    }
+  }
+  for (const Task& task : expired) task.client->Post(LocalStopped());
+}
+
 absl::StatusOr<bool> LocalWorker::Prefill(LocalClient& client, LocalRun& run) {
   while (!stop_running_) {
     auto filled = run.Prefill();
     if (!filled.ok()) return filled.status();
     n_running_tokens_ = run.n_tokens();
     client.Post(LocalAdvanced());
+    EndExpired();
     if (*filled) return true;
   }
   return false;
@@ -149,6 +168,7 @@ absl::StatusOr<bool> LocalWorker::Decode(LocalClient& client, LocalRun& run) {
     n_running_tokens_ = run.n_tokens();
     const AnswerEnd end = step->piece.end;
     client.Post(EventOf(*std::move(step), tier_, include_evidence));
+    EndExpired();
     if (end != AnswerEnd::kOpen) return true;
   }
   return false;

@@ -59,6 +59,8 @@ class LocalWorker {
   };
 
   void Loop();
+  // Ends those whose deadline passes while they wait: nobody else looks at them.
+  void EndExpired();
   void Run(const Task& task);
   // Both false when the run was stopped before its end.
   absl::StatusOr<bool> Prefill(LocalClient& client, LocalRun& run);

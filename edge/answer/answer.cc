@@ -20,7 +20,14 @@ const DecisionRecord* Answer::record() const { return context_->record(); }
 namespace {
 
 // What happens outside of any way.
-AnswerWay::Next Handle(const Admitted&, AnswerWay*, AnswerContext& answer) { return BeginAnswer(answer); }
+AnswerWay::Next Handle(const Admitted&, AnswerWay*, AnswerContext& answer) {
+  // A tier that shuts down may interrupt what it has just taken in.
+  if (answer.interrupted()) {
+    answer.EndInterrupted();
+    return nullptr;
+  }
+  return BeginAnswer(answer);
+}
 
 AnswerWay::Next Handle(const Refused& refused, AnswerWay*, AnswerContext& answer) {
   answer.End(refused.status);

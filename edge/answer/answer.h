@@ -28,8 +28,6 @@ namespace updraft {
 // The tier that answers. Constant while it serves.
 struct TierFacts {
   std::string name;
-  bool has_upstream = false;
-  int n_layer = 0;
   int vocab_size = 0;
   int max_sequence_tokens = 0;  // prompt and answer
   std::string tokenizer_fingerprint;

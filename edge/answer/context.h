@@ -42,6 +42,7 @@ class AnswerContext {
   DecisionRecord Decide(Stage stage);
   // Why nobody wants the answer any more; OK: somebody does.
   absl::Status Interrupted() const;
+  bool interrupted() const { return interruption_ != Interruption::kNone; }
   void Interrupt(Interruption why) { interruption_ = std::max(interruption_, why); }
 
   // ---- The local run ----

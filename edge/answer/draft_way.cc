@@ -36,11 +36,12 @@ class DraftWay final : public WritingWay {
       answer.EndInterrupted();
       return nullptr;
     }
+    if (!answer.Interrupted().ok()) {
+      answer.EndInterrupted();
+      return nullptr;
+    }
     answer.JudgeOwnAnswer();
-    if (phase_ == Phase::kComplete && Keeps(answer)) return Keep(answer);
-    if (answer.Interrupted().ok()) return HandOver(answer);
-    answer.EndInterrupted();
-    return nullptr;
+    return phase_ == Phase::kComplete && Keeps(answer) ? Keep(answer) : HandOver(answer);
   }
 
  private:
@@ -67,7 +68,7 @@ class DraftWay final : public WritingWay {
     answer.set_finish(FinishReasonOf(end_));
     answer.ledger().Decide(answer.tier().name);
     answer.Give();
-    answer.End(answer.Interrupted());
+    answer.End(absl::OkStatus());
     return nullptr;
   }
 

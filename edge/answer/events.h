@@ -17,7 +17,7 @@ namespace updraft {
 
 // ---- Events -------------------------------------------------------------------------------------------------------
 
-// The request is under way. Exactly one of the two, first.
+// The request is under way, or not. Exactly one of the two; only an interruption may come before it.
 struct Admitted {};
 struct Refused {
   absl::Status status;

@@ -21,7 +21,7 @@ void Ledger::Draft(v1::Chunk chunk, int n_tokens, IdSpace ids) {
   last->ids.insert(last->ids.end(), chunk.tokens().begin(), chunk.tokens().end());
   last->n_tokens += n_tokens;
   last->bytes += chunk.text();
-  waiting_.push_back(std::move(chunk));
+  waiting_.push_back({std::move(chunk), n_tokens});
   ++n_undecided_;
 }
 
@@ -55,22 +55,15 @@ void Ledger::Withdraw() {
 
 std::vector<v1::Chunk> Ledger::Give() {
   std::vector<v1::Chunk> given;
-  if (n_undecided_ > 0) {
-    const auto undecided = waiting_.end() - static_cast<std::ptrdiff_t>(n_undecided_);
-    given.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(undecided));
-    waiting_.erase(waiting_.begin(), undecided);
-  } else {
-    given.swap(waiting_);
+  const size_t n_decided = waiting_.size() - n_undecided_;
+  given.reserve(n_decided);
+  for (size_t i = 0; i < n_decided; ++i) {
+    given_bytes_ += waiting_[i].chunk.text().size();
+    given_tokens_ += waiting_[i].n_tokens;
+    given.push_back(std::move(waiting_[i].chunk));
   }
-  if (given.empty()) return given;
-  given_any_ = true;
-  given_bytes_ = 0;
-  given_tokens_ = 0;
-  for (const Entry& entry : entries_) {
-    if (entry.decided_by.empty()) break;
-    given_bytes_ += entry.bytes.size();
-    given_tokens_ += entry.n_tokens;
-  }
+  waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(n_decided));
+  given_any_ = given_any_ || !given.empty();
   return given;
 }
 

@@ -56,8 +56,12 @@ class Ledger {
 
  private:
   const std::vector<int32_t> prefix_;
-  std::vector<Entry> entries_;      // undecided ones at the end
-  std::vector<v1::Chunk> waiting_;  // not given yet; the last n_undecided_ are undecided
+  std::vector<Entry> entries_;  // undecided ones at the end
+  struct Waiting {
+    v1::Chunk chunk;
+    int n_tokens = 0;
+  };
+  std::vector<Waiting> waiting_;  // not given yet; the last n_undecided_ are undecided
   size_t n_undecided_ = 0;
   bool given_any_ = false;
   size_t given_bytes_ = 0;

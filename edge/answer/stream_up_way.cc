@@ -12,6 +12,7 @@ namespace {
 // What an upstream may send, whatever it is. An honest one comes near none of these.
 constexpr int kMaxAnswerTokens = 1 << 20;
 constexpr size_t kMaxAnswerBytes = 16 << 20;
+constexpr size_t kMaxEntries = 256;     // changes of writer, so that provenance stays short
 constexpr size_t kMaxTokenBytes = 512;  // of text, so that an upstream that sends text alone has to end as well
 
 // Cuts the chunk to what the answer may still have; false when there was more.
@@ -147,7 +148,13 @@ class StreamUpWay final : public AnswerWay {
     if (!ids_known) ids_ = IdSpace::kForeign;
     if (n_tokens == 0 && chunk.text().empty()) return;
     // Text without ids cannot be gone on from by ids.
-    const IdSpace ids = n_tokens > 0 ? ids_ : IdSpace::kForeign;
+    IdSpace ids = n_tokens > 0 ? ids_ : IdSpace::kForeign;
+    // Who changes its name with every chunk keeps the last one.
+    const std::vector<Ledger::Entry>& entries = answer.ledger().entries();
+    if (entries.size() >= kMaxEntries) {
+      chunk.set_tier(entries.back().drafted_by);
+      ids_ = ids = IdSpace::kForeign;
+    }
     answer.ledger().Withdraw();  // the draft, if there was one: upstream has taken over
     answer.Write(std::move(chunk), n_tokens, ids);
   }

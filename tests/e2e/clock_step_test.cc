@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/rpc/inference_client.h"
+#include "tests/common/http/raw_client.h"
 #include "tests/e2e/process.h"
 #include "tests/e2e/two_models.h"
 
@@ -57,6 +58,19 @@ struct Outcome {
   absl::Duration took;
 };
 
+// What a daemon says the date is.
+bool WallClockIsOffBy(int http_port, int days) {
+  const auto response = http::testing::Fetch(http_port, "GET", "/healthz");
+  absl::Time date;
+  std::string error;
+  const auto header = response.headers.find("date");
+  if (header == response.headers.end() ||
+      !absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", header->second, &date, &error)) {
+    return false;
+  }
+  return absl::AbsDuration(date - absl::Now() - days * absl::Hours(24)) < absl::Minutes(5);
+}
+
 v1::GenerateRequest Request(int max_tokens) {
   v1::GenerateRequest request;
   v1::Message* message = request.mutable_conversation()->add_messages();
@@ -72,7 +86,7 @@ TEST_F(ClockStepTest, NoAnswerNotices) {
   const std::string library = FakeTimeLibrary();
   if (library.empty()) GTEST_SKIP() << "libfaketime is not installed (Debian: faketime)";
   WallClock wall(library);
-  Daemon cloud("updraft-cloud", {"--model", *large_}, wall.Environment());
+  Daemon cloud("updraft-cloud", {"--model", *large_, "--http-listen", "127.0.0.1:0"}, wall.Environment());
   ASSERT_TRUE(cloud.ready());
   Daemon edge("updraft-edge",
               {"--model", *small_, "--upstream", cloud.address(), "--confidence-threshold", "1",
@@ -96,10 +110,14 @@ TEST_F(ClockStepTest, NoAnswerNotices) {
       }
     });
   }
-  for (const char* offset : {"+1d", "-1d", "+0", "+1d", "-1d"}) {
+  int n_moved = 0;
+  for (const auto& [offset, days] :
+       std::vector<std::pair<const char*, int>>{{"+1d", 1}, {"-1d", -1}, {"+0", 0}, {"+1d", 1}, {"-1d", -1}}) {
     absl::SleepFor(absl::Milliseconds(700));
     wall.Set(offset);
+    n_moved += WallClockIsOffBy(edge.http_port(), days) && WallClockIsOffBy(cloud.http_port(), days) ? 1 : 0;
   }
+  EXPECT_EQ(n_moved, 5) << "the daemons' wall clocks did not follow: nothing was tried";
   absl::SleepFor(absl::Milliseconds(700));
   stop = true;
   for (std::thread& client : clients) client.join();

@@ -150,6 +150,14 @@ TEST_F(AgentTest, BadRequestsAreRefusedWithTheField) {
        },
        kInvalidArgument},
       {"accepted_prefix", [](auto& r) { r.add_accepted_prefix(1); }, kInvalidArgument},
+      {"tools", [](auto& r) { r.add_tools()->set_name("horn"); }, kInvalidArgument},
+      {"tools",  // beside ids they would be ignored otherwise
+       [](auto& r) {
+         r.mutable_tokens()->set_tokenizer_fingerprint(Fingerprint());
+         r.mutable_tokens()->add_ids(1);
+         r.add_tools()->set_name("horn");
+       },
+       kInvalidArgument},
       {"max_tokens", [](auto& r) { r.set_max_tokens(-1); }, kInvalidArgument},
       {"hops", [](auto& r) { r.set_hops(-1); }, kInvalidArgument},
       {"temperature", [](auto& r) { r.mutable_sampling()->set_temperature(-1); }, kInvalidArgument},
@@ -247,6 +255,43 @@ TEST_F(AgentTest, DeadlineEndsTheRequest) {
   auto late = Ask(*agent, ChatRequest("hello there", 400), SteadyNow() - absl::Seconds(1));
   EXPECT_EQ(late->status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(Ask(*agent, ChatRequest("hi"), SteadyNow() + absl::Minutes(1))->status().ok());
+}
+
+// Nobody but the worker looks at those who wait for it.
+TEST_F(AgentTest, DeadlineFallsWhileTheRequestIsQueued) {
+  auto agent = MakeAgent("", {});
+  std::vector<std::shared_ptr<CollectingSink>> before;
+  for (int i = 0; i < 40; ++i) {
+    before.push_back(std::make_shared<CollectingSink>());
+    agent->Submit(ChatRequest("hello there", 400), SteadyTime::InfiniteFuture(), before.back());
+  }
+  auto late = std::make_shared<CollectingSink>();
+  agent->Submit(ChatRequest("hello there", 400), SteadyNow() + absl::Milliseconds(5), late);
+  ASSERT_TRUE(late->Wait());
+  EXPECT_EQ(late->status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(late->provenance().local_ms(), 0.0) << "it was not run";
+  EXPECT_GT(agent->CurrentLoad().queued_requests(), 0) << "told only when its turn had come";
+}
+
+// An id that a client uses twice is no circle of upstreams.
+TEST_F(AgentTest, RepeatedIdFromBelowIsServed) {
+  auto agent = MakeAgent("", {});
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (const int hops : {1, 1, 1}) {
+    v1::GenerateRequest request = ChatRequest("hello there", 400);
+    request.set_request_id("one-trace");
+    request.set_hops(hops);
+    sinks.push_back(std::make_shared<CollectingSink>());
+    agent->Submit(request, SteadyTime::InfiniteFuture(), sinks.back());
+  }
+  v1::GenerateRequest circle = ChatRequest("hello there", 400);
+  circle.set_request_id("one-trace");
+  circle.set_hops(2);
+  EXPECT_EQ(Ask(*agent, circle)->status().code(), absl::StatusCode::kAlreadyExists);
+  for (auto& sink : sinks) {
+    ASSERT_TRUE(sink->Wait());
+    EXPECT_TRUE(sink->status().ok()) << sink->status();
+  }
 }
 
 TEST_F(AgentTest, StopEndsWhatIsInProgress) {

@@ -130,6 +130,28 @@ TEST_F(AgentTest, EndlessTextWithoutTokensIsCutOff) {
   EXPECT_EQ(answer->done().finish_reason(), v1::FINISH_REASON_LENGTH);
 }
 
+// An upstream that calls itself otherwise with every chunk would make provenance, and the work of keeping it, endless.
+TEST_F(AgentTest, WriterThatChangesItsNameAllTheTimeKeepsTheLastOne) {
+  constexpr int kChunks = 3000;
+  FakeUpstream cloud(Fingerprint());
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    for (int i = 0; i < kChunks; ++i) {
+      script.chunks.push_back(CloudChunk("x", {5}));
+      script.chunks.back().set_tier(i % 2 == 0 ? "one" : "two");
+    }
+    return script;
+  };
+  auto agent = MakeAgent(cloud.address(), {.mode = PolicyMode::kUpstream});
+  auto answer = Ask(*agent, ChatRequest("hello there", 2 * kChunks));
+  ASSERT_TRUE(answer->status().ok()) << answer->status();
+  EXPECT_EQ(answer->text(), std::string(kChunks, 'x'));
+  EXPECT_LE(answer->spans().size(), 257u);
+  int n_tokens = 0;
+  for (const auto& [tier, n] : answer->spans()) n_tokens += n;
+  EXPECT_EQ(n_tokens, kChunks);
+}
+
 TEST_F(AgentTest, AcceptedPrefixCountsTowardsTheLimitFromAbove) {
   FakeUpstream cloud(Fingerprint());
   cloud.on_generate = [](const v1::GenerateRequest&) { return Endless(CloudChunk("x", {5})); };
