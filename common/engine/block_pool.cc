@@ -96,6 +96,19 @@ void BlockPool::Unseal(int32_t block) {
   RemoveFromBucket(block);
 }
 
+void BlockPool::Forget(int32_t block) {
+  assert(counts_[block] == 0 && sealed_[block] != 0);
+  RemoveFromBucket(block);
+  Unlink(block);
+  InsertAfter(free_list(), block);
+  --n_evictable_;
+  ++n_free_;
+}
+
+void BlockPool::ForgetAllEvictable() {
+  while (n_evictable_ > 0) Forget(next_[evictable_list()]);
+}
+
 int32_t BlockPool::Find(uint64_t hash) const {
   int32_t block = buckets_[BucketOf(hash)];
   while (block != kNone && hashes_[block] != hash) block = bucket_next_[block];

@@ -44,6 +44,10 @@ class BlockPool {
   bool Seal(int32_t block, uint64_t hash);
   // Breaks the seal, so that the block may be written again. REQUIRES: held, sealed.
   void Unseal(int32_t block);
+  // Evictable blocks whose contents nobody shall adopt any more become free. REQUIRES of Forget: the block is
+  // evictable.
+  void Forget(int32_t block);
+  void ForgetAllEvictable();
   // The sealed block of that hash, held or evictable; -1: none.
   int32_t Find(uint64_t hash) const;
   // Adopts the longest prefix of `chain` (hashes of blocks in order) that is here: shares each of its blocks, appends

@@ -23,6 +23,8 @@ uint64_t PrefixIndex::Hash(uint64_t before, std::span<const int32_t> tokens) {
 }
 
 void PrefixIndex::Record(int32_t block, int32_t before, uint64_t salt, std::span<const int32_t> tokens) {
+  // The same contents keep their name, or all that was sealed behind them would be out of reach.
+  if (entries_[block].serial != 0 && Holds(block, before, salt, tokens)) return;
   entries_[block] = {.serial = ++n_recorded_,
                      .before_serial = before < 0 ? 0 : entries_[before].serial,
                      .salt = salt,

@@ -17,8 +17,8 @@ class PrefixIndex {
   // Hash of a full block given that of the block before it; of a first block given its salt.
   static uint64_t Hash(uint64_t before, std::span<const int32_t> tokens);
 
-  // Notes what block `block` was sealed with. before: the sealed block before it, -1 for a first one (then the salt
-  // counts). tokens: [block_tokens].
+  // Notes what block `block` was sealed with; sealed again with what it held before, it keeps its name. before: the
+  // sealed block before it, -1 for a first one (then the salt counts). tokens: [block_tokens].
   void Record(int32_t block, int32_t before, uint64_t salt, std::span<const int32_t> tokens);
   // Whether the sealed block `block` holds these tokens after the contents of `before` (or at the start, with `salt`).
   bool Holds(int32_t block, int32_t before, uint64_t salt, std::span<const int32_t> tokens) const;

@@ -43,15 +43,19 @@ void Core::SealCompleted(Sequence& s) {
     int32_t& block = s.blocks[i];
     const int32_t before = i == 0 ? -1 : s.blocks[i - 1];
     const std::span<const int32_t> held = tokens.subspan(i * options_.block_tokens, options_.block_tokens);
-    if (pool_.Seal(block, s.chain[i])) {
-      prefixes_->Record(block, before, s.cache_salt, held);
-    } else if (const int32_t other = pool_.Find(s.chain[i]); prefixes_->Holds(other, before, s.cache_salt, held)) {
+    const int32_t other = pool_.Find(s.chain[i]);
+    if (other >= 0 && prefixes_->Holds(other, before, s.cache_salt, held)) {
       pool_.Share(other);
       pool_.Drop(block);
       block = other;
-    } else {
+    } else if (other >= 0 && pool_.count(other) > 0) {
       s.may_seal = false;
       return;
+    } else {
+      // What stands behind a block that is gone, or collides, can be had by nobody as long as it bears this hash.
+      if (other >= 0) pool_.Forget(other);
+      pool_.Seal(block, s.chain[i]);
+      prefixes_->Record(block, before, s.cache_salt, held);
     }
     ++s.n_sealed;
   }

@@ -575,6 +575,29 @@ TEST_F(PrefixTest, ABlockThatOthersHoldIsCopiedBeforeItIsWritten) {
   EXPECT_THAT(answers_[2], ElementsAreArray(Alone(Spec(8, 9))));
 }
 
+// Its last row is written in place: what others computed behind the block stays within reach.
+TEST_F(PrefixTest, AShortPromptLeavesTheLongOneThatBeginsWithItCached) {
+  const auto cached = [&](Ticket ticket, int n_tokens) {
+    Admit(ticket, Spec(n_tokens, 2));
+    Plan();
+    const int n_cached = core_->n_cached_tokens(ticket);
+    Commit();
+    RunToIdle();
+    return n_cached;
+  };
+  EXPECT_EQ(cached(1, 17), 0);
+  EXPECT_EQ(cached(2, 17), 16);
+  EXPECT_EQ(cached(3, 4), 3);
+  EXPECT_EQ(cached(4, 17), 16);
+  // It ends while the block is open, so that the block itself is lost; what stands behind it is sealed anew.
+  Admit(5, Spec(4, 2));
+  Plan();
+  core_->Finish(5, absl::CancelledError("test"));
+  Commit();
+  EXPECT_EQ(cached(6, 17), 0);
+  EXPECT_EQ(cached(7, 17), 16);
+}
+
 TEST_F(PrefixTest, AnotherSaltSharesNothing) {
   Admit(1, Spec(10, 4));
   RunToIdle();
@@ -631,6 +654,8 @@ TEST(PrefixIndex, AHitIsOneOfTokensNotOfHashes) {
   EXPECT_FALSE(index.Holds(0, -1, 9, a)) << "another salt";
   EXPECT_TRUE(index.Holds(1, 0, 0, b));
   EXPECT_FALSE(index.Holds(1, 2, 0, b)) << "after another block";
+  index.Record(0, -1, 0, a);
+  EXPECT_TRUE(index.Holds(1, 0, 0, b)) << "sealed again with the same";
   index.Record(0, -1, 0, b);
   EXPECT_FALSE(index.Holds(1, 0, 0, b)) << "after the same block, which holds something else by now";
 }

@@ -182,10 +182,37 @@ class History {
     EXPECT_EQ(core_.pool().n_held(), 0);
     if (!options_.reuse_prefixes) {
       EXPECT_EQ(core_.pool().n_free(), options_.n_blocks);
+      return;
     }
+    ProbeCache();
   }
 
  private:
+  // Whatever came before: what ran alone just now is adopted whole, also after a part of it has run.
+  void ProbeCache() {
+    if (cases_.empty()) return;
+    const SequenceSpec like = cases_.begin()->second.spec;
+    const int n = static_cast<int>(like.tokens.size()), n_part = std::min(n, options_.block_tokens);
+    const auto adopted = [&](int n_tokens) {
+      const Ticket ticket = cases_.rbegin()->first + 1;
+      SequenceSpec spec{.tokens = {like.tokens.begin(), like.tokens.begin() + n_tokens},
+                        .n_total_max = n_tokens + 1,
+                        .cache_salt = like.cache_salt};
+      EXPECT_TRUE(Admit(ticket, std::move(spec)));
+      int n_adopted = -1;
+      while (Begin()) {
+        if (n_adopted < 0) n_adopted = core_.n_cached_tokens(ticket);
+        Commit();
+      }
+      return n_adopted;
+    };
+    const int n_full = n / options_.block_tokens * options_.block_tokens;
+    adopted(n);
+    EXPECT_EQ(adopted(n), std::min(n_full, n - 1));
+    adopted(n_part);
+    EXPECT_EQ(adopted(n), std::min(n_full, n - 1)) << "after its first " << n_part << " tokens ran alone";
+  }
+
   Case::At At(Ticket ticket) const { return cases_.at(ticket).at; }
   // Sequences stand at (arrival - priority * class_rise), then in order of arrival.
   std::pair<absl::Duration, int64_t> Place(Ticket ticket) const {
