@@ -59,6 +59,7 @@ absl::Status CoreOptions::Validate() const {
 Core::Core(const CoreOptions& options) : options_(options), pool_(options.n_blocks) {
   assert(options.Validate().ok());
   if (options.reuse_prefixes) prefixes_ = std::make_unique<PrefixIndex>(options.n_blocks, options.block_tokens);
+  visits_.resize(options.n_blocks);
   running_.reserve(options.max_running);
   rows_.reserve(options.max_running);
   row_sequences_.reserve(options.max_running);

@@ -21,10 +21,10 @@
 // Policy, after Orca (Yu et al. 2022: iteration-level batching), vLLM (Kwon et al. 2023: preemption by recomputing) and
 // Sarathi (Agrawal et al. 2023: chunked prefill beside decode rows):
 //  * Order. A sequence stands at (arrival - priority * class_rise): within a priority in order of arrival; a waiting
-//  one
-//    rises by one class every class_rise, so nothing starves. Sequences start in this order; a large one at the head is
-//    waited for, not overtaken.
-//  * Every decoding sequence gets its row; prefill and drafts share what is left of the budget, in order.
+//    one rises by one class every class_rise, so nothing starves. Sequences start in this order; a large one at the
+//    head is waited for, not overtaken.
+//  * Every decoding sequence gets its row; prefill gets what is left of the budget, in order; drafts get what is left
+//    then, of budget and blocks.
 //  * When a sequence needs a block and none is available: parked sequences give up theirs first, then the last of the
 //    running order is preempted and goes back to its place in the queue. The last one itself just waits for a step.
 //  * So the first in order always advances, and a sequence that fits the pool alone always finishes.
@@ -106,7 +106,7 @@ struct Event {
     kStarted,    // left the queue for the first time
     kTokens,     // chose tokens: sampled[first_sampled, first_sampled + n_tokens) of the step, in order
     kPreempted,  // lost its blocks while it ran, and waits again; half-run rows are void
-    kEvicted,    // lost its blocks while it was parked or woken; it will run from its start
+    kEvicted,    // lost the blocks it had run with while it was parked or woken, or with all KV; it runs from its start
     kEnded,      // OK: knows n_total_max tokens. Otherwise its deadline passed or its step failed. The ticket is gone
   };
   Kind kind = Kind::kStarted;
@@ -135,7 +135,7 @@ struct CoreStats {
   int64_t n_chosen = 0;  // tokens
   int64_t n_drafts_accepted = 0, n_drafts_rejected = 0;
   int64_t n_preemptions = 0;
-  int64_t n_evictions = 0;      // parked sequences that lost their blocks
+  int64_t n_evictions = 0;      // Event::kEvicted
   int64_t n_cached_tokens = 0;  // known tokens whose KV was adopted instead of computed
   int max_rows_in_step = 0;
   int max_running = 0;
@@ -230,14 +230,20 @@ class Core {
   void ExpireAndWake(SteadyTime now, std::vector<Event>* events);
   void PlanRunning(std::vector<Event>* events);
   void AdmitWaiting(SteadyTime now, std::vector<Event>* events);
+  void PlanDrafts();
+  void TakeBackDrafts();
   bool MakeRoomForHead(Sequence& s, std::vector<Event>* events);
+  bool CanEvict(int n, const Sequence& spared);
   void Start(Sequence& s, SteadyTime now, std::vector<Event>* events);
   void PreemptLast(std::vector<Event>* events);
   bool EvictIdle(const Sequence* spared, std::vector<Event>* events);  // false: nobody has blocks to give up
+  void LoseBlocks(Sequence& s, std::vector<Event>* events);
   int RowRoom(const Sequence& s) const;
   bool NeedsCopy(const Sequence& s) const;
   void MakeWritable(Sequence& s);
+  void TakeBlocks(Sequence& s, int n_rows);
   void PlanRows(Sequence& s, int n_new);
+  void SetRows(size_t i, int n_continued);
 
   // commit.cc
   int Advance(Sequence& s, std::span<const int32_t> chosen, Event* event);
@@ -262,6 +268,12 @@ class Core {
   List waiting_;                                     // in order
   List parked_;
   List idle_holders_;  // waiting or parked sequences with blocks, longest idle first
+  struct Visits {
+    uint64_t walk = 0;  // in which they were counted
+    int n = 0;
+  };
+  std::vector<Visits> visits_;  // [n_blocks], of CanEvict
+  uint64_t n_walks_ = 0;
   int n_waiting_ = 0, n_parked_ = 0;
   int64_t n_waiting_tokens_ = 0;
   uint64_t n_admitted_ = 0;

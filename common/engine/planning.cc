@@ -20,7 +20,10 @@ const Work* Core::Begin(SteadyTime now, std::vector<Event>* events) {
   if (now >= next_time_) ExpireAndWake(now, events);
   PlanRunning(events);
   // Blocks were short a moment ago: admitting now would preempt again.
-  if (n_preempted_ == 0) AdmitWaiting(now, events);
+  if (n_preempted_ == 0) {
+    AdmitWaiting(now, events);
+    PlanDrafts();
+  }
   if (rows_.empty()) return nullptr;
 
   work_.step = static_cast<uint64_t>(++stats_.n_steps);
@@ -71,28 +74,56 @@ void Core::ExpireAndWake(SteadyTime now, std::vector<Event>* events) {
   departed_.clear();
 }
 
-// In order. Victims are taken from the end, where no rows have been planned yet.
+// Known tokens alone, in order. Victims are taken from the end, where no rows have been planned yet.
 void Core::PlanRunning(std::vector<Event>* events) {
   const auto n_decoding = std::count_if(running_.begin(), running_.end(), [](Sequence* s) { return s->n_owed() <= 1; });
   budget_ = std::max(0, options_.max_step_tokens - static_cast<int>(n_decoding));
   promised_ = 0;
+  bool has_drafts = true;  // that may have blocks
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
     const int n_owed = s.n_owed();
     const int n_free_rows = n_owed == 1 ? 1 : 0;  // kept for it above; one whose choice is open continues with old rows
-    const int n_wanted = std::min(s.n_ready(), n_free_rows + budget_);
+    const int n_wanted = std::min(n_owed, n_free_rows + budget_);
     int n_new = 0;
     if (n_wanted > 0) {
-      const int n_known_wanted = std::min(n_wanted, n_owed);  // drafts are worth nobody's blocks
-      while (RowRoom(s) < n_known_wanted && EvictIdle(nullptr, events)) {
+      if (RowRoom(s) < n_wanted && std::exchange(has_drafts, false)) TakeBackDrafts();
+      while (RowRoom(s) < n_wanted && EvictIdle(nullptr, events)) {
       }
-      while (n_known_wanted > 0 && RowRoom(s) <= 0 && running_.size() > i + 1) PreemptLast(events);
+      while (RowRoom(s) <= 0 && running_.size() > i + 1) PreemptLast(events);
       n_new = std::clamp(RowRoom(s), 0, n_wanted);
     }
     if (n_new > 0 || n_owed <= 0) PlanRows(s, n_new);
     budget_ -= std::max(0, n_new - n_free_rows);
     // Blocks that it will need for the rest of what it knows already are not there for newcomers.
     promised_ += std::max(0, BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()));
+  }
+}
+
+// Drafts that an earlier step left half-run keep their blocks only as long as nobody needs them for a token it knows.
+void Core::TakeBackDrafts() {
+  for (Sequence* s : running_) {
+    if (static_cast<int>(s->blocks.size()) > BlocksFor(s->n_known)) ForgetRowsFrom(*s, s->n_known);
+  }
+  for (size_t i = 0; i < rows_.size(); ++i) {  // of these, some are planned
+    if (rows_[i].first + rows_[i].n_rows > row_sequences_[i]->n_begun) SetRows(i, rows_[i].n_continued);
+  }
+}
+
+// What the known tokens of all have left, after newcomers: rows of the budget; blocks beyond those that running
+// sequences will need for what they know and one more for each, so that a draft that is confirmed preempts nobody soon.
+void Core::PlanDrafts() {
+  for (size_t i = 0; i < rows_.size() && budget_ > 0; ++i) {
+    Sequence& s = *row_sequences_[i];
+    if (s.n_begun < s.n_known || s.n_ready() <= 0) continue;
+    const int n_blocks_left = std::max(0, pool_.n_available() - promised_ - n_running());
+    const int n_room = (static_cast<int>(s.blocks.size()) + n_blocks_left) * options_.block_tokens - s.n_begun;
+    const int n_new = std::min({s.n_ready(), budget_, n_room});
+    if (n_new <= 0) continue;
+    TakeBlocks(s, s.n_begun + n_new);
+    s.n_begun += n_new;
+    budget_ -= n_new;
+    SetRows(i, rows_[i].n_continued);
   }
 }
 
@@ -123,26 +154,36 @@ void Core::MakeWritable(Sequence& s) {
   s.n_sealed = std::min(s.n_sealed, static_cast<int>(index));
 }
 
+void Core::TakeBlocks(Sequence& s, int n_rows) {
+  for (int n = BlocksFor(n_rows) - static_cast<int>(s.blocks.size()); n > 0; --n) s.blocks.push_back(pool_.Take());
+}
+
 // REQUIRES: n_new <= RowRoom(s).
 void Core::PlanRows(Sequence& s, int n_new) {
+  const int n_continued = s.n_begun - s.n_complete;
   if (n_new > 0) {
     MakeWritable(s);
-    for (int n = BlocksFor(s.n_begun + n_new) - static_cast<int>(s.blocks.size()); n > 0; --n) {
-      s.blocks.push_back(pool_.Take());
-    }
+    TakeBlocks(s, s.n_begun + n_new);
   }
   has_decode_rows_ |= n_new == 1 && s.n_known > s.n_start;
-  const int end = s.n_begun + n_new;
-  rows_.push_back({.ticket = s.ticket,
-                   .first = s.n_complete,
-                   .n_rows = end - s.n_complete,
-                   .n_continued = s.n_begun - s.n_complete,
-                   .n_sampled = std::max(0, end - s.n_known + 1),
-                   .tokens = std::span<const int32_t>(s.tokens.data(), end),
-                   .blocks = s.blocks});
-  row_sequences_.push_back(&s);
-  s.n_begun = end;
+  s.n_begun += n_new;
   s.in_step = true;
+  rows_.emplace_back();
+  row_sequences_.push_back(&s);
+  SetRows(rows_.size() - 1, n_continued);
+}
+
+// Run i is all that its sequence has begun and not completed.
+void Core::SetRows(size_t i, int n_continued) {
+  const Sequence& s = *row_sequences_[i];
+  const int n_rows = s.n_begun - s.n_complete;
+  rows_[i] = {.ticket = s.ticket,
+              .first = s.n_complete,
+              .n_rows = n_rows,
+              .n_continued = std::min(n_continued, n_rows),
+              .n_sampled = std::max(0, s.n_begun - s.n_known + 1),
+              .tokens = std::span<const int32_t>(s.tokens.data(), s.n_begun),
+              .blocks = s.blocks};
 }
 
 void Core::PreemptLast(std::vector<Event>* events) {
@@ -161,11 +202,18 @@ bool Core::EvictIdle(const Sequence* spared, std::vector<Event>* events) {
   if (s != nullptr && s == spared) s = s->idle_next;
   if (s == nullptr) return false;
   LeaveIdleHolders(*s);
-  s->n_begun = s->n_complete = s->n_adopted = 0;
-  DropBlocks(*s);
-  ++stats_.n_evictions;
-  events->push_back({.kind = Event::Kind::kEvicted, .ticket = s->ticket});
+  LoseBlocks(*s, events);
   return true;
+}
+
+// Of what it had only adopted, and not run with, nobody has been told.
+void Core::LoseBlocks(Sequence& s, std::vector<Event>* events) {
+  const bool has_own = !s.blocks.empty() && s.n_adopted == 0;
+  s.n_begun = s.n_complete = s.n_adopted = 0;
+  DropBlocks(s);
+  if (!has_own) return;
+  ++stats_.n_evictions;
+  events->push_back({.kind = Event::Kind::kEvicted, .ticket = s.ticket});
 }
 
 void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
@@ -174,7 +222,7 @@ void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
     if (prefixes_ != nullptr && s.blocks.empty()) AdoptPrefix(s);
     if (!MakeRoomForHead(s, events)) return;
     Start(s, now, events);
-    const int n_new = std::min({s.n_ready(), budget_, RowRoom(s)});
+    const int n_new = std::min({s.n_owed(), budget_, RowRoom(s)});
     PlanRows(s, n_new);
     budget_ -= n_new;
     promised_ += std::max(0, BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()));
@@ -182,16 +230,34 @@ void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
 }
 
 // A newcomer needs room for all it knows, plus one block of headroom for everyone who is running: without it, the next
-// few decoded tokens would preempt it and its prefill would be lost.
+// few decoded tokens would preempt it and its prefill would be lost. Idle holders lose theirs only where that suffices.
 bool Core::MakeRoomForHead(Sequence& s, std::vector<Event>* events) {
-  const auto has_room = [&] {
+  const auto n_short = [&] {
     const int n_needed = BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()) + (NeedsCopy(s) ? 1 : 0);
-    return n_needed <= pool_.n_available() - promised_ - n_running();
+    return n_needed - (pool_.n_available() - promised_ - n_running());
   };
-  while (!has_room()) {
+  if (n_short() <= 0) return true;
+  if (!CanEvict(n_short(), s)) return false;
+  while (n_short() > 0) {
     if (!EvictIdle(&s, events)) return false;
   }
   return true;
+}
+
+// Whether all idle holders but one have `n` blocks that nobody else holds.
+bool Core::CanEvict(int n, const Sequence& spared) {
+  ++n_walks_;
+  // Once that it needs a copy of is its own, it needs none.
+  const int32_t copied = NeedsCopy(spared) ? spared.blocks[spared.n_begun / options_.block_tokens] : -1;
+  for (const Sequence* s = idle_holders_.first; s != nullptr; s = s->idle_next) {
+    if (s == &spared) continue;
+    for (const int32_t block : s->blocks) {
+      Visits& visits = visits_[block];
+      if (visits.walk != n_walks_) visits = {.walk = n_walks_, .n = 0};
+      if (++visits.n == pool_.count(block) - (block == copied) && --n <= 0) return true;
+    }
+  }
+  return false;
 }
 
 void Core::Start(Sequence& s, SteadyTime now, std::vector<Event>* events) {

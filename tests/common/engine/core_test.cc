@@ -392,22 +392,93 @@ TEST_F(CoreTest, DraftsThatComeWhileAStepIsUnderWayAreHeldAgainstItsChoice) {
 }
 
 TEST_F(CoreTest, DraftsTakeNobodysBlocks) {
-  Make({.n_blocks = 5, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64});
-  const std::vector<int32_t> answer = Alone(Spec(3, 12));
+  Make({.n_blocks = 7, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64});
+  const std::vector<int32_t> answer = Alone(Spec(3, 16));
   Admit(3, Spec(3, 12, 4));
   Step();
   core_->Park(3, SteadyTime::InfiniteFuture());
-  Admit(1, Spec(3, 12));
+  Admit(1, Spec(3, 16));
   Admit(2, Spec(3, 12, 9));
   Step();
-  core_->Grow(1, std::span<const int32_t>(answer).subspan(1, 11));
-  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 9}, Rows{2, 1})) << "3 blocks are left for the first: positions 3 to 11";
+  core_->Grow(1, std::span<const int32_t>(answer).subspan(1, 14));
+  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 9}, Rows{2, 1}))
+      << "of 4 blocks left, 2 are for the next tokens of those who run: positions 3 to 11";
   EXPECT_THAT(Of(Event::Kind::kPreempted), IsEmpty());
   EXPECT_THAT(Of(Event::Kind::kEvicted), IsEmpty()) << "not those of a parked one either";
   Commit();
   core_->Finish(3, absl::OkStatus());
   RunToIdle();
   EXPECT_THAT(answers_[1], ElementsAreArray(answer));
+}
+
+// On pools of all kinds: what is preempted, admitted and run of known tokens is the same with drafts that are all
+// wrong.
+TEST_F(CoreTest, WrongDraftsChangeNothingOfThePlanOfKnownTokens) {
+  using Known = std::vector<std::pair<Ticket, int>>;  // per run, its rows of known tokens
+  const auto plans = [&](int n_prompt, int n_answer, bool drafts) {
+    std::vector<Known> plans;
+    for (Ticket t = 1; t <= 3; ++t) {
+      SequenceSpec spec{.tokens = std::vector<int32_t>(n_prompt + t, 1),
+                        .n_total_max = n_prompt + static_cast<int>(t) + n_answer};
+      if (!core_->Check(spec).ok()) return plans;
+      Admit(t, std::move(spec));
+    }
+    while (plans.size() < 400) {
+      for (Ticket t = 1; drafts && t <= 3; ++t) {
+        if (core_->contains(t)) core_->Grow(t, std::vector<int32_t>(20, 9));
+      }
+      if (Plan().empty()) break;
+      Known known;
+      int n_sampled = 0;
+      for (const RowRun& run : work_.rows) {
+        n_sampled += run.n_sampled;
+        known.emplace_back(run.ticket,
+                           std::min(run.n_rows, static_cast<int>(core_->tokens(run.ticket).size()) - run.first));
+      }
+      plans.push_back(std::move(known));
+      const std::vector<int32_t> sampled(n_sampled, 7);
+      CommitResult({.sampled = sampled});
+    }
+    return plans;
+  };
+  int n_worlds = 0;
+  int64_t n_preemptions = 0;
+  for (const int n_blocks : {3, 4, 5, 7, 9, 12}) {
+    for (const int block_tokens : {1, 2, 3, 4}) {
+      for (int n_answer = 4; n_answer < 30; n_answer += 3) {
+        for (int n_prompt = 1; n_prompt < 8; ++n_prompt) {
+          const CoreOptions options{
+              .n_blocks = n_blocks, .block_tokens = block_tokens, .max_running = 4, .max_step_tokens = 24};
+          Make(options);
+          const std::vector<Known> without = plans(n_prompt, n_answer, false);
+          n_preemptions += core_->stats().n_preemptions;
+          Make(options);
+          ASSERT_EQ(plans(n_prompt, n_answer, true), without)
+              << n_blocks << " blocks of " << block_tokens << ", prompts " << n_prompt << ", answers " << n_answer;
+          n_worlds += without.size() > 0;
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_worlds, 100);
+  EXPECT_GT(n_preemptions, 100);
+}
+
+TEST_F(CoreTest, HalfRunDraftsGiveTheirBlocksBackBeforeAnybodyIsPreempted) {
+  Make({.n_blocks = 6, .block_tokens = 2, .max_running = 2, .max_step_tokens = 64});
+  Admit(1, Spec(2, 6));
+  Admit(2, Spec(2, 6, 5));
+  Step();
+  model_->n_complete = [](const RowRun&) { return 0; };
+  model_->n_chosen = [](const RowRun&) { return 0; };
+  core_->Grow(2, std::vector<int32_t>(4, 9));
+  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 1}, Rows{2, 2}));
+  Commit();
+  model_->n_complete = [](const RowRun& run) { return run.n_rows; };
+  model_->n_chosen = [](const RowRun& run) { return run.n_sampled; };
+  while (Step()) EXPECT_THAT(Of(Event::Kind::kPreempted), IsEmpty());
+  EXPECT_THAT(answers_[1], ElementsAreArray(Alone(Spec(2, 6))));
+  EXPECT_THAT(answers_[2], ElementsAreArray(Alone(Spec(2, 6, 5))));
 }
 
 // ---- Half-run rows ----
@@ -504,6 +575,23 @@ TEST_F(CoreTest, ParkedBlocksGoBeforeARunningSequenceIsPreempted) {
   RunToIdle();
   for (const Ticket ticket : {1, 2, 3}) EXPECT_TRUE(ended_.at(ticket).ok());
   EXPECT_THAT(answers_[1], ElementsAreArray(Alone(Spec(5, 15)))) << "its tokens stayed";
+}
+
+TEST_F(CoreTest, ParkedBlocksAreNotTakenWhenTheyDoNotSuffice) {
+  Make({.n_blocks = 64, .block_tokens = 4, .max_running = 8, .max_step_tokens = 512});
+  Admit(1, Spec(200, 50));
+  Admit(2, Spec(12, 48));
+  Step();
+  core_->Park(2, SteadyTime::InfiniteFuture());
+  Admit(3, Spec(120, 10));
+  Step();
+  EXPECT_THAT(Of(Event::Kind::kEvicted), IsEmpty());
+  EXPECT_EQ(core_->n_waiting(), 1);
+  EXPECT_EQ(core_->blocks(2).size(), 3u) << "30 blocks are wanted, 13 could be had";
+  core_->Finish(1, absl::OkStatus());
+  Step();
+  EXPECT_EQ(core_->n_running(), 1);
+  EXPECT_EQ(core_->blocks(2).size(), 3u) << "and now they are not needed";
 }
 
 TEST_F(CoreTest, AParkedSequenceExpires) {
@@ -629,6 +717,30 @@ TEST_F(PrefixTest, HalfRunBlocksAreNotSealed) {
   Step();
   EXPECT_TRUE(core_->pool().sealed(core_->blocks(1)[0]));
   EXPECT_FALSE(core_->pool().sealed(core_->blocks(1)[1]));
+}
+
+// Adopted blocks that are taken from a sequence before it ran are no event: it never had anything of its own.
+TEST_F(PrefixTest, WhoNeverStartedIsNotEvicted) {
+  Admit(1, Spec(16, 1, 1));
+  RunToIdle();
+  Admit(2, Spec(30, 30, 2));
+  Step();
+  SequenceSpec like_first = Spec(16, 1, 1);
+  like_first.tokens.resize(40, 3);
+  like_first.n_total_max = 44;
+  Admit(3, like_first);
+  Step();
+  ASSERT_EQ(core_->n_waiting(), 1);
+  ASSERT_EQ(core_->blocks(3).size(), 4u) << "it holds what it adopted";
+  for (bool lost = false; core_->contains(2);) {
+    Step();
+    EXPECT_THAT(Of(Event::Kind::kEvicted), IsEmpty());
+    lost |= core_->contains(3) && core_->blocks(3).size() < 4;
+    EXPECT_TRUE(lost || core_->contains(2)) << "the case was meant to be met";
+  }
+  RunToIdle();
+  EXPECT_EQ(core_->stats().n_evictions, 0);
+  EXPECT_THAT(answers_[3], ElementsAreArray(Alone(like_first)));
 }
 
 TEST_F(PrefixTest, ThePreemptedAdoptWhatIsLeftOfTheirOwn) {

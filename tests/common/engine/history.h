@@ -91,6 +91,9 @@ class History {
   bool Begin() {
     events_.clear();
     NoteParked();
+    n_available_before_ = core_.pool().n_available();
+    n_blocks_before_.clear();
+    for (const Ticket ticket : Alive()) n_blocks_before_[ticket] = static_cast<int>(core_.blocks(ticket).size());
     work_ = core_.Begin(now_, &events_);
     bool preempted = false;
     for (const Event& event : events_) {
@@ -107,7 +110,7 @@ class History {
           break;
         case Event::Kind::kEvicted:
           EXPECT_NE(At(event.ticket), Case::At::kRunning);
-          cases_.at(event.ticket).n_begun = 0;
+          NoteEvicted(event.ticket);
           break;
         case Event::Kind::kStarted:
           break;
@@ -121,6 +124,7 @@ class History {
       }
     }
     NotePlan(preempted);
+    EXPECT_EQ(n_evictions_, core_.stats().n_evictions);
     Check();
     return work_ != nullptr;
   }
@@ -271,12 +275,38 @@ class History {
     cases_.at(ticket).n_begun = 0;
   }
 
+  void NoteEvicted(Ticket ticket) {
+    Case& c = cases_.at(ticket);
+    EXPECT_GT(c.n_begun, 0) << ticket << " had nothing to lose";
+    c.n_begun = 0;
+    EXPECT_LE(++n_evictions_, core_.stats().n_evictions);
+  }
+
+  int BlocksOf(int n_tokens) const { return (n_tokens + options_.block_tokens - 1) / options_.block_tokens; }
+
+  // Blocks are taken from the last one for tokens that others know, and only when none was to be had otherwise.
+  void NoteNeed() {
+    const int n_moves = static_cast<int>(work_->moves.size());
+    int n_taken = n_moves;
+    for (const RowRun& run : work_->rows) {
+      const int n_known = static_cast<int>(cases_.at(run.ticket).tokens.size());
+      EXPECT_LE(static_cast<int>(run.blocks.size()), BlocksOf(n_known)) << run.ticket << " drafts beside a preemption";
+      n_taken += std::max(0, static_cast<int>(run.blocks.size()) - n_blocks_before_.at(run.ticket));
+    }
+    const Ticket last = InOrder(Case::At::kRunning).back();
+    const bool last_waits =
+        std::none_of(work_->rows.begin(), work_->rows.end(), [&](const RowRun& run) { return run.ticket == last; });
+    EXPECT_TRUE(n_taken > n_available_before_ || last_waits)
+        << "preempted while " << n_available_before_ << " blocks could be had and " << n_taken << " were taken";
+  }
+
   void NotePlan(bool preempted) {
     if (work_ == nullptr) {
       EXPECT_TRUE(InOrder(Case::At::kRunning).empty()) << "who runs gets rows";
       EXPECT_TRUE(InOrder(Case::At::kWaiting).empty()) << "with nothing running, the head of the queue starts";
       return;
     }
+    if (preempted) NoteNeed();
     const std::vector<Ticket> before = InOrder(Case::At::kRunning);
     std::set<Ticket> with_rows;
     int n_begun = 0, n_rows = 0;
@@ -324,7 +354,9 @@ class History {
   std::map<Ticket, SteadyTime> wants_;  // to be parked, until when
   const Work* work_ = nullptr;          // under way
   std::vector<Event> events_;
-  int64_t n_events_ = 0;
+  int64_t n_events_ = 0, n_evictions_ = 0;
+  int n_available_before_ = 0;
+  std::map<Ticket, int> n_blocks_before_;
 };
 
 }  // namespace updraft::engine
