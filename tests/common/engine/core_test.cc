@@ -465,20 +465,26 @@ TEST_F(CoreTest, WrongDraftsChangeNothingOfThePlanOfKnownTokens) {
 }
 
 TEST_F(CoreTest, HalfRunDraftsGiveTheirBlocksBackBeforeAnybodyIsPreempted) {
-  Make({.n_blocks = 6, .block_tokens = 2, .max_running = 2, .max_step_tokens = 64});
-  Admit(1, Spec(2, 6));
-  Admit(2, Spec(2, 6, 5));
+  Make({.n_blocks = 8, .block_tokens = 2, .max_running = 2, .max_step_tokens = 64});
+  Admit(1, Spec(2, 10));
+  Admit(2, Spec(2, 10, 5));
   Step();
-  model_->n_complete = [](const RowRun&) { return 0; };
-  model_->n_chosen = [](const RowRun&) { return 0; };
+  model_->n_complete = [](const RowRun& run) { return run.ticket == 1 ? run.n_rows : 0; };
+  model_->n_chosen = [](const RowRun& run) { return run.ticket == 1 ? run.n_sampled : 0; };
   core_->Grow(2, std::vector<int32_t>(4, 9));
-  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 1}, Rows{2, 2}));
+  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 1}, Rows{2, 5}));
+  EXPECT_EQ(core_->blocks(2).size(), 4u);
   Commit();
+  while (core_->contains(1)) {
+    Step();
+    EXPECT_THAT(Of(Event::Kind::kPreempted), IsEmpty());
+  }
+  EXPECT_EQ(core_->blocks(2).size(), 2u) << "the first one needed 6 of the 8";
   model_->n_complete = [](const RowRun& run) { return run.n_rows; };
   model_->n_chosen = [](const RowRun& run) { return run.n_sampled; };
-  while (Step()) EXPECT_THAT(Of(Event::Kind::kPreempted), IsEmpty());
-  EXPECT_THAT(answers_[1], ElementsAreArray(Alone(Spec(2, 6))));
-  EXPECT_THAT(answers_[2], ElementsAreArray(Alone(Spec(2, 6, 5))));
+  RunToIdle();
+  EXPECT_THAT(answers_[1], ElementsAreArray(Alone(Spec(2, 10))));
+  EXPECT_THAT(answers_[2], ElementsAreArray(Alone(Spec(2, 10, 5))));
 }
 
 // ---- Half-run rows ----
