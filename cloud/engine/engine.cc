@@ -1,6 +1,7 @@
 #include "cloud/engine/engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -19,6 +20,13 @@ absl::Status EngineOptions::Validate() const {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, std::unique_ptr<Executor> executor,
                                                        SteadyClock clock) {
   if (absl::Status status = options.Validate(); !status.ok()) return status;
+  const std::optional<KvBlocks> blocks = executor->kv_blocks();
+  if (blocks && (blocks->n_blocks != options.core.n_blocks || blocks->block_tokens != options.core.block_tokens)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "KV pool: expected the engine's options to name the executor's %d blocks of %d tokens, found %d blocks of %d "
+        "tokens; make both from one configuration",
+        blocks->n_blocks, blocks->block_tokens, options.core.n_blocks, options.core.block_tokens));
+  }
   return std::unique_ptr<Engine>(new Engine(options, std::move(executor), std::move(clock)));
 }
 

@@ -19,7 +19,7 @@ namespace updraft::engine {
 
 struct EngineOptions {
   // Performance: rows in one step and sequences in it. More rows prefill faster and make every decoding sequence wait
-  // longer. The number of blocks and their size are those of the executor's KV.
+  // longer. The number of blocks and their size are those of the executor's KV (Create compares them).
   CoreOptions core;
   // Behaviour: requests that wait before the next is refused with RESOURCE_EXHAUSTED and a retry delay.
   int max_queued = 256;
@@ -30,7 +30,8 @@ struct EngineOptions {
 // Thread-safe, except that Shutdown and destruction are the owner's.
 class Engine {
  public:
-  // Starts the engine thread. `clock` is read on it (and by nothing else).
+  // Starts the engine thread. INVALID_ARGUMENT for impossible options, also when they name other blocks of KV than the
+  // executor has. `clock` is read on it (and by nothing else).
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                         std::unique_ptr<Executor> executor,
                                                         SteadyClock clock = SteadyNow);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -34,6 +35,11 @@ struct Step {
   std::span<const SampleRow> samples;  // ascending rows
 };
 
+struct KvBlocks {
+  int n_blocks = 0;
+  int block_tokens = 0;
+};
+
 // Used by one thread at a time.
 class Executor {
  public:
@@ -41,10 +47,14 @@ class Executor {
 
   virtual int n_vocab() const = 0;
   virtual int context_length() const = 0;  // tokens of one sequence
+  // The blocks that it has memory for; block ids and tables of a step are of these. None: it keeps no KV.
+  virtual std::optional<KvBlocks> kv_blocks() const = 0;
 
   // Runs the batch, writes its KV, chooses one token per entry of `samples` into `sampled` [samples.size()]. What is
   // chosen for a sequence must depend on nothing but its own tokens and sampling options: preemption and batching rely
-  // on it. An error ends every request of the step with that status.
+  // on it. An error ends every request of the step with that status. RESOURCE_EXHAUSTED, or std::bad_alloc thrown:
+  // there was no memory for the step, and blocks that it did not write hold what they held. Any other: all blocks are
+  // in doubt.
   virtual absl::Status Run(const Step& step, std::span<SampledToken> sampled) = 0;
 };
 

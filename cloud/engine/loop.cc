@@ -1,6 +1,7 @@
 #include "cloud/engine/loop.h"
 
 #include <algorithm>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -134,12 +135,23 @@ void Loop::Turn() {
   for (const Event& event : events_) Handle(event);
   if (work == nullptr) return;
   absl::Status status = RunStep(*work);
+  const bool kv_lost = !status.ok() && !absl::IsResourceExhausted(status);
   events_.clear();
-  core_.Commit(work->step, {.status = std::move(status), .sampled = chosen_}, clock_(), &events_);
+  core_.Commit(work->step, {.status = std::move(status), .kv_lost = kv_lost, .sampled = chosen_}, clock_(), &events_);
   for (const Event& event : events_) Handle(event);
 }
 
 absl::Status Loop::RunStep(const Work& work) {
+  try {
+    return RunRows(work);
+  } catch (const std::bad_alloc&) {  // of the lists on the host
+    return absl::ResourceExhaustedError(
+        "engine: expected memory for the rows of a step, found that this process gets no more; stop other programs, "
+        "raise its limit (ulimit -v, or its container's), or lower max_step_tokens");
+  }
+}
+
+absl::Status Loop::RunRows(const Work& work) {
   tokens_.clear();
   positions_.clear();
   tables_.clear();

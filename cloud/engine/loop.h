@@ -62,6 +62,7 @@ class Loop {
   int TokenLimit(const Request& request) const;  // answer tokens, accepted_prefix included
   Answer* Find(Ticket ticket) const;
   absl::Status RunStep(const Work& work);
+  absl::Status RunRows(const Work& work);  // may throw bad_alloc
   void AddRows(const RowRun& run);
   void Handle(const Event& event);
   void Emit(Answer& answer, std::span<const SampledToken> chosen);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 #include <utility>
 
 #include "common/model/step_status.h"
@@ -13,7 +14,21 @@ ModelExecutor::ModelExecutor(const Model* model, std::unique_ptr<KvStore> kv) : 
 int ModelExecutor::n_vocab() const { return model_->config().n_vocab; }
 int ModelExecutor::context_length() const { return model_->config().context_length; }
 
+std::optional<KvBlocks> ModelExecutor::kv_blocks() const {
+  return KvBlocks{.n_blocks = kv_->n_blocks(), .block_tokens = kv_->block_tokens()};
+}
+
 absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sampled) {
+  try {
+    RunRows(step, sampled);
+  } catch (
+      const std::bad_alloc&) {  // of the lists on the host; what was asked of the model goes on until it is awaited
+    model_->ops().Fail(kernels::Fault::kOutOfMemory);
+  }
+  return TakeStepStatus(model_->ops());
+}
+
+void ModelExecutor::RunRows(const Step& step, std::span<SampledToken> sampled) {
   const Batch& batch = step.batch;
   const std::span<const SampleRow> samples = step.samples;
   for (const BlockMove& move : step.moves) kv_->CopyBlock(move.from, move.to);
@@ -24,7 +39,7 @@ absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sample
   if (!kernels::GrowTo(ops, n_hidden * sizeof(float), hidden_) ||
       !kernels::GrowTo(ops, kHeadRows * d_model * sizeof(float), head_rows_) ||
       !kernels::GrowTo(ops, kHeadRows * n_vocab * sizeof(float), logits_)) {
-    return TakeStepStatus(ops);
+    return;
   }
   const std::span<float> hidden(hidden_.floats(), n_hidden);
   wanted_.clear();
@@ -48,7 +63,6 @@ absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sample
       sampled[first + i] = Sample(samples[first + i], logits.subspan(i * n_vocab, n_vocab));
     }
   }
-  return TakeStepStatus(ops);
 }
 
 SampledToken ModelExecutor::Sample(const SampleRow& sample, std::span<float> logits) {

@@ -17,6 +17,7 @@ class ModelExecutor final : public Executor {
 
   int n_vocab() const override;
   int context_length() const override;
+  std::optional<KvBlocks> kv_blocks() const override;
   absl::Status Run(const Step& step, std::span<SampledToken> sampled) override;
 
  private:
@@ -24,6 +25,7 @@ class ModelExecutor final : public Executor {
   // vocabularies.
   static constexpr size_t kHeadRows = 16;
 
+  void RunRows(const Step& step, std::span<SampledToken> sampled);  // up to a fault; may throw bad_alloc
   SampledToken Sample(const SampleRow& sample, std::span<float> logits);
 
   const Model* model_;

@@ -27,6 +27,7 @@ class PacedExecutor final : public Executor {
 
   int n_vocab() const override { return n_vocab_; }
   int context_length() const override { return context_length_; }
+  std::optional<KvBlocks> kv_blocks() const override { return std::nullopt; }
   // Sleeps. What one sleep is too long, the next ones are shorter, so that steps without a pause between them keep the
   // pace on average.
   absl::Status Run(const Step& step, std::span<SampledToken> sampled) override;

@@ -48,6 +48,15 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
   }
   if (has_leavers) ForgetLeavers();
   departed_.clear();
+  if (!result.status.ok() && result.kv_lost) LoseAllKv(events);
+}
+
+// Nobody has rows in a step now: who waits, is parked or had no row keeps its tokens and place, and no block.
+void Core::LoseAllKv(std::vector<Event>* events) {
+  for (Sequence* s : running_) LoseBlocks(*s, events);
+  while (EvictIdle(nullptr, events)) {
+  }
+  pool_.ForgetAllEvictable();
 }
 
 // Takes the chosen tokens over as long as each belongs to what is known by then; how many those are.

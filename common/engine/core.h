@@ -3,7 +3,7 @@
 //
 //   while (const Work* work = core.Begin(now, &events)) {       // events: expired, preempted, started
 //     ... run the model on work->rows, or let time pass ...
-//     core.Commit(work->step, result, later, &events);          // events: tokens, ended
+//     core.Commit(work->step, result, later, &events);          // events: tokens, ended; evicted when all KV is lost
 //   }
 //
 // A sequence is addressed by its ticket, a number that its owner chooses. It knows tokens; it has begun the rows of
@@ -95,6 +95,7 @@ constexpr int32_t kNoToken = -1;  // chosen: the row did not get far enough to c
 // What came of a step. Entries belong to Work::rows in order.
 struct StepResult {
   absl::Status status = {};               // an error ends every sequence that had rows in the step
+  bool kv_lost = false;                   // with an error: what any block holds is in doubt, nobody keeps one
   std::span<const int32_t> sampled = {};  // [sum of n_sampled]: the token that each choosing row chose, or kNoToken
   // Per run, how many of its rows, counted from the first, have complete KV now; the others are half-run and come
   // again. A row that has not chosen yet is one of those. Empty: all are complete.
@@ -247,6 +248,7 @@ class Core {
 
   // commit.cc
   int Advance(Sequence& s, std::span<const int32_t> chosen, Event* event);
+  void LoseAllKv(std::vector<Event>* events);
   bool Learn(Sequence& s, int32_t token);
   void UpdateRates(absl::Duration step_time);
 

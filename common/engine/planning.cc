@@ -206,7 +206,7 @@ bool Core::EvictIdle(const Sequence* spared, std::vector<Event>* events) {
   return true;
 }
 
-// Of what it had only adopted, and not run with, nobody has been told.
+// Nobody is told of blocks that it had only adopted, and not run with.
 void Core::LoseBlocks(Sequence& s, std::vector<Event>* events) {
   const bool has_own = !s.blocks.empty() && s.n_adopted == 0;
   s.n_begun = s.n_complete = s.n_adopted = 0;

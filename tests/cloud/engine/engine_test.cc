@@ -9,7 +9,9 @@
 #include <random>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "cloud/engine/paced_executor.h"
 #include "common/status/retry_delay.h"
 #include "tests/cloud/engine/fake_executor.h"
 
@@ -101,6 +103,22 @@ TEST(EngineOptions, RefusesWhatCannotWork) {
   EXPECT_FALSE((EngineOptions{.core = {.max_running = 0}}).Validate().ok());
   EXPECT_FALSE((EngineOptions{.core = {.max_running = 8, .max_step_tokens = 7}}).Validate().ok());
   EXPECT_FALSE((EngineOptions{.core = {}, .max_queued = 0}).Validate().ok());
+}
+
+TEST(Engine, BlocksOtherThanTheExecutorsAreRefused) {
+  const EngineOptions options{.core = {.n_blocks = 64, .block_tokens = 4}};
+  for (const auto& [n_blocks, block_tokens] : {std::pair(63, 4), {64, 8}, {65, 4}, {128, 2}}) {
+    const absl::Status status =
+        Engine::Create(options, std::make_unique<FakeExecutor>(
+                                    kVocab, kContext, CoreOptions{.n_blocks = n_blocks, .block_tokens = block_tokens}))
+            .status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.message(),
+                ::testing::HasSubstr(absl::StrCat(n_blocks, " blocks of ", block_tokens, " tokens, found 64")));
+  }
+  EXPECT_TRUE(Engine::Create(options, std::make_unique<FakeExecutor>(kVocab, kContext, options.core)).ok());
+  EXPECT_TRUE(Engine::Create(options, std::make_unique<PacedExecutor>(kVocab, kContext, Pace())).ok())
+      << "it has no KV, so any blocks will do";
 }
 
 TEST(Engine, AFullQueueRefusesAtOnceWithADelay) {

@@ -34,17 +34,25 @@ class FakeExecutor final : public Executor {
   FakeExecutor(int n_vocab, int context_length, const CoreOptions& options)
       : n_vocab_(n_vocab),
         context_length_(context_length),
+        n_blocks_(options.n_blocks),
         block_tokens_(options.block_tokens),
         slots_(static_cast<size_t>(options.n_blocks) * options.block_tokens, -1) {}
 
   int n_vocab() const override { return n_vocab_; }
   int context_length() const override { return context_length_; }
+  std::optional<KvBlocks> kv_blocks() const override {
+    return KvBlocks{.n_blocks = n_blocks_, .block_tokens = block_tokens_};
+  }
 
   absl::Status Run(const Step& step, std::span<SampledToken> sampled) override {
     const Batch& batch = step.batch;
     const std::span<const SampleRow> samples = step.samples;
     if (before_run) before_run(batch, samples);
-    if (!fail_next.ok()) return std::exchange(fail_next, absl::OkStatus());
+    if (!fail_next.ok()) {
+      // A device that failed keeps nothing.
+      if (!absl::IsResourceExhausted(fail_next)) std::fill(slots_.begin(), slots_.end(), -1);
+      return std::exchange(fail_next, absl::OkStatus());
+    }
     for (const BlockMove& move : step.moves) {
       std::copy_n(slots_.begin() + static_cast<ptrdiff_t>(move.from) * block_tokens_, block_tokens_,
                   slots_.begin() + static_cast<ptrdiff_t>(move.to) * block_tokens_);
@@ -70,7 +78,7 @@ class FakeExecutor final : public Executor {
     return slots_[static_cast<size_t>(table[position / block_tokens_]) * block_tokens_ + position % block_tokens_];
   }
 
-  int n_vocab_, context_length_, block_tokens_;
+  int n_vocab_, context_length_, n_blocks_, block_tokens_;
   std::vector<int32_t> slots_;  // token stored at each position of each block
 };
 

@@ -310,6 +310,25 @@ TEST_F(LoopTest, AnExecutorErrorEndsWhatRunsAndTheEngineGoesOn) {
   EXPECT_TRUE(third->status.ok());
 }
 
+// The fake's blocks are gone with its device; whoever trusted one would choose other tokens.
+TEST_F(LoopTest, AfterADeviceFaultNothingCachedIsTrusted) {
+  for (const auto& [fault, n_cached] : {std::pair(absl::InternalError("device lost"), 0),
+                                        std::pair(absl::ResourceExhaustedError("no memory for the step"), 12)}) {
+    SCOPED_TRACE(fault.ToString());
+    Make(32, 4, {.max_running = 1, .max_step_tokens = 32, .reuse_prefixes = true});
+    Accept(1, MakeRequest(12, 5));
+    RunToIdle();
+    auto failing = Accept(2, MakeRequest(12, 5, 9));
+    auto waiting = Accept(3, MakeRequest(13, 5));
+    executor_->fail_next = fault;
+    RunToIdle();
+    EXPECT_EQ(failing->status, fault);
+    EXPECT_TRUE(waiting->status.ok()) << waiting->status;
+    EXPECT_EQ(waiting->summary.n_cached_tokens, n_cached);
+    EXPECT_THAT(waiting->tokens, ElementsAreArray(AnswerAlone(MakeRequest(13, 5), kVocab, kContext).tokens));
+  }
+}
+
 TEST_F(LoopTest, LoadSaysWhatIsGoingOn) {
   Make(8, 4, {.max_running = 1, .max_step_tokens = 8});
   EXPECT_EQ(loop_->load().predicted_wait_ms, 0.0);

@@ -328,6 +328,32 @@ TEST_F(CoreTest, AFailedStepEndsThoseWhoHadRowsInIt) {
   EXPECT_TRUE(ended_.at(3).ok()) << "who only waited is served";
 }
 
+TEST_F(CoreTest, AfterALossOfAllKvNobodyTrustsABlock) {
+  for (const bool kv_lost : {false, true}) {
+    SCOPED_TRACE(kv_lost);
+    Make({.n_blocks = 32, .block_tokens = 4, .max_running = 2, .max_step_tokens = 16, .reuse_prefixes = true});
+    Admit(1, Spec(9, 3, 1));
+    RunToIdle();
+    Admit(2, Spec(9, 9, 2));
+    Step();
+    core_->Park(2, SteadyTime::InfiniteFuture());
+    Admit(3, Spec(9, 9, 3));
+    ASSERT_EQ(Plan().size(), 1u);
+    Admit(4, Spec(9, 9, 1));  // while the step is under way
+    CommitResult({.status = absl::InternalError("device lost"), .kv_lost = kv_lost});
+    EXPECT_THAT(ended_.count(3), 1);
+    const std::vector<Ticket> evicted = Of(Event::Kind::kEvicted);
+    EXPECT_EQ(core_->pool().n_free() == 32, kv_lost) << "nothing held, nothing sealed";
+    if (kv_lost) model_->LoseAll();
+    core_->Wake(2);
+    RunToIdle();
+    EXPECT_THAT(evicted, kv_lost ? ElementsAreArray({Ticket{2}}) : ElementsAreArray(std::vector<Ticket>()));
+    EXPECT_THAT(answers_[2], ElementsAreArray(Alone(Spec(9, 9, 2))));
+    EXPECT_THAT(answers_[4], ElementsAreArray(Alone(Spec(9, 9, 1))));
+    EXPECT_EQ(core_->stats().n_cached_tokens, kv_lost ? 0 : 8);
+  }
+}
+
 // ---- Drafts ----
 
 TEST_F(CoreTest, ConfirmedDraftsAreKnownAtOnceAndTheFirstWrongOneTakesTheRestAlong) {

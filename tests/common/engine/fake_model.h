@@ -43,6 +43,12 @@ class FakeModel {
   std::function<int(const RowRun&)> n_complete = [](const RowRun& run) { return run.n_rows; };
   std::function<int(const RowRun&)> n_chosen = [](const RowRun& run) { return run.n_sampled; };
 
+  // As a device that failed: every block, and every half-run row, is gone.
+  void LoseAll() {
+    std::fill(slots_.begin(), slots_.end(), -1);
+    half_run_.clear();
+  }
+
   // The spans of the result are valid until the next call.
   StepResult Run(const Work& work) {
     for (const BlockMove& move : work.moves) {

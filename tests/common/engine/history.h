@@ -129,11 +129,13 @@ class History {
     return work_ != nullptr;
   }
 
-  void Commit(const absl::Status& status = absl::OkStatus()) {
+  void Commit(const absl::Status& status = absl::OkStatus(), bool kv_lost = false) {
     const Work work = *work_;
     const std::vector<RowRun> rows(work.rows.begin(), work.rows.end());
-    const StepResult result =
-        status.ok() ? model_.Run(work) : StepResult{.status = status, .sampled = {}, .n_complete = {}};
+    const StepResult result = status.ok()
+                                  ? model_.Run(work)
+                                  : StepResult{.status = status, .kv_lost = kv_lost, .sampled = {}, .n_complete = {}};
+    if (kv_lost) model_.LoseAll();
     std::set<Ticket> in_step;
     for (const RowRun& run : rows) in_step.insert(run.ticket);
     events_.clear();
@@ -142,6 +144,11 @@ class History {
     for (const Event& event : events_) {
       ++n_events_;
       Case& c = cases_.at(event.ticket);
+      if (event.kind == Event::Kind::kEvicted) {
+        EXPECT_TRUE(kv_lost);
+        NoteEvicted(event.ticket);
+        continue;
+      }
       EXPECT_TRUE(in_step.count(event.ticket)) << "a step speaks of those in it";
       EXPECT_NE(c.at, Case::At::kEnded) << "an event after the end";
       if (event.kind == Event::Kind::kTokens) {
@@ -156,6 +163,9 @@ class History {
         }
         Ended(event.ticket, event.status);
       }
+    }
+    if (kv_lost) {
+      EXPECT_EQ(core_.pool().n_free(), options_.n_blocks);
     }
     if (!status.ok()) {
       for (const Ticket ticket : in_step) EXPECT_EQ(At(ticket), Case::At::kEnded);

@@ -87,7 +87,8 @@ class RandomHistory {
       if (Draw(0, 3) == 0) return;  // other things happen while it runs
     }
     history_.Advance(absl::Milliseconds(1));
-    history_.Commit(Draw(0, 60) == 0 ? absl::InternalError("device lost") : absl::OkStatus());
+    const int fault = Draw(0, 120);
+    history_.Commit(fault < 2 ? absl::InternalError("a fault") : absl::OkStatus(), /*kv_lost=*/fault == 0);
   }
 
   // A right beginning, then anything.
@@ -144,7 +145,7 @@ TEST(History, RandomOnesKeepEveryRule) {
 // All histories of six events (five where it is slow) with up to three sequences on four blocks.
 TEST(History, AllShortOnesOfATinyWorldKeepEveryRule) {
   constexpr int kEvents = kIsSlow ? 5 : 6;
-  enum Action { kAdmit, kStep, kStepFails, kStepHalf, kPark, kWake, kFinish, kGrow, kLate, kActions };
+  enum Action { kAdmit, kStep, kStepFails, kStepLosesKv, kStepHalf, kPark, kWake, kFinish, kGrow, kLate, kActions };
   const CoreOptions options{
       .n_blocks = 4, .block_tokens = 2, .max_running = 2, .max_step_tokens = 4, .class_rise = absl::Milliseconds(1)};
   int64_t n_histories = 0, n_preemptions = 0, n_evictions = 0;
@@ -176,7 +177,10 @@ TEST(History, AllShortOnesOfATinyWorldKeepEveryRule) {
             history.Advance(absl::Milliseconds(1));
             break;
           case kStepFails:
-            if (history.Begin()) history.Commit(absl::InternalError("device lost"));
+            if (history.Begin()) history.Commit(absl::InternalError("no memory"));
+            break;
+          case kStepLosesKv:
+            if (history.Begin()) history.Commit(absl::InternalError("device lost"), /*kv_lost=*/true);
             break;
           case kPark:
             if (!alive.empty()) history.Park(alive.front(), history.now() + absl::Milliseconds(2));
