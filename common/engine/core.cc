@@ -114,9 +114,11 @@ void Core::Admit(Ticket ticket, SequenceSpec spec, SteadyTime now) {
   s.n_start = s.n_known = s.n_tokens();
   s.blocks.reserve(BlocksFor(spec.n_total_max - 1));
   if (prefixes_ != nullptr) s.chain.reserve(spec.n_total_max / options_.block_tokens + 1);
-  Watch(s.deadline);
   Enqueue(s);
   sequences_[ticket] = std::move(owned);
+  // Twice what can mean something, so that it is made anew rarely.
+  if (times_.capacity() < 4 * sequences_.size() + 8) times_.reserve(8 * sequences_.size() + 16);
+  Watch(ticket, s.deadline);
 }
 
 void Core::Grow(Ticket ticket, std::span<const int32_t> unverified) {
@@ -132,7 +134,7 @@ void Core::Park(Ticket ticket, SteadyTime until) {
   Sequence* s = FindSequence(ticket);
   assert(s != nullptr);
   s->parked_until = until;
-  Watch(until);
+  Watch(ticket, until);
   if (s->in_step) {
     s->at_commit = Sequence::AtCommit::kPark;
     return;
@@ -267,7 +269,24 @@ void Core::End(Sequence& s, absl::Status status, std::vector<Event>* events) {
   Leave(s, events->back().status.ok());
 }
 
-void Core::Watch(SteadyTime time) { next_time_ = std::min(next_time_, time); }
+// A sequence has a deadline and an end of parking at most; of the times in the heap, those of ends that were moved and
+// of sequences that are gone mean nothing. When the heap is full of them it is made anew, so that Park never allocates.
+void Core::Watch(Ticket ticket, SteadyTime time) {
+  if (time == SteadyTime::InfiniteFuture()) return;
+  if (times_.size() == times_.capacity()) {
+    times_.clear();
+    for (const auto& [other, s] : sequences_) {
+      if (s->deadline != SteadyTime::InfiniteFuture()) times_.push_back({s->deadline, other});
+      const bool is_parked = s->phase == Sequence::Phase::kParked || s->at_commit == Sequence::AtCommit::kPark;
+      if (is_parked && s->parked_until != SteadyTime::InfiniteFuture() && other != ticket) {
+        times_.push_back({s->parked_until, other});
+      }
+    }
+    std::make_heap(times_.begin(), times_.end());
+  }
+  times_.push_back({time, ticket});
+  std::push_heap(times_.begin(), times_.end());
+}
 
 LoadReport Core::load() const {
   LoadReport report;

@@ -193,7 +193,7 @@ class Core {
   int n_waiting() const { return n_waiting_; }
   int n_parked() const { return n_parked_; }
   // When Begin has something to do even if idle: the first of all deadlines and ends of parking; may be early.
-  SteadyTime next_time() const { return next_time_; }
+  SteadyTime next_time() const { return times_.empty() ? SteadyTime::InfiniteFuture() : times_.front().time; }
 
   LoadReport load() const;
   const CoreStats& stats() const { return stats_; }
@@ -225,7 +225,7 @@ class Core {
   void ForgetRowsFrom(Sequence& s, int n_rows);
   void Leave(Sequence& s, bool served);  // frees blocks and ticket; the object lives until the step's end
   void End(Sequence& s, absl::Status status, std::vector<Event>* events);
-  void Watch(SteadyTime time);
+  void Watch(Ticket ticket, SteadyTime time);
 
   // planning.cc: Begin.
   void ExpireAndWake(SteadyTime now, std::vector<Event>* events);
@@ -279,7 +279,13 @@ class Core {
   int n_waiting_ = 0, n_parked_ = 0;
   int64_t n_waiting_tokens_ = 0;
   uint64_t n_admitted_ = 0;
-  SteadyTime next_time_ = SteadyTime::InfiniteFuture();
+  struct Time {
+    SteadyTime time;
+    Ticket ticket = 0;
+    // The standard's heaps have the greatest in front.
+    bool operator<(const Time& other) const { return time != other.time ? time > other.time : ticket > other.ticket; }
+  };
+  std::vector<Time> times_;  // a heap of deadlines and ends of parking, the earliest in front; some are past their use
 
   // The step under way, or the last one.
   Work work_;

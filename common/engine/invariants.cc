@@ -40,7 +40,7 @@ absl::Status Core::CheckSequence(const Sequence& s) const {
   if (s.phase != Sequence::Phase::kRunning && s.n_begun != s.n_complete) {
     return Broken(s.ticket, "has half-run rows while it does not run");
   }
-  if (s.deadline < next_time_) return Broken(s.ticket, "its deadline is not watched");
+  if (s.deadline < next_time()) return Broken(s.ticket, "its deadline is not watched");
   return absl::OkStatus();
 }
 
@@ -56,7 +56,7 @@ absl::Status Core::CheckLists() const {
   for (const Sequence* s = parked_.first; s != nullptr; s = s->next) {
     ++n_parked;
     if (s->phase != Sequence::Phase::kParked) return Broken(s->ticket, "is parked in the wrong phase");
-    if (s->parked_until < next_time_) return Broken(s->ticket, "nobody watches when it wakes");
+    if (s->parked_until < next_time()) return Broken(s->ticket, "nobody watches when it wakes");
   }
   for (const Sequence* s = idle_holders_.first; s != nullptr; s = s->idle_next) ++n_idle_holders;
   int n_with_blocks = 0, n_ours = 0;

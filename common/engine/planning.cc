@@ -17,7 +17,7 @@ const Work* Core::Begin(SteadyTime now, std::vector<Event>* events) {
   rows_.clear();
   row_sequences_.clear();
   moves_.clear();
-  if (now >= next_time_) ExpireAndWake(now, events);
+  if (now >= next_time()) ExpireAndWake(now, events);
   PlanRunning(events);
   // Blocks were short a moment ago: admitting now would preempt again.
   if (n_preempted_ == 0) {
@@ -43,34 +43,28 @@ const Work* Core::Begin(SteadyTime now, std::vector<Event>* events) {
   return &work_;
 }
 
-// All sequences are looked at, but only when the first time that matters has come.
+// Looks at those whose time has come; a time that means nothing any more is dropped on the way.
 void Core::ExpireAndWake(SteadyTime now, std::vector<Event>* events) {
-  next_time_ = SteadyTime::InfiniteFuture();
-  const auto expire = [&](Sequence& s, absl::string_view message) {
-    if (s.deadline <= now) {
-      End(s, absl::DeadlineExceededError(message), events);
-      return true;
+  bool has_leavers = false;
+  while (!times_.empty() && times_.front().time <= now) {
+    const Ticket ticket = times_.front().ticket;
+    std::pop_heap(times_.begin(), times_.end());
+    times_.pop_back();
+    Sequence* s = FindSequence(ticket);
+    if (s == nullptr) continue;
+    if (s->deadline <= now) {
+      const bool was_queued = s->phase == Sequence::Phase::kWaiting && s->started == SteadyTime::InfiniteFuture();
+      has_leavers |= s->phase == Sequence::Phase::kRunning;
+      End(*s,
+          absl::DeadlineExceededError(was_queued ? "the deadline passed while the request was queued"
+                                                 : "the deadline passed before the answer was complete"),
+          events);
+    } else if (s->phase == Sequence::Phase::kParked && s->parked_until <= now) {
+      LeaveParked(*s);
+      Enqueue(*s);
     }
-    Watch(s.deadline);
-    return false;
-  };
-  constexpr char kRan[] = "the deadline passed before the answer was complete";
-  for (Sequence* s : running_) expire(*s, kRan);
-  ForgetLeavers();
-  for (Sequence *s = waiting_.first, *next; s != nullptr; s = next) {
-    next = s->next;
-    expire(*s, s->started == SteadyTime::InfiniteFuture() ? "the deadline passed while the request was queued" : kRan);
   }
-  for (Sequence *s = parked_.first, *next; s != nullptr; s = next) {
-    next = s->next;
-    if (expire(*s, kRan)) continue;
-    if (s->parked_until > now) {
-      Watch(s->parked_until);
-      continue;
-    }
-    LeaveParked(*s);
-    Enqueue(*s);
-  }
+  if (has_leavers) ForgetLeavers();
   departed_.clear();
 }
 

@@ -208,7 +208,7 @@ TEST_F(CoreTest, ExpiredSequencesMakeRoomInTheSamePlan) {
   Admit(4, fourth);
   now_ = now_ + absl::Milliseconds(1);
   EXPECT_THAT(Plan(), ElementsAre(Rows{1, 1}, Rows{4, 2}));
-  EXPECT_THAT(Of(Event::Kind::kEnded), ElementsAre(2, 3));
+  EXPECT_THAT(Of(Event::Kind::kEnded), ElementsAre(3, 2)) << "in the order of their deadlines";
   EXPECT_EQ(ended_.at(2).code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(std::string(ended_.at(2).message()), HasSubstr("before the answer was complete"));
   EXPECT_THAT(std::string(ended_.at(3).message()), HasSubstr("queued"));
@@ -637,6 +637,35 @@ TEST_F(CoreTest, AParkedSequenceExpires) {
   EXPECT_EQ(Begin(), nullptr);
   EXPECT_EQ(ended_.at(1).code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(core_->pool().n_free(), 6);
+}
+
+// Times that mean nothing any more are dropped: the list of them does not grow, and the one that counts is kept.
+TEST_F(CoreTest, TheEndOfAParkingMayBeMoved) {
+  Make({.n_blocks = 16, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64});
+  Admit(1, Spec(5, 9));
+  SequenceSpec other = Spec(5, 9, 2);
+  other.deadline = now_ + absl::Seconds(30);
+  Admit(2, other);
+  core_->Park(2, now_ + absl::Seconds(25));
+  for (int i = 0; i < 1000; ++i) {
+    core_->Park(1, now_ + absl::Seconds(20) - absl::Milliseconds(i));
+    if (i % 3 == 0) core_->Wake(1);
+    Check();
+  }
+  core_->Park(1, now_ + absl::Seconds(22));
+  now_ = now_ + absl::Seconds(21);
+  EXPECT_EQ(Begin(), nullptr);
+  now_ = now_ + absl::Seconds(1);
+  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 5}));
+  core_->Park(1, SteadyTime::InfiniteFuture());
+  Commit();
+  EXPECT_EQ(core_->n_parked(), 2);
+  now_ = now_ + absl::Seconds(3);
+  EXPECT_THAT(Plan(), ElementsAre(Rows{2, 5}));
+  Commit();
+  now_ = now_ + absl::Seconds(10);
+  EXPECT_EQ(Begin(), nullptr);
+  EXPECT_EQ(ended_.at(2).code(), absl::StatusCode::kDeadlineExceeded);
 }
 
 // ---- Shared prefixes ----

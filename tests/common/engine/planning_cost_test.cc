@@ -46,8 +46,15 @@ struct Cost {
 
 constexpr int kWindows = 100, kWindowSteps = 16;  // short, since other processes take the CPU away
 
+struct World {
+  int n_running, n_waiting;
+  bool reuse_prefixes = false;
+  bool time_comes = false;  // in every step, a time that somebody waited for: the end of a parking that is over already
+};
+
 // Sequences that decode together, after they have been taken in; a waiting queue stands behind them.
-Cost Decode(int n_running, int n_waiting, bool reuse_prefixes) {
+Cost Decode(const World& world) {
+  const auto& [n_running, n_waiting, reuse_prefixes, time_comes] = world;
   constexpr int kTokens = 64, kTotal = 2000;
   CoreOptions options{.n_blocks = n_running * kTotal / 16 + 64,
                       .block_tokens = 16,
@@ -67,6 +74,10 @@ Cost Decode(int n_running, int n_waiting, bool reuse_prefixes) {
   std::vector<int32_t> sampled(n_running, 5);
   const auto step = [&] {
     events.clear();
+    if (time_comes) {
+      core.Park(n_running + n_waiting, now + absl::Microseconds(50));
+      core.Wake(n_running + n_waiting);
+    }
     const Work* work = core.Begin(now, &events);
     size_t n_sampled = 0;
     for (const RowRun& run : work->rows) n_sampled += run.n_sampled;
@@ -92,14 +103,21 @@ Cost Decode(int n_running, int n_waiting, bool reuse_prefixes) {
 }
 
 TEST(PlanningCost, ARowCostsFewNanosecondsAndAStepAllocatesNothing) {
-  for (const auto& [n_running, n_waiting, reuse] :
-       {std::tuple(8, 0, false), {64, 0, false}, {64, 256, false}, {256, 256, false}, {64, 256, true}}) {
-    const Cost cost = Decode(n_running, n_waiting, reuse);
-    EXPECT_EQ(cost.n_allocations, 0) << n_running << " running";
-    EXPECT_EQ(cost.n_rows, static_cast<int64_t>(n_running) * kWindows * kWindowSteps);
+  for (const World& world : {World{8, 0},
+                             {64, 0},
+                             {64, 256},
+                             {256, 256},
+                             {64, 256, true},
+                             {64, 256, false, true},
+                             {8, 256, false, true},
+                             {8, 4096, false, true}}) {
+    const Cost cost = Decode(world);
+    EXPECT_EQ(cost.n_allocations, 0) << world.n_running << " running";
+    EXPECT_EQ(cost.n_rows, static_cast<int64_t>(world.n_running) * kWindows * kWindowSteps);
     const double least = cost.ns_per_row.front(), median = cost.ns_per_row[kWindows / 2];
-    std::printf("%3d running, %3d waiting, prefixes %s: Begin and Commit take %.1f ns a row (median; least %.1f)\n",
-                n_running, n_waiting, reuse ? "reused" : "not reused", median, least);
+    std::printf("%3d running, %4d waiting%s%s: Begin and Commit take %.1f ns a row, the median of %d (least %.1f)\n",
+                world.n_running, world.n_waiting, world.reuse_prefixes ? ", prefixes reused" : "",
+                world.time_comes ? ", a time comes in every step" : "", median, kWindows, least);
     if (kIsTimed) {
       EXPECT_LE(least, 100.0) << "the least of many, so that a busy machine is no reason";
     }
