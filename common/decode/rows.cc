@@ -90,8 +90,8 @@ void SequenceRows::GrowHidden() {
   if (bytes <= hidden_.bytes()) return;
   kernels::Ops& ops = model_->ops();
   kernels::Buffer grown = ops.Allocate(std::max(bytes, 2 * hidden_.bytes()), kernels::MemoryUse::kActivations);
-  ops.Copy(hidden_.data(), hidden_.bytes(), grown.data());
-  if (grown) hidden_ = std::move(grown);  // else it is a fault, after which nobody reads it
+  if (grown) ops.Copy(hidden_.data(), hidden_.bytes(), grown.data());
+  hidden_ = std::move(grown);  // none: a fault, after which the rows are run again; the old one has no room for them
 }
 
 std::span<float> SequenceRows::HiddenOf(size_t first, size_t n) const {

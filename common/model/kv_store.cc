@@ -41,9 +41,12 @@ absl::StatusOr<std::unique_ptr<KvStore>> KvStore::Create(kernels::Memory& memory
   absl::StatusOr<size_t> bytes = BytesOf(config, options);
   if (!bytes.ok()) return bytes.status();
   std::unique_ptr<KvStore> store(new KvStore(&memory));
+  // A fault of what came before is that step's to tell; one of this allocation is told here.
+  const kernels::Fault before = memory.TakeFault();
   store->buffer_ = memory.Allocate(*bytes, kernels::MemoryUse::kCache);
+  if (!store->buffer_) memory.TakeFault();
+  if (before != kernels::Fault::kNone) memory.Fail(before);
   if (!store->buffer_) {
-    memory.TakeFault();  // told here; no step has to end with it
     return absl::ResourceExhaustedError(
         absl::StrFormat("KV pool: cannot allocate %d bytes for %d blocks; use fewer blocks", *bytes, options.n_blocks));
   }

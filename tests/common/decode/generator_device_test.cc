@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/decode/generator.h"
+#include "common/decode/rows.h"
 #include "tests/common/decode/strategies.h"
 #include "tests/common/model/device_ops.h"
 
@@ -104,6 +105,26 @@ TEST_P(GeneratorDeviceTest, AFaultAnywhereIsAnErrorThatPasses) {
     EXPECT_EQ(n_errors, Models().ops->fired() ? 1 : 0);
     EXPECT_EQ(got, want);
   });
+}
+
+// The states of all rows have one buffer. When it cannot grow, the old one is not addressed beyond its end.
+TEST(SequenceRowsDevice, StatesThatHaveNoRoomHaveNoAddress) {
+  const auto pool = Pool(*Models().device);
+  SequenceRows rows(Models().device.get(), pool.get(), {0, 7, 9, 10});
+  ASSERT_TRUE(rows.Reserve(8).ok());
+  rows.Append(1);
+  rows.RunSegment(0);
+  const SequenceRows::Mark mark = rows.BeginStep(1);
+  rows.Append(2);
+  Models().ops->FailAfter(0, kernels::Fault::kOutOfMemory);
+  rows.RunSegment(0);
+  EXPECT_TRUE(Models().ops->fired());
+  EXPECT_EQ(Models().ops->embedded_to(), nullptr);
+  Models().ops->DoNotFail();
+  EXPECT_EQ(rows.EndStep(mark).code(), absl::StatusCode::kResourceExhausted);
+  rows.RunDeep();
+  EXPECT_FALSE(rows.LogitsOfLast(-1, 1).empty());
+  EXPECT_TRUE(rows.EndStep(rows.BeginStep(1)).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, GeneratorDeviceTest,

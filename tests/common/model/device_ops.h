@@ -93,7 +93,8 @@ class DeviceOps : public kernels::Ops {
     fired_ = false;
   }
   void DoNotFail() { fail_at_ = -1; }
-  bool fired() const { return fired_; }  // since FailAfter
+  bool fired() const { return fired_; }                      // since FailAfter
+  const float* embedded_to() const { return embedded_to_; }  // where the last EmbedRows was to write, fault or not
 
   std::string name() const override { return "device of " + inner_->name(); }
   int n_threads() const override { return inner_->n_threads(); }
@@ -196,6 +197,7 @@ class DeviceOps : public kernels::Ops {
   }
   void EmbedRows(const kernels::PackedMatrix& table, std::span<const int32_t> tokens, float* out) override {
     Host({tokens.data()});
+    embedded_to_ = out;
     Device({out});
     Operation([&] { inner_->EmbedRows(table, tokens, out); });
   }
@@ -285,6 +287,7 @@ class DeviceOps : public kernels::Ops {
   int64_t n_operations_ = 0;
   int64_t fail_at_ = -1;  // none
   bool fired_ = false;
+  const float* embedded_to_ = nullptr;
 };
 
 // A model whose Ops are DeviceOps, and the same one on the plain CPU.

@@ -40,6 +40,18 @@ TEST(KvStoreTest, WhatCannotBeHadIsAnErrorAndLeavesNoFault) {
   EXPECT_TRUE(KvStore::Create(*memory, TinyConfig(), {.n_blocks = 1}).ok());
 }
 
+TEST(KvStoreTest, AFaultFromBeforeIsStillTold) {
+  const auto memory = kernels::MakeHostMemory();
+  ModelConfig huge = TinyConfig();
+  huge.head_dim = 1 << 24;
+  memory->Fail(kernels::Fault::kDevice);
+  EXPECT_TRUE(KvStore::Create(*memory, TinyConfig(), {.n_blocks = 1}).ok()) << "it has nothing to do with it";
+  EXPECT_EQ(memory->TakeFault(), kernels::Fault::kDevice);
+  memory->Fail(kernels::Fault::kDevice);
+  EXPECT_FALSE(KvStore::Create(*memory, huge, {.n_blocks = 1 << 20}).ok());
+  EXPECT_EQ(memory->TakeFault(), kernels::Fault::kDevice);
+}
+
 // Copies and swaps at random against blocks that are plain vectors.
 TEST(KvStoreTest, MovesWholeBlocksAndNothingElse) {
   const uint64_t seed = std::random_device()();
