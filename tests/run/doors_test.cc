@@ -3,13 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <regex>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace updraft {
 namespace {
@@ -18,8 +21,10 @@ namespace fs = std::filesystem;
 
 // Folder -> folders that it may include beside itself. "kernels" stands for all of kernels/, "common" for all of
 // common/.
-const std::map<std::string, std::set<std::string>>& Doors() {
-  static const std::map<std::string, std::set<std::string>> doors = {
+using Table = std::map<std::string, std::set<std::string>>;
+
+const Table& Doors() {
+  static const Table doors = {
       {"kernels", {}},
       {"common/clock", {}},
       {"common/status", {}},
@@ -62,11 +67,75 @@ std::string RoomOf(const std::string& path) {
   return path.substr(0, path.find('/', first + 1));
 }
 
+std::string TopOf(const std::string& room) { return room.substr(0, room.find('/')); }
+
 bool MayUse(const std::string& from, const std::string& to) {
   if (from == to) return true;
   const auto it = Doors().find(from);
   if (it == Doors().end()) return false;
-  return it->second.contains(to) || it->second.contains(to.substr(0, to.find('/')));
+  return it->second.contains(to) || it->second.contains(TopOf(to));
+}
+
+// Rooms that may not know the wire: engine, model and text are the same whoever asks.
+bool MayKnowTheWire(const std::string& room) {
+  static const std::set<std::string> without = {"kernels",        "common/answer", "common/decode",
+                                                "common/engine",  "common/gguf",   "common/model",
+                                                "common/routing", "common/text",   "cloud/engine"};
+  return !without.contains(room);
+}
+
+bool IncludesTheWire(const std::string& line) {
+  static const std::regex include(R"re(^\s*#\s*include\s*["<]([^">]*/)?v\d+/[^">]*\.pb\.h[">])re");
+  return std::regex_search(line, include);
+}
+
+// What is wrong with a door by itself: kernels <- common <- {edge, cloud, deploy}, and never sideways. Empty: nothing.
+std::string WrongWith(const std::string& from, const std::string& to) {
+  const std::string below = TopOf(from), above = TopOf(to);
+  if (above == "kernels" && below != "kernels") return "";
+  if (above == "common" && below != "kernels") return "";
+  if (above == below && (below == "edge" || below == "cloud")) return "";  // edge/agent on edge/answer
+  return from + " -> " + to;
+}
+
+// A way through the doors that leads back to where it began ("a -> b -> a"); empty when there is none.
+std::string CircleIn(const Table& doors) {
+  enum class Mark { kNew, kOnTheWay, kDone };
+  std::map<std::string, Mark> marks;
+  std::vector<std::string> way;
+  std::string circle;
+  const std::function<bool(const std::string&)> visit = [&](const std::string& room) {
+    way.push_back(room);
+    if (marks[room] == Mark::kOnTheWay) {
+      for (auto at = std::find(way.begin(), way.end(), room); at != way.end(); ++at) {
+        circle += (circle.empty() ? "" : " -> ") + *at;
+      }
+      return true;
+    }
+    if (marks[room] == Mark::kNew) {
+      marks[room] = Mark::kOnTheWay;
+      const auto it = doors.find(room);
+      if (it != doors.end()) {
+        for (const std::string& to : it->second) {
+          // A name without a folder stands for all rooms in it.
+          if (to == "kernels" || to.find('/') != std::string::npos) {
+            if (visit(to)) return true;
+            continue;
+          }
+          for (const auto& [other, unused] : doors) {
+            if (TopOf(other) == to && visit(other)) return true;
+          }
+        }
+      }
+      marks[room] = Mark::kDone;
+    }
+    way.pop_back();
+    return false;
+  };
+  for (const auto& [room, unused] : doors) {
+    if (visit(room)) return circle;
+  }
+  return "";
 }
 
 TEST(Doors, EveryIncludeGoesThroughOne) {
@@ -82,6 +151,7 @@ TEST(Doors, EveryIncludeGoesThroughOne) {
       std::ifstream in(entry.path());
       std::smatch match;
       for (std::string line; std::getline(in, line);) {
+        EXPECT_TRUE(MayKnowTheWire(RoomOf(file)) || !IncludesTheWire(line)) << file << " knows the wire: " << line;
         if (!std::regex_search(line, match, include)) continue;
         ++n_includes;
         const std::string from = RoomOf(file), to = RoomOf(match[1]);
@@ -94,17 +164,35 @@ TEST(Doors, EveryIncludeGoesThroughOne) {
   EXPECT_GT(n_includes, 500) << "the includes were not found";
 }
 
-// The table itself: kernels <- common <- {edge, cloud, deploy}, never sideways, and no circle.
+// The table itself.
 TEST(Doors, TableIsOneWay) {
   for (const auto& [from, to] : Doors()) {
-    for (const std::string& room : to) {
-      const std::string top_from = from.substr(0, from.find('/')), top_to = room.substr(0, room.find('/'));
-      if (top_from == top_to && top_from != "common") continue;  // edge/agent on edge/answer
-      EXPECT_TRUE(top_to == "kernels" || top_to == "common") << from << " -> " << room;
-      EXPECT_FALSE(top_from == "kernels") << from << " -> " << room;
-      EXPECT_FALSE(MayUse(room, from)) << from << " <-> " << room;
-    }
+    for (const std::string& room : to) EXPECT_EQ(WrongWith(from, room), "");
   }
+  EXPECT_EQ(CircleIn(Doors()), "");
+}
+
+TEST(Doors, WhatTheTableMayNotSayIsFound) {
+  EXPECT_EQ(WrongWith("edge/agent", "edge/answer"), "");
+  EXPECT_EQ(WrongWith("cloud/service", "common"), "");
+  EXPECT_NE(WrongWith("common/model", "cloud/engine"), "");
+  EXPECT_NE(WrongWith("edge/agent", "cloud/engine"), "");
+  EXPECT_NE(WrongWith("deploy", "edge/agent"), "");
+  EXPECT_NE(WrongWith("kernels", "common/clock"), "");
+  EXPECT_EQ(CircleIn({{"common/a", {"common/b"}}, {"common/b", {"kernels"}}, {"edge/c", {"common"}}}), "");
+  EXPECT_NE(CircleIn({{"common/a", {"common/b"}}, {"common/b", {"common/a"}}}), "");
+  EXPECT_EQ(CircleIn({{"common/a", {"common/b"}}, {"common/b", {"common/c"}}, {"common/c", {"common/a"}}}),
+            "common/a -> common/b -> common/c -> common/a");
+  EXPECT_NE(CircleIn({{"edge/a", {"common", "edge/b"}}, {"edge/b", {"edge/c"}}, {"edge/c", {"edge/a"}}}), "");
+  EXPECT_NE(CircleIn({{"common/a", {"common"}}, {"common/b", {"common/a"}}}), "");
+}
+
+TEST(Doors, TheWireIsRecognised) {
+  EXPECT_TRUE(IncludesTheWire("#include \"updraft/v1/inference.pb.h\""));
+  EXPECT_TRUE(IncludesTheWire("#include <updraft/v1/inference.grpc.pb.h>"));
+  EXPECT_FALSE(IncludesTheWire("#include \"common/engine/core.h\""));
+  EXPECT_FALSE(MayKnowTheWire("common/engine"));
+  EXPECT_TRUE(MayKnowTheWire("common/rpc"));
 }
 
 }  // namespace
