@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <utility>
 
 namespace updraft::relay {
@@ -94,9 +95,27 @@ void LinkQueue::Advance(double now) {
     segment.arrives = last_arrival_ = ArrivalOf(head_leaves_);
     ++n_left_;
     queued_bytes_ -= segment.parcel.n_bytes;
-    flight_.push_back(segment);
+    Fly(segment);
     StartHead(served_ + static_cast<double>(data ? segment.parcel.n_bytes : kMarkBytes));
   }
+}
+
+bool LinkQueue::InOneTick(double a, double b) const {
+  if (options_.tick_s <= 0.0) return a == b;
+  return std::floor(a / options_.tick_s) == std::floor(b / options_.tick_s);
+}
+
+void LinkQueue::Fly(const Segment& segment) {
+  if (!flight_.empty()) {
+    Segment& last = flight_.back();
+    if (last.parcel.mark == Mark::kData && segment.parcel.mark == Mark::kData &&
+        last.parcel.stream == segment.parcel.stream && InOneTick(last.arrives, segment.arrives)) {
+      last.parcel.n_bytes += segment.parcel.n_bytes;
+      last.arrives = segment.arrives;
+      return;
+    }
+  }
+  flight_.push_back(segment);
 }
 
 int64_t LinkQueue::Room(double now) {

@@ -55,6 +55,9 @@ struct Parcel {
 struct LinkQueueOptions {
   int64_t queue_bytes = 256 << 10;  // what may wait at the bottleneck
   uint64_t seed = 1;                // of the jitter
+  // Data of one stream that arrives within the same tick arrives together with the last of it, and is kept as one: so
+  // that what is on the way takes no more memory for being sent in small pieces. 0: only what arrives at one time.
+  double tick_s = 0.0;
 };
 
 class LinkQueue {
@@ -85,6 +88,7 @@ class LinkQueue {
   void Clear(double now);
 
   int64_t queued_bytes() const { return queued_bytes_; }  // of data, at the bottleneck
+  size_t n_in_flight() const { return flight_.size(); }   // pieces kept of what has left it
   const InterruptedRate& rate() const { return rate_; }
 
  private:
@@ -95,6 +99,8 @@ class LinkQueue {
   void Advance(double now);
   void StartHead(double amount);  // its service begins where the integral of the rate is that
   double ArrivalOf(double leaves) const;
+  void Fly(const Segment& segment);
+  bool InOneTick(double a, double b) const;
 
   InterruptedRate rate_;
   const StepCurve delay_, jitter_;

@@ -185,37 +185,72 @@ EventSchedule::EventSchedule(std::vector<Event> events, double length_s, Beyond 
   std::stable_sort(extra_.begin(), extra_.end(), Earlier);
 }
 
+// Rounding keeps the order of times within a lap, so that what holds for one holds for all behind it.
+EventSchedule::Range EventSchedule::InLap(double lap, double after, double until) const {
+  const auto first = std::partition_point(events_.begin(), events_.end(), [&](const Event& event) {
+    return TimeOf(event, lap) <= after || TimeOf(event, lap) < 0.0;
+  });
+  const auto last =
+      std::partition_point(first, events_.end(), [&](const Event& event) { return TimeOf(event, lap) <= until; });
+  return {static_cast<size_t>(first - events_.begin()), static_cast<size_t>(last - events_.begin())};
+}
+
+EventSchedule::Range EventSchedule::Laps(double after, double until) const {
+  if (events_.empty() || until < 0.0) return {0, 0};
+  if (beyond_ != Beyond::kRepeat) return {0, 1};
+  // One more in front: an event may lie at the very end of its lap.
+  const double first = std::max(0.0, std::floor((std::max(after, 0.0) + start_s_) / length_s_) - 1.0);
+  const double last = std::floor((until + start_s_) / length_s_);
+  return {static_cast<size_t>(first), static_cast<size_t>(std::max(first, last + 1.0))};
+}
+
 std::vector<Event> EventSchedule::Between(double after, double until) const {
   std::vector<Event> found;
-  const auto add = [&](Event event, double time_s) {
-    event.time_s = time_s;
-    if (time_s > after && time_s <= until && time_s >= 0.0) found.push_back(event);
-  };
-  for (const Event& event : extra_) add(event, event.time_s);
-  if (!events_.empty()) {
-    const bool repeats = beyond_ == Beyond::kRepeat;
-    const double first = repeats ? std::max(0.0, std::floor((after + start_s_) / length_s_) - 1.0) : 0.0;
-    const double last = repeats ? std::floor((until + start_s_) / length_s_) : 0.0;
-    for (double lap = first; lap <= last; lap += 1.0) {
-      for (const Event& event : events_) add(event, event.time_s + lap * length_s_ - start_s_);
+  const auto begin = std::partition_point(
+      extra_.begin(), extra_.end(), [&](const Event& event) { return event.time_s <= after || event.time_s < 0.0; });
+  for (auto at = begin; at != extra_.end() && at->time_s <= until; ++at) found.push_back(*at);
+  const Range laps = Laps(after, until);
+  for (size_t lap = laps.first; lap < laps.last; ++lap) {
+    const Range range = InLap(static_cast<double>(lap), after, until);
+    for (size_t i = range.first; i < range.last; ++i) {
+      found.push_back(events_[i]);
+      found.back().time_s = TimeOf(events_[i], static_cast<double>(lap));
     }
   }
   std::stable_sort(found.begin(), found.end(), Earlier);
   return found;
 }
 
-double EventSchedule::NextTime(double after) const {
-  double next = std::numeric_limits<double>::infinity();
-  const auto consider = [&](double time_s) {
-    if (time_s > after && time_s >= 0.0) next = std::min(next, time_s);
-  };
-  for (const Event& event : extra_) consider(event.time_s);
-  const bool repeats = beyond_ == Beyond::kRepeat;
-  const double lap = repeats ? std::max(0.0, std::floor((after + start_s_) / length_s_)) : 0.0;
-  for (const Event& event : events_) {
-    for (const double step : {0.0, 1.0, 2.0}) {
-      if (step == 0.0 || repeats) consider(event.time_s + (lap + step) * length_s_ - start_s_);
+int64_t EventSchedule::Count(double after, double until) const {
+  int64_t n = std::count_if(extra_.begin(), extra_.end(), [&](const Event& event) {
+    return event.time_s > after && event.time_s <= until && event.time_s >= 0.0;
+  });
+  // All but a few laps at both ends lie inside.
+  constexpr size_t kAtAnEnd = 3;
+  const Range laps = Laps(after, until);
+  for (size_t lap = laps.first; lap < laps.last; ++lap) {
+    if (lap == laps.first + kAtAnEnd && laps.last - lap > kAtAnEnd) {
+      const size_t n_inside = laps.last - kAtAnEnd - lap;
+      n += static_cast<int64_t>(n_inside * events_.size());
+      lap += n_inside;
     }
+    const Range range = InLap(static_cast<double>(lap), after, until);
+    n += static_cast<int64_t>(range.last - range.first);
+  }
+  return n;
+}
+
+double EventSchedule::NextTime(double after) const {
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  const auto extra = std::partition_point(
+      extra_.begin(), extra_.end(), [&](const Event& event) { return event.time_s <= after || event.time_s < 0.0; });
+  double next = extra == extra_.end() ? kNever : extra->time_s;
+  if (events_.empty()) return next;
+  const size_t first = Laps(after, std::max(after, 0.0)).first;
+  const size_t last = beyond_ == Beyond::kRepeat ? first + 4 : 1;
+  for (size_t lap = first; lap < last; ++lap) {
+    const Range range = InLap(static_cast<double>(lap), after, kNever);
+    if (range.first < events_.size()) next = std::min(next, TimeOf(events_[range.first], static_cast<double>(lap)));
   }
   return next;
 }
@@ -240,14 +275,14 @@ absl::StatusOr<Road> MakeRoad(const RoadOptions& options) {
   }
   // Files for one direction may hold events as well; all count, those of the longest file's lap.
   std::vector<Event> events;
-  double length_s = 1.0;
+  double length_s = 0.0;
   for (const auto* trace : {&sources->both, &sources->up, &sources->down, &sources->rtt}) {
     if (!trace->has_value() || (*trace)->events.empty()) continue;
     events.insert(events.end(), (*trace)->events.begin(), (*trace)->events.end());
     length_s = std::max(length_s, (*trace)->length_s);
     if (trace == &sources->both) break;
   }
-  if (!events.empty() && sources->both) length_s = sources->both->length_s;
+  if (events.empty()) length_s = 1.0;  // of nothing
   road.events = EventSchedule(std::move(events), length_s, options.beyond, options.start_s, options.events);
   return road;
 }
@@ -256,11 +291,13 @@ absl::StatusOr<Road> MakeRoad(const RoadOptions& options) {
 
 namespace {
 
-// Pieces of equal value of a curve between two times.
+// Pieces of equal value of a curve between two times; of so many that they say nothing new, the first.
 std::vector<std::pair<double, double>> Pieces(const StepCurve& curve, double from_s, double to_s) {
   std::vector<std::pair<double, double>> pieces;  // value, seconds
+  if (curve.points().size() == 1) return {{curve.points().front().value, to_s - from_s}};
+  const size_t enough = std::max<size_t>(1'000'000, 2 * curve.points().size());
   double t = from_s;
-  while (t < to_s && pieces.size() < 10'000'000) {
+  while (t < to_s && pieces.size() < enough) {
     double own = t + curve.start_s(), lap = 0.0;
     if (curve.beyond() == Beyond::kRepeat) {
       lap = std::floor(own / curve.length_s()) * curve.length_s();
@@ -335,7 +372,7 @@ std::string Describe(const Road& road, double from_s, double to_s) {
   if (down.p95_delay_s != down.p50_delay_s) {
     absl::StrAppendFormat(&text, " (5 %% of the time over %.1f)", 1e3 * down.p95_delay_s);
   }
-  if (const size_t n = road.events.Between(from_s == 0.0 ? -1.0 : from_s, to_s).size(); n > 0) {
+  if (const int64_t n = road.events.Count(from_s == 0.0 ? -1.0 : from_s, to_s); n > 0) {
     absl::StrAppendFormat(&text, ", %d events", n);
   }
   return text;

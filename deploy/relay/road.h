@@ -30,11 +30,21 @@ class EventSchedule {
 
   // Those with after < time <= until, in order of time. after: negative for the very first.
   std::vector<Event> Between(double after, double until) const;
+  // How many those are, without listing them.
+  int64_t Count(double after, double until) const;
   // The time of the first one after; infinity when there is none.
   double NextTime(double after) const;
   bool empty() const { return events_.empty() && extra_.empty(); }
 
  private:
+  // Indices [first, last) into events_ of those with after < time <= until in a lap.
+  struct Range {
+    size_t first = 0, last = 0;
+  };
+  Range InLap(double lap, double after, double until) const;
+  Range Laps(double after, double until) const;  // that may hold some
+  double TimeOf(const Event& event, double lap) const { return event.time_s + lap * length_s_ - start_s_; }
+
   std::vector<Event> events_, extra_;  // sorted
   double length_s_ = 1.0, start_s_ = 0.0;
   StepCurve::Beyond beyond_ = StepCurve::Beyond::kHold;

@@ -275,6 +275,11 @@ class TableReader {
     }
     if (dialect_.format == TraceFormat::kBins) {
       if (n_rows_ == 2) bin_s_ = step;
+      if (bin_s_ < internal::kMinLength_s - 1e-6) {
+        return TraceError(
+            file_, line,
+            absl::StrFormat("expected bins of at least a millisecond, found %g s; check the unit of time", bin_s_));
+      }
       if (step <= 0.0 || std::abs(step - bin_s_) > 1e-6) {
         return TraceError(file_, line,
                           absl::StrFormat("expected the next bin %g s after the one before, found %g s; fill "
@@ -296,7 +301,14 @@ class TableReader {
     trace.last_line = last_line_;
     if (dialect_.format == TraceFormat::kBins) {
       if (n_rows_ < 2) return TraceError(file_, last_line_, "expected at least two bins, which tell how long one is");
-      for (StepCurve::Point& point : trace.rate) point.value /= bin_s_;
+      for (StepCurve::Point& point : trace.rate) {
+        point.value /= bin_s_;
+        if (point.value <= internal::kMaxRate) continue;
+        return TraceError(file_, 0,
+                          absl::StrFormat("%s: expected at most %g bytes/s, found %g in the bin at %g s; check the "
+                                          "units",
+                                          dialect_.rate, internal::kMaxRate, point.value, point.time_s));
+      }
     }
     trace.length_s = last_s_ - first_s_ + std::max(step_s_, internal::kMinLength_s);
     return trace;

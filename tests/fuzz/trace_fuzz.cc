@@ -82,7 +82,7 @@ extern "C" void UpdraftFuzzSeeds(UpdraftFuzzAddSeed add, void* context) {
   const std::string none(1, '\0'), named(1, '\x08');
   for (const std::string& seed :
        {none + "0\n1\n1\n3\n7\n250\n", none + "t_ms,packets_1500B\n0,6\n100,0\n200,13\n",
-        named + "trace,t_s,mbps\na,0,8\na,0.5,4.2\nb,0,1\n",
+        none + "t_ms,packets_1500B\n0,3\n1e-300,3\n", named + "trace,t_s,mbps\na,0,8\na,0.5,4.2\nb,0,1\n",
         none + "t_s,mode,dl_kbps,ul_kbps,state,ping_avg_ms\n0,5G,800,10,D,-\n1,5G,90,10,I,40.5\n",
         named + "run,t_ms,delay_ms,cell\na,0,30,x\na,55,20,x\n",
         none + "time_s,rate_up,rate_down,delay_ms,jitter_ms,event,duration_s\n0,1e5,1e6,20,5,,\n10,,0,,,stall,2\n"

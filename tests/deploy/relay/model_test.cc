@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -326,6 +327,34 @@ TEST(LinkQueueTest, ABusyLinkPassesWhatItsRateAllows) {
   EXPECT_NEAR(static_cast<double>(total), 7e6 - 0.05 * 3e5, 2 * 3e5 * 0.001 + 1500);
 }
 
+// Small pieces on a long way are kept together, a tick late at most and in order.
+TEST(LinkQueueTest, SmallPiecesOnTheWayAreKeptTogether) {
+  constexpr double kTick_s = 1e-3, kDelay_s = 1.0;
+  const RoadLane lane = {StepCurve::Constant(1e9), StepCurve::Constant(kDelay_s), StepCurve::Constant(0.0)};
+  LinkQueue link(lane, {.tick_s = kTick_s});
+  std::vector<double> entered;
+  std::vector<Parcel> arrived;
+  size_t most = 0, n_arrived = 0;
+  for (int i = 0; n_arrived < 200'000; ++i) {
+    const double now = 1e-5 * i;
+    arrived.clear();
+    link.Pop(now, &arrived);
+    for (const Parcel& parcel : arrived) {
+      ASSERT_EQ(parcel.mark, Mark::kData);
+      for (int64_t n = 0; n < parcel.n_bytes; ++n, ++n_arrived) {
+        ASSERT_GE(now, entered[n_arrived] + kDelay_s);
+        ASSERT_LE(now, entered[n_arrived] + kDelay_s + kTick_s + 2e-5);
+      }
+    }
+    if (entered.size() < 200'000) {
+      link.Push({1, Mark::kData, 1}, now);
+      entered.push_back(now);
+    }
+    most = std::max(most, link.n_in_flight());
+  }
+  EXPECT_LE(most, static_cast<size_t>(kDelay_s / kTick_s) + 2);  // and not the 100'000 bytes
+}
+
 TEST(LinkQueueTest, RoomComesBackWhenSomethingLeaves) {
   LinkQueue link({StepCurve::Constant(1000.0), StepCurve::Constant(5.0), StepCurve::Constant(0.0)},
                  {.queue_bytes = 3000});
@@ -405,9 +434,73 @@ TEST(EventScheduleTest, EventsOfATraceComeAgainWithIt) {
       {6.5, EventKind::kBlackhole}, {7.0, EventKind::kCut},   {9.0, EventKind::kStall}};
   EXPECT_EQ(found, expected);
   EXPECT_EQ(schedule.Between(-1.0, 9.5).size(), expected.size());
+  EXPECT_EQ(schedule.Count(-1.0, 9.5), static_cast<int64_t>(expected.size()));
   const EventSchedule once({{3.0, EventKind::kStall, 1.0}}, 4.0, Beyond::kHold, 2.0, {});
   EXPECT_EQ(once.NextTime(-1.0), 1.0);
   EXPECT_EQ(once.NextTime(1.0), LinkQueue::kNever);
+}
+
+// Against a list that is written out, in the same arithmetic.
+TEST(EventScheduleTest, ListsCountsAndFindsTheNextOnRandomSchedules) {
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    RandomRoad random(seed);
+    const double length_s = random.Int(0, 1) == 0 ? random.Int(1, 4) : random.Uniform(0.05, 4.0);
+    const double start_s = random.Int(0, 1) == 0 ? random.Int(0, 9) : random.Uniform(0.0, 9.0);
+    const Beyond beyond = random.Int(0, 3) == 0 ? Beyond::kHold : Beyond::kRepeat;
+    std::vector<Event> events, extra;
+    const auto time = [&](double high) {
+      return random.Int(0, 1) == 0 ? 0.25 * high * random.Int(0, 4) : random.Uniform(0.0, high);
+    };
+    for (int i = random.Int(0, 5); i > 0; --i) events.push_back({time(length_s), EventKind::kStall, 1.0});
+    for (int i = random.Int(0, 5); i > 0; --i) extra.push_back({time(20.0), EventKind::kReset, 0.0});
+    std::vector<double> all;
+    for (const Event& event : extra) all.push_back(event.time_s);
+    for (const Event& event : events) {
+      for (double lap = 0.0; lap < (beyond == Beyond::kRepeat ? 1000.0 : 1.0); lap += 1.0) {
+        if (const double t = event.time_s + lap * length_s - start_s; t >= 0.0) all.push_back(t);
+      }
+    }
+    std::sort(all.begin(), all.end());
+    const EventSchedule schedule(events, length_s, beyond, start_s, extra);
+    for (int i = 0; i < 50; ++i) {
+      const double after = i == 0 ? -1.0 : time(20.0), until = after + (random.Int(0, 3) == 0 ? 0.0 : time(20.0));
+      std::vector<double> expected, found;
+      for (const double t : all) {
+        if (t > after && t <= until) expected.push_back(t);
+      }
+      for (const Event& event : schedule.Between(after, until)) found.push_back(event.time_s);
+      ASSERT_EQ(found, expected) << after << " to " << until;
+      ASSERT_EQ(schedule.Count(after, until), static_cast<int64_t>(expected.size())) << after << " to " << until;
+      const auto next = std::upper_bound(all.begin(), all.end(), after);
+      ASSERT_EQ(schedule.NextTime(after), next == all.end() ? LinkQueue::kNever : *next) << after;
+    }
+  }
+}
+
+// What a short file beside a long one comes to, and a long list of events.
+TEST(EventScheduleTest, ManyLapsAndManyEventsTakeNoTime) {
+  const EventSchedule laps({{0.0, EventKind::kReset, 0.0}, {0.0005, EventKind::kReset, 0.0}}, 0.001, Beyond::kRepeat,
+                           0.0, {});
+  EXPECT_NEAR(static_cast<double>(laps.Count(-1.0, 1e8)), 2e11, 4.0);
+  Road road;
+  road.events = laps;
+  road.up.rate = StepCurve({{0.0, 1000.0}}, 0.001, Beyond::kRepeat, 0.0);
+  EXPECT_NE(Describe(road, 0.0, 1e8).find(" events"), std::string::npos);
+
+  std::vector<Event> many;
+  for (int i = 0; i < 1'000'000; ++i) many.push_back({1e-3 * i, EventKind::kReset, 0.0});
+  const EventSchedule schedule(many, 1000.0, Beyond::kRepeat, 0.0, many);
+  const auto start = std::chrono::steady_clock::now();
+  double t = -1.0;
+  int64_t n = 0;
+  for (int i = 0; i < 20'000; ++i) {  // a look at all of them each time would take minutes
+    const double next = schedule.NextTime(t);
+    n += static_cast<int64_t>(schedule.Between(t, next).size());
+    t = next;
+  }
+  EXPECT_EQ(n, 40'000);
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 10.0);
 }
 
 TEST(FactsTest, OfAStretchOfRoad) {

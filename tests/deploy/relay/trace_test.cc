@@ -130,6 +130,9 @@ TEST(TraceTest, OddFilesAreRefusedByFileAndLine) {
       {bins, "f: ", "is the file whole", "-"},
       {bins + "0,1\n", "f:2: ", "two bins", "-"},
       {bins + "0,1\n100,1\n300,1\n", "f:4: ", "fill in", "-"},
+      {bins + "0,3\n1e-300,3\n", "f:3: ", "at least a millisecond", "-"},
+      {bins + "0,3\n0.0000001,3\n0.0000002,3\n", "f:3: ", "at least a millisecond", "-"},
+      {bins + "0,3\n100,5e6\n", "f: ", "at most 1e+10 bytes/s, found 7.5e+10 in the bin at 0.1 s", "-"},
       {bins + "0,1\n100\n", "f:3: ", "2 cells", "-"},
       {bins + "0,1\n100,nan\n", "f:3: ", "packets_1500B: expected a number", "-"},
       {bins + "0,1\n100,inf\n", "f:3: ", "packets_1500B: expected a number", "-"},
@@ -251,6 +254,28 @@ TEST_F(RoadTest, APairOfFilesStaysTogether) {
   const auto only_up = MakeRoad({.trace_up = folder_ + "/x.up.100ms.csv"});
   ASSERT_TRUE(only_up.ok());
   EXPECT_EQ(only_up->down.rate.At(0.0), kUnlimited);
+}
+
+TEST_F(RoadTest, EventsComeAgainWithTheFileThatSaysThem) {
+  const std::string brief = Write("brief.csv", "time_s,rate_up,event\n0,1000,reset\n0.5,,end\n"),
+                    rates = Write("rates.csv", "time_s,rate_down\n0,1000\n3,2000\n");
+  for (const std::string& both : {std::string(), rates}) {
+    SCOPED_TRACE(both);
+    const auto road = MakeRoad({.trace = both, .trace_up = brief, .beyond = StepCurve::Beyond::kRepeat});
+    ASSERT_TRUE(road.ok()) << road.status();
+    EXPECT_EQ(road->events.NextTime(-1.0), 0.0);
+    EXPECT_EQ(road->events.NextTime(0.0), 0.5);
+    EXPECT_EQ(road->events.Count(-1.0, 10.0), 21);
+  }
+}
+
+// Three years beside a millisecond: as many events as nobody can list.
+TEST_F(RoadTest, AShortFileBesideALongOneIsDescribed) {
+  const std::string brief = Write("brief.csv", "time_s,rate_up,event\n0,1000,reset\n0.001,,end\n"),
+                    years = Write("years.csv", "time_s,rate_down\n0,1000\n100000000,2000\n");
+  const auto road = MakeRoad({.trace_up = brief, .trace_down = years, .beyond = StepCurve::Beyond::kRepeat});
+  ASSERT_TRUE(road.ok()) << road.status();
+  EXPECT_THAT(Describe(*road, 0.0, TraceLength(*road)), HasSubstr(" events"));
 }
 
 TEST_F(RoadTest, OneThatPassesNothingForEverIsRefused) {
