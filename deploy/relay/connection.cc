@@ -16,8 +16,8 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-constexpr size_t kReadBytes = 16 << 10;  // at a time, so that connections take turns
-constexpr double kResetPatience_s = 5.0;
+constexpr size_t kReadBytes = 16 << 10;   // at a time, so that connections take turns
+constexpr double kResetPatience_s = 5.0;  // relay.h says so
 constexpr auto kResetLook = std::chrono::milliseconds(1);
 
 bool WouldBlock(const error_code& error) {
@@ -109,13 +109,15 @@ void Connection::ConnectToTarget() {
 
 void Connection::Write(Direction direction) {
   Half& way = half(direction);
-  if (way.writing == Writing::kGone) return Drop(direction);
+  if (way.writing == Writing::kGone) {
+    DropGone(direction);
+    return EndIfDone();
+  }
   while (way.arrived_bytes > 0 && !way.write_awaited) {
-    const std::string& block = way.blocks.front();
     const int64_t limit = std::min(way.arrived_bytes, host_->BytesUntilReset(direction));
-    const size_t n = std::min(block.size() - way.front_offset, static_cast<size_t>(limit));
+    const std::string_view bytes = way.held.Front().substr(0, static_cast<size_t>(limit));
     error_code error;
-    const size_t written = way.sink->write_some(asio::buffer(block.data() + way.front_offset, n), error);
+    const size_t written = way.sink->write_some(asio::buffer(bytes), error);
     if (WouldBlock(error)) return AwaitSink(direction);
     if (error) return SinkFailed(direction);
     PopDelivered(&way, static_cast<int64_t>(written));
@@ -130,7 +132,7 @@ void Connection::Write(Direction direction) {
     way.writing = Writing::kEnded;
     return EndIfDone();
   }
-  if (way.reading == Reading::kHeld && !way.room_awaited) Read(direction);  // the window has opened
+  if (way.waits_for_window()) Read(direction);  // it has opened
 }
 
 void Connection::AwaitSink(Direction direction) {
@@ -143,35 +145,37 @@ void Connection::AwaitSink(Direction direction) {
   });
 }
 
-// The other direction's reading, if it goes on, brings word of it the long way round.
+// Word of it travels the long way round, behind what that end had said before; reading brings it, if it goes on.
 void Connection::SinkFailed(Direction direction) {
   half(direction).writing = Writing::kGone;
-  Drop(direction);
-  if (half(Opposite(direction)).reading == Reading::kEnded) Sever("an end takes no more", Host::End::kClosed);
+  DropGone(direction);
+  const Direction back = Opposite(direction);
+  if (half(back).reading == Reading::kEnded) EndReading(back, Mark::kAbort);
+  if (half(back).waits_for_window()) Read(back);
 }
 
 void Connection::PopDelivered(Half* way, int64_t n_bytes) {
-  way->held_bytes -= n_bytes;
+  way->held.Pop(static_cast<size_t>(n_bytes));
   way->arrived_bytes -= n_bytes;
   way->delivered_bytes += n_bytes;
-  way->front_offset += static_cast<size_t>(n_bytes);
-  if (way->front_offset == way->blocks.front().size()) {
-    way->blocks.pop_front();
-    way->front_offset = 0;
-  }
 }
 
 void Connection::Drop(Direction direction) {
   Half& way = half(direction);
-  host_->OnLost(direction, way.held_bytes);
-  way.blocks.clear();
-  way.front_offset = 0;
-  way.held_bytes = way.arrived_bytes = 0;
+  host_->OnLost(direction, way.held_bytes());
+  way.held.Clear();
+  way.arrived_bytes = 0;
+}
+
+void Connection::DropGone(Direction direction) {
+  Drop(direction);
+  if (half(direction).waits_for_window()) Read(direction);  // all of it is free
 }
 
 void Connection::EndIfDone() {
   for (const Half& way : halves_) {
-    if (way.reading != Reading::kEnded || way.writing != Writing::kEnded) return;
+    if (way.reading != Reading::kEnded) return;
+    if (way.writing != Writing::kEnded && way.writing != Writing::kGone) return;
   }
   End("closed by both ends", Host::End::kClosed);
 }
@@ -211,7 +215,9 @@ void Connection::Read(Direction direction) {
   if (phase_ == Phase::kSilent) return Discard(direction);
   if (phase_ != Phase::kOpen) return;
   Half& way = half(direction);
-  const int64_t room = host_->Room(direction), window = host_->window_bytes() - way.held_bytes;
+  const int64_t room = host_->Room(direction), window = host_->window_bytes() - way.held_bytes();
+  const bool source_gone = half(Opposite(direction)).writing == Writing::kGone;
+  if (source_gone && window <= 0) return EndReading(direction, Mark::kAbort);  // as no RST waits for a window
   if (room <= 0 || window <= 0) {
     way.reading = Reading::kHeld;
     if (window > 0 && !way.room_awaited) {
@@ -224,12 +230,15 @@ void Connection::Read(Direction direction) {
   const size_t n = std::min({buffer.size(), static_cast<size_t>(room), static_cast<size_t>(window)});
   error_code error;
   const size_t n_read = way.source->read_some(asio::buffer(buffer.data(), n), error);
-  if (error == asio::error::eof) return EndReading(direction, Mark::kEnd);
+  if (error == asio::error::eof) {
+    // A socket tells an error once: where writing to it met the reset, reading finds an end.
+    return EndReading(direction, source_gone ? Mark::kAbort : Mark::kEnd);
+  }
   if (error && !WouldBlock(error)) return EndReading(direction, Mark::kAbort);
   if (n_read > 0) {
-    way.blocks.emplace_back(buffer.data(), n_read);
-    way.held_bytes += static_cast<int64_t>(n_read);
-    host_->OnBytes(id_, direction, way.blocks.back());
+    const std::string_view bytes(buffer.data(), n_read);
+    way.held.Append(bytes);
+    host_->OnBytes(id_, direction, bytes);
     host_->Send(direction, {id_, Mark::kData, static_cast<int64_t>(n_read)});
   }
   way.reading = Reading::kNotYet;
@@ -254,11 +263,9 @@ void Connection::Discard(Direction direction) {
     way.reading = Reading::kNotYet;
     return AwaitBytes(direction);
   }
-  // That end has given up. The other one is told nothing.
-  error_code ignored;
+  // That end has given up, or only closed its half and waits: neither is told anything.
   way.reading = Reading::kEnded;
-  way.source->close(ignored);
-  if (!client_.is_open() && !server_.is_open()) End("fell silent", Host::End::kClosed);
+  EndSilentIfDone();
 }
 
 void Connection::FallSilent() {
@@ -268,6 +275,14 @@ void Connection::FallSilent() {
     Drop(direction);
     AwaitBytes(direction);
   }
+  EndSilentIfDone();
+}
+
+void Connection::EndSilentIfDone() {
+  for (const Half& way : halves_) {
+    if (way.reading != Reading::kEnded && way.source->is_open()) return;
+  }
+  Sever("fell silent", Host::End::kClosed);
 }
 
 // ---- The end ------------------------------------------------------------------------------------------------------

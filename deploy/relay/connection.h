@@ -4,11 +4,11 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
 
+#include "deploy/relay/byte_queue.h"
 #include "deploy/relay/link_queue.h"
 #include "deploy/relay/relay.h"
 
@@ -62,7 +62,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void RoomAgain(Direction direction);
   // Ends both sides with RST, at once. kClosed: it was an end's doing.
   void Sever(std::string_view why, Host::End end = Host::End::kSevered);
-  // From now on it takes everything and says nothing.
+  // From now on it takes everything and says nothing. It is over once neither end has more to say; an end that had only
+  // closed its half is then told by RST, not by an end that would make whole what is not.
   void FallSilent();
 
  private:
@@ -84,13 +85,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
     tcp::socket* sink = nullptr;
     Reading reading = Reading::kNotYet;
     Writing writing = Writing::kOpen;
-    bool write_awaited = false;      // the system tells when the sink takes more
-    bool room_awaited = false;       // the relay tells when the road takes more
-    std::deque<std::string> blocks;  // entered and not delivered
-    size_t front_offset = 0;         // of the first block's bytes, delivered
-    int64_t held_bytes = 0;          // in blocks
-    int64_t arrived_bytes = 0;       // of them, out of the road
-    int64_t delivered_bytes = 0;     // so far
+    bool write_awaited = false;   // the system tells when the sink takes more
+    bool room_awaited = false;    // the relay tells when the road takes more
+    ByteQueue held;               // entered and not delivered
+    int64_t arrived_bytes = 0;    // of them, out of the road
+    int64_t delivered_bytes = 0;  // so far
+    int64_t held_bytes() const { return static_cast<int64_t>(held.size()); }
+    bool waits_for_window() const { return reading == Reading::kHeld && !room_awaited; }
   };
   Half& half(Direction direction) { return halves_[direction == Direction::kUp ? 0 : 1]; }
   static Direction Opposite(Direction d) { return d == Direction::kUp ? Direction::kDown : Direction::kUp; }
@@ -104,8 +105,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void AwaitSink(Direction direction);
   void SinkFailed(Direction direction);
   void PopDelivered(Half* half, int64_t n_bytes);
-  void Drop(Direction direction);  // all that is held
+  void Drop(Direction direction);      // all that is held
+  void DropGone(Direction direction);  // the same where the sink is gone; reading goes on
   void EndIfDone();
+  void EndSilentIfDone();
   void ResetOnceDelivered(Direction direction, double patience_s);
   void End(std::string_view why, Host::End end);
 

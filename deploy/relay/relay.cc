@@ -138,8 +138,9 @@ class Relay::Impl final : public internal::Host {
  private:
   struct LaneState {
     LaneState(const RelayOptions& options, Direction direction)
-        : link(options.road.lane(direction),
-               {.queue_bytes = options.queue_bytes, .seed = 2 * options.seed + (direction == Direction::kUp ? 0 : 1)}),
+        : link(options.road.lane(direction), {.queue_bytes = options.queue_bytes,
+                                              .seed = 2 * options.seed + (direction == Direction::kUp ? 0 : 1),
+                                              .tick_s = kTick_s}),
           resets(direction == Direction::kUp ? options.reset_after_bytes_up.begin()
                                              : options.reset_after_bytes_down.begin(),
                  direction == Direction::kUp ? options.reset_after_bytes_up.end()
@@ -173,7 +174,8 @@ class Relay::Impl final : public internal::Host {
   tcp::endpoint endpoint_, target_;
   asio::steady_timer pump_timer_, listen_timer_;
   std::array<LaneState, 2> lanes_;
-  std::map<uint64_t, std::shared_ptr<Connection>> connections_;
+  using Connections = std::map<uint64_t, std::shared_ptr<Connection>>;
+  Connections connections_;  // they leave it as they end: walk over a copy
   uint64_t next_id_ = 1;
   uint64_t door_ = 0;  // counts closings: what was accepted before one is not let in after it
   SteadyTime start_;
@@ -204,6 +206,7 @@ error_code Relay::Impl::Bind() {
   // What is accepted inherits it; set later, it would not bound what the other end may send at first.
   if (!error) acceptor_.set_option(asio::socket_base::receive_buffer_size(internal::kSocketBufferBytes), error);
   if (!error) acceptor_.bind(endpoint_, error);
+  if (error) acceptor_.close(ignored);  // open and not bound, it would listen at a port that nobody knows
   return error;
 }
 
@@ -281,11 +284,12 @@ void Relay::Impl::Admit(tcp::socket socket) {
   if (Now() < silent_until_) connection->FallSilent();
 }
 
-// The port stays ours, bound by a socket that does not listen: who connects is refused by the system.
+// The port stays ours, bound by a socket that does not listen: who connects is refused by the system. If somebody has
+// taken it meanwhile, nothing here is bound, and ListenAgain tries until the port is free.
 void Relay::Impl::RefuseNewcomers() {
   ++door_;
   listen_timer_.cancel();
-  Bind();  // fails only if somebody took the port in this moment; then ListenAgain goes on trying
+  Bind();
 }
 
 void Relay::Impl::ListenAgain() {
@@ -324,7 +328,7 @@ void Relay::Impl::Apply(const Event& event) {
       break;
     case EventKind::kBlackhole:
       silent_until_ = std::max(silent_until_, until);
-      for (const auto& [id, connection] : connections_) connection->FallSilent();
+      for (const auto& [id, connection] : Connections(connections_)) connection->FallSilent();
       break;
   }
   Schedule();
@@ -341,9 +345,11 @@ void Relay::Impl::Restore() {
 }
 
 void Relay::Impl::RunEvents(double now) {
-  for (const Event& event : options_.road.events.Between(events_until_, now)) Apply(event);
-  events_until_ = now;
-  next_event_ = options_.road.events.NextTime(now);
+  if (now >= next_event_) {
+    for (const Event& event : options_.road.events.Between(events_until_, now)) Apply(event);
+    events_until_ = now;
+    next_event_ = options_.road.events.NextTime(now);
+  }
   if (refuse_until_ >= 0.0 && now >= refuse_until_) {
     refuse_until_ = -1.0;
     ListenAgain();
@@ -351,8 +357,7 @@ void Relay::Impl::RunEvents(double now) {
 }
 
 void Relay::Impl::SeverAll(std::string_view why) {
-  const auto connections = connections_;  // they leave the map as they end
-  for (const auto& [id, connection] : connections) connection->Sever(why);
+  for (const auto& [id, connection] : Connections(connections_)) connection->Sever(why);
 }
 
 void Relay::Impl::Pump() {

@@ -3,7 +3,13 @@
 //
 // All connections share one bottleneck in each direction (link_queue.h), whose queue is bounded: when it is full the
 // relay reads no more, so that the sender feels it as TCP does. A connection takes a round trip to open. Both ends of a
-// connection that is severed see ECONNRESET.
+// connection that is severed see ECONNRESET. An end that dies with a reset, or takes no more, is told to the other one
+// by a reset, which travels behind what that end had said.
+//
+// Beside the road lies what the system keeps in the buffers of both sockets of a connection: those here ask for 64 kB
+// each and get more, and the ends have their own. To a reader that never reads, some 300 kB count as delivered when it
+// has seen none of them, and a sender gets rid of 0.5 MB more than the window takes; with the system's own buffers at
+// the ends it is 4 MB. The road does not delay these bytes.
 #pragma once
 
 #include <cstdint>
@@ -60,7 +66,9 @@ struct RelayOptions {
   int max_connections = 1024;
   uint64_t seed = 1;  // of the jitter
   // Each direction's: once so many bytes have been delivered, the connection that they were for is reset; then the next
-  // number counts from there.
+  // number counts from there. The reset waits until the system of the receiving end has acknowledged them, so that they
+  // arrive and none after them; but for 5 seconds at most, as of an end that does not read and whose buffers are full:
+  // after that the last bytes may be lost to it.
   std::vector<int64_t> reset_after_bytes_up = {}, reset_after_bytes_down = {};
   Capture capture = nullptr;
   std::function<void(const ConnectionRecord&)> on_connection_end = nullptr;  // on the relay's thread; must not block

@@ -26,6 +26,7 @@ namespace updraft::relay {
 namespace {
 
 using testing::Echo;
+using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::RandomBytes;
 using testing::SecondsSince;
@@ -46,17 +47,6 @@ std::unique_ptr<Relay> StartRelay(const Server& server, RelayOptions options = {
   auto relay = Relay::Start(std::move(options));
   EXPECT_TRUE(relay.ok()) << relay.status();
   return *std::move(relay);
-}
-
-// Until `done` or the patience is over; whether it is.
-template <typename Done>
-bool Eventually(Done done, double patience_s = testing::kPatience_s) {
-  const auto start = SteadyClock::now();
-  while (!done()) {
-    if (SecondsSince(start) > patience_s) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return true;
 }
 
 // ---- Bytes ----------------------------------------------------------------------------------------------------------

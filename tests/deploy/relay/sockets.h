@@ -37,6 +37,17 @@ inline std::string RandomBytes(size_t n, uint64_t seed) {
 
 inline constexpr double kPatience_s = 30.0;  // of every wait: far longer than anything takes
 
+// Until `done` or the patience is over; whether it is.
+template <typename Done>
+bool Eventually(Done done, double patience_s = kPatience_s) {
+  const auto start = SteadyClock::now();
+  while (!done()) {
+    if (SecondsSince(start) > patience_s) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return true;
+}
+
 // Owns a connected descriptor; -1: none.
 class Socket {
  public:
