@@ -5,7 +5,6 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
-
 #include "common/rpc/address.h"
 
 namespace updraft {
