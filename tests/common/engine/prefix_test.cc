@@ -1,0 +1,201 @@
+// Shared prefixes by example: what is sealed, adopted, copied and lost.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/common/engine/core_fixture.h"
+
+namespace updraft::engine {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+using ::testing::IsEmpty;
+
+class PrefixTest : public CoreTest {
+ protected:
+  void SetUp() override {
+    Make({.n_blocks = 16, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64, .reuse_prefixes = true});
+  }
+};
+
+TEST_F(PrefixTest, APrefixIsAdoptedAndNotComputedAgain) {
+  Admit(1, Spec(10, 4));
+  RunToIdle();
+  EXPECT_EQ(core_->pool().n_evictable(), 3) << "positions 0 to 12 were computed";
+  EXPECT_EQ(core_->pool().n_held(), 0);
+  SequenceSpec longer = Spec(10, 4);
+  longer.tokens.push_back(3);
+  longer.n_total_max = 20;
+  Admit(2, longer);
+  EXPECT_THAT(Plan(), ElementsAre(Rows{2, 3})) << "8 of 11 were there";
+  EXPECT_EQ(core_->n_cached_tokens(2), 8);
+  Commit();
+  RunToIdle();
+  EXPECT_THAT(answers_[2], ElementsAreArray(Alone(longer)));
+  EXPECT_EQ(core_->stats().n_cached_tokens, 8);
+}
+
+// The edge of a full hit: somebody has to choose the next token.
+TEST_F(PrefixTest, AFullHitStillRunsItsLastRow) {
+  Admit(1, Spec(8, 4));
+  RunToIdle();
+  Admit(2, Spec(8, 4));
+  EXPECT_THAT(Plan(), ElementsAre(Rows{2, 1}));
+  EXPECT_EQ(work_.rows[0].first, 7);
+  EXPECT_THAT(work_.moves, IsEmpty()) << "it is the only holder, so it may write in place";
+  Commit();
+  RunToIdle();
+  EXPECT_THAT(answers_[2], ElementsAreArray(Alone(Spec(8, 4))));
+}
+
+TEST_F(PrefixTest, ABlockThatOthersHoldIsCopiedBeforeItIsWritten) {
+  Admit(1, Spec(8, 9));
+  Step();
+  Admit(2, Spec(8, 9));
+  const int32_t shared = core_->blocks(1)[1];
+  EXPECT_THAT(Plan(), ElementsAre(Rows{1, 1}, Rows{2, 1}));
+  ASSERT_EQ(work_.moves.size(), 1u);
+  EXPECT_EQ(work_.moves[0].from, shared);
+  EXPECT_EQ(work_.moves[0].to, core_->blocks(2)[1]);
+  EXPECT_EQ(core_->blocks(1)[0], core_->blocks(2)[0]);
+  Commit();
+  EXPECT_EQ(core_->blocks(2)[1], shared) << "what turned out the same is one block again";
+  RunToIdle();
+  EXPECT_THAT(answers_[1], ElementsAreArray(Alone(Spec(8, 9))));
+  EXPECT_THAT(answers_[2], ElementsAreArray(Alone(Spec(8, 9))));
+}
+
+// Its last row is written in place: what others computed behind the block stays within reach.
+TEST_F(PrefixTest, AShortPromptLeavesTheLongOneThatBeginsWithItCached) {
+  const auto cached = [&](Ticket ticket, int n_tokens) {
+    Admit(ticket, Spec(n_tokens, 2));
+    Plan();
+    const int n_cached = core_->n_cached_tokens(ticket);
+    Commit();
+    RunToIdle();
+    return n_cached;
+  };
+  EXPECT_EQ(cached(1, 17), 0);
+  EXPECT_EQ(cached(2, 17), 16);
+  EXPECT_EQ(cached(3, 4), 3);
+  EXPECT_EQ(cached(4, 17), 16);
+  // It ends while the block is open, so that the block itself is lost; what stands behind it is sealed anew.
+  Admit(5, Spec(4, 2));
+  Plan();
+  core_->Finish(5, absl::CancelledError("test"));
+  Commit();
+  EXPECT_EQ(cached(6, 17), 0);
+  EXPECT_EQ(cached(7, 17), 16);
+}
+
+TEST_F(PrefixTest, AnotherSaltSharesNothing) {
+  Admit(1, Spec(10, 4));
+  RunToIdle();
+  SequenceSpec other = Spec(10, 4);
+  other.cache_salt = 7;
+  Admit(2, other);
+  EXPECT_THAT(Plan(), ElementsAre(Rows{2, 10}));
+  Commit();
+  RunToIdle();
+  Admit(3, other);
+  EXPECT_THAT(Plan(), ElementsAre(Rows{3, 2})) << "each salt has its own";
+}
+
+TEST_F(PrefixTest, DraftsAreNotSealed) {
+  const std::vector<int32_t> answer = Alone(Spec(3, 12));
+  Admit(1, Spec(3, 12));
+  core_->Grow(1, std::vector<int32_t>{answer[0], (answer[1] + 1) % kVocab, 5, 6, 7, 8, 9});
+  Step();
+  EXPECT_EQ(core_->tokens(1).size(), 5u);
+  EXPECT_EQ(core_->blocks(1).size(), 1u) << "blocks of refuted drafts are free again";
+  EXPECT_TRUE(core_->pool().sealed(core_->blocks(1)[0])) << "positions 0 to 3 are final";
+  RunToIdle();
+  EXPECT_THAT(answers_[1], ElementsAreArray(answer));
+}
+
+TEST_F(PrefixTest, HalfRunBlocksAreNotSealed) {
+  Admit(1, Spec(8, 4));
+  model_->n_complete = [](const RowRun&) { return 5; };
+  Step();
+  EXPECT_TRUE(core_->pool().sealed(core_->blocks(1)[0]));
+  EXPECT_FALSE(core_->pool().sealed(core_->blocks(1)[1]));
+}
+
+// Adopted blocks that are taken from a sequence before it ran are no event: it never had anything of its own.
+TEST_F(PrefixTest, WhoNeverStartedIsNotEvicted) {
+  Admit(1, Spec(16, 1, 1));
+  RunToIdle();
+  Admit(2, Spec(30, 30, 2));
+  Step();
+  SequenceSpec like_first = Spec(16, 1, 1);
+  like_first.tokens.resize(40, 3);
+  like_first.n_total_max = 44;
+  Admit(3, like_first);
+  Step();
+  ASSERT_EQ(core_->n_waiting(), 1);
+  ASSERT_EQ(core_->blocks(3).size(), 4u) << "it holds what it adopted";
+  for (bool lost = false; core_->contains(2);) {
+    Step();
+    EXPECT_THAT(Of(Event::Kind::kEvicted), IsEmpty());
+    lost |= core_->contains(3) && core_->blocks(3).size() < 4;
+    EXPECT_TRUE(lost || core_->contains(2)) << "the case was meant to be met";
+  }
+  RunToIdle();
+  EXPECT_EQ(core_->stats().n_evictions, 0);
+  EXPECT_THAT(answers_[3], ElementsAreArray(Alone(like_first)));
+}
+
+TEST_F(PrefixTest, ThePreemptedAdoptWhatIsLeftOfTheirOwn) {
+  Make({.n_blocks = 6, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64, .reuse_prefixes = true});
+  Admit(1, Spec(5, 15, 1));
+  Admit(2, Spec(2, 15, 2));
+  Admit(3, Spec(6, 15, 3));
+  RunToIdle();
+  EXPECT_GT(core_->stats().n_preemptions, 0);
+  for (const Ticket ticket : {1, 2, 3}) EXPECT_TRUE(ended_.at(ticket).ok());
+  EXPECT_THAT(answers_[3], ElementsAreArray(Alone(Spec(6, 15, 3))));
+}
+
+// A hash is no proof. Two contents that pass for one: the index tells them apart by tokens, by salt and by what is
+// before.
+TEST(PrefixIndex, AHitIsOneOfTokensNotOfHashes) {
+  PrefixIndex index(4, 2);
+  const std::vector<int32_t> a = {1, 2}, b = {1, 3};
+  index.Record(0, -1, 0, a);
+  index.Record(1, 0, 0, b);
+  EXPECT_TRUE(index.Holds(0, -1, 0, a));
+  EXPECT_FALSE(index.Holds(0, -1, 0, b)) << "other tokens";
+  EXPECT_FALSE(index.Holds(0, -1, 9, a)) << "another salt";
+  EXPECT_TRUE(index.Holds(1, 0, 0, b));
+  EXPECT_FALSE(index.Holds(1, 2, 0, b)) << "after another block";
+  index.Record(0, -1, 0, a);
+  EXPECT_TRUE(index.Holds(1, 0, 0, b)) << "sealed again with the same";
+  index.Record(0, -1, 0, b);
+  EXPECT_FALSE(index.Holds(1, 0, 0, b)) << "after the same block, which holds something else by now";
+}
+
+// Three sequences with one prompt of two blocks, each with a block of its own behind it: one that is preempted frees
+// one block, not three.
+TEST_F(CoreTest, SharedBlocksAreNotCountedAsFreed) {
+  Make({.n_blocks = 7, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64, .reuse_prefixes = true});
+  for (const Ticket ticket : {1, 2, 3}) {
+    Admit(ticket, Spec(8, 16));
+    Step();
+  }
+  Step();
+  EXPECT_EQ(core_->n_running(), 3);
+  EXPECT_EQ(core_->pool().n_held(), 2 + 3);
+  while (Of(Event::Kind::kPreempted).empty()) {
+    Plan();
+    if (!Of(Event::Kind::kPreempted).empty()) break;
+    Commit();
+  }
+  EXPECT_THAT(Of(Event::Kind::kPreempted), ElementsAre(3));
+  EXPECT_EQ(core_->pool().n_held(), 7) << "the last of 7 blocks went to a third one's row";
+  Commit();
+  RunToIdle();
+  for (const Ticket ticket : {1, 2, 3}) EXPECT_THAT(answers_[ticket], ElementsAreArray(Alone(Spec(8, 16))));
+}
+
+}  // namespace
+}  // namespace updraft::engine
