@@ -195,14 +195,16 @@ TEST(RelayEndsTest, WhatAnEndSaidBeforeItWentStillArrives) {
   const std::string answer = RandomBytes(100'000, 1);
   ASSERT_TRUE(client.Send("a"));
   ASSERT_EQ(server.Receive(1), "a");
-  ASSERT_TRUE(server.Send(answer));
-  server.Close();
   GiveUpSending(client, 10);
-  std::thread sending([socket = &client] {
-    for (const auto start = SteadyClock::now(); SecondsSince(start) < 10.0 && socket->Send("b");) {
+  std::thread sending([fd = client.fd()] {  // not by the Socket, which reads meanwhile
+    for (const auto start = SteadyClock::now(); SecondsSince(start) < 10.0 && send(fd, "b", 1, MSG_NOSIGNAL) == 1;) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // some are on their way to it when it goes
+  EXPECT_TRUE(server.Send(answer));
+  EXPECT_TRUE(Eventually([&] { return between.relay().counters().down.bytes_entered == 100'000; }));
+  server.Close();
   EXPECT_EQ(client.Receive(answer.size()), answer);
   sending.join();  // told that nobody takes it
   client.Close();
