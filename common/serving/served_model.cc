@@ -140,6 +140,7 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
 
 absl::Status ServedModel::CheckTools(const v1::GenerateRequest& request) const {
   if (can_use_tools()) return absl::OkStatus();
+  if (request.has_conversation() && !chat_template_.ok()) return absl::OkStatus();  // refused as a conversation
   const std::string format = chat_template_.ok() ? chat_template_->name() : "none";
   if (request.tools_size() > 0 && request.tool_choice().mode() != v1::ToolChoice::MODE_NONE) {
     return absl::InvalidArgumentError(

@@ -153,7 +153,7 @@ class StreamUpWay final : public AnswerWay {
     const std::vector<Ledger::Entry>& entries = answer.ledger().entries();
     if (entries.size() >= kMaxEntries) {
       chunk.set_tier(entries.back().drafted_by);
-      ids_ = ids = IdSpace::kForeign;
+      if (entries.back().id_space == IdSpace::kForeign) ids = IdSpace::kForeign;  // nor alternates ids and text
     }
     answer.ledger().Withdraw();  // the draft, if there was one: upstream has taken over
     answer.Write(std::move(chunk), n_tokens, ids);
