@@ -6,6 +6,7 @@
 #include "common/rpc/status.h"
 #include "common/serving/stream_reactor.h"
 #include "common/status/retry_delay.h"
+#include "common/sync/mutex.h"
 #include "tests/common/serving/fake_backend.h"
 #include "tests/common/serving/grpc_front_cases.h"
 
@@ -219,12 +220,16 @@ TEST_F(ReactorTest, AnAnswerThatEndsInSubmitKeepsNothingEither) {
 }
 
 TEST_F(ReactorTest, TheCallersDeadlineReachesTheBackend) {
+  Mutex mu;  // gRPC's threads write, this one reads
   std::vector<absl::Duration> left;
   std::vector<std::string> ids;
   backend_.script = [&](const v1::GenerateRequest& request, SteadyTime deadline,
                         const std::shared_ptr<AnswerSink>& sink) {
-    left.push_back(deadline - SteadyNow());
-    ids.push_back(request.request_id());
+    {
+      MutexLock lock(mu);
+      left.push_back(deadline - SteadyNow());
+      ids.push_back(request.request_id());
+    }
     backend_.Answer(request, *sink);
     return RequestHandle();
   };
@@ -234,6 +239,7 @@ TEST_F(ReactorTest, TheCallersDeadlineReachesTheBackend) {
   EXPECT_EQ(Listen(served.address(), request, absl::Seconds(100)).responses.front().request_id(), "mine");
   EXPECT_EQ(Listen(served.address(), ChatRequest("hello"), absl::InfiniteDuration()).status.error_code(),
             grpc::StatusCode::OK);
+  MutexLock lock(mu);
   ASSERT_EQ(left.size(), 2u);
   EXPECT_GT(left[0], absl::Seconds(60));
   EXPECT_LE(left[0], absl::Seconds(101));  // gRPC rounds what is left up on the wire
