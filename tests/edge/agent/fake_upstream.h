@@ -62,7 +62,7 @@ class FakeUpstream final : public v1::Inference::Service {
   // Called for every request; its script is played. Set before the first one.
   std::function<Script(const v1::GenerateRequest&)> on_generate = [](const v1::GenerateRequest&) { return Script(); };
 
-  int context_length = 0;  // as GetStatus tells it; 0: not told. Set before the first probe
+  std::atomic<int> context_length{0};  // as GetStatus tells it; 0: not told. Set before the first probe
 
   std::vector<v1::GenerateRequest> requests() const {
     std::lock_guard lock(mu_);
