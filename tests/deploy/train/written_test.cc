@@ -1,13 +1,24 @@
-// What measures never trains: no written request holds a sentence of the recorded sets that judge the models.
+// The written requests: what measures never trains (no request holds a sentence of the recorded sets that judge the
+// models, or comes near one), and no request comes near another.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cctype>
+#include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "common/text/utf8.h"
 
 namespace updraft {
 namespace {
@@ -15,13 +26,32 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-// Letters and digits, lower case, single spaces; what is not ASCII stays as it is.
-std::string Normalized(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x80 || std::isalnum(byte)) {
-      out += static_cast<char>(std::tolower(byte));
+constexpr double kNearMeasured = 0.6;  // Jaccard of character 5-grams
+constexpr double kNearWritten = 0.7;
+
+bool IsPunctuation(char32_t c) {
+  if (c < 0x80) return std::isalnum(static_cast<int>(c)) == 0;
+  return c < 0xC0 || (c >= 0x2000 && c < 0x2070) || (c >= 0x3000 && c < 0x3040) || (c >= 0xFF00 && c < 0xFF10) ||
+         (c >= 0xFF1A && c < 0xFF21) || (c >= 0xFF3B && c < 0xFF41) || c >= 0xFF5B;
+}
+
+// The character at `*at`, which moves past it.
+char32_t CodePoint(const std::string& utf8, size_t* at) {
+  const size_t bytes = text::DecodeUtf8(utf8, *at).bytes;
+  char32_t c = static_cast<unsigned char>(utf8[*at]) & (bytes == 1 ? 0x7F : 0x3F >> (bytes - 1));
+  for (size_t k = 1; k < bytes; ++k) c = c << 6 | (static_cast<unsigned char>(utf8[*at + k]) & 0x3F);
+  *at += bytes;
+  return c;
+}
+
+// Letters and digits, lower case, apostrophes gone, everything else one space.
+std::u32string Normalized(const std::string& text) {
+  std::u32string out;
+  for (size_t at = 0; at < text.size();) {
+    const char32_t c = CodePoint(text, &at);
+    if (c == U'\'' || c == U'‘' || c == U'’') continue;
+    if (!IsPunctuation(c)) {
+      out += c < 0x80 ? static_cast<char32_t>(std::tolower(static_cast<int>(c))) : c;
     } else if (!out.empty() && out.back() != ' ') {
       out += ' ';
     }
@@ -30,41 +60,303 @@ std::string Normalized(const std::string& text) {
   return out;
 }
 
-void CollectUserTexts(const Json& line, std::set<std::string>& texts) {
-  if (!line.contains("messages")) return;
-  for (const Json& message : line["messages"]) {
-    if (message.value("role", "") == "user") texts.insert(Normalized(message.value("content", "")));
-  }
+bool IsChinese(const std::u32string& text) {
+  return std::any_of(text.begin(), text.end(), [](char32_t c) { return c >= 0x3400 && c < 0xA000; });
 }
 
-std::set<std::string> TextsIn(const fs::path& folder) {
-  std::set<std::string> texts;
+// ---- reading ----
+
+struct Request {
+  std::string where;  // file:line
+  std::string text;   // what the user says, all messages
+  std::u32string normalized;
+};
+
+struct Measure {
+  std::vector<std::u32string> sentences;
+  std::unordered_set<std::u32string> seen;
+
+  void Add(const std::string& text) {
+    std::u32string sentence = Normalized(text);
+    if (!sentence.empty() && seen.insert(sentence).second) sentences.push_back(std::move(sentence));
+  }
+};
+
+void ForEachJsonLine(const fs::path& folder, const std::function<void(const Json&, const std::string&)>& visit) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() != ".jsonl") continue;
     std::ifstream in(entry.path());
+    size_t number = 0;
     for (std::string line; std::getline(in, line);) {
-      if (!line.empty()) CollectUserTexts(Json::parse(line), texts);
+      ++number;
+      if (line.empty()) continue;
+      visit(Json::parse(line), entry.path().filename().string() + ":" + std::to_string(number));
     }
+  }
+}
+
+std::vector<std::string> UserTexts(const Json& line) {
+  std::vector<std::string> texts;
+  for (const Json& message : line.at("messages")) {
+    if (message.value("role", "") == "user") texts.push_back(message.value("content", ""));
   }
   return texts;
 }
 
-TEST(WrittenTest, HoldsNoSentenceThatMeasures) {
-  const char* root = std::getenv("UPDRAFT_SOURCE_DIR");
-  ASSERT_NE(root, nullptr);
-  const fs::path measuring = fs::path(root) / "../shared/data/cockpit_wild";
-  if (!fs::exists(measuring)) GTEST_SKIP() << "the requests that measure are not at " << measuring;
-  const std::set<std::string> wild = TextsIn(measuring);
-  ASSERT_GT(wild.size(), 200u) << "the requests that measure were not read";
-  const std::set<std::string> written = TextsIn(fs::path(root) / "deploy/train/cockpit/written");
-  ASSERT_GT(written.size(), 8000u) << "the written requests were not read";
-  for (const std::string& sentence : wild) {
-    EXPECT_FALSE(written.contains(sentence)) << sentence;
-    if (sentence.size() < 15) continue;  // too short to be anybody's
-    for (const std::string& text : written) {
-      EXPECT_EQ((" " + text + " ").find(" " + sentence + " "), std::string::npos) << sentence << " in: " << text;
+// The fields of one line of CSV; quotes are doubled inside quotes.
+std::vector<std::string> CsvFields(const std::string& line) {
+  std::vector<std::string> fields(1);
+  bool quoted = false;
+  for (const char c : line) {
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (c == ',' && !quoted) {
+      fields.emplace_back();
+    } else if (c != '\r') {
+      fields.back() += c;
     }
   }
+  return fields;
+}
+
+void AddCsvTexts(const fs::path& folder, Measure& measure) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() != ".csv") continue;
+    std::ifstream in(entry.path());
+    std::string line;
+    std::getline(in, line);
+    const std::vector<std::string> head = CsvFields(line);
+    const auto column = static_cast<size_t>(std::find(head.begin(), head.end(), "text") - head.begin());
+    while (std::getline(in, line)) {
+      const std::vector<std::string> fields = CsvFields(line);
+      if (column < fields.size()) measure.Add(fields[column]);
+    }
+  }
+}
+
+fs::path Root() {
+  const char* root = std::getenv("UPDRAFT_SOURCE_DIR");
+  return root == nullptr ? fs::path() : fs::path(root);
+}
+
+// What the user says in every request: each message on its own, or all of a conversation joined.
+std::vector<Request> Written(bool joined) {
+  std::vector<Request> requests;
+  const auto add = [&requests](const std::string& where, const std::string& text) {
+    requests.push_back({where, text, Normalized(text)});
+  };
+  ForEachJsonLine(Root() / "deploy/train/cockpit/written", [&](const Json& line, const std::string& where) {
+    std::string all;
+    for (const std::string& text : UserTexts(line)) {
+      if (!joined) add(where, text);
+      all += (all.empty() ? "" : " / ") + text;
+    }
+    if (joined) add(where, all);
+  });
+  return requests;
+}
+
+// ---- near copies ----
+
+using Grams = std::vector<uint64_t>;  // distinct, rarest first
+
+Grams GramsOf(const std::u32string& text) {
+  constexpr size_t kLength = 5;
+  Grams grams;
+  for (size_t at = 0; at == 0 || at + kLength <= text.size(); ++at) {
+    grams.push_back(std::hash<std::u32string>()(text.substr(at, kLength)));
+  }
+  std::sort(grams.begin(), grams.end());
+  grams.erase(std::unique(grams.begin(), grams.end()), grams.end());
+  return grams;
+}
+
+// Two sets with a Jaccard index of `threshold` share one of the rarest this many of either.
+size_t PrefixLength(const Grams& grams, double threshold) {
+  return grams.size() - static_cast<size_t>(std::ceil(threshold * static_cast<double>(grams.size()))) + 1;
+}
+
+double Jaccard(Grams a, Grams b) {
+  std::sort(a.begin(), a.end());
+  std::sort(b.begin(), b.end());
+  Grams both;
+  std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
+  return static_cast<double>(both.size()) / static_cast<double>(a.size() + b.size() - both.size());
+}
+
+// Calls `visit(i, j, jaccard)` for every text i and other text j at least `threshold` alike.
+void ForEachNearPair(const std::vector<std::u32string>& texts, const std::vector<std::u32string>& others,
+                     double threshold, const std::function<void(size_t, size_t, double)>& visit) {
+  std::vector<Grams> grams;
+  for (const auto& text : texts) grams.push_back(GramsOf(text));
+  for (const auto& text : others) grams.push_back(GramsOf(text));
+  std::unordered_map<uint64_t, size_t> count;
+  for (const Grams& set : grams) {
+    for (const uint64_t gram : set) ++count[gram];
+  }
+  for (Grams& set : grams) {
+    std::sort(set.begin(), set.end(),
+              [&count](uint64_t a, uint64_t b) { return std::make_pair(count[a], a) < std::make_pair(count[b], b); });
+  }
+  std::unordered_map<uint64_t, std::vector<size_t>> holders;
+  for (size_t j = 0; j < others.size(); ++j) {
+    const Grams& set = grams[texts.size() + j];
+    for (size_t k = 0; k < PrefixLength(set, threshold); ++k) holders[set[k]].push_back(j);
+  }
+  for (size_t i = 0; i < texts.size(); ++i) {
+    std::vector<size_t> candidates;
+    for (size_t k = 0; k < PrefixLength(grams[i], threshold); ++k) {
+      const auto it = holders.find(grams[i][k]);
+      if (it != holders.end()) candidates.insert(candidates.end(), it->second.begin(), it->second.end());
+    }
+    std::sort(candidates.begin(), candidates.end());
+    candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
+    for (const size_t j : candidates) {
+      const double jaccard = Jaccard(grams[i], grams[texts.size() + j]);
+      if (jaccard >= threshold) visit(i, j, jaccard);
+    }
+  }
+}
+
+std::vector<std::u32string> NormalizedOf(const std::vector<Request>& requests) {
+  std::vector<std::u32string> texts;
+  for (const Request& request : requests) texts.push_back(request.normalized);
+  return texts;
+}
+
+std::string Plain(const std::u32string& text) {
+  std::string out;
+  for (const char32_t c : text) {
+    if (c < 0x80) {
+      out += static_cast<char>(c);
+    } else if (c < 0x800) {
+      out += {static_cast<char>(0xC0 | (c >> 6)), static_cast<char>(0x80 | (c & 63))};
+    } else {
+      out += {static_cast<char>(0xE0 | (c >> 12)), static_cast<char>(0x80 | ((c >> 6) & 63)),
+              static_cast<char>(0x80 | (c & 63))};
+    }
+  }
+  return out;
+}
+
+// ---- the sets that measure ----
+
+struct MeasuringSet {
+  const char* folder;  // under ../shared/data
+  const char* field;   // of a line of JSON; empty: messages; "csv": a CSV's column "text"
+  size_t enough;       // sentences that are there at least
+  size_t shortest;     // letters of an English sentence that counts as contained
+};
+
+class MeasuringTest : public testing::TestWithParam<MeasuringSet> {};
+
+// A Chinese sentence of fewer characters is anybody's.
+constexpr size_t kShortestChinese = 6;
+
+Measure ReadMeasure(const fs::path& data, const MeasuringSet& set) {
+  Measure measure;
+  const std::string field = set.field;
+  if (field == "csv") {
+    AddCsvTexts(data, measure);
+    return measure;
+  }
+  ForEachJsonLine(data, [&](const Json& line, const std::string&) {
+    if (!field.empty()) {
+      measure.Add(line.at(field).get<std::string>());
+    } else {
+      for (const std::string& text : UserTexts(line)) measure.Add(text);
+    }
+  });
+  return measure;
+}
+
+// Finds which sentences stand inside a text: Chinese ones anywhere, English ones as whole words.
+class Finder {
+ public:
+  Finder(const std::vector<std::u32string>& sentences, size_t shortest_english) : shortest_(shortest_english) {
+    for (const std::u32string& sentence : sentences) {
+      const size_t length = IsChinese(sentence) ? kShortestChinese : shortest_;
+      if (sentence.size() >= length) by_start_[std::u32string_view(sentence).substr(0, length)].push_back(&sentence);
+    }
+  }
+
+  std::vector<const std::u32string*> In(std::u32string_view text) const {
+    std::vector<const std::u32string*> found;
+    for (size_t at = 0; at < text.size(); ++at) {
+      for (const size_t length : {kShortestChinese, shortest_}) {
+        const auto it = by_start_.find(text.substr(at, length));
+        if (it == by_start_.end()) continue;
+        for (const std::u32string* sentence : it->second) {
+          if (StandsAt(text, at, *sentence)) found.push_back(sentence);
+        }
+      }
+    }
+    return found;
+  }
+
+ private:
+  static bool StandsAt(std::u32string_view text, size_t at, const std::u32string& sentence) {
+    if (text.substr(at, sentence.size()) != sentence) return false;
+    if (IsChinese(sentence)) return true;
+    const size_t end = at + sentence.size();
+    return (at == 0 || text[at - 1] == ' ') && (end == text.size() || text[end] == ' ');
+  }
+
+  size_t shortest_;
+  std::unordered_map<std::u32string_view, std::vector<const std::u32string*>> by_start_;
+};
+
+TEST_P(MeasuringTest, NoWrittenRequestHoldsItsSentences) {
+  const fs::path data = Root() / "../shared/data" / GetParam().folder;
+  if (!fs::exists(data)) GTEST_SKIP() << "the requests that measure are not at " << data;
+  const Measure measure = ReadMeasure(data, GetParam());
+  ASSERT_GT(measure.sentences.size(), GetParam().enough) << "the requests that measure were not read";
+  const std::vector<Request> written = Written(/*joined=*/false);
+  ASSERT_GT(written.size(), 12000u) << "the written requests were not read";
+
+  const Finder finder(measure.sentences, GetParam().shortest);
+  for (const Request& request : written) {
+    EXPECT_FALSE(measure.seen.contains(request.normalized)) << request.where << ": " << request.text;
+    for (const std::u32string* sentence : finder.In(request.normalized)) {
+      ADD_FAILURE() << request.where << ": '" << request.text << "' holds '" << Plain(*sentence) << "'";
+    }
+  }
+}
+
+TEST_P(MeasuringTest, NoWrittenRequestComesNearItsSentences) {
+  const fs::path data = Root() / "../shared/data" / GetParam().folder;
+  if (!fs::exists(data)) GTEST_SKIP() << "the requests that measure are not at " << data;
+  const Measure measure = ReadMeasure(data, GetParam());
+  const std::vector<Request> written = Written(/*joined=*/false);
+  ForEachNearPair(NormalizedOf(written), measure.sentences, kNearMeasured, [&](size_t i, size_t j, double jaccard) {
+    ADD_FAILURE() << written[i].where << ": '" << written[i].text << "' is " << jaccard << " like '"
+                  << Plain(measure.sentences[j]) << "'";
+  });
+}
+
+// Phrases of 15 letters are anybody's in a set of thousands ("thank you kindly"), where one of hundreds has sentences.
+INSTANTIATE_TEST_SUITE_P(Sets, MeasuringTest,
+                         testing::Values(MeasuringSet{"cockpit_wild", "", 200, 15},
+                                         MeasuringSet{"cockpit_real", "", 900, 15},
+                                         MeasuringSet{"task_clinc150/dev", "csv", 20000, 20},
+                                         MeasuringSet{"task_macslu_zh_cabin/dev", "query", 500, 20},
+                                         MeasuringSet{"task_snips/dev", "text", 10000, 20},
+                                         MeasuringSet{"task_slurp/dev", "text", 3000, 20}),
+                         [](const testing::TestParamInfo<MeasuringSet>& info) {
+                           std::string name = info.param.folder;
+                           std::erase_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); });
+                           return name;
+                         });
+
+TEST(WrittenTest, NoRequestComesNearAnother) {
+  const std::vector<Request> written = Written(/*joined=*/true);
+  const std::vector<std::u32string> texts = NormalizedOf(written);
+  ForEachNearPair(texts, texts, kNearWritten, [&](size_t i, size_t j, double jaccard) {
+    if (i < j) {
+      ADD_FAILURE() << written[i].where << ": '" << written[i].text << "' is " << jaccard << " like "
+                    << written[j].where << ": '" << written[j].text << "'";
+    }
+  });
 }
 
 }  // namespace
