@@ -1,5 +1,5 @@
 // The written requests: what measures never trains (no request holds a sentence of the recorded sets that judge the
-// models, or comes near one), and no request comes near another.
+// models, or comes near one), no request comes near another, and every label is one that a car may carry out.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,12 +12,16 @@
 #include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "common/cockpit/answer.h"
 #include "common/text/utf8.h"
 
 namespace updraft {
@@ -355,6 +359,73 @@ TEST(WrittenTest, NoRequestComesNearAnother) {
     if (i < j) {
       ADD_FAILURE() << written[i].where << ": '" << written[i].text << "' is " << jaccard << " like "
                     << written[j].where << ": '" << written[j].text << "'";
+    }
+  });
+}
+
+// ---- labels ----
+
+// Why `answer` (an act with `set` or `call`) is none that the sheets may hold; empty: it is.
+std::string FaultOfAct(const Json& answer) {
+  const absl::Status legal = cockpit::CheckLegal(answer.dump());
+  if (!legal.ok()) return std::string(legal.message());
+  if (!answer.contains("set") && !answer.contains("call")) return "neither 'set' nor 'call'";
+  for (const auto& [key, value] : answer.items()) {
+    if (key == "partly" ? value != Json(true) : key != "set" && key != "call" && key != "adjust") return "key " + key;
+    if (value.empty()) return "empty " + key;
+  }
+  if (answer.contains("call")) {
+    for (const auto& [key, value] : answer["call"].items()) {
+      if (!value.is_string() || value.get<std::string>().empty()) return "call without a text for " + key;
+    }
+  }
+  const Json set = answer.value("set", Json::object());
+  for (const auto& [path, value] : set.items()) {
+    const bool temperature = path.find("Temperature") != std::string::npos;
+    if (temperature && (value < 14 || value > 32)) return path + " beyond 14 to 32 degrees";
+    if (path.find("Recline") != std::string::npos && (value < 0 || value > 90)) return path + " beyond 0 to 90 degrees";
+    if (path.find("SpeedSet") != std::string::npos && (value < 20 || value > 250))
+      return path + " beyond 20 to 250 km/h";
+  }
+  static const std::regex change("up|down|[+-][0-9]+(\\.[0-9]+)?");
+  const Json adjust = answer.value("adjust", Json::object());
+  for (const auto& [path, by] : adjust.items()) {
+    if (!set.contains(path)) return "adjusts what it does not set: " + path;
+    if (!by.is_string() || !std::regex_match(by.get<std::string>(), change)) return "adjust of " + path;
+  }
+  return "";
+}
+
+std::string FaultOf(const Json& answer) {
+  if (answer.contains("refuse")) return answer == Json{{"refuse", true}} ? "" : "refuses and acts";
+  if (!answer.contains("clarify")) return FaultOfAct(answer);
+  const Json& readings = answer["clarify"];
+  if (answer.size() != 1 || readings.size() < 2 || readings.size() > 3) return "expected two or three readings alone";
+  for (const Json& reading : readings) {
+    const std::string fault = FaultOfAct(reading);
+    if (!fault.empty()) return "a reading: " + fault;
+  }
+  return "";
+}
+
+TEST(WrittenTest, EveryLabelIsLegal) {
+  static const std::set<std::string> kinds = {"direct", "levelless", "implicit", "multi", "followup", "call", "scope"};
+  ForEachJsonLine(Root() / "deploy/train/cockpit/written", [](const Json& line, const std::string& where) {
+    EXPECT_EQ(FaultOf(line.at("answer")), "") << where;
+    EXPECT_EQ(line.at("sheet").get<std::string>() + ".jsonl", where.substr(0, where.find(':')));
+    const std::string kind = line.at("kind");
+    EXPECT_TRUE(kinds.contains(kind)) << where << ": " << kind;
+    const Json& messages = line.at("messages");
+    EXPECT_EQ(messages.size() > 1, kind == "followup") << where;
+    EXPECT_EQ(messages.size() % 2, 1u) << where;
+    EXPECT_LE(messages.size(), 5u) << where;
+    for (size_t k = 0; k < messages.size(); ++k) {
+      EXPECT_EQ(messages[k].at("role"), k % 2 == 0 ? "user" : "assistant") << where;
+      const std::string content = messages[k].at("content");
+      EXPECT_FALSE(content.empty()) << where;
+      if (k % 2 == 1) {
+        EXPECT_TRUE(cockpit::CheckLegal(content).ok()) << where << ": " << content;
+      }
     }
   });
 }
