@@ -6,7 +6,6 @@
 #include <cctype>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -22,51 +21,23 @@
 
 #include "absl/status/status.h"
 #include "common/cockpit/answer.h"
-#include "common/text/utf8.h"
+#include "tests/deploy/train/written_sheets.h"
 
 namespace updraft {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
+using written::ForEachJsonLine;
+using written::IsChinese;
+using written::Normalized;
+using written::Plain;
+using written::SheetFolder;
+using written::SourceRoot;
+using written::UserTexts;
 
 constexpr double kNearMeasured = 0.6;  // Jaccard of character 5-grams
 constexpr double kNearWritten = 0.7;
-
-bool IsPunctuation(char32_t c) {
-  if (c < 0x80) return std::isalnum(static_cast<int>(c)) == 0;
-  return c < 0xC0 || (c >= 0x2000 && c < 0x2070) || (c >= 0x3000 && c < 0x3040) || (c >= 0xFF00 && c < 0xFF10) ||
-         (c >= 0xFF1A && c < 0xFF21) || (c >= 0xFF3B && c < 0xFF41) || c >= 0xFF5B;
-}
-
-// The character at `*at`, which moves past it.
-char32_t CodePoint(const std::string& utf8, size_t* at) {
-  const size_t bytes = text::DecodeUtf8(utf8, *at).bytes;
-  char32_t c = static_cast<unsigned char>(utf8[*at]) & (bytes == 1 ? 0x7F : 0x3F >> (bytes - 1));
-  for (size_t k = 1; k < bytes; ++k) c = c << 6 | (static_cast<unsigned char>(utf8[*at + k]) & 0x3F);
-  *at += bytes;
-  return c;
-}
-
-// Letters and digits, lower case, apostrophes gone, everything else one space.
-std::u32string Normalized(const std::string& text) {
-  std::u32string out;
-  for (size_t at = 0; at < text.size();) {
-    const char32_t c = CodePoint(text, &at);
-    if (c == U'\'' || c == U'‘' || c == U'’') continue;
-    if (!IsPunctuation(c)) {
-      out += c < 0x80 ? static_cast<char32_t>(std::tolower(static_cast<int>(c))) : c;
-    } else if (!out.empty() && out.back() != ' ') {
-      out += ' ';
-    }
-  }
-  while (!out.empty() && out.back() == ' ') out.pop_back();
-  return out;
-}
-
-bool IsChinese(const std::u32string& text) {
-  return std::any_of(text.begin(), text.end(), [](char32_t c) { return c >= 0x3400 && c < 0xA000; });
-}
 
 // ---- reading ----
 
@@ -85,27 +56,6 @@ struct Measure {
     if (!sentence.empty() && seen.insert(sentence).second) sentences.push_back(std::move(sentence));
   }
 };
-
-void ForEachJsonLine(const fs::path& folder, const std::function<void(const Json&, const std::string&)>& visit) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.path().extension() != ".jsonl") continue;
-    std::ifstream in(entry.path());
-    size_t number = 0;
-    for (std::string line; std::getline(in, line);) {
-      ++number;
-      if (line.empty()) continue;
-      visit(Json::parse(line), entry.path().filename().string() + ":" + std::to_string(number));
-    }
-  }
-}
-
-std::vector<std::string> UserTexts(const Json& line) {
-  std::vector<std::string> texts;
-  for (const Json& message : line.at("messages")) {
-    if (message.value("role", "") == "user") texts.push_back(message.value("content", ""));
-  }
-  return texts;
-}
 
 // The fields of one line of CSV; quotes are doubled inside quotes.
 std::vector<std::string> CsvFields(const std::string& line) {
@@ -138,24 +88,15 @@ void AddCsvTexts(const fs::path& folder, Measure& measure) {
   }
 }
 
-fs::path Root() {
-  const char* root = std::getenv("UPDRAFT_SOURCE_DIR");
-  return root == nullptr ? fs::path() : fs::path(root);
-}
-
 // What the user says in every request: each message on its own, or all of a conversation joined.
 std::vector<Request> Written(bool joined) {
   std::vector<Request> requests;
   const auto add = [&requests](const std::string& where, const std::string& text) {
     requests.push_back({where, text, Normalized(text)});
   };
-  ForEachJsonLine(Root() / "deploy/train/cockpit/written", [&](const Json& line, const std::string& where) {
-    std::string all;
-    for (const std::string& text : UserTexts(line)) {
-      if (!joined) add(where, text);
-      all += (all.empty() ? "" : " / ") + text;
-    }
-    if (joined) add(where, all);
+  ForEachJsonLine(SheetFolder(), [&](const Json& line, const std::string& where) {
+    if (joined) return add(where, written::JoinedUserText(line));
+    for (const std::string& text : UserTexts(line)) add(where, text);
   });
   return requests;
 }
@@ -228,21 +169,6 @@ std::vector<std::u32string> NormalizedOf(const std::vector<Request>& requests) {
   return texts;
 }
 
-std::string Plain(const std::u32string& text) {
-  std::string out;
-  for (const char32_t c : text) {
-    if (c < 0x80) {
-      out += static_cast<char>(c);
-    } else if (c < 0x800) {
-      out += {static_cast<char>(0xC0 | (c >> 6)), static_cast<char>(0x80 | (c & 63))};
-    } else {
-      out += {static_cast<char>(0xE0 | (c >> 12)), static_cast<char>(0x80 | ((c >> 6) & 63)),
-              static_cast<char>(0x80 | (c & 63))};
-    }
-  }
-  return out;
-}
-
 // ---- the sets that measure ----
 
 struct MeasuringSet {
@@ -311,7 +237,7 @@ class Finder {
 };
 
 TEST_P(MeasuringTest, NoWrittenRequestHoldsItsSentences) {
-  const fs::path data = Root() / "../shared/data" / GetParam().folder;
+  const fs::path data = SourceRoot() / "../shared/data" / GetParam().folder;
   if (!fs::exists(data)) GTEST_SKIP() << "the requests that measure are not at " << data;
   const Measure measure = ReadMeasure(data, GetParam());
   ASSERT_GT(measure.sentences.size(), GetParam().enough) << "the requests that measure were not read";
@@ -328,7 +254,7 @@ TEST_P(MeasuringTest, NoWrittenRequestHoldsItsSentences) {
 }
 
 TEST_P(MeasuringTest, NoWrittenRequestComesNearItsSentences) {
-  const fs::path data = Root() / "../shared/data" / GetParam().folder;
+  const fs::path data = SourceRoot() / "../shared/data" / GetParam().folder;
   if (!fs::exists(data)) GTEST_SKIP() << "the requests that measure are not at " << data;
   const Measure measure = ReadMeasure(data, GetParam());
   const std::vector<Request> written = Written(/*joined=*/false);
@@ -410,7 +336,7 @@ std::string FaultOf(const Json& answer) {
 
 TEST(WrittenTest, EveryLabelIsLegal) {
   static const std::set<std::string> kinds = {"direct", "levelless", "implicit", "multi", "followup", "call", "scope"};
-  ForEachJsonLine(Root() / "deploy/train/cockpit/written", [](const Json& line, const std::string& where) {
+  ForEachJsonLine(SheetFolder(), [](const Json& line, const std::string& where) {
     EXPECT_EQ(FaultOf(line.at("answer")), "") << where;
     EXPECT_EQ(line.at("sheet").get<std::string>() + ".jsonl", where.substr(0, where.find(':')));
     const std::string kind = line.at("kind");
