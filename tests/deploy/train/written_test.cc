@@ -17,6 +17,7 @@
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -354,6 +355,37 @@ TEST(WrittenTest, EveryLabelIsLegal) {
       }
     }
   });
+}
+
+// What the sheets' conventions take a setting to be before anybody spoke; NaN: they say nothing.
+double RestingState(const std::string& path, double set) {
+  static const std::vector<std::pair<std::string, double>> states = {
+      {"Temperature", 22}, {"FanSpeed", 40},       {"Volume", 40},  {"Brightness", 50},  {"Intensity", 50},
+      {"Massage", 50},     {"HeatingCooling", 50}, {"Recline", 15}, {"ChargeLimit", 80}, {"SpeedSet", 100}};
+  for (const auto& [part, state] : states) {
+    if (path.find(part) == std::string::npos) continue;
+    return part == "HeatingCooling" && set < 0 ? -state : state;
+  }
+  return std::nan("");
+}
+
+// "Two degrees warmer" with nothing before it is two above the resting state; "from twenty" says another one.
+TEST(WrittenTest, CountedStepsStartFromTheRestingState) {
+  size_t steps = 0;
+  ForEachJsonLine(SheetFolder(), [&steps](const Json& line, const std::string& where) {
+    if (line.at("kind") == "followup" || UserTexts(line)[0].find(" from ") != std::string::npos) return;
+    const Json& answer = line.at("answer");
+    for (const Json& reading : answer.value("clarify", Json::array({answer}))) {
+      const Json adjust = reading.value("adjust", Json::object());
+      for (const auto& [path, by] : adjust.items()) {
+        if (by == "up" || by == "down") continue;
+        const double set = reading.at("set").at(path);
+        EXPECT_EQ(set, RestingState(path, set) + std::stod(by.get<std::string>())) << where << ": " << path;
+        ++steps;
+      }
+    }
+  });
+  EXPECT_GT(steps, 50u);
 }
 
 }  // namespace
