@@ -9,6 +9,7 @@ namespace updraft::engine {
 
 BlockPool::BlockPool(int n_blocks)
     : counts_(n_blocks, 0),
+      idle_counts_(n_blocks, 0),
       sealed_(n_blocks, 0),
       hashes_(n_blocks, 0),
       prev_(n_blocks + 2),
@@ -63,14 +64,17 @@ int32_t BlockPool::Take() {
 
 void BlockPool::Share(int32_t block) {
   assert(counts_[block] > 0 || sealed_[block] != 0);
+  n_reclaimable_ -= reclaimable(block);
   if (counts_[block]++ > 0) return;
   Unlink(block);
   --n_evictable_;
 }
 
 void BlockPool::Drop(int32_t block) {
-  assert(counts_[block] > 0);
-  if (--counts_[block] > 0) return;
+  assert(counts_[block] > idle_counts_[block]);
+  --counts_[block];
+  n_reclaimable_ += reclaimable(block);
+  if (counts_[block] > 0) return;
   if (sealed_[block] != 0) {
     InsertAfter(prev_[evictable_list()], block);
     ++n_evictable_;
@@ -78,6 +82,18 @@ void BlockPool::Drop(int32_t block) {
     InsertAfter(free_list(), block);
     ++n_free_;
   }
+}
+
+void BlockPool::SetIdle(int32_t block) {
+  assert(idle_counts_[block] < counts_[block]);
+  ++idle_counts_[block];
+  n_reclaimable_ += reclaimable(block);
+}
+
+void BlockPool::SetBusy(int32_t block) {
+  assert(idle_counts_[block] > 0);
+  n_reclaimable_ -= reclaimable(block);
+  --idle_counts_[block];
 }
 
 bool BlockPool::Seal(int32_t block, uint64_t hash) {
@@ -141,9 +157,14 @@ absl::Status BlockPool::CheckInvariants() const {
       ++n_listed[is_evictable];
     }
   }
-  int n_held = 0, n_sealed = 0, n_found = 0;
+  int n_held = 0, n_sealed = 0, n_found = 0, n_reclaimable = 0;
   for (int32_t block = 0; block < n_blocks(); ++block) {
     n_held += counts_[block] > 0;
+    n_reclaimable += reclaimable(block);
+    if (idle_counts_[block] < 0 || idle_counts_[block] > counts_[block]) {
+      return absl::InternalError(absl::StrFormat("block pool: of %d holders of block %d, %d are idle", counts_[block],
+                                                 block, idle_counts_[block]));
+    }
     n_sealed += sealed_[block] != 0;
     n_found += sealed_[block] != 0 && Find(hashes_[block]) == block;
   }
@@ -152,6 +173,10 @@ absl::Status BlockPool::CheckInvariants() const {
         absl::StrFormat("block pool: %d free + %d evictable + %d held are not %d blocks (listed "
                         "%d and %d)",
                         n_free_, n_evictable_, n_held, n_blocks(), n_listed[0], n_listed[1]));
+  }
+  if (n_reclaimable != n_reclaimable_) {
+    return absl::InternalError(
+        absl::StrFormat("block pool: %d blocks are held by idle ones alone, found %d", n_reclaimable_, n_reclaimable));
   }
   if (n_found != n_sealed) {
     return absl::InternalError(

@@ -56,15 +56,18 @@ absl::Status CoreOptions::Validate() const {
   return absl::OkStatus();
 }
 
-Core::Core(const CoreOptions& options) : options_(options), pool_(options.n_blocks) {
+Core::Core(const CoreOptions& options)
+    : options_(options),
+      expired_in_queue_(absl::DeadlineExceededError("the deadline passed while the request was queued")),
+      expired_(absl::DeadlineExceededError("the deadline passed before the answer was complete")),
+      pool_(options.n_blocks) {
   assert(options.Validate().ok());
   if (options.reuse_prefixes) prefixes_ = std::make_unique<PrefixIndex>(options.n_blocks, options.block_tokens);
-  visits_.resize(options.n_blocks);
   running_.reserve(options.max_running);
   rows_.reserve(options.max_running);
   row_sequences_.reserve(options.max_running);
   moves_.reserve(options.max_running);
-  departed_.reserve(2 * options.max_running);
+  departed_.reserve(options.max_running);
 }
 
 Core::~Core() = default;
@@ -98,8 +101,17 @@ Core::Sequence* Core::FindSequence(Ticket ticket) const {
 
 void Core::Admit(Ticket ticket, SequenceSpec spec, SteadyTime now) {
   assert(!contains(ticket) && Check(spec).ok());
+  // What takes memory comes first, so that nothing has changed when there is none.
   auto owned = std::make_unique<Sequence>();
   Sequence& s = *owned;
+  s.tokens.reserve(spec.n_total_max);
+  s.blocks.reserve(BlocksFor(spec.n_total_max - 1));
+  if (prefixes_ != nullptr) s.chain.reserve(spec.n_total_max / options_.block_tokens + 1);
+  // Twice what can mean something, so that it is made anew rarely.
+  const size_t n_after = sequences_.size() + 1;
+  if (times_.capacity() < 4 * n_after + 8) times_.reserve(8 * n_after + 16);
+  sequences_[ticket] = std::move(owned);
+
   s.ticket = ticket;
   s.n_earlier = n_admitted_++;
   s.order_ns =
@@ -108,16 +120,10 @@ void Core::Admit(Ticket ticket, SequenceSpec spec, SteadyTime now) {
   s.priority = spec.priority;
   s.tenant = spec.tenant;
   s.deadline = spec.deadline;
-  s.tokens.reserve(spec.n_total_max);
   s.tokens.assign(spec.tokens.begin(), spec.tokens.end());
   s.n_total_max = spec.n_total_max;
   s.n_start = s.n_known = s.n_tokens();
-  s.blocks.reserve(BlocksFor(spec.n_total_max - 1));
-  if (prefixes_ != nullptr) s.chain.reserve(spec.n_total_max / options_.block_tokens + 1);
   Enqueue(s);
-  sequences_[ticket] = std::move(owned);
-  // Twice what can mean something, so that it is made anew rarely.
-  if (times_.capacity() < 4 * sequences_.size() + 8) times_.reserve(8 * sequences_.size() + 16);
   Watch(ticket, s.deadline);
 }
 
@@ -158,9 +164,9 @@ void Core::Wake(Ticket ticket) {
 void Core::Finish(Ticket ticket, const absl::Status& status) {
   Sequence* s = FindSequence(ticket);
   if (s == nullptr) return;
-  const bool was_running = s->phase == Sequence::Phase::kRunning;
+  const bool leaves_now = s->phase == Sequence::Phase::kRunning && !s->in_step;
   Leave(*s, status.ok());
-  if (was_running && !s->in_step) ForgetLeavers();
+  if (leaves_now) ForgetLeavers();
   if (!under_way_) departed_.clear();
 }
 
@@ -216,12 +222,18 @@ void Core::LeaveParked(Sequence& s) {
 void Core::BecomeIdleHolder(Sequence& s) {
   if (s.is_idle_holder || s.blocks.empty()) return;
   s.is_idle_holder = true;
+  for (const int32_t block : s.blocks) pool_.SetIdle(block);
   LinkBefore<&Sequence::idle_prev, &Sequence::idle_next>(idle_holders_, static_cast<Sequence*>(nullptr), s);
 }
 
 void Core::LeaveIdleHolders(Sequence& s) {
   if (!s.is_idle_holder) return;
   s.is_idle_holder = false;
+  if (spared_ == &s) {
+    spared_ = nullptr;
+  } else {
+    for (const int32_t block : s.blocks) pool_.SetBusy(block);
+  }
   UnlinkFrom<&Sequence::idle_prev, &Sequence::idle_next>(idle_holders_, s);
 }
 
@@ -245,6 +257,7 @@ void Core::ForgetRowsFrom(Sequence& s, int n_rows) {
 }
 
 void Core::Leave(Sequence& s, bool served) {
+  const bool was_running = s.phase == Sequence::Phase::kRunning;
   if (s.phase == Sequence::Phase::kWaiting) Dequeue(s);
   if (s.phase == Sequence::Phase::kParked) LeaveParked(s);
   LeaveIdleHolders(s);
@@ -260,7 +273,8 @@ void Core::Leave(Sequence& s, bool served) {
     DropBlocks(s);
   }
   const auto at = sequences_.find(s.ticket);
-  departed_.push_back(std::move(at->second));
+  // running_ still has it.
+  if (was_running) departed_.push_back(std::move(at->second));
   sequences_.erase(at);
 }
 

@@ -142,8 +142,10 @@ struct CoreStats {
   int max_running = 0;
 };
 
-// One thread, but for Check. Errors are for what a request may bring; a call that breaks a REQUIRES is a bug. A step
-// allocates nothing; Admit does.
+// One thread, but for Check. Errors are for what a request may bring; a call that breaks a REQUIRES is a bug.
+//
+// Only Admit allocates. A step, Begin and Commit, takes no memory but for the caller's list of events, and adds at most
+// two for each sequence that it knows of.
 class Core {
  public:
   explicit Core(const CoreOptions& options);  // REQUIRES: options.Validate() is OK
@@ -160,7 +162,8 @@ class Core {
   // Admit, Grow, Park, Wake and Finish may come while a step is under way (between Begin and Commit); what touches a
   // sequence of that step takes effect in Commit.
 
-  // Queues a sequence. REQUIRES: Check(spec) is OK; the ticket is not in use.
+  // Queues a sequence. Throws std::bad_alloc where there is no memory for it; nothing has changed then. REQUIRES:
+  // Check(spec) is OK; the ticket is not in use.
   void Admit(Ticket ticket, SequenceSpec spec, SteadyTime now);
   // Appends drafts to a sequence's tokens: they run with the next rows as far as budget and blocks allow, drafts that
   // its own choices confirm become known, the first that they refute goes with all after it. Drafts that cannot come to
@@ -223,7 +226,8 @@ class Core {
   void ForgetLeavers();  // running_ without those who run no more
   void DropBlocks(Sequence& s, int n_kept = 0);
   void ForgetRowsFrom(Sequence& s, int n_rows);
-  void Leave(Sequence& s, bool served);  // frees blocks and ticket; the object lives until the step's end
+  // Frees blocks and ticket. The object, too, unless running_ has it: then it lives until the step's end.
+  void Leave(Sequence& s, bool served);
   void End(Sequence& s, absl::Status status, std::vector<Event>* events);
   void Watch(Ticket ticket, SteadyTime time);
 
@@ -234,10 +238,12 @@ class Core {
   void PlanDrafts();
   void TakeBackDrafts();
   bool MakeRoomForHead(Sequence& s, std::vector<Event>* events);
-  bool CanEvict(int n, const Sequence& spared);
+  void Spare(Sequence& head);
+  int NumReclaimable(const Sequence& head) const;
   void Start(Sequence& s, SteadyTime now, std::vector<Event>* events);
   void PreemptLast(std::vector<Event>* events);
   bool EvictIdle(const Sequence* spared, std::vector<Event>* events);  // false: nobody has blocks to give up
+  void GiveUpAdopted(Sequence& s);
   void LoseBlocks(Sequence& s, std::vector<Event>* events);
   int RowRoom(const Sequence& s) const;
   bool NeedsCopy(const Sequence& s) const;
@@ -260,8 +266,11 @@ class Core {
   // invariants.cc
   absl::Status CheckSequence(const Sequence& s) const;
   absl::Status CheckLists() const;
+  absl::Status CheckTimes() const;
+  absl::Status CheckBlocks() const;
 
   const CoreOptions options_;
+  const absl::Status expired_in_queue_, expired_;  // made once, so that an end takes no memory
   BlockPool pool_;
   std::unique_ptr<PrefixIndex> prefixes_;  // null: prefixes are not reused
   absl::flat_hash_map<Ticket, std::unique_ptr<Sequence>> sequences_;
@@ -269,13 +278,8 @@ class Core {
   std::vector<Sequence*> running_;                   // in order
   List waiting_;                                     // in order
   List parked_;
-  List idle_holders_;  // waiting or parked sequences with blocks, longest idle first
-  struct Visits {
-    uint64_t walk = 0;  // in which they were counted
-    int n = 0;
-  };
-  std::vector<Visits> visits_;  // [n_blocks], of CanEvict
-  uint64_t n_walks_ = 0;
+  List idle_holders_;           // waiting or parked sequences with blocks, longest idle first
+  Sequence* spared_ = nullptr;  // of these, the head that room was last made for: counts as busy in the pool
   int n_waiting_ = 0, n_parked_ = 0;
   int64_t n_waiting_tokens_ = 0;
   uint64_t n_admitted_ = 0;
@@ -296,6 +300,7 @@ class Core {
   std::vector<Sequence*> row_sequences_;  // of rows_
   int budget_ = 0;                        // rows that may still be begun beside those of decoding sequences
   int promised_ = 0;                      // blocks that running sequences will need for what they know
+  int n_draft_blocks_ = 0;                // that they have beyond that, for drafts left half-run
   int n_preempted_ = 0;
   bool has_decode_rows_ = false;  // a sequence goes on with its answer by one row
 

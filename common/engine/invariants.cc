@@ -1,5 +1,5 @@
 // What is true of a core at any time.
-#include <map>
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -40,7 +40,6 @@ absl::Status Core::CheckSequence(const Sequence& s) const {
   if (s.phase != Sequence::Phase::kRunning && s.n_begun != s.n_complete) {
     return Broken(s.ticket, "has half-run rows while it does not run");
   }
-  if (s.deadline < next_time()) return Broken(s.ticket, "its deadline is not watched");
   return absl::OkStatus();
 }
 
@@ -56,7 +55,6 @@ absl::Status Core::CheckLists() const {
   for (const Sequence* s = parked_.first; s != nullptr; s = s->next) {
     ++n_parked;
     if (s->phase != Sequence::Phase::kParked) return Broken(s->ticket, "is parked in the wrong phase");
-    if (s->parked_until < next_time()) return Broken(s->ticket, "nobody watches when it wakes");
   }
   for (const Sequence* s = idle_holders_.first; s != nullptr; s = s->idle_next) ++n_idle_holders;
   int n_with_blocks = 0, n_ours = 0;
@@ -84,24 +82,55 @@ absl::Status Core::CheckLists() const {
   return absl::OkStatus();
 }
 
-absl::Status Core::CheckInvariants() const {
-  if (absl::Status status = pool_.CheckInvariants(); !status.ok()) return status;
-  if (absl::Status status = CheckLists(); !status.ok()) return status;
-  std::vector<int> holders(options_.n_blocks, 0);
+// Times that mean nothing any more may stand beside those that count.
+absl::Status Core::CheckTimes() const {
+  if (!std::is_heap(times_.begin(), times_.end())) return absl::InternalError("core: the times are no heap");
+  std::vector<Time> sorted = times_;
+  std::sort(sorted.begin(), sorted.end());
+  const auto is_watched = [&](SteadyTime time, Ticket ticket) {
+    return time == SteadyTime::InfiniteFuture() ||
+           std::binary_search(sorted.begin(), sorted.end(), Time{.time = time, .ticket = ticket});
+  };
   for (const auto& [ticket, s] : sequences_) {
-    if (absl::Status status = CheckSequence(*s); !status.ok()) return status;
-    for (const int32_t block : s->blocks) ++holders[block];
+    if (!is_watched(s->deadline, ticket)) return Broken(ticket, "its deadline is not watched");
+    const bool will_wake = s->phase == Sequence::Phase::kParked || s->at_commit == Sequence::AtCommit::kPark;
+    if (will_wake && !is_watched(s->parked_until, ticket)) return Broken(ticket, "nobody watches when it wakes");
   }
+  return absl::OkStatus();
+}
+
+absl::Status Core::CheckBlocks() const {
+  std::vector<int> n_holders(options_.n_blocks, 0), n_idle(options_.n_blocks, 0);
+  bool has_spared = spared_ == nullptr;
+  for (const auto& [ticket, s] : sequences_) {
+    for (const int32_t block : s->blocks) {
+      ++n_holders[block];
+      n_idle[block] += s->is_idle_holder && s.get() != spared_;
+    }
+    has_spared |= s->is_idle_holder && s.get() == spared_;
+  }
+  if (!has_spared) return absl::InternalError("core: who is spared holds no blocks idly");
   for (const auto& s : departed_) {
-    for (const int32_t block : s->blocks) ++holders[block];
+    for (const int32_t block : s->blocks) ++n_holders[block];
   }
   for (int block = 0; block < options_.n_blocks; ++block) {
-    if (holders[block] != pool_.count(block)) {
-      return absl::InternalError(absl::StrFormat("core: block %d is in %d tables, its count is %d", block,
-                                                 holders[block], pool_.count(block)));
+    if (n_holders[block] != pool_.count(block) || n_idle[block] != pool_.n_idle(block)) {
+      return absl::InternalError(
+          absl::StrFormat("core: block %d is in %d tables, %d of them idle ones; its counts are %d and %d", block,
+                          n_holders[block], n_idle[block], pool_.count(block), pool_.n_idle(block)));
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status Core::CheckInvariants() const {
+  if (absl::Status status = pool_.CheckInvariants(); !status.ok()) return status;
+  if (absl::Status status = CheckLists(); !status.ok()) return status;
+  if (absl::Status status = CheckTimes(); !status.ok()) return status;
+  for (const auto& [ticket, s] : sequences_) {
+    if (absl::Status status = CheckSequence(*s); !status.ok()) return status;
+  }
+  return CheckBlocks();
 }
 
 }  // namespace updraft::engine

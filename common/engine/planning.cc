@@ -3,7 +3,6 @@
 #include <cassert>
 #include <utility>
 
-#include "absl/strings/string_view.h"
 #include "common/engine/core.h"
 #include "common/engine/sequence.h"
 
@@ -55,10 +54,7 @@ void Core::ExpireAndWake(SteadyTime now, std::vector<Event>* events) {
     if (s->deadline <= now) {
       const bool was_queued = s->phase == Sequence::Phase::kWaiting && s->started == SteadyTime::InfiniteFuture();
       has_leavers |= s->phase == Sequence::Phase::kRunning;
-      End(*s,
-          absl::DeadlineExceededError(was_queued ? "the deadline passed while the request was queued"
-                                                 : "the deadline passed before the answer was complete"),
-          events);
+      End(*s, was_queued ? expired_in_queue_ : expired_, events);
     } else if (s->phase == Sequence::Phase::kParked && s->parked_until <= now) {
       LeaveParked(*s);
       Enqueue(*s);
@@ -72,7 +68,7 @@ void Core::ExpireAndWake(SteadyTime now, std::vector<Event>* events) {
 void Core::PlanRunning(std::vector<Event>* events) {
   const auto n_decoding = std::count_if(running_.begin(), running_.end(), [](Sequence* s) { return s->n_owed() <= 1; });
   budget_ = std::max(0, options_.max_step_tokens - static_cast<int>(n_decoding));
-  promised_ = 0;
+  promised_ = n_draft_blocks_ = 0;
   bool has_drafts = true;  // that may have blocks
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
@@ -90,7 +86,9 @@ void Core::PlanRunning(std::vector<Event>* events) {
     if (n_new > 0 || n_owed <= 0) PlanRows(s, n_new);
     budget_ -= std::max(0, n_new - n_free_rows);
     // Blocks that it will need for the rest of what it knows already are not there for newcomers.
-    promised_ += std::max(0, BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()));
+    const int n_missing = BlocksFor(s.n_known) - static_cast<int>(s.blocks.size());
+    promised_ += std::max(0, n_missing);
+    n_draft_blocks_ += std::max(0, -n_missing);
   }
 }
 
@@ -102,10 +100,14 @@ void Core::TakeBackDrafts() {
   for (size_t i = 0; i < rows_.size(); ++i) {  // of these, some are planned
     if (rows_[i].first + rows_[i].n_rows > row_sequences_[i]->n_begun) SetRows(i, rows_[i].n_continued);
   }
+  n_draft_blocks_ = 0;
 }
 
 // What the known tokens of all have left, after newcomers: rows of the budget; blocks beyond those that running
 // sequences will need for what they know and one more for each, so that a draft that is confirmed preempts nobody soon.
+// Cached blocks count as left: in a pool that has served for a while nearly all blocks are cached, and drafts would get
+// none. What wrong drafts cost the cache is bounded by what drafts hold at once, since their blocks are free afterwards
+// and free ones go first.
 void Core::PlanDrafts() {
   for (size_t i = 0; i < rows_.size() && budget_ > 0; ++i) {
     Sequence& s = *row_sequences_[i];
@@ -195,17 +197,31 @@ bool Core::EvictIdle(const Sequence* spared, std::vector<Event>* events) {
   Sequence* s = idle_holders_.first;
   if (s != nullptr && s == spared) s = s->idle_next;
   if (s == nullptr) return false;
-  LeaveIdleHolders(*s);
-  LoseBlocks(*s, events);
+  if (s->n_adopted > 0) {
+    GiveUpAdopted(*s);
+  } else {
+    LeaveIdleHolders(*s);
+    LoseBlocks(*s, events);
+  }
   return true;
 }
 
-// Nobody is told of blocks that it had only adopted, and not run with.
+// One that has only adopted blocks, and not run with them, gives them up one by one, the last first, so that the rest
+// need not be adopted again. Nobody is told: it had nothing of its own.
+void Core::GiveUpAdopted(Sequence& s) {
+  const int n_before = pool_.n_available();
+  while (!s.blocks.empty() && pool_.n_available() == n_before) {
+    if (&s != spared_) pool_.SetBusy(s.blocks.back());
+    DropBlocks(s, static_cast<int>(s.blocks.size()) - 1);
+  }
+  s.n_begun = s.n_complete = s.n_adopted = static_cast<int>(s.blocks.size()) * options_.block_tokens;
+  if (s.blocks.empty()) LeaveIdleHolders(s);
+}
+
 void Core::LoseBlocks(Sequence& s, std::vector<Event>* events) {
-  const bool has_own = !s.blocks.empty() && s.n_adopted == 0;
-  s.n_begun = s.n_complete = s.n_adopted = 0;
+  s.n_begun = s.n_complete = 0;
+  if (s.blocks.empty()) return;
   DropBlocks(s);
-  if (!has_own) return;
   ++stats_.n_evictions;
   events->push_back({.kind = Event::Kind::kEvicted, .ticket = s.ticket});
 }
@@ -224,34 +240,45 @@ void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
 }
 
 // A newcomer needs room for all it knows, plus one block of headroom for everyone who is running: without it, the next
-// few decoded tokens would preempt it and its prefill would be lost. Idle holders lose theirs only where that suffices.
+// few decoded tokens would preempt it and its prefill would be lost. Half-run drafts give their blocks back first, then
+// idle holders lose theirs; nobody does where all of it would not suffice.
 bool Core::MakeRoomForHead(Sequence& s, std::vector<Event>* events) {
   const auto n_short = [&] {
     const int n_needed = BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()) + (NeedsCopy(s) ? 1 : 0);
     return n_needed - (pool_.n_available() - promised_ - n_running());
   };
   if (n_short() <= 0) return true;
-  if (!CanEvict(n_short(), s)) return false;
+  Spare(s);
+  if (n_short() > n_draft_blocks_ + NumReclaimable(s)) return false;
+  TakeBackDrafts();
   while (n_short() > 0) {
     if (!EvictIdle(&s, events)) return false;
   }
   return true;
 }
 
-// Whether all idle holders but one have `n` blocks that nobody else holds.
-bool Core::CanEvict(int n, const Sequence& spared) {
-  ++n_walks_;
-  // Once that it needs a copy of is its own, it needs none.
-  const int32_t copied = NeedsCopy(spared) ? spared.blocks[spared.n_begun / options_.block_tokens] : -1;
-  for (const Sequence* s = idle_holders_.first; s != nullptr; s = s->idle_next) {
-    if (s == &spared) continue;
-    for (const int32_t block : s->blocks) {
-      Visits& visits = visits_[block];
-      if (visits.walk != n_walks_) visits = {.walk = n_walks_, .n = 0};
-      if (++visits.n == pool_.count(block) - (block == copied) && --n <= 0) return true;
-    }
+// From now on the pool counts what could be had of all idle holders but this one.
+void Core::Spare(Sequence& head) {
+  Sequence* const spared = head.is_idle_holder ? &head : nullptr;
+  if (spared == spared_) return;
+  if (spared_ != nullptr) {
+    for (const int32_t block : spared_->blocks) pool_.SetIdle(block);
   }
-  return false;
+  if (spared != nullptr) {
+    for (const int32_t block : spared->blocks) pool_.SetBusy(block);
+  }
+  spared_ = spared;
+}
+
+// Blocks that taking all idle holders' would bring the head, which is spared.
+int Core::NumReclaimable(const Sequence& head) const {
+  // One that it shares with them alone, and would copy, is its own then.
+  int n_uncopied = 0;
+  if (NeedsCopy(head)) {
+    const int32_t copied = head.blocks[head.n_begun / options_.block_tokens];
+    n_uncopied = pool_.n_idle(copied) == pool_.count(copied) - 1 ? 1 : 0;
+  }
+  return pool_.n_reclaimable() + n_uncopied;
 }
 
 void Core::Start(Sequence& s, SteadyTime now, std::vector<Event>* events) {

@@ -156,6 +156,55 @@ TEST_F(PrefixTest, ThePreemptedAdoptWhatIsLeftOfTheirOwn) {
   EXPECT_THAT(answers_[3], ElementsAreArray(Alone(Spec(6, 15, 3))));
 }
 
+// Cached blocks are nobody's, so drafts may have them; a wrong draft's block is free afterwards and goes first.
+TEST_F(PrefixTest, WrongDraftsCostTheCacheNoMoreThanTheyHoldAtOnce) {
+  Make({.n_blocks = 16, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64, .reuse_prefixes = true});
+  Admit(1, Spec(52, 2));
+  RunToIdle();
+  ASSERT_EQ(core_->pool().n_evictable(), 13);
+  Admit(2, Spec(2, 44, 8));
+  Step();
+  for (int i = 0; i < 10; ++i) {
+    core_->Grow(2, std::vector<int32_t>(16, (Alone(Spec(2, 44, 8))[i + 1] + 1) % kVocab));
+    EXPECT_THAT(Plan(), ElementsAre(Rows{2, 17})) << "a warm cache does not stop drafts";
+    Commit();
+  }
+  EXPECT_EQ(core_->blocks(2).size(), 3u);
+  EXPECT_EQ(core_->pool().n_evictable(), 13 - 4) << "7 blocks at once, of which 3 were free";
+  core_->Finish(2, absl::OkStatus());
+  Admit(3, Spec(52, 2));
+  Step();
+  EXPECT_EQ(core_->stats().n_cached_tokens, 4 * (13 - 4)) << "the end of the prefix went first";
+}
+
+// What only adopted blocks lose goes from the end: the rest stays adopted.
+TEST_F(PrefixTest, AWaitingHeadGivesUpWhatItAdoptedBlockByBlock) {
+  Make({.n_blocks = 16, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64, .reuse_prefixes = true});
+  Admit(1, Spec(48, 1));
+  RunToIdle();
+  Admit(2, Spec(7, 40, 8));
+  Step();
+  SequenceSpec longer = Spec(48, 1);
+  longer.tokens.resize(60, 3);
+  longer.n_total_max = 61;
+  Admit(3, longer);
+  Step();
+  ASSERT_EQ(core_->blocks(3).size(), 12u);
+  while (core_->pool().n_available() > 0) Step();
+  ASSERT_EQ(core_->blocks(3).size(), 12u);
+  for (size_t n_blocks = 11; n_blocks > 9; --n_blocks) {
+    for (int i = 0; i < 4; ++i) Step();
+    EXPECT_EQ(core_->blocks(3).size(), n_blocks);
+  }
+  EXPECT_EQ(core_->stats().n_evictions, 0);
+  core_->Finish(2, absl::OkStatus());
+  Plan();
+  EXPECT_EQ(core_->n_cached_tokens(3), 40);
+  Commit();
+  RunToIdle();
+  EXPECT_THAT(answers_[3], ElementsAreArray(Alone(longer)));
+}
+
 // A hash is no proof. Two contents that pass for one: the index tells them apart by tokens, by salt and by what is
 // before.
 TEST(PrefixIndex, AHitIsOneOfTokensNotOfHashes) {
