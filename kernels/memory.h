@@ -9,6 +9,7 @@
 #ifndef UPDRAFT_KERNELS_MEMORY_H_
 #define UPDRAFT_KERNELS_MEMORY_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,13 +19,16 @@
 
 namespace updraft::kernels {
 
-// What went wrong in an operation. The first one is kept and from then on operations do nothing, so that a step is
-// asked once, at its end or where it needs a number, and not after each of its operations.
+// What went wrong in an operation. It is kept and from then on operations do nothing, so that a step is asked once, at
+// its end or where it needs a number, and not after each of its operations. In order of gravity: of two the graver is
+// kept, since a device that failed leaves all its memory in doubt, whatever else was short.
 enum class Fault : uint8_t {
   kNone,
   kOutOfMemory,  // of the host or of the device
   kDevice,       // a device refused or lost its work
 };
+
+inline Fault Graver(Fault a, Fault b) { return std::max(a, b); }
 
 enum class MemoryUse {
   kActivations,  // its contents are not initialised
@@ -92,7 +96,7 @@ class Memory {
 
   // Keeps a fault of the caller's own as if an operation had it: of the host's memory that goes with a step.
   virtual void Fail(Fault fault) = 0;
-  // Waits until all is done that was asked for; the first fault since the last call, which is then forgotten. Buffers
+  // Waits until all is done that was asked for; the gravest fault since the last call, which is then forgotten. Buffers
   // that were written since then hold unspecified numbers after a fault.
   virtual Fault TakeFault() = 0;
 };

@@ -45,9 +45,7 @@ class HostMemory : public Base {
   std::span<float> HostView(float* from, size_t n, std::vector<float>& /*staging*/) override {
     return fault_ == Fault::kNone ? std::span<float>(from, n) : std::span<float>();
   }
-  void Fail(Fault fault) override {
-    if (fault_ == Fault::kNone) fault_ = fault;
-  }
+  void Fail(Fault fault) override { fault_ = Graver(fault_, fault); }
   Fault TakeFault() override { return std::exchange(fault_, Fault::kNone); }
 
  protected:

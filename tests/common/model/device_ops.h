@@ -168,9 +168,7 @@ class DeviceOps : public kernels::Ops {
     });
     return done ? std::span<float>(staging) : std::span<float>();
   }
-  void Fail(kernels::Fault fault) override {
-    if (fault_ == kernels::Fault::kNone) fault_ = fault;
-  }
+  void Fail(kernels::Fault fault) override { fault_ = kernels::Graver(fault_, fault); }
   kernels::Fault TakeFault() override {
     Fail(inner_->TakeFault());
     return std::exchange(fault_, kernels::Fault::kNone);

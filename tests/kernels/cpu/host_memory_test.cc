@@ -81,6 +81,17 @@ TEST(HostMemoryTest, TheFirstFaultStopsWhatFollowsUntilItIsTaken) {
   }
 }
 
+TEST(HostMemoryTest, OfTwoFaultsTheGraverIsTaken) {
+  const auto memory = MakeHostMemory();
+  for (const auto& [first, second] :
+       {std::pair(Fault::kOutOfMemory, Fault::kDevice), {Fault::kDevice, Fault::kOutOfMemory}}) {
+    memory->Fail(first);
+    memory->Fail(second);
+    EXPECT_EQ(memory->TakeFault(), Fault::kDevice);
+    EXPECT_EQ(memory->TakeFault(), Fault::kNone);
+  }
+}
+
 TEST(HostMemoryTest, BuffersGrowAndNeverShrink) {
   const auto memory = MakeHostMemory();
   Buffer buffer;
