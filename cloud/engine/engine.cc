@@ -59,9 +59,9 @@ absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<Sink> s
                                 "the queue is full (%d requests wait); retry after the given delay", n_waiting_)),
                             delay);
     }
+    submitted_.push_back({next_ticket_, std::move(request), std::move(sink)});
     ticket = next_ticket_++;
     ++n_waiting_;
-    submitted_.push_back({ticket, std::move(request), std::move(sink)});
   }
   wake_.NotifyOne();
   return ticket;

@@ -21,6 +21,12 @@ absl::Status CheckIds(const char* what, std::span<const int32_t> ids, int n_voca
   return absl::OkStatus();
 }
 
+// Twice what is asked for, so that it is made anew rarely.
+template <typename T>
+void MakeRoom(std::vector<T>& list, size_t n) {
+  if (list.capacity() < n) list.reserve(2 * n);
+}
+
 }  // namespace
 
 struct Loop::Answer {
@@ -45,7 +51,19 @@ struct Loop::Answer {
 };
 
 Loop::Loop(const CoreOptions& options, Executor* executor, SteadyClock clock)
-    : executor_(executor), clock_(std::move(clock)), core_(options) {}
+    : executor_(executor),
+      clock_(std::move(clock)),
+      reasons_{.no_memory_for_request = absl::ResourceExhaustedError(
+                   "engine: expected memory for the request, found that this process gets no more; ask for a shorter "
+                   "answer, "
+                   "stop other programs, or raise its limit (ulimit -v, or its container's)"),
+               .no_memory_for_step = absl::ResourceExhaustedError(
+                   "engine: expected memory for the rows of a step, found that this process gets no more; stop other "
+                   "programs, raise its limit (ulimit -v, or its container's), or lower max_step_tokens"),
+               .slow_reader = absl::ResourceExhaustedError(
+                   "the reader is too slow: the answer's buffer is full; read faster, or ask for a shorter answer"),
+               .cancelled = absl::CancelledError("the caller cancelled the request")},
+      core_(options) {}
 
 Loop::~Loop() = default;
 
@@ -79,7 +97,19 @@ absl::Status Loop::Check(const Request& request) const {
 
 void Loop::Accept(Ticket ticket, Request request, std::shared_ptr<Sink> sink) {
   ++stats_.n_submitted;
-  ++n_never_started_;
+  try {
+    Enter(ticket, std::move(request), sink);
+  } catch (const std::bad_alloc&) {
+    // The core took it last or not at all. It is told now: to remember it would take memory, and it holds nothing.
+    answers_.erase(ticket);
+    ++stats_.n_failed;
+    sink->OnDone(reasons_.no_memory_for_request, Summary());
+  }
+}
+
+void Loop::Enter(Ticket ticket, Request&& request, std::shared_ptr<Sink> sink) {
+  MakeRoom(done_, done_.size() + answers_.size() + 1);
+  MakeRoom(events_, 2 * (answers_.size() + 1));
   const SteadyTime now = clock_();
   const int n_prompt = static_cast<int>(request.prompt.size()), max_tokens = TokenLimit(request);
   AnswerSoFar so_far{.tokens = std::move(request.accepted_prefix)};
@@ -98,11 +128,13 @@ void Loop::Accept(Ticket ticket, Request request, std::shared_ptr<Sink> sink) {
   const AnswerEnd end = answer.assembler.Resume(so_far);
   if (end == AnswerEnd::kOpen) {
     core_.Admit(ticket, std::move(spec), now);
+    ++n_never_started_;
     return;
   }
   // The answer is complete already, but its last characters may have been held back below.
   const AnswerPiece rest = answer.assembler.Close(end);
   if (!rest.text.empty()) answer.sink->OnTokens({.tokens = {}, .text = rest.text, .evidence = {}});
+  ++n_never_started_;
   End(answer, absl::OkStatus(), rest.end);
 }
 
@@ -112,7 +144,7 @@ void Loop::Grow(Ticket ticket, std::span<const int32_t> drafts) {
 
 void Loop::Cancel(Ticket ticket) {
   if (Answer* answer = Find(ticket)) {
-    End(*answer, absl::CancelledError("the caller cancelled the request"), AnswerEnd::kOpen);
+    End(*answer, reasons_.cancelled, AnswerEnd::kOpen);
   }
 }
 
@@ -145,9 +177,7 @@ absl::Status Loop::RunStep(const Work& work) {
   try {
     return RunRows(work);
   } catch (const std::bad_alloc&) {  // of the lists on the host
-    return absl::ResourceExhaustedError(
-        "engine: expected memory for the rows of a step, found that this process gets no more; stop other programs, "
-        "raise its limit (ulimit -v, or its container's), or lower max_step_tokens");
+    return reasons_.no_memory_for_step;
   }
 }
 
@@ -209,22 +239,16 @@ void Loop::Handle(const Event& event) {
 }
 
 void Loop::Emit(Answer& answer, std::span<const SampledToken> chosen) {
-  output_tokens_.clear();
-  output_evidence_.clear();
-  std::string text;
-  AnswerEnd end = AnswerEnd::kOpen;
-  for (const SampledToken& sampled : chosen) {
-    if (end != AnswerEnd::kOpen) {
-      ++stats_.n_overrun;
-      continue;
-    }
-    AnswerPiece piece = answer.assembler.Push(sampled.token);
-    text += piece.text;
-    end = piece.end;
-    if (!piece.token) continue;
-    output_tokens_.push_back(*piece.token);
-    if (answer.include_evidence) output_evidence_.push_back(sampled.evidence);
+  try {
+    Give(answer, chosen);
+  } catch (const std::bad_alloc&) {  // of the text, or of the sink
+    End(answer, reasons_.no_memory_for_request, AnswerEnd::kOpen);
   }
+}
+
+void Loop::Give(Answer& answer, std::span<const SampledToken> chosen) {
+  std::string text;
+  const AnswerEnd end = Assemble(answer, chosen, &text);
   const int n_new = static_cast<int>(output_tokens_.size());
   if (n_new > 0 && answer.summary.n_answer_tokens == 0) answer.summary.first_token = clock_() - answer.arrival;
   answer.summary.n_answer_tokens += n_new;
@@ -232,13 +256,29 @@ void Loop::Emit(Answer& answer, std::span<const SampledToken> chosen) {
   const bool has_output = n_new > 0 || !text.empty();
   if (has_output &&
       !answer.sink->OnTokens({.tokens = output_tokens_, .text = std::move(text), .evidence = output_evidence_})) {
-    End(answer,
-        absl::ResourceExhaustedError(
-            "the reader is too slow: the answer's buffer is full; read faster, or ask for a shorter answer"),
-        AnswerEnd::kOpen);
-    return;
+    End(answer, reasons_.slow_reader, AnswerEnd::kOpen);
+  } else if (end != AnswerEnd::kOpen) {
+    End(answer, absl::OkStatus(), end);
   }
-  if (end != AnswerEnd::kOpen) End(answer, absl::OkStatus(), end);
+}
+
+AnswerEnd Loop::Assemble(Answer& answer, std::span<const SampledToken> chosen, std::string* text) {
+  output_tokens_.clear();
+  output_evidence_.clear();
+  AnswerEnd end = AnswerEnd::kOpen;
+  for (const SampledToken& sampled : chosen) {
+    if (end != AnswerEnd::kOpen) {
+      ++stats_.n_overrun;
+      continue;
+    }
+    AnswerPiece piece = answer.assembler.Push(sampled.token);
+    *text += piece.text;
+    end = piece.end;
+    if (!piece.token) continue;
+    output_tokens_.push_back(*piece.token);
+    if (answer.include_evidence) output_evidence_.push_back(sampled.evidence);
+  }
+  return end;
 }
 
 // Frees blocks at once; the caller is told by DeliverDone. `answer` is gone after it.
@@ -257,7 +297,11 @@ void Loop::End(Answer& answer, absl::Status status, AnswerEnd end) {
 }
 
 void Loop::DeliverDone() {
-  for (Done& done : std::exchange(done_, {})) done.sink->OnDone(done.status, done.summary);
+  for (size_t i = 0; i < done_.size(); ++i) {
+    const Done done = std::move(done_[i]);
+    done.sink->OnDone(done.status, done.summary);
+  }
+  done_.clear();
 }
 
 Stats Loop::stats() const {

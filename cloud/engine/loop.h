@@ -6,9 +6,10 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "cloud/engine/executor.h"
 #include "cloud/engine/request.h"
@@ -17,6 +18,9 @@
 
 namespace updraft::engine {
 
+// Where there is no memory for a request, its rows or its text, those whom it concerns end with RESOURCE_EXHAUSTED and
+// nobody else notices; an end takes no memory.
+//
 // Not thread-safe. The executor must outlive it.
 class Loop {
  public:
@@ -30,7 +34,8 @@ class Loop {
   // from any thread.
   absl::Status Check(const Request& request) const;
 
-  // REQUIRES: Check(request) is OK; the ticket is not in use.
+  // Where there is no memory for the request, its sink hears so at once. REQUIRES: Check(request) is OK; the ticket is
+  // not in use.
   void Accept(Ticket ticket, Request request, std::shared_ptr<Sink> sink);
   // Drafts of the answer's next tokens, to be verified in the next step (Core::Grow). Unknown tickets are ignored.
   void Grow(Ticket ticket, std::span<const int32_t> drafts);
@@ -59,21 +64,31 @@ class Loop {
     Summary summary;
   };
 
-  int TokenLimit(const Request& request) const;  // answer tokens, accepted_prefix included
+  // Made once, so that ending with them takes no memory.
+  struct Reasons {
+    absl::Status no_memory_for_request, no_memory_for_step, slow_reader, cancelled;
+  };
+
+  int TokenLimit(const Request& request) const;                              // answer tokens, accepted_prefix included
+  void Enter(Ticket ticket, Request&& request, std::shared_ptr<Sink> sink);  // may throw bad_alloc
   Answer* Find(Ticket ticket) const;
   absl::Status RunStep(const Work& work);
   absl::Status RunRows(const Work& work);  // may throw bad_alloc
   void AddRows(const RowRun& run);
   void Handle(const Event& event);
   void Emit(Answer& answer, std::span<const SampledToken> chosen);
+  void Give(Answer& answer, std::span<const SampledToken> chosen);  // may throw bad_alloc
+  // What the tokens bring, into the lists of output and `text`.
+  AnswerEnd Assemble(Answer& answer, std::span<const SampledToken> chosen, std::string* text);
   void End(Answer& answer, absl::Status status, AnswerEnd end);
 
   Executor* const executor_;
   const SteadyClock clock_;
+  const Reasons reasons_;
   Core core_;
-  absl::flat_hash_map<Ticket, std::unique_ptr<Answer>> answers_;
-  std::vector<Done> done_;
-  Stats stats_;  // what the core does not count
+  std::unordered_map<Ticket, std::unique_ptr<Answer>> answers_;  // std's stays whole when memory is short
+  std::vector<Done> done_;                                       // has room for everybody in answers_
+  Stats stats_;                                                  // what the core does not count
   int n_never_started_ = 0;
 
   // The batch of a step; kept for their memory.
@@ -82,7 +97,7 @@ class Loop {
   std::vector<SampleRow> samples_;
   std::vector<SampledToken> sampled_;  // [samples_.size()]
   std::vector<int32_t> chosen_;        // the tokens of sampled_
-  std::vector<Event> events_;
+  std::vector<Event> events_;          // has room for two of everybody
   std::vector<int32_t> output_tokens_;
   std::vector<TokenEvidence> output_evidence_;
 };

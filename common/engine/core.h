@@ -33,9 +33,9 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
@@ -272,11 +272,11 @@ class Core {
   const CoreOptions options_;
   const absl::Status expired_in_queue_, expired_;  // made once, so that an end takes no memory
   BlockPool pool_;
-  std::unique_ptr<PrefixIndex> prefixes_;  // null: prefixes are not reused
-  absl::flat_hash_map<Ticket, std::unique_ptr<Sequence>> sequences_;
-  std::vector<std::unique_ptr<Sequence>> departed_;  // ended while their step was under way
-  std::vector<Sequence*> running_;                   // in order
-  List waiting_;                                     // in order
+  std::unique_ptr<PrefixIndex> prefixes_;                            // null: prefixes are not reused
+  std::unordered_map<Ticket, std::unique_ptr<Sequence>> sequences_;  // std's stays whole when memory is short
+  std::vector<std::unique_ptr<Sequence>> departed_;                  // ended while their step was under way
+  std::vector<Sequence*> running_;                                   // in order
+  List waiting_;                                                     // in order
   List parked_;
   List idle_holders_;           // waiting or parked sequences with blocks, longest idle first
   Sequence* spared_ = nullptr;  // of these, the head that room was last made for: counts as busy in the pool
