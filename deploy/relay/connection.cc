@@ -8,7 +8,10 @@
 #include <array>
 #include <chrono>
 #include <sstream>
+#include <string>
 #include <utility>
+
+#include "absl/strings/str_format.h"
 
 namespace updraft::relay::internal {
 namespace {
@@ -16,8 +19,7 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-constexpr size_t kReadBytes = 16 << 10;   // at a time, so that connections take turns
-constexpr double kResetPatience_s = 5.0;  // relay.h says so
+constexpr size_t kReadBytes = 16 << 10;  // at a time, so that connections take turns
 constexpr auto kResetLook = std::chrono::milliseconds(1);
 
 bool WouldBlock(const error_code& error) {
@@ -79,7 +81,7 @@ void Connection::Arrive(Direction direction, const Parcel& parcel) {
     case Mark::kOpened:
       return AwaitBytes(Direction::kUp);
     case Mark::kAbort:
-      return Sever(record_.end.empty() ? "reset by an end" : record_.end, Host::End::kClosed);
+      return ResetBehind(direction, record_.end.empty() ? "reset by an end" : record_.end, Host::End::kClosed);
     case Mark::kEnd:
       if (way.writing == Writing::kOpen) way.writing = Writing::kEnding;
       return Write(direction);
@@ -95,7 +97,8 @@ void Connection::ConnectToTarget() {
   if (!error) SetSocketOptions(server_);
   server_.async_connect(host_->target(), [self = shared_from_this()](const error_code& failed) {
     if (self->phase_ == Phase::kOver) return;
-    if (self->phase_ == Phase::kSilent) return self->AwaitBytes(Direction::kDown);
+    if (self->phase_ == Phase::kSilent)
+      return failed ? self->CloseSilent(Direction::kDown) : self->AwaitBytes(Direction::kDown);
     if (failed) {
       self->record_.end = "the target refused: " + failed.message();
       self->host_->OnRefusedByTarget();
@@ -113,18 +116,19 @@ void Connection::Write(Direction direction) {
     DropGone(direction);
     return EndIfDone();
   }
-  while (way.arrived_bytes > 0 && !way.write_awaited) {
-    const int64_t limit = std::min(way.arrived_bytes, host_->BytesUntilReset(direction));
-    const std::string_view bytes = way.held.Front().substr(0, static_cast<size_t>(limit));
-    error_code error;
-    const size_t written = way.sink->write_some(asio::buffer(bytes), error);
-    if (WouldBlock(error)) return AwaitSink(direction);
-    if (error) return SinkFailed(direction);
-    PopDelivered(&way, static_cast<int64_t>(written));
-    if (host_->OnDelivered(direction, static_cast<int64_t>(written))) {
-      phase_ = Phase::kResetting;
-      return ResetOnceDelivered(direction, kResetPatience_s);
-    }
+  if (way.write_awaited) return;
+  switch (WriteArrived(&way, direction)) {
+    case Written::kAll:
+      break;
+    case Written::kSinkFull:
+      return AwaitSink(direction);
+    case Written::kSinkFailed:
+      return SinkFailed(direction);
+    case Written::kResetDue:
+      Drop(direction);
+      return ResetBehind(direction,
+                         absl::StrFormat("reset after %d bytes %s", way.delivered_bytes, DirectionName(direction)),
+                         Host::End::kSevered);
   }
   if (way.writing == Writing::kEnding && way.arrived_bytes == 0) {
     error_code ignored;
@@ -133,6 +137,20 @@ void Connection::Write(Direction direction) {
     return EndIfDone();
   }
   if (way.waits_for_window()) Read(direction);  // it has opened
+}
+
+Connection::Written Connection::WriteArrived(Half* half, Direction direction) {
+  while (half->arrived_bytes > 0) {
+    const int64_t limit = std::min(half->arrived_bytes, host_->BytesUntilReset(direction));
+    const std::string_view bytes = half->held.Front().substr(0, static_cast<size_t>(limit));
+    error_code error;
+    const size_t written = half->sink->write_some(asio::buffer(bytes), error);
+    if (WouldBlock(error)) return Written::kSinkFull;
+    if (error) return Written::kSinkFailed;
+    PopDelivered(half, static_cast<int64_t>(written));
+    if (host_->OnDelivered(direction, static_cast<int64_t>(written))) return Written::kResetDue;
+  }
+  return Written::kAll;
 }
 
 void Connection::AwaitSink(Direction direction) {
@@ -174,22 +192,31 @@ void Connection::DropGone(Direction direction) {
 
 void Connection::EndIfDone() {
   for (const Half& way : halves_) {
-    if (way.reading != Reading::kEnded) return;
-    if (way.writing != Writing::kEnded && way.writing != Writing::kGone) return;
+    if (way.reading != Reading::kEnded || way.writing != Writing::kEnded) return;
   }
   End("closed by both ends", Host::End::kClosed);
 }
 
-// A reset takes away what the system has not passed on yet; the bytes before it count as delivered, so they go first.
-void Connection::ResetOnceDelivered(Direction direction, double patience_s) {
-  const double look_s = std::chrono::duration<double>(kResetLook).count();
-  if (UnacknowledgedBytes(*half(direction).sink) == 0 || patience_s <= 0.0) {
-    return Sever("reset after " + std::to_string(half(direction).delivered_bytes) + " bytes " +
-                 std::string(DirectionName(direction)));
-  }
+void Connection::ResetBehind(Direction direction, std::string_view why, Host::End end) {
+  phase_ = Phase::kResetting;
+  record_.end = std::string(why);
+  ResetOnceTaken(direction, end, 0, host_->options().reset_patience_s);
+}
+
+// A reset takes away what the system has not passed on yet, so that goes first. `taken_bytes`: at the last look.
+void Connection::ResetOnceTaken(Direction direction, Host::End end, int64_t taken_bytes, double patience_s) {
+  Half& way = half(direction);
+  const Written written = way.writing == Writing::kGone ? Written::kSinkFailed : WriteArrived(&way, direction);
+  if (written == Written::kResetDue) Drop(direction);
+  const int n_unacknowledged = UnacknowledgedBytes(*way.sink);
+  const int64_t taken = way.delivered_bytes - n_unacknowledged;
+  const bool all = written != Written::kSinkFull && n_unacknowledged == 0;
+  if (taken > taken_bytes) patience_s = host_->options().reset_patience_s;
+  if (all || written == Written::kSinkFailed || patience_s <= 0.0) return Sever(std::string(record_.end), end);
   timer_.expires_after(kResetLook);
-  timer_.async_wait([self = shared_from_this(), direction, patience_s, look_s](const error_code& error) {
-    if (!error && self->phase_ == Phase::kResetting) self->ResetOnceDelivered(direction, patience_s - look_s);
+  timer_.async_wait([self = shared_from_this(), direction, end, taken, patience_s](const error_code& error) {
+    if (error || self->phase_ != Phase::kResetting) return;
+    self->ResetOnceTaken(direction, end, taken, patience_s - std::chrono::duration<double>(kResetLook).count());
   });
 }
 
@@ -215,9 +242,10 @@ void Connection::Read(Direction direction) {
   if (phase_ == Phase::kSilent) return Discard(direction);
   if (phase_ != Phase::kOpen) return;
   Half& way = half(direction);
-  const int64_t room = host_->Room(direction), window = host_->window_bytes() - way.held_bytes();
   const bool source_gone = half(Opposite(direction)).writing == Writing::kGone;
-  if (source_gone && window <= 0) return EndReading(direction, Mark::kAbort);  // as no RST waits for a window
+  const int64_t room = host_->Room(direction);
+  // What one that is gone had said is with the system already, and ends: it does not wait for a window.
+  const int64_t window = source_gone ? int64_t{kReadBytes} : host_->options().window_bytes - way.held_bytes();
   if (room <= 0 || window <= 0) {
     way.reading = Reading::kHeld;
     if (window > 0 && !way.room_awaited) {
@@ -263,8 +291,15 @@ void Connection::Discard(Direction direction) {
     way.reading = Reading::kNotYet;
     return AwaitBytes(direction);
   }
-  // That end has given up, or only closed its half and waits: neither is told anything.
-  way.reading = Reading::kEnded;
+  const bool gone = error != asio::error::eof || half(Opposite(direction)).writing == Writing::kGone;  // told once
+  if (gone) return CloseSilent(direction);
+  way.reading = Reading::kEnded;  // and may wait for what never comes
+  EndSilentIfDone();
+}
+
+void Connection::CloseSilent(Direction direction) {
+  error_code ignored;
+  half(direction).source->close(ignored);
   EndSilentIfDone();
 }
 
@@ -282,7 +317,13 @@ void Connection::EndSilentIfDone() {
   for (const Half& way : halves_) {
     if (way.reading != Reading::kEnded && way.source->is_open()) return;
   }
-  Sever("fell silent", Host::End::kClosed);
+  constexpr std::string_view kWhy = "fell silent";
+  if (!client_.is_open() && !server_.is_open()) return Sever(kWhy, Host::End::kClosed);
+  timer_.expires_after(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(host_->options().silence_s)));
+  timer_.async_wait([self = shared_from_this(), kWhy](const error_code& error) {
+    if (!error) self->Sever(kWhy, Host::End::kClosed);
+  });
 }
 
 // ---- The end ------------------------------------------------------------------------------------------------------

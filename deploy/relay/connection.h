@@ -24,7 +24,7 @@ class Host {
   virtual ~Host() = default;
   virtual boost::asio::io_context& io() = 0;
   virtual const tcp::endpoint& target() const = 0;
-  virtual int64_t window_bytes() const = 0;
+  virtual const RelayOptions& options() const = 0;
   virtual double Now() const = 0;
   virtual void OnBytes(uint64_t connection, Direction direction, std::string_view bytes) = 0;  // entered
 
@@ -62,12 +62,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void RoomAgain(Direction direction);
   // Ends both sides with RST, at once. kClosed: it was an end's doing.
   void Sever(std::string_view why, Host::End end = Host::End::kSevered);
-  // From now on it takes everything and says nothing. It is over once neither end has more to say; an end that had only
-  // closed its half is then told by RST, not by an end that would make whole what is not.
+  // From now on it takes everything and says nothing. It is over once neither end has more to say, at once where both
+  // are known to be gone and else after RelayOptions::silence_s: who has closed a half cannot be told from who has
+  // closed both, and if still there hears RST, not an end that would make whole what is not.
   void FallSilent();
 
  private:
-  enum class Phase { kOpening, kOpen, kSilent, kResetting, kOver };
+  enum class Phase {
+    kOpening,
+    kOpen,
+    kSilent,
+    kResetting,  // both ends are about to be severed, once one has what lies before the reset
+    kOver,
+  };
   enum class Reading {
     kNotYet,
     kAwaited,  // the system tells when there is something
@@ -78,8 +85,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     kOpen,
     kEnding,  // the end has arrived behind bytes that are still to be written
     kEnded,
-    kGone,  // the other end takes no more: what arrives is lost
+    kGone,  // the sink takes no more: what arrives is lost, and a kAbort of the other direction ends it all
   };
+  enum class Written { kAll, kSinkFull, kSinkFailed, kResetDue };
   struct Half {
     tcp::socket* source = nullptr;
     tcp::socket* sink = nullptr;
@@ -102,14 +110,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Discard(Direction direction);
   void EndReading(Direction direction, Mark mark);
   void Write(Direction direction);
+  Written WriteArrived(Half* half, Direction direction);
   void AwaitSink(Direction direction);
   void SinkFailed(Direction direction);
   void PopDelivered(Half* half, int64_t n_bytes);
   void Drop(Direction direction);      // all that is held
   void DropGone(Direction direction);  // the same where the sink is gone; reading goes on
   void EndIfDone();
+  void CloseSilent(Direction direction);  // its source is gone
   void EndSilentIfDone();
-  void ResetOnceDelivered(Direction direction, double patience_s);
+  // Sever, behind what this direction still holds.
+  void ResetBehind(Direction direction, std::string_view why, Host::End end);
+  void ResetOnceTaken(Direction direction, Host::End end, int64_t taken_bytes, double patience_s);
   void End(std::string_view why, Host::End end);
 
   const uint64_t id_;

@@ -177,6 +177,7 @@ void LinkQueue::Clear(double now) {
   flight_.clear();
   queued_bytes_ = 0;
   head_leaves_ = kNever;
+  last_arrival_ = now_;
 }
 
 }  // namespace updraft::relay

@@ -55,8 +55,9 @@ struct Parcel {
 struct LinkQueueOptions {
   int64_t queue_bytes = 256 << 10;  // what may wait at the bottleneck
   uint64_t seed = 1;                // of the jitter
-  // Data of one stream that arrives within the same tick arrives together with the last of it, and is kept as one: so
-  // that what is on the way takes no more memory for being sent in small pieces. 0: only what arrives at one time.
+  // Neighbours on the way that are data of one stream and arrive within the same tick arrive together, with the last of
+  // them, and are kept as one: so a stream that has the road to itself takes no more memory there for being sent in
+  // small pieces. Streams that take turns are kept apart. 0: only neighbours that arrive at one time.
   double tick_s = 0.0;
 };
 
@@ -84,7 +85,7 @@ class LinkQueue {
   // Nothing leaves the bottleneck from `from` (or the latest now) to `until`; see InterruptedRate.
   void Stall(double from, double until);
   void Resume(double now);
-  // All that is on the way is lost.
+  // All that is on the way is lost, and holds up nothing that comes after.
   void Clear(double now);
 
   int64_t queued_bytes() const { return queued_bytes_; }  // of data, at the bottleneck

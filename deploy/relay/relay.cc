@@ -12,7 +12,6 @@
 #include <deque>
 #include <future>
 #include <map>
-#include <mutex>
 #include <sstream>
 #include <thread>
 #include <utility>
@@ -20,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "common/clock/steady.h"
 #include "common/rpc/address.h"
+#include "common/sync/mutex.h"
 #include "deploy/relay/connection.h"
 #include "deploy/relay/link_queue.h"
 
@@ -65,6 +65,11 @@ absl::Status RelayOptions::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrFormat("max-connections: expected 1 to 100000, found %d", max_connections));
   }
+  for (const auto& [what, seconds] : {std::pair("reset-patience-s", reset_patience_s), {"silence-s", silence_s}}) {
+    if (!(seconds >= 0.0 && seconds <= 1e6)) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s: expected 0 to 1e6, found %g", what, seconds));
+    }
+  }
   for (const auto* list : {&reset_after_bytes_up, &reset_after_bytes_down}) {
     for (const int64_t bytes : *list) {
       if (bytes < 1) {
@@ -96,9 +101,9 @@ class Relay::Impl final : public internal::Host {
     return text.str();
   }
   RelayCounters counters() const {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     RelayCounters counters = counters_;
-    if (started_) counters.seconds = stopped_s_ >= 0.0 ? stopped_s_ : Now();
+    counters.seconds = stopped_s_ >= 0.0 ? stopped_s_ : Now();
     return counters;
   }
 
@@ -106,7 +111,7 @@ class Relay::Impl final : public internal::Host {
   template <typename Function>
   void Call(Function fn) {
     if (io_.get_executor().running_in_this_thread()) return fn();
-    std::lock_guard lock(call_mu_);
+    MutexLock lock(call_mu_);
     if (!thread_.joinable()) return;
     std::promise<void> done;
     asio::post(io_, [&fn, &done] {
@@ -123,7 +128,7 @@ class Relay::Impl final : public internal::Host {
   // Host
   asio::io_context& io() override { return io_; }
   const tcp::endpoint& target() const override { return target_; }
-  int64_t window_bytes() const override { return options_.window_bytes; }
+  const RelayOptions& options() const override { return options_; }
   double Now() const override { return absl::ToDoubleSeconds(SteadyNow() - start_); }
   void OnBytes(uint64_t connection, Direction direction, std::string_view bytes) override;
   int64_t Room(Direction direction) override { return lane(direction).link.Room(Now()); }
@@ -152,7 +157,9 @@ class Relay::Impl final : public internal::Host {
   };
   LaneState& lane(Direction direction) { return lanes_[direction == Direction::kUp ? 0 : 1]; }
   const LaneState& lane(Direction direction) const { return lanes_[direction == Direction::kUp ? 0 : 1]; }
-  LaneCounters& Count(Direction direction) { return direction == Direction::kUp ? counters_.up : counters_.down; }
+  LaneCounters& Count(Direction direction) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return direction == Direction::kUp ? counters_.up : counters_.down;
+  }
 
   void Accept();
   void Admit(tcp::socket socket);
@@ -186,13 +193,12 @@ class Relay::Impl final : public internal::Host {
   double looked_at_ = 0.0;
   std::vector<Parcel> arrived_;
 
-  std::mutex call_mu_;  // one call at a time, and none after Stop
-  std::thread thread_;
-  mutable std::mutex mu_;
-  RelayCounters counters_;  // mu_
-  bool started_ = false;
-  double stopped_s_ = -1.0;  // mu_
-  int64_t held_bytes_ = 0;
+  Mutex call_mu_;  // one call at a time, and none after Stop
+  std::thread thread_ ABSL_GUARDED_BY(call_mu_);
+  mutable Mutex mu_;
+  RelayCounters counters_ ABSL_GUARDED_BY(mu_);
+  double stopped_s_ ABSL_GUARDED_BY(mu_) = -1.0;
+  int64_t held_bytes_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 // ---- Listening ----------------------------------------------------------------------------------------------------
@@ -243,11 +249,11 @@ absl::Status Relay::Impl::Listen() {
 
 void Relay::Impl::Run() {
   start_ = SteadyNow();
-  started_ = true;
   asio::post(io_, [this] {
     Accept();
     Pump();
   });
+  MutexLock lock(call_mu_);
   thread_ = std::thread([this] { io_.run(); });
 }
 
@@ -268,7 +274,7 @@ void Relay::Impl::Accept() {
 void Relay::Impl::Admit(tcp::socket socket) {
   if (static_cast<int>(connections_.size()) >= options_.max_connections) {
     {
-      std::lock_guard lock(mu_);
+      MutexLock lock(mu_);
       ++counters_.connections_refused;
     }
     return CloseWithReset(socket);
@@ -276,7 +282,7 @@ void Relay::Impl::Admit(tcp::socket socket) {
   const auto connection = std::make_shared<Connection>(std::move(socket), next_id_, this);
   connections_[next_id_++] = connection;
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     ++counters_.connections;
     counters_.open_connections = static_cast<int>(connections_.size());
   }
@@ -413,7 +419,7 @@ void Relay::Impl::Schedule() {
 
 void Relay::Impl::OnBytes(uint64_t connection, Direction direction, std::string_view bytes) {
   if (options_.capture) options_.capture(connection, direction, bytes);
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   Count(direction).bytes_entered += static_cast<int64_t>(bytes.size());
   held_bytes_ += static_cast<int64_t>(bytes.size());
   counters_.peak_held_bytes = std::max(counters_.peak_held_bytes, held_bytes_);
@@ -436,7 +442,7 @@ int64_t Relay::Impl::BytesUntilReset(Direction direction) const {
 
 bool Relay::Impl::OnDelivered(Direction direction, int64_t n_bytes) {
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     Count(direction).bytes_delivered += n_bytes;
     held_bytes_ -= n_bytes;
   }
@@ -450,20 +456,20 @@ bool Relay::Impl::OnDelivered(Direction direction, int64_t n_bytes) {
 }
 
 void Relay::Impl::OnLost(Direction direction, int64_t n_bytes) {
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   Count(direction).bytes_lost += n_bytes;
   held_bytes_ -= n_bytes;
 }
 
 void Relay::Impl::OnRefusedByTarget() {
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   ++counters_.connections_refused;
 }
 
 void Relay::Impl::OnEnd(const ConnectionRecord& record, End end) {
   connections_.erase(record.id);
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     counters_.connections_reset += end == End::kSevered ? 1 : 0;
     counters_.open_connections = static_cast<int>(connections_.size());
   }
@@ -478,10 +484,10 @@ void Relay::Impl::Stop() {
     listen_timer_.cancel();
     pump_timer_.cancel();
     SeverAll("the relay ended");
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     stopped_s_ = Now();
   });
-  std::lock_guard lock(call_mu_);
+  MutexLock lock(call_mu_);
   if (!thread_.joinable()) return;
   work_.reset();
   io_.stop();

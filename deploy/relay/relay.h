@@ -4,7 +4,7 @@
 // All connections share one bottleneck in each direction (link_queue.h), whose queue is bounded: when it is full the
 // relay reads no more, so that the sender feels it as TCP does. A connection takes a round trip to open. Both ends of a
 // connection that is severed see ECONNRESET. An end that dies with a reset, or takes no more, is told to the other one
-// by a reset, which travels behind what that end had said.
+// by a reset, which travels behind what that end had said and comes when the other one's system has taken that.
 //
 // Beside the road lies what the system keeps in the buffers of both sockets of a connection: those here ask for 64 kB
 // each and get more, and the ends have their own. To a reader that never reads, some 300 kB count as delivered when it
@@ -62,14 +62,19 @@ struct RelayOptions {
   std::string to = "";                 // HOST:PORT
   Road road = {};
   int64_t queue_bytes = 256 << 10;  // that wait at the bottleneck, each direction
-  int64_t window_bytes = 4 << 20;   // of one connection and direction between its two ends; TCP's receive window
+  // Of one connection and direction between its two ends; TCP's receive window. What this system had taken from an end
+  // that died is kept beyond it.
+  int64_t window_bytes = 4 << 20;
   int max_connections = 1024;
   uint64_t seed = 1;  // of the jitter
   // Each direction's: once so many bytes have been delivered, the connection that they were for is reset; then the next
-  // number counts from there. The reset waits until the system of the receiving end has acknowledged them, so that they
-  // arrive and none after them; but for 5 seconds at most, as of an end that does not read and whose buffers are full:
-  // after that the last bytes may be lost to it.
+  // number counts from there. These bytes arrive and none after them.
   std::vector<int64_t> reset_after_bytes_up = {}, reset_after_bytes_down = {};
+  // Any reset that lies behind bytes waits until the system of the receiving end has acknowledged them; but so long at
+  // most while that takes none, as when the end does not read and its buffers are full: then the last ones are lost.
+  double reset_patience_s = 5.0;
+  // How long a connection that fell silent outlives the last word of its ends, which may both wait to hear more.
+  double silence_s = 60.0;
   Capture capture = nullptr;
   std::function<void(const ConnectionRecord&)> on_connection_end = nullptr;  // on the relay's thread; must not block
 

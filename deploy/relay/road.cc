@@ -280,7 +280,6 @@ absl::StatusOr<Road> MakeRoad(const RoadOptions& options) {
     if (!trace->has_value() || (*trace)->events.empty()) continue;
     events.insert(events.end(), (*trace)->events.begin(), (*trace)->events.end());
     length_s = std::max(length_s, (*trace)->length_s);
-    if (trace == &sources->both) break;
   }
   if (events.empty()) length_s = 1.0;  // of nothing
   road.events = EventSchedule(std::move(events), length_s, options.beyond, options.start_s, options.events);
@@ -343,6 +342,14 @@ std::string LaneText(const LaneFacts& facts) {
   return text;
 }
 
+std::string DelayText(const LaneFacts& facts) {
+  std::string text = absl::StrFormat("%.1f ms one way", 1e3 * facts.p50_delay_s);
+  if (facts.p95_delay_s != facts.p50_delay_s) {
+    absl::StrAppendFormat(&text, " (5 %% of the time over %.1f)", 1e3 * facts.p95_delay_s);
+  }
+  return text;
+}
+
 }  // namespace
 
 LaneFacts FactsOf(const RoadLane& lane, double from_s, double to_s) {
@@ -368,10 +375,9 @@ LaneFacts FactsOf(const RoadLane& lane, double from_s, double to_s) {
 std::string Describe(const Road& road, double from_s, double to_s) {
   const LaneFacts down = FactsOf(road.down, from_s, to_s), up = FactsOf(road.up, from_s, to_s);
   std::string text = absl::StrCat("down ", LaneText(down), ", up ", LaneText(up));
-  absl::StrAppendFormat(&text, ", delay %.1f ms one way", 1e3 * down.p50_delay_s);
-  if (down.p95_delay_s != down.p50_delay_s) {
-    absl::StrAppendFormat(&text, " (5 %% of the time over %.1f)", 1e3 * down.p95_delay_s);
-  }
+  const std::string down_delay = DelayText(down), up_delay = DelayText(up);
+  absl::StrAppend(&text, ", delay ", down_delay);
+  if (up_delay != down_delay) absl::StrAppend(&text, " down, ", up_delay, " up");
   if (const int64_t n = road.events.Count(from_s == 0.0 ? -1.0 : from_s, to_s); n > 0) {
     absl::StrAppendFormat(&text, ", %d events", n);
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <limits>
 #include <optional>
 #include <set>
 #include <utility>
@@ -18,6 +17,7 @@ namespace updraft::relay {
 
 using internal::CellNumber;
 using internal::Cells;
+using internal::CheckWidth;
 using internal::Lines;
 using internal::Shown;
 using internal::TraceError;
@@ -25,7 +25,6 @@ using internal::TraceError;
 namespace {
 
 constexpr double kPacketBytes = 1500.0;
-constexpr double kNotSaid = std::numeric_limits<double>::quiet_NaN();
 
 constexpr std::pair<TraceFormat, std::string_view> kFormats[] = {{TraceFormat::kDetect, "detect"},
                                                                  {TraceFormat::kRoad, "road"},
@@ -205,12 +204,8 @@ class TableReader {
     }
     while (lines.Next()) {
       const std::vector<std::string_view> cells = Cells(lines.line());
-      if (cells.size() != header.size()) {
-        return TraceError(file_, lines.number(),
-                          absl::StrFormat("expected %d cells as in the header, found %d; complete "
-                                          "the line, or remove it",
-                                          header.size(), cells.size()));
-      }
+      if (absl::Status status = CheckWidth(header.size(), cells.size(), file_, lines.number()); !status.ok())
+        return status;
       if (absl::Status status = AddRow(*columns, cells, lines.number()); !status.ok()) return status;
     }
     return Finish();
@@ -434,6 +429,13 @@ std::vector<std::string_view> Cells(std::string_view line) {
   std::vector<std::string_view> cells = Split(line, ',');
   for (std::string_view& cell : cells) cell = Stripped(cell);
   return cells;
+}
+
+absl::Status CheckWidth(size_t n_header, size_t n_cells, const std::string& file, int line) {
+  if (n_cells == n_header) return absl::OkStatus();
+  return TraceError(file, line,
+                    absl::StrFormat("expected %d cells as in the header, found %d; complete the line, or remove it",
+                                    n_header, n_cells));
 }
 
 absl::StatusOr<double> CellNumber(std::string_view cell, const std::string& file, int line, std::string_view column,

@@ -1,6 +1,7 @@
 // Recorded and hand-written roads as files. Parsing is pure: text in, numbers or an error with file and line out.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -84,6 +85,7 @@ absl::StatusOr<Trace> ParseRoadCsv(std::string_view text, const std::string& fil
 absl::StatusOr<Trace> ParseRoadJson(std::string_view text, const std::string& file);
 absl::Status TraceError(const std::string& file, int line, std::string_view what);
 
+constexpr double kNotSaid = std::numeric_limits<double>::quiet_NaN();
 constexpr double kMaxTime_s = 1e8;  // three years
 constexpr double kMaxRate = 1e10;   // bytes/s
 constexpr double kMaxDelay_s = 600.0;
@@ -107,6 +109,9 @@ std::string Shown(std::string_view text);
 
 // The cells of a line, without blanks around them.
 std::vector<std::string_view> Cells(std::string_view line);
+
+// Whether a row has as many cells as the header.
+absl::Status CheckWidth(size_t n_header, size_t n_cells, const std::string& file, int line);
 
 // A number of a cell within [low, high]; NaN where the cell is empty or "-". `file`, `line` and `column` are for
 // errors.

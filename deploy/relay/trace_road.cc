@@ -1,7 +1,6 @@
 // Roads written by hand: CSV or JSON lines with the same names.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -14,8 +13,6 @@
 
 namespace updraft::relay::internal {
 namespace {
-
-constexpr double kNotSaid = std::numeric_limits<double>::quiet_NaN();
 
 struct Field {
   const char* name;
@@ -161,12 +158,8 @@ absl::StatusOr<Trace> ParseRoadCsv(std::string_view text, const std::string& fil
   int n_rows = 0;
   for (; lines.Next(); ++n_rows) {
     const std::vector<std::string_view> cells = Cells(lines.line());
-    if (cells.size() != header.size()) {
-      return TraceError(file, lines.number(),
-                        absl::StrFormat("expected %d cells as in the header, found %d; complete the "
-                                        "line, or remove it",
-                                        header.size(), cells.size()));
-    }
+    if (absl::Status status = CheckWidth(header.size(), cells.size(), file, lines.number()); !status.ok())
+      return status;
     RoadRow row = EmptyRow(lines.number());
     for (size_t i = 0; i < cells.size(); ++i) {
       if (header[i] == "event") {

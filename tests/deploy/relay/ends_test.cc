@@ -1,9 +1,11 @@
 // How connections through the relay end when an end of theirs goes away under load: the other end is told as TCP tells
 // it, and nothing of the connection stays behind.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <filesystem>
@@ -54,8 +56,9 @@ class Between {
 
   // Nothing is left of any connection: neither the relay's sockets nor the test's.
   bool IsClean() {
-    return Eventually([this] { return relay_->counters().open_connections == 0 && OpenDescriptors() == base_; }, 10.0);
+    return Eventually([this] { return relay_->counters().open_connections == 0 && DescriptorsMore() == 0; }, 10.0);
   }
+  int DescriptorsMore() const { return OpenDescriptors() - base_; }  // than before the first connection
   std::string State() const {
     const RelayCounters counters = relay_->counters();
     return std::to_string(counters.open_connections) + " connections open, " + std::to_string(OpenDescriptors()) +
@@ -87,6 +90,31 @@ void CloseWithReset(Socket& socket) {
 void GiveUpSending(Socket& socket, int seconds) {
   const timeval patience{seconds, 0};
   setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+}
+
+// Bytes that the system of the other end has not acknowledged.
+int Unacknowledged(const Socket& socket) {
+  int n = -1;
+  EXPECT_EQ(ioctl(socket.fd(), SIOCOUTQ, &n), 0);
+  return n;
+}
+
+// Sends bytes of the seed, as many as the system of the other end takes until it has taken no more for half a second.
+std::string SendUntilHeld(Socket& socket, uint64_t seed) {
+  const std::string bytes = RandomBytes(16 << 20, seed);
+  size_t sent = 0;
+  for (auto moved = SteadyClock::now(); SecondsSince(moved) < 0.5 && sent < bytes.size();) {
+    const ssize_t n = send(socket.fd(), bytes.data() + sent, std::min<size_t>(bytes.size() - sent, 8192),
+                           MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0) {
+      sent += static_cast<size_t>(n);
+      moved = SteadyClock::now();
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+  EXPECT_LT(sent, bytes.size());
+  return bytes.substr(0, sent - static_cast<size_t>(Unacknowledged(socket)));
 }
 
 // Sends what fits for so long.
@@ -156,6 +184,7 @@ TEST(RelayEndsTest, FullWindowsBothWaysDoNotHoldWhatIsDead) {
     SCOPED_TRACE(server_first ? "the server dies" : "the client dies");
     RelayOptions options;
     options.window_bytes = 200'000;
+    options.reset_patience_s = 0.1;  // nobody reads
     Between between(std::move(options));
     for (int round = 0; round < 5; ++round) {
       auto [client, server] = between.Connect();
@@ -211,10 +240,95 @@ TEST(RelayEndsTest, WhatAnEndSaidBeforeItWentStillArrives) {
   EXPECT_TRUE(between.IsClean()) << between.State();
 }
 
+// What the relay's system had acknowledged when its sender died is the reader's, however late that reads. `writes`: the
+// reader says something meanwhile, by which the relay learns of the death before it has read all.
+void DiesBehindAFullWindow(bool server_dies, bool writes) {
+  SCOPED_TRACE(std::string(server_dies ? "the server dies" : "the client dies") + (writes ? ", found by writing" : ""));
+  RelayOptions options;
+  options.window_bytes = 200'000;
+  Between between(std::move(options));
+  auto [client, server] = between.Connect();
+  Socket& sender = server_dies ? server : client;
+  Socket& reader = server_dies ? client : server;
+  const std::string said = SendUntilHeld(sender, 11);
+  ASSERT_GT(said.size(), 200'000u);
+  CloseWithReset(sender);
+  if (writes) {
+    const Direction back = server_dies ? Direction::kUp : Direction::kDown;
+    ASSERT_TRUE(reader.Send("x"));
+    ASSERT_TRUE(Eventually([&] { return between.relay().counters().lane(back).bytes_lost == 1; }));
+  }
+  std::string heard;
+  while (heard.size() < said.size()) {
+    const std::string more = reader.Receive(std::min<size_t>(100'000, said.size() - heard.size()));
+    ASSERT_FALSE(more.empty()) << "errno " << reader.error() << " after " << heard.size() << " of " << said.size();
+    heard += more;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));  // a slow one
+  }
+  EXPECT_TRUE(heard == said);
+  EXPECT_EQ(reader.End(10.0), ECONNRESET);
+  reader.Close();
+  EXPECT_TRUE(between.IsClean()) << between.State();
+}
+
+TEST(RelayEndsTest, WhatWasSaidIntoAFullWindowArrivesBeforeTheReset) {
+  for (const bool server_dies : {true, false}) {
+    for (const bool writes : {true, false}) DiesBehindAFullWindow(server_dies, writes);
+  }
+}
+
+// A reader that takes nothing cannot hold up a reset for ever.
+TEST(RelayEndsTest, AResetWaitsForAReaderNoLongerThanItsPatience) {
+  RelayOptions options;
+  options.window_bytes = 200'000;
+  options.reset_patience_s = 0.2;
+  Between between(std::move(options));
+  auto [client, server] = between.Connect();
+  SendUntilHeld(server, 12);
+  CloseWithReset(server);
+  ASSERT_TRUE(client.Send("x"));
+  EXPECT_TRUE(Eventually([&] { return between.relay().counters().open_connections == 0; }));
+  EXPECT_GT(between.relay().counters().down.bytes_lost, 0);
+  EXPECT_EQ(client.End(10.0), ECONNRESET);
+}
+
+// The word of a death is on the road when the other end, too, has said its last: no good end.
+TEST(RelayEndsTest, AnEndThatDiedIsNotClosedByBothEnds) {
+  std::mutex mu;
+  std::string end;
+  RelayOptions options;
+  options.road.up.delay = options.road.down.delay = StepCurve::Constant(0.2);
+  options.on_connection_end = [&](const ConnectionRecord& record) {
+    std::lock_guard lock(mu);
+    end = record.end;
+  };
+  Between between(std::move(options));
+  auto [client, server] = between.Connect();
+  ASSERT_TRUE(client.Send("a"));
+  client.HalfClose();
+  ASSERT_EQ(server.Receive(2), "a");
+  ASSERT_EQ(server.error(), 0);
+  CloseWithReset(client);
+  ASSERT_TRUE(server.Send("b"));  // finds it gone
+  server.HalfClose();
+  ASSERT_TRUE(Eventually([&] { return between.relay().counters().open_connections == 0; }));
+  std::lock_guard lock(mu);
+  EXPECT_EQ(end, "reset by an end");
+  EXPECT_EQ(between.relay().counters().down.bytes_lost, 1);
+}
+
+// ---- In a blackhole -------------------------------------------------------------------------------------------------
+
+RelayOptions BriefSilence() {
+  RelayOptions options;
+  options.silence_s = 0.5;
+  return options;
+}
+
 TEST(RelayEndsTest, AHalfClosedConnectionInABlackholeIsLetGo) {
   for (const bool client_first : {true, false}) {
     SCOPED_TRACE(client_first ? "the client closes its half" : "the server closes its half");
-    Between between;
+    Between between(BriefSilence());
     auto [client, server] = between.Connect();
     Socket& half = client_first ? client : server;
     Socket& other = client_first ? server : client;
@@ -233,7 +347,7 @@ TEST(RelayEndsTest, AHalfClosedConnectionInABlackholeIsLetGo) {
 
 // Who closes a half in the silence hears no end of the other, as little as anything else.
 TEST(RelayEndsTest, AHalfClosedInABlackholeHearsNothing) {
-  Between between;
+  Between between(BriefSilence());
   auto [client, server] = between.Connect();
   between.relay().Blackhole();
   client.HalfClose();
@@ -245,26 +359,57 @@ TEST(RelayEndsTest, AHalfClosedInABlackholeHearsNothing) {
   EXPECT_TRUE(between.IsClean()) << between.State();
 }
 
-// Both have said their last, which is still on the road.
-TEST(RelayEndsTest, BothHalvesClosedInABlackholeAreLetGo) {
-  RelayOptions options;
-  options.road.up.delay = options.road.down.delay = StepCurve::Constant(0.1);
-  Between between(std::move(options));
+// Both have said their last, which is on the road when that goes silent. Both wait for the other's.
+std::pair<Socket, Socket> BothClosedTheirHalves(Between& between) {
   auto [client, server] = between.Connect();
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_TRUE(client.Send("a"));
+  EXPECT_EQ(server.Receive(1), "a");  // the road is open both ways
   between.relay().Stall();
-  ASSERT_TRUE(client.Send("a"));
-  ASSERT_TRUE(server.Send("b"));
+  EXPECT_TRUE(client.Send("a"));
+  EXPECT_TRUE(server.Send("b"));
   client.HalfClose();
   server.HalfClose();
-  ASSERT_TRUE(Eventually([&] {
-    return between.relay().counters().up.bytes_entered == 1 && between.relay().counters().down.bytes_entered == 1;
+  EXPECT_TRUE(Eventually([&] {
+    return between.relay().counters().up.bytes_entered == 2 && between.relay().counters().down.bytes_entered == 1;
   }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // and the ends
   between.relay().Blackhole();
+  return {std::move(client), std::move(server)};
+}
+
+TEST(RelayEndsTest, WhoClosedBothHalvesBeforeABlackholeHearsNothing) {
+  Between between;
+  auto [client, server] = BothClosedTheirHalves(between);
+  for (Socket* end : {&client, &server}) {
+    EXPECT_EQ(end->Receive(1, 0.2), "");
+    EXPECT_EQ(end->error(), ETIMEDOUT);
+  }
+}
+
+TEST(RelayEndsTest, BothHalvesClosedInABlackholeAreLetGo) {
+  Between between(BriefSilence());
+  auto [client, server] = BothClosedTheirHalves(between);
   client.Close();
   server.Close();
   EXPECT_TRUE(between.IsClean()) << between.State();
+}
+
+TEST(RelayEndsTest, OneThatDiesInABlackholeIsLetGoByItself) {
+  for (const bool client_dies : {true, false}) {
+    SCOPED_TRACE(client_dies ? "the client dies" : "the server dies");
+    Between between;
+    auto [client, server] = between.Connect();
+    ASSERT_EQ(between.DescriptorsMore(), 4);
+    between.relay().Blackhole();
+    CloseWithReset(client_dies ? client : server);
+    // The test's and the relay's; the other end's stay, and hear nothing.
+    EXPECT_TRUE(Eventually([&] { return between.DescriptorsMore() == 2; }, 10.0)) << between.State();
+    Socket& other = client_dies ? server : client;
+    EXPECT_EQ(other.Receive(1, 0.1), "");
+    EXPECT_EQ(other.error(), ETIMEDOUT);
+    CloseWithReset(other);
+    EXPECT_TRUE(between.IsClean()) << between.State();  // both known to be gone
+  }
 }
 
 // ---- The port -------------------------------------------------------------------------------------------------------

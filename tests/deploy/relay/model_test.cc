@@ -392,6 +392,17 @@ TEST(LinkQueueTest, AnOpenStallEndsWhenItIsSaid) {
   EXPECT_EQ(link.NextArrival(), LinkQueue::kNever);
 }
 
+// Before a cut the way was long: what was lost on it does not hold up what comes after.
+TEST(LinkQueueTest, WhatWasLostHoldsUpNothing) {
+  const StepCurve delay({{0.0, 5.0}, {1.0, 0.1}}, 100.0, Beyond::kHold, 0.0);
+  LinkQueue link({StepCurve::Constant(1e6), delay, StepCurve::Constant(0.0)}, {});
+  link.Push({1, Mark::kData, 1000}, 0.0);
+  EXPECT_NEAR(link.NextArrival(), 5.001, 1e-9);
+  link.Clear(2.0);
+  link.Push({2, Mark::kData, 1000}, 2.0);
+  EXPECT_NEAR(link.NextArrival(), 2.101, 1e-9);
+}
+
 TEST(LinkQueueTest, JitterIsOfTheSeedAloneAndKeepsTheOrder) {
   const auto arrivals = [](uint64_t seed) {
     LinkQueue link({StepCurve::Constant(1e6), StepCurve::Constant(0.01), StepCurve::Constant(0.03)}, {.seed = seed});

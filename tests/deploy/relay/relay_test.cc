@@ -8,7 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -25,6 +25,7 @@
 namespace updraft::relay {
 namespace {
 
+using testing::ConnectToEcho;
 using testing::Echo;
 using testing::Eventually;
 using ::testing::HasSubstr;
@@ -202,19 +203,17 @@ TEST(RelayTest, DelayIsPaidOnEachWayAndForOpening) {
   options.road = RoadOf({.delay_ms = 40.0});
   const auto relay = StartRelay(server, std::move(options));
   auto start = SteadyClock::now();
-  Socket client = Socket::Connect(relay->port());
-  ASSERT_TRUE(client.Send("a"));
-  EXPECT_EQ(client.Receive(1), "a");
+  Socket client = ConnectToEcho(relay->port());
   EXPECT_GE(SecondsSince(start), 0.160);
   double fastest = kGenerous_s;
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 5 || (i < 100 && fastest > 0.140); ++i) {  // busy machines need more tries
     start = SteadyClock::now();
     ASSERT_TRUE(client.Send("b"));
     EXPECT_EQ(client.Receive(1), "b");
     EXPECT_GE(SecondsSince(start), 0.080);
     fastest = std::min(fastest, SecondsSince(start));
   }
-  EXPECT_LE(fastest, 0.080 + 0.060);
+  EXPECT_LE(fastest, 0.140);
 }
 
 TEST(RelayTest, AStallDelaysAndLosesNothing) {
@@ -223,9 +222,7 @@ TEST(RelayTest, AStallDelaysAndLosesNothing) {
   options.road = RoadOf({.events = {{0.2, EventKind::kStall, 0.6}}});
   const auto start = SteadyClock::now();
   const auto relay = StartRelay(server, std::move(options));
-  Socket client = Socket::Connect(relay->port());
-  ASSERT_TRUE(client.Send("a"));
-  EXPECT_EQ(client.Receive(1), "a");
+  Socket client = ConnectToEcho(relay->port());
   std::this_thread::sleep_until(start + std::chrono::milliseconds(250));
   const std::string bytes = RandomBytes(50'000, 3);
   ASSERT_TRUE(client.Send(bytes));
@@ -387,9 +384,7 @@ TEST(RelayTest, ACutSeversAndRefusesUntilItIsOver) {
   const auto relay = StartRelay(server);
   const int port = relay->port();
   for (int round = 0; round < 3; ++round) {
-    Socket client = Socket::Connect(port);
-    ASSERT_TRUE(client.Send("a"));
-    ASSERT_EQ(client.Receive(1), "a");
+    Socket client = ConnectToEcho(port);
     relay->Cut();
     EXPECT_EQ(client.End(), ECONNRESET);
     EXPECT_EQ(Socket::Connect(port).error(), ECONNREFUSED);
@@ -399,23 +394,17 @@ TEST(RelayTest, ACutSeversAndRefusesUntilItIsOver) {
     ASSERT_TRUE(again.Send("b"));
     EXPECT_EQ(again.Receive(1), "b");
   }
-  Socket client = Socket::Connect(port);
-  ASSERT_TRUE(client.Send("a"));
-  ASSERT_EQ(client.Receive(1), "a");
+  Socket client = ConnectToEcho(port);
   relay->Cut(0.0);  // severed, and at once open again
   EXPECT_EQ(client.End(), ECONNRESET);
-  client = Socket::Connect(port);
-  ASSERT_TRUE(client.Send("a"));
-  EXPECT_EQ(client.Receive(1), "a");
+  client = ConnectToEcho(port);
 }
 
 // A program that is started meanwhile must not hold open what is severed.
 TEST(RelayTest, ChildrenDoNotInheritItsSockets) {
   Server server(Echo);
   const auto relay = StartRelay(server);
-  Socket client = Socket::Connect(relay->port());
-  ASSERT_TRUE(client.Send("a"));
-  ASSERT_EQ(client.Receive(1), "a");
+  Socket client = ConnectToEcho(relay->port());
   int n_sockets = 0;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     const int fd = std::stoi(entry.path().filename().string());
@@ -435,9 +424,7 @@ TEST(RelayTest, ARoadMayCutBySchedule) {
   options.road = RoadOf({.events = {{0.3, EventKind::kCut, 0.5}, {0.35, EventKind::kReset, 0.0}}});
   const auto start = SteadyClock::now();
   const auto relay = StartRelay(server, std::move(options));
-  Socket client = Socket::Connect(relay->port());
-  ASSERT_TRUE(client.Send("a"));
-  ASSERT_EQ(client.Receive(1), "a");
+  Socket client = ConnectToEcho(relay->port());
   EXPECT_EQ(client.End(), ECONNRESET);
   EXPECT_GE(SecondsSince(start), 0.3);
   EXPECT_TRUE(Eventually([&] { return Socket::Connect(relay->port()).error() == 0; }));
@@ -457,9 +444,7 @@ TEST(RelayTest, WhatWasInABlackholeStaysSilent) {
     }
   });
   const auto relay = StartRelay(server);
-  Socket before = Socket::Connect(relay->port());
-  ASSERT_TRUE(before.Send("a"));
-  ASSERT_EQ(before.Receive(1), "a");
+  Socket before = ConnectToEcho(relay->port());
   relay->Blackhole();
   Socket meanwhile = Socket::Connect(relay->port());
   EXPECT_EQ(meanwhile.error(), 0);  // taken
@@ -546,6 +531,8 @@ TEST(RelayTest, OptionsThatCannotWorkAreNamed) {
   EXPECT_THAT(says({.to = "", .window_bytes = 0}), HasSubstr("window-bytes"));
   EXPECT_THAT(says({.to = "", .max_connections = 0}), HasSubstr("max-connections"));
   EXPECT_THAT(says({.to = "", .reset_after_bytes_up = {0}}), HasSubstr("reset-after-bytes"));
+  EXPECT_THAT(says({.to = "", .reset_patience_s = -1.0}), HasSubstr("reset-patience-s"));
+  EXPECT_THAT(says({.to = "", .silence_s = std::nan("")}), HasSubstr("silence-s"));
   const auto relay = StartRelay(server);
   const auto busy = Relay::Start({.listen = relay->address(), .to = server.address()});
   EXPECT_EQ(busy.status().code(), absl::StatusCode::kAlreadyExists);

@@ -181,4 +181,12 @@ inline void Echo(Socket socket) {
   }
 }
 
+// A client of an Echo whose connection works.
+inline Socket ConnectToEcho(int port) {
+  Socket client = Socket::Connect(port);
+  EXPECT_TRUE(client.Send("a"));
+  EXPECT_EQ(client.Receive(1), "a");
+  return client;
+}
+
 }  // namespace updraft::relay::testing

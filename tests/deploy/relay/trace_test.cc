@@ -269,6 +269,23 @@ TEST_F(RoadTest, EventsComeAgainWithTheFileThatSaysThem) {
   }
 }
 
+TEST_F(RoadTest, EventsOfAllFilesCount) {
+  const std::string both = Write("both.csv", "time_s,rate_down,event\n0,1000,\n1,,reset\n5,,end\n"),
+                    up = Write("up.csv", "time_s,rate_up,event\n0,1000,\n2,,reset\n4,,end\n");
+  const auto road = MakeRoad({.trace = both, .trace_up = up});
+  ASSERT_TRUE(road.ok()) << road.status();
+  EXPECT_EQ(road->events.NextTime(-1.0), 1.0);
+  EXPECT_EQ(road->events.NextTime(1.0), 2.0);
+}
+
+TEST_F(RoadTest, DelaysOfEachDirectionAreDescribed) {
+  const std::string up = Write("up.csv", "time_s,delay_ms\n0,30\n"),
+                    down = Write("down.csv", "time_s,delay_ms\n0,10\n");
+  const auto road = MakeRoad({.trace_up = up, .trace_down = down});
+  ASSERT_TRUE(road.ok()) << road.status();
+  EXPECT_THAT(Describe(*road, 0.0, 1.0), HasSubstr("delay 10.0 ms one way down, 30.0 ms one way up"));
+}
+
 // Three years beside a millisecond: as many events as nobody can list.
 TEST_F(RoadTest, AShortFileBesideALongOneIsDescribed) {
   const std::string brief = Write("brief.csv", "time_s,rate_up,event\n0,1000,reset\n0.001,,end\n"),
