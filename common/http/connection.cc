@@ -106,8 +106,8 @@ void ExchangeState::Respond(const Response& response) {
   std::shared_ptr<Connection> connection;
   {
     MutexLock lock(mu_);
-    if (head_queued_ || broken_) return;
-    head_queued_ = complete_ = true;
+    if (progress_ != Progress::kNothing || broken_) return;
+    progress_ = Progress::kComplete;
     out_ = Head(response, response.body.size());
     if (!framing_.no_body) out_ += response.body;
     connection = connection_;
@@ -119,8 +119,8 @@ void ExchangeState::StartStream(const Response& head) {
   std::shared_ptr<Connection> connection;
   {
     MutexLock lock(mu_);
-    if (head_queued_ || broken_) return;
-    head_queued_ = true;
+    if (progress_ != Progress::kNothing || broken_) return;
+    progress_ = Progress::kStreaming;
     out_ = Head(head, std::nullopt);
     AppendBody(head.body);
     connection = connection_;
@@ -134,7 +134,7 @@ absl::Status ExchangeState::Write(std::string_view bytes) {
   {
     MutexLock lock(mu_);
     if (broken_ || connection_ == nullptr) return absl::CancelledError("the client is gone");
-    if (!head_queued_ || complete_) return absl::FailedPreconditionError("Write outside of a stream");
+    if (progress_ != Progress::kStreaming) return absl::FailedPreconditionError("Write outside of a stream");
     connection = connection_;
     too_slow = out_.size() + bytes.size() > connection->max_buffered_bytes();
     if (!too_slow) AppendBody(bytes);
@@ -152,8 +152,8 @@ void ExchangeState::Finish() {
   std::shared_ptr<Connection> connection;
   {
     MutexLock lock(mu_);
-    if (complete_ || broken_ || !head_queued_) return;
-    complete_ = true;
+    if (progress_ != Progress::kStreaming || broken_) return;
+    progress_ = Progress::kComplete;
     if (framing_.chunked && !framing_.no_body) out_ += "0\r\n\r\n";
     connection = connection_;
   }
@@ -165,8 +165,8 @@ void ExchangeState::Abandon() {
   bool answered = false;
   {
     MutexLock lock(mu_);
-    if (complete_ || broken_) return;
-    answered = head_queued_;
+    if (progress_ == Progress::kComplete || broken_) return;
+    answered = progress_ == Progress::kStreaming;
     connection = connection_;
   }
   if (!answered) {
@@ -194,7 +194,7 @@ std::string ExchangeState::TakeOutput() {
 
 bool ExchangeState::complete() {
   MutexLock lock(mu_);
-  return complete_;
+  return progress_ == Progress::kComplete;
 }
 
 void ExchangeState::Break() {
@@ -202,7 +202,7 @@ void ExchangeState::Break() {
   {
     MutexLock lock(mu_);
     broken_ = true;
-    if (!complete_) fn = std::exchange(on_disconnect_, nullptr);
+    if (progress_ != Progress::kComplete) fn = std::exchange(on_disconnect_, nullptr);
   }
   if (fn) fn();
 }

@@ -94,6 +94,8 @@ class ExchangeState {
   void Detach();                                           // lets go of connection and callback
 
  private:
+  enum class Progress { kNothing, kStreaming, kComplete };  // what has been queued
+
   std::string Head(const Response& response, std::optional<size_t> length) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AppendBody(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -101,9 +103,8 @@ class ExchangeState {
   std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mu_);  // null once the exchange is over
   Framing framing_;
   std::string out_ ABSL_GUARDED_BY(mu_);
-  bool head_queued_ ABSL_GUARDED_BY(mu_) = false;
-  bool complete_ ABSL_GUARDED_BY(mu_) = false;
-  bool broken_ ABSL_GUARDED_BY(mu_) = false;
+  Progress progress_ ABSL_GUARDED_BY(mu_) = Progress::kNothing;
+  bool broken_ ABSL_GUARDED_BY(mu_) = false;  // the client is gone
   std::function<void()> on_disconnect_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -85,7 +85,7 @@ void GenerateReactor::OnEnd(const absl::Status& status, const v1::Done& done) {
 void GenerateReactor::OnWriteDone(bool ok) {
   {
     MutexLock lock(mu_);
-    is_writing_ = false;
+    wire_ = Wire::kFree;
     buffered_bytes_ -= std::exchange(writing_bytes_, 0);
     buffered_tokens_ -= std::exchange(writing_tokens_, 0);
     if (ok) return MaybeWrite();
@@ -122,7 +122,7 @@ void GenerateReactor::OnDone() {
 // ---- Writing ------------------------------------------------------------------------------------------------------
 
 void GenerateReactor::MaybeWrite() {
-  if (is_writing_ || answer_ == Answer::kFinished) return;
+  if (wire_ == Wire::kWriting || answer_ == Answer::kFinished) return;
   if (!pending_.empty()) return WriteNextChunk();
   if (answer_ == Answer::kEnded) FinishCall();
 }
@@ -137,7 +137,7 @@ void GenerateReactor::WriteNextChunk() {
   writing_bytes_ = pending_.empty() ? buffered_bytes_ : response.chunk().ByteSizeLong();
   Stamp(response, /*last=*/false);
   writing_ = SerializeMessage(response);
-  is_writing_ = true;
+  wire_ = Wire::kWriting;
   StartWrite(&writing_);
 }
 
@@ -157,10 +157,10 @@ void GenerateReactor::FinishCall() {
   StartWriteAndFinish(&writing_, grpc::WriteOptions(), grpc::Status::OK);
 }
 
-void GenerateReactor::Stamp(v1::GenerateResponse& response, bool last) {
-  if (!wrote_first_) response.set_request_id(request_id_);
-  if (!wrote_first_ || last) *response.mutable_load() = backend_->CurrentLoad();
-  wrote_first_ = true;
+void GenerateReactor::Stamp(v1::GenerateResponse& response, bool last) const {
+  const bool first = wire_ == Wire::kUnused;
+  if (first) response.set_request_id(request_id_);
+  if (first || last) *response.mutable_load() = backend_->CurrentLoad();
   response.set_server_us(static_cast<uint64_t>(absl::ToInt64Microseconds(SteadyNow() - received_)));
 }
 

@@ -54,6 +54,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   enum class Answer { kRunning, kEnded, kFinished };  // the backend's end came; Finish was called
   enum class Reader { kTakes, kTooSlow, kGone };      // kGone: the caller went away, or a write failed
+  enum class Wire { kUnused, kWriting, kFree };       // kUnused: no response was written yet
 
   GenerateReactor(Backend* backend, grpc::CallbackServerContext* context, const StreamLimits& limits)
       : backend_(backend), context_(context), limits_(limits) {}
@@ -63,7 +64,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void MaybeWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteNextChunk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FinishCall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Stamp(v1::GenerateResponse& response, bool last) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Stamp(v1::GenerateResponse& response, bool last) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Backend* const backend_;
   grpc::CallbackServerContext* const context_;
@@ -77,9 +78,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   Answer answer_ ABSL_GUARDED_BY(mu_) = Answer::kRunning;
   Reader reader_ ABSL_GUARDED_BY(mu_) = Reader::kTakes;
   std::string crossed_bound_ ABSL_GUARDED_BY(mu_);  // of kTooSlow: which
-  bool is_writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool wrote_first_ ABSL_GUARDED_BY(mu_) = false;
-  grpc::ByteBuffer writing_ ABSL_GUARDED_BY(mu_);       // gRPC reads it while is_writing_
+  Wire wire_ ABSL_GUARDED_BY(mu_) = Wire::kUnused;
+  grpc::ByteBuffer writing_ ABSL_GUARDED_BY(mu_);       // gRPC reads it while kWriting
   std::deque<v1::Chunk> pending_ ABSL_GUARDED_BY(mu_);  // neighbours are of different tiers
   size_t buffered_bytes_ ABSL_GUARDED_BY(mu_) = 0;      // of what is being written and what is pending
   int64_t buffered_tokens_ ABSL_GUARDED_BY(mu_) = 0;

@@ -75,13 +75,13 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
     const double now_s = SteadyNow().seconds();
     last_byte_s_ = now_s;
     traffic_.bytes_down += response_.ByteSizeLong();
-    if (!std::exchange(responded_, true)) TakeSample(now_s);
+    if (answer_ == Answer::kAwaited) TakeSample(now_s);
     if (response_.has_load()) {
       const UpstreamLoad load = LoadFromProto(response_.load());
       upstream_->session_->With(
           [&](RoutingSession& session) { session.OnLoad(upstream_->options_.index, load, now_s); });
     }
-    complete_ = complete_ || response_.has_done();
+    if (answer_ != Answer::kWhole) answer_ = response_.has_done() ? Answer::kWhole : Answer::kBegun;
     listener_->OnResponse(response_);
     StartRead(&response_);
   }
@@ -96,6 +96,7 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
 
  private:
   enum class EndedByUs : uint8_t { kNo, kCancelled, kStalled };
+  enum class Answer { kAwaited, kBegun, kWhole };
 
   void TakeSample(double now_s) {
     // A call that had to connect first says nothing of the round trip.
@@ -111,7 +112,7 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
 
   absl::Status StatusOf(const grpc::Status& grpc_status) const {
     // The answer's last message came: how the call ended after it changes nothing.
-    if (complete_) return absl::OkStatus();
+    if (answer_ == Answer::kWhole) return absl::OkStatus();
     const absl::Status status = FromGrpcStatus(Presentable(grpc_status), context_);
     const EndedByUs by_us = ended_by_us_;
     if (by_us == EndedByUs::kStalled && !status.ok()) {
@@ -134,8 +135,7 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
   std::atomic<double> last_byte_s_;
   std::atomic<EndedByUs> ended_by_us_{EndedByUs::kNo};
   bool was_connected_ = false;
-  bool responded_ = false;
-  bool complete_ = false;
+  Answer answer_ = Answer::kAwaited;
 };
 
 // One GetStatus call. GrpcUpstream::probe_ holds it until its end.

@@ -44,6 +44,14 @@ kernels::KvType KvTypeOf(const std::string& name) {
   return type;
 }
 
+LocalModelOptions MakeModelOptions(const v1::EdgeConfig& config) {
+  return {.path = config.model(),
+          .load = {.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()},
+          .kv_tokens = config.kv_tokens(),
+          .kv_type = KvTypeOf(config.kv_type()),
+          .exit_mode = ExitModeOf(config.exit_mode())};
+}
+
 AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceModel& confidence) {
   AgentOptions options;
   options.tier = config.tier();
@@ -112,12 +120,7 @@ int Run(const v1::EdgeConfig& config) {
   const auto session = MakeSession(config);
   auto upstream = MakeUpstream(config, session);
   if (!upstream.ok()) return Fail(upstream.status(), kBadUsage);
-  auto model = LocalModel::Load(
-      {.path = config.model(),
-       .load = {.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()},
-       .kv_tokens = config.kv_tokens(),
-       .kv_type = KvTypeOf(config.kv_type()),
-       .exit_mode = ExitModeOf(config.exit_mode())});
+  auto model = LocalModel::Load(MakeModelOptions(config));
   if (!model.ok()) return Fail(model.status(), kFailed);
   if (!(*model)->confidence().calibrated() && *upstream != nullptr && config.policy() == "auto") {
     LogEvent(LogLevel::kWarn, "uncalibrated",
