@@ -47,7 +47,7 @@ set(sanitized_tests agent_grpc_test agent_handover_bounds_test agent_handover_te
     serving_grpc_test serving_http_test)
 if(NOT UPDRAFT_SANITIZE STREQUAL "thread")
   list(APPEND sanitized_tests byte_bpe_test chat_template_test decode_test detokenizer_test formats_test generator_test gguf_test
-              http_openai_test model_test pretokenize_test relay_trace_test serving_request_test tokenizer_test)
+              http_openai_test jinja_template_test model_test pretokenize_test relay_trace_test serving_request_test tokenizer_test)
 endif()
 
 # What ThreadSanitizer cannot see of gRPC and Abseil, told by the tests themselves.

@@ -34,7 +34,8 @@ const Table& Doors() {
       {"common/sync", {"common/clock"}},
       {"common/engine", {"common/clock"}},
       {"common/gguf", {"common/files", "kernels"}},
-      {"common/text", {"common/gguf"}},
+      {"common/jinja", {}},
+      {"common/text", {"common/gguf", "common/jinja"}},
       {"common/model", {"common/engine", "common/files", "common/gguf", "kernels"}},
       {"common/decode", {"common/model", "kernels"}},
       {"common/answer", {"common/decode", "common/text"}},
@@ -78,9 +79,9 @@ bool MayUse(const std::string& from, const std::string& to) {
 
 // Rooms that may not know the wire: engine, model and text are the same whoever asks.
 bool MayKnowTheWire(const std::string& room) {
-  static const std::set<std::string> without = {"kernels",        "common/answer", "common/decode",
-                                                "common/engine",  "common/gguf",   "common/model",
-                                                "common/routing", "common/text",   "cloud/engine"};
+  static const std::set<std::string> without = {"kernels",     "common/answer", "common/decode", "common/engine",
+                                                "common/gguf", "common/jinja",  "common/model",  "common/routing",
+                                                "common/text", "cloud/engine"};
   return !without.contains(room);
 }
 
