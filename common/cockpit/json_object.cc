@@ -3,39 +3,17 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/json/nesting.h"
 
 namespace updraft::cockpit {
-namespace {
-
 using nlohmann::json;
-
-bool TooDeep(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxObjectDepth) return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
-
-}  // namespace
 
 absl::StatusOr<json> ParseObject(std::string_view text, std::string_view what) {
   if (text.size() > kMaxObjectBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(std::string(what), ": expected at most ", kMaxObjectBytes, " bytes, found ", text.size()));
   }
-  if (TooDeep(text)) {
+  if (FirstTooDeep(text, kMaxObjectDepth) != std::string_view::npos) {
     return absl::InvalidArgumentError(
         absl::StrCat(std::string(what), ": nested deeper than ", kMaxObjectDepth, " levels"));
   }

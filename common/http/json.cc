@@ -1,34 +1,10 @@
 #include "common/http/json.h"
 
 #include "absl/strings/str_format.h"
+#include "common/json/nesting.h"
 
 namespace updraft::http {
-
 namespace {
-
-// Position of the first bracket nested deeper than allowed, or npos. Looks at brackets outside of strings only; whether
-// they match is the parser's business.
-size_t FirstTooDeep(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == '"') {
-        in_string = false;
-      }
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxJsonDepth) return i;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return std::string_view::npos;
-}
 
 // Builds the document while remembering where and why it failed (the parser's own error text needs exceptions
 // otherwise).
@@ -52,7 +28,7 @@ class Builder : public nlohmann::detail::json_sax_dom_parser<Json> {
 }  // namespace
 
 absl::StatusOr<Json> ParseJson(std::string_view text) {
-  if (size_t at = FirstTooDeep(text); at != std::string_view::npos) {
+  if (size_t at = FirstTooDeep(text, kMaxJsonDepth); at != std::string_view::npos) {
     return absl::InvalidArgumentError(
         absl::StrFormat("body: JSON nested deeper than %d levels at byte %d", kMaxJsonDepth, at));
   }
