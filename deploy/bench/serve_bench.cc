@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -13,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "common/clock/steady.h"
 #include "common/rpc/inference_client.h"
+#include "common/sync/mutex.h"
 #include "deploy/bench/openai_stream.h"
 
 namespace updraft {
@@ -160,9 +160,11 @@ absl::StatusOr<ServeBenchResult> RunServeBench(const ServeBenchOptions& options)
 
   const std::vector<absl::Duration> arrivals = Arrivals(options);
   std::atomic<int> next{0};
-  std::mutex mu;  // guards what follows
-  ServeBenchResult result;
-  std::vector<double> ttft, itl, latency;
+  struct {
+    Mutex mu;
+    ServeBenchResult result ABSL_GUARDED_BY(mu);
+    std::vector<double> ttft ABSL_GUARDED_BY(mu), itl ABSL_GUARDED_BY(mu), latency ABSL_GUARDED_BY(mu);
+  } all;
   const SteadyTime start = SteadyNow();
   const auto worker = [&] {
     for (int i; (i = next.fetch_add(1)) < options.requests;) {
@@ -170,27 +172,28 @@ absl::StatusOr<ServeBenchResult> RunServeBench(const ServeBenchOptions& options)
       // With a given rate, time counts from the planned arrival, so that a saturated server cannot hide its queue.
       const absl::Duration late = options.rate > 0.0 ? SteadyNow() - (start + arrivals[i]) : absl::ZeroDuration();
       auto times = (*target)->Send(options.seed + static_cast<uint64_t>(i));
-      const std::lock_guard lock(mu);
+      MutexLock lock(all.mu);
       if (!times.ok()) {
-        if (result.errors++ == 0) result.first_error = times.status().ToString();
+        if (all.result.errors++ == 0) all.result.first_error = times.status().ToString();
         continue;
       }
-      ++result.completed;
-      result.output_tokens += times->tokens;
-      ttft.push_back(times->first_ms + absl::ToDoubleMilliseconds(late));
-      latency.push_back(times->total_ms + absl::ToDoubleMilliseconds(late));
-      itl.insert(itl.end(), times->gaps_ms.begin(), times->gaps_ms.end());
+      ++all.result.completed;
+      all.result.output_tokens += times->tokens;
+      all.ttft.push_back(times->first_ms + absl::ToDoubleMilliseconds(late));
+      all.latency.push_back(times->total_ms + absl::ToDoubleMilliseconds(late));
+      all.itl.insert(all.itl.end(), times->gaps_ms.begin(), times->gaps_ms.end());
     }
   };
   std::vector<std::thread> threads;
   for (int i = 0; i < std::min(options.concurrency, options.requests); ++i) threads.emplace_back(worker);
   for (std::thread& thread : threads) thread.join();
-  result.seconds = absl::ToDoubleSeconds(SteadyNow() - start);
-  result.output_tok_s = static_cast<double>(result.output_tokens) / result.seconds;
-  result.ttft_ms = PercentilesOf(std::move(ttft));
-  result.itl_ms = PercentilesOf(std::move(itl));
-  result.latency_ms = PercentilesOf(std::move(latency));
-  return result;
+  MutexLock lock(all.mu);
+  all.result.seconds = absl::ToDoubleSeconds(SteadyNow() - start);
+  all.result.output_tok_s = static_cast<double>(all.result.output_tokens) / all.result.seconds;
+  all.result.ttft_ms = PercentilesOf(std::move(all.ttft));
+  all.result.itl_ms = PercentilesOf(std::move(all.itl));
+  all.result.latency_ms = PercentilesOf(std::move(all.latency));
+  return all.result;
 }
 
 }  // namespace updraft

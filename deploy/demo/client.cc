@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "common/rpc/convert.h"
+#include "common/sync/mutex.h"
 
 namespace updraft {
 namespace {
@@ -65,26 +65,30 @@ absl::StatusOr<std::vector<AnswerRecord>> AskAll(InferenceClient& client, const 
   const int total = static_cast<int>(items.size());
   std::vector<AnswerRecord> records(items.size());
   std::atomic<int> next_index = 0;
-  std::mutex mutex;  // guards what follows, and calls of on_progress
-  int done = 0, failed = 0;
-  absl::Status hopeless;
+  struct {
+    Mutex mu;  // guards calls of on_progress, too
+    int done ABSL_GUARDED_BY(mu) = 0;
+    int failed ABSL_GUARDED_BY(mu) = 0;
+    absl::Status hopeless ABSL_GUARDED_BY(mu);
+  } all;
   const auto work = [&] {
     for (int i = next_index++; i < total; i = next_index++) {
       records[i] = Ask(client, items[i], options);
-      std::lock_guard lock(mutex);
-      ++done;
-      failed += records[i].status.ok() ? 0 : 1;
-      if (failed == done && failed >= std::min(kGiveUpAfter, total)) {
-        hopeless = records[i].status;
+      MutexLock lock(all.mu);
+      ++all.done;
+      all.failed += records[i].status.ok() ? 0 : 1;
+      if (all.failed == all.done && all.failed >= std::min(kGiveUpAfter, total)) {
+        all.hopeless = records[i].status;
         next_index = total;
       }
-      if (options.on_progress) options.on_progress(done, total);
+      if (options.on_progress) options.on_progress(all.done, total);
     }
   };
   std::vector<std::thread> workers;
   for (int i = 0; i < std::clamp(options.concurrency, 1, std::max(total, 1)); ++i) workers.emplace_back(work);
   for (std::thread& worker : workers) worker.join();
-  if (!hopeless.ok()) return hopeless;
+  MutexLock lock(all.mu);
+  if (!all.hopeless.ok()) return all.hopeless;
   return records;
 }
 

@@ -61,7 +61,7 @@ std::vector<std::pair<double, std::string>> RoundTicks(double low, double high, 
   std::vector<std::pair<double, std::string>> ticks;
   for (double v = std::ceil(low * scale / step - 1e-9) * step; v <= high * scale + 1e-9; v += step) {
     const double shown = std::abs(v) < step * 1e-6 ? 0.0 : v;
-    ticks.emplace_back(shown / scale, absl::StrFormat(percent ? "%g %%" : "%g", shown));
+    ticks.emplace_back(shown / scale, percent ? absl::StrFormat("%g %%", shown) : absl::StrFormat("%g", shown));
   }
   return ticks;
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <mutex>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -10,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "common/answer/detokenized_text.h"
 #include "common/files/file_error.h"
+#include "common/sync/mutex.h"
 
 namespace updraft {
 
@@ -116,12 +116,14 @@ absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path
   const int total = static_cast<int>(conversations.size());
   std::vector<LocalAnswer> answers(conversations.size());
   std::atomic<int> next_index = 0;
-  std::mutex mutex;  // guards first_error, done and calls of on_progress
-  absl::Status first_error;
-  int done = 0;
+  struct {
+    Mutex mu;  // guards calls of on_progress, too
+    absl::Status first_error ABSL_GUARDED_BY(mu);
+    int done ABSL_GUARDED_BY(mu) = 0;
+  } all;
   const auto fail = [&](absl::Status status) {
-    std::lock_guard lock(mutex);
-    if (first_error.ok()) first_error = std::move(status);
+    MutexLock lock(all.mu);
+    if (all.first_error.ok()) all.first_error = std::move(status);
     next_index = total;  // the others stop at their next conversation
   };
   const auto work = [&] {
@@ -137,15 +139,16 @@ absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path
         return fail(absl::Status(answer.status().code(), absl::StrFormat("conversation %d of %d: %s", i + 1, total,
                                                                          std::string(answer.status().message()))));
       }
-      std::lock_guard lock(mutex);
-      ++done;
-      if (options.on_progress) options.on_progress(done, total);
+      MutexLock lock(all.mu);
+      ++all.done;
+      if (options.on_progress) options.on_progress(all.done, total);
     }
   };
   std::vector<std::thread> workers;
   for (int i = 0; i < std::min(options.n_workers, std::max(total, 1)); ++i) workers.emplace_back(work);
   for (std::thread& worker : workers) worker.join();
-  if (!first_error.ok()) return first_error;
+  MutexLock lock(all.mu);
+  if (!all.first_error.ok()) return all.first_error;
   return answers;
 }
 
