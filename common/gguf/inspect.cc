@@ -88,20 +88,26 @@ MetadataSummary Summarize(const MetadataEntry& entry) {
 
 // ---- Text ---------------------------------------------------------------------------------------------------------
 
-std::string ShowScalar(const Scalar& scalar) {
+// The text of a scalar, where strings and floating-point numbers are written as said.
+template <typename String, typename Float>
+std::string ScalarText(const Scalar& scalar, String string, Float number) {
   return std::visit(
-      [](const auto& v) -> std::string {
+      [&](const auto& v) -> std::string {
         using V = std::decay_t<decltype(v)>;
         if constexpr (std::is_same_v<V, bool>)
           return v ? "true" : "false";
         else if constexpr (std::is_same_v<V, std::string>)
-          return Quoted(v);
+          return string(v);
         else if constexpr (std::is_same_v<V, double>)
-          return absl::StrFormat("%g", v);
+          return number(v);
         else
           return absl::StrCat(v);
       },
       scalar);
+}
+
+std::string ShowScalar(const Scalar& scalar) {
+  return ScalarText(scalar, Quoted, [](double v) { return absl::StrFormat("%g", v); });
 }
 
 std::string ShowMetadata(const MetadataSummary& entry) {
@@ -176,19 +182,8 @@ std::string JsonString(std::string_view text) {
 }
 
 std::string JsonScalar(const Scalar& scalar) {
-  return std::visit(
-      [](const auto& v) -> std::string {
-        using V = std::decay_t<decltype(v)>;
-        if constexpr (std::is_same_v<V, bool>)
-          return v ? "true" : "false";
-        else if constexpr (std::is_same_v<V, std::string>)
-          return JsonString(v);
-        else if constexpr (std::is_same_v<V, double>)
-          return std::isfinite(v) ? absl::StrFormat("%.9g", v) : "null";
-        else
-          return absl::StrCat(v);
-      },
-      scalar);
+  return ScalarText(scalar, JsonString,
+                    [](double v) { return std::isfinite(v) ? absl::StrFormat("%.9g", v) : std::string("null"); });
 }
 
 // "[a,b,c]"

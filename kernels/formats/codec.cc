@@ -88,20 +88,9 @@ void DecodeBlock(const BlockQ3_K& b, float* x) {
   }
 }
 
-void DecodeBlock(const BlockQ4_K& b, float* x) {
-  const float d = F16ToF32(b.d);
-  const float dmin = F16ToF32(b.dmin);
-  for (int g = 0; g < 8; ++g) {
-    const GroupScale group = UnpackGroupScale(b.scales, g);
-    const float scale = d * static_cast<float>(group.scale);
-    const float min = dmin * static_cast<float>(group.min);
-    const uint8_t* run = b.qs + 32 * (g / 2);
-    const int shift = 4 * (g % 2);
-    for (int i = 0; i < 32; ++i) x[32 * g + i] = scale * static_cast<float>((run[i] >> shift) & 15) - min;
-  }
-}
-
-void DecodeBlock(const BlockQ5_K& b, float* x) {
+// Of the formats with a scale and a minimum for each group of 32; high(g, i): bits above the lowest four.
+template <typename Block, typename High>
+void DecodeGroups(const Block& b, High high, float* x) {
   const float d = F16ToF32(b.d);
   const float dmin = F16ToF32(b.dmin);
   for (int g = 0; g < 8; ++g) {
@@ -111,10 +100,19 @@ void DecodeBlock(const BlockQ5_K& b, float* x) {
     const uint8_t* run = b.qs + 32 * (g / 2);
     const int shift = 4 * (g % 2);
     for (int i = 0; i < 32; ++i) {
-      const int q = ((run[i] >> shift) & 15) | ((b.qh[i] >> g) & 1) << 4;
-      x[32 * g + i] = scale * static_cast<float>(q) - min;
+      x[32 * g + i] = scale * static_cast<float>(((run[i] >> shift) & 15) | high(g, i)) - min;
     }
   }
+}
+
+void DecodeBlock(const BlockQ4_K& b, float* x) {
+  DecodeGroups(
+      b, [](int, int) { return 0; }, x);
+}
+
+void DecodeBlock(const BlockQ5_K& b, float* x) {
+  DecodeGroups(
+      b, [&b](int g, int i) { return ((b.qh[i] >> g) & 1) << 4; }, x);
 }
 
 void DecodeBlock(const BlockQ6_K& b, float* x) {

@@ -15,6 +15,7 @@
 #include "common/rpc/inference_client.h"
 #include "tests/common/http/raw_client.h"
 #include "tests/e2e/process.h"
+#include "tests/e2e/request.h"
 #include "tests/e2e/two_models.h"
 
 namespace updraft::testing {
@@ -69,15 +70,6 @@ bool WallClockIsOffBy(int http_port, int days) {
     return false;
   }
   return absl::AbsDuration(date - absl::Now() - days * absl::Hours(24)) < absl::Minutes(5);
-}
-
-v1::GenerateRequest Request(int max_tokens) {
-  v1::GenerateRequest request;
-  v1::Message* message = request.mutable_conversation()->add_messages();
-  message->set_role("user");
-  message->set_content("hello there");
-  request.set_max_tokens(max_tokens);
-  return request;
 }
 
 TEST_F(ClockStepTest, NoAnswerNotices) {

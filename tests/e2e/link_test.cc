@@ -16,6 +16,7 @@
 #include "common/rpc/inference_client.h"
 #include "deploy/relay/relay.h"
 #include "tests/e2e/process.h"
+#include "tests/e2e/request.h"
 #include "tests/e2e/two_models.h"
 
 namespace updraft::testing {
@@ -25,15 +26,6 @@ using relay::Direction;
 using relay::EventKind;
 using relay::Relay;
 using ::testing::HasSubstr;
-
-v1::GenerateRequest Request(int max_tokens = 24) {
-  v1::GenerateRequest request;
-  v1::Message* message = request.mutable_conversation()->add_messages();
-  message->set_role("user");
-  message->set_content("hello there");
-  request.set_max_tokens(max_tokens);
-  return request;
-}
 
 class LinkTest : public TwoModelsTest {
  protected:

@@ -10,10 +10,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 
 #include "absl/time/clock.h"
 #include "common/clock/steady.h"
+#include "tests/files.h"
 
 namespace updraft::testing {
 
@@ -85,12 +85,7 @@ int Process::Wait(absl::Duration timeout) {
   return exit_code_;
 }
 
-std::string Process::Output() const {
-  std::ifstream in(log_path_);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
+std::string Process::Output() const { return ReadAll(log_path_); }
 
 Daemon::Daemon(const std::string& name, std::vector<std::string> flags, const std::vector<std::string>& environment)
     : port_file_(TempPath(".ports")), process_(DaemonArgs(name, std::move(flags), port_file_), environment) {

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "tests/fuzz/seeds.h"
+#include "tests/random.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 extern "C" __attribute__((weak)) void UpdraftFuzzSeeds(UpdraftFuzzAddSeed add, void* context);
@@ -75,20 +76,10 @@ void WatchForCrashes(const char* program) {
 
 // ---- Mutations ----------------------------------------------------------------------------------------------------
 
-// SplitMix64 (Steele, Lea, Flood 2014).
-class Random {
+class Random : public updraft::testing::SplitMix {
  public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
+  using SplitMix::SplitMix;
   size_t Below(size_t n) { return n == 0 ? 0 : static_cast<size_t>(Next() % n); }
-
- private:
-  uint64_t state_;
 };
 
 // Numbers that lengths, counts and offsets go wrong at.

@@ -7,8 +7,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -20,11 +18,13 @@
 #include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
 #include "deploy/synth/synth.h"
+#include "tests/files.h"
 #include "tests/fuzz/seeds.h"
 
 namespace {
 
 using namespace updraft;  // a program of its own
+using updraft::testing::ReadAll;
 
 void Require(bool holds) {
   if (!holds) std::abort();
@@ -70,11 +70,6 @@ void CheckLoad(const uint8_t* data, size_t size) {
   Generator generator(model->get(), pool->get(), {.exit_mode = ExitMode::kLossy});
   const std::vector<int32_t> prompt = {0, 1};
   if (generator.Prefill(prompt).ok()) RequireSaid(generator.Next().status());
-}
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 ConfidenceModel FittedConfidence() {

@@ -5,8 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,23 +13,17 @@
 #include "common/model/model.h"
 #include "common/model/packed_file.h"
 #include "deploy/synth/synth.h"
+#include "tests/files.h"
 #include "tests/fuzz/seeds.h"
 
 namespace {
 
 using namespace updraft;  // a program of its own
+using updraft::testing::ReadAll;
+using updraft::testing::WriteAll;
 
 void Require(bool holds) {
   if (!holds) std::abort();
-}
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void WriteAll(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
 
 // A model with a packed file of its own, for as long as the program runs.

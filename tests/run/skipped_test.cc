@@ -6,24 +6,19 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
+
+#include "tests/files.h"
 
 namespace {
 
 namespace fs = std::filesystem;
+using updraft::testing::ReadAll;
 
 TEST(Sample, Passes) {}
 TEST(Sample, DISABLED_Skips) { GTEST_SKIP() << "the disc is not here: /no/disc\nand more words"; }
 TEST(Sample, DISABLED_SkipsSilently) { GTEST_SKIP(); }
 TEST(Sample, DISABLED_Fails) { FAIL() << "as it must"; }
-
-std::string ReadAll(const fs::path& path) {
-  std::ifstream in(path);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 class SkippedTest : public ::testing::Test {
  protected:

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tests/cloud/engine/fake_executor.h"
+#include "tests/common/engine/load_of_two.h"
 
 namespace updraft::engine {
 namespace {
@@ -335,16 +336,9 @@ TEST_F(LoopTest, LoadSaysWhatIsGoingOn) {
   auto first = Accept(1, MakeRequest(12, 4, 1));
   auto second = Accept(2, MakeRequest(5, 3, 2));
   Step();
-  const LoadReport load = loop_->load();
-  EXPECT_EQ(load.running_requests, 1);
-  EXPECT_EQ(load.queued_requests, 1);
-  EXPECT_EQ(load.running_tokens, 8);
-  EXPECT_EQ(load.queued_tokens, 4 + 5);
-  EXPECT_EQ(load.kv_used_fraction, 2.0 / 8.0);
-  EXPECT_GT(load.predicted_wait_ms, 0.0);
+  ExpectOneRunsAndOneWaits(loop_->load());
   RunToIdle();
-  EXPECT_NEAR(loop_->load().decode_tokens_per_s, 1000.0, 1e-6) << "one step takes a millisecond of the fake clock";
-  EXPECT_EQ(loop_->load().kv_used_fraction, 0.0);
+  ExpectNothingLeft(loop_->load());
 }
 
 // Random submissions, cancellations, deadlines, slow readers, stop conditions, on pools from roomy to barely enough.

@@ -11,33 +11,21 @@
 #include <vector>
 
 #include "common/decode/generator.h"
+#include "tests/common/decode/exit_model.h"
 #include "tests/common/model/test_models.h"
 
 namespace updraft {
 namespace {
 
 using kernels::DType;
+using testing::ExitModel;
 using testing::HashMask;
 using testing::HostileDrafter;
+using testing::kSometimes;
 using testing::MakeModel;
+using testing::Pool;
 using testing::RandomTokens;
 using testing::Shape;
-
-constexpr float kSometimes = 0.0205f;  // as in generator_test.cc
-
-const Model& ExitModel() {
-  static const auto* const model = [] {
-    SynthShape shape = Shape("tiny-exits");
-    shape.n_layer = 10;
-    shape.exit_layers = {7, 9};
-    return MakeModel(shape, DType::kQ8_0, 5, 1).release();
-  }();
-  return *model;
-}
-
-std::unique_ptr<KvPool> Pool(const Model& model, int n_blocks = 64) {
-  return KvPool::Create(model.config(), {.n_blocks = n_blocks, .block_tokens = 4}).value();
-}
 
 struct Chosen {
   std::vector<int32_t> tokens;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/common/engine/core_fixture.h"
+#include "tests/common/engine/load_of_two.h"
 
 namespace updraft::engine {
 namespace {
@@ -369,16 +370,9 @@ TEST_F(CoreTest, LoadSaysWhatIsGoingOn) {
   Admit(1, Spec(12, 4));
   Admit(2, Spec(5, 3));
   Step();
-  const LoadReport load = core_->load();
-  EXPECT_EQ(load.running_requests, 1);
-  EXPECT_EQ(load.queued_requests, 1);
-  EXPECT_EQ(load.running_tokens, 8);
-  EXPECT_EQ(load.queued_tokens, 4 + 5);
-  EXPECT_EQ(load.kv_used_fraction, 2.0 / 8.0);
-  EXPECT_GT(load.predicted_wait_ms, 0.0);
+  ExpectOneRunsAndOneWaits(core_->load());
   RunToIdle();
-  EXPECT_NEAR(core_->load().decode_tokens_per_s, 1000.0, 1e-6) << "one step takes a millisecond of the fake clock";
-  EXPECT_EQ(core_->load().kv_used_fraction, 0.0);
+  ExpectNothingLeft(core_->load());
 }
 
 }  // namespace

@@ -12,11 +12,11 @@
 
 #include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "tests/files.h"
 
 namespace updraft {
 namespace {
@@ -25,15 +25,8 @@ namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-void WriteAll(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+using testing::ReadAll;
+using testing::WriteAll;
 
 absl::Status Append(AtomicFile& file, const std::string& text) { return file.Append(std::as_bytes(std::span(text))); }
 

@@ -35,16 +35,19 @@ bool InChild(const std::function<bool()>& run) {
   return child > 0 && waitpid(child, &status, 0) == child && status == 0;
 }
 
+// In a process of its own, so that the others have no freed memory of this size.
+bool SynthesizeWide(const std::string& path) {
+  SynthShape shape = testing::Shape("tiny-llama");
+  shape.d_ff = 65536;
+  return InChild([&] { return Synthesize(shape, kernels::DType::kQ8_0, path, {.seed = 1, .n_threads = 1}).ok(); });
+}
+
 TEST(MemoryTest, RunningOutIsAnErrorWithTheFilesName) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers need the address space: running out of memory is not tested";
 #endif
   testing::TempFile model;
-  SynthShape shape = testing::Shape("tiny-llama");
-  shape.d_ff = 65536;
-  // In a process of its own, so that the others have no freed memory of this size.
-  ASSERT_TRUE(InChild(
-      [&] { return Synthesize(shape, kernels::DType::kQ8_0, model.path(), {.seed = 1, .n_threads = 1}).ok(); }));
+  ASSERT_TRUE(SynthesizeWide(model.path()));
   const uint64_t file_bytes = std::filesystem::file_size(model.path());
   for (const bool pin_threads : {false, true}) {
     const auto load_with = [&](uint64_t more) {
@@ -66,10 +69,7 @@ TEST(MemoryTest, RunningOutInAStepIsAnErrorThatPasses) {
   GTEST_SKIP() << "sanitizers need the address space: running out of memory is not tested";
 #endif
   testing::TempFile file;
-  SynthShape shape = testing::Shape("tiny-llama");
-  shape.d_ff = 65536;
-  ASSERT_TRUE(
-      InChild([&] { return Synthesize(shape, kernels::DType::kQ8_0, file.path(), {.seed = 1, .n_threads = 1}).ok(); }));
+  ASSERT_TRUE(SynthesizeWide(file.path()));
   // A row takes half a megabyte of gate and up. Where the limit cuts through a step is not the same everywhere: in an
   // allocation of the scratch, or of what the product itself needs.
   for (const uint64_t megabytes : {4, 30, 80, 112}) {

@@ -10,13 +10,12 @@
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <set>
-#include <sstream>
 #include <thread>
 
 #include "tests/common/model/test_models.h"
+#include "tests/files.h"
 
 namespace updraft {
 namespace {
@@ -26,16 +25,9 @@ using kernels::DType;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::ReadAll;
+using testing::WriteAll;
 using Outcome = PackedCacheUse::Outcome;
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-void WriteAll(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
 
 class PackedFileTest : public ::testing::Test {
  protected:

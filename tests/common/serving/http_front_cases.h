@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -33,6 +34,26 @@ inline constexpr char kChat[] = "/v1/chat/completions";
 inline std::string ChatBody(const std::string& rest = "") {
   return R"({"model":"updraft","messages":[{"role":"user","content":"hello there"}],"max_tokens":24)" +
          (rest.empty() ? "" : "," + rest) + "}";
+}
+
+// A client of a stream and one of a whole answer ask and leave, one after the other. waits(n): whether the n-th request
+// is on its way and waits, after its first words; ended(n): whether it is over.
+inline void ClientsAskAndLeave(int port, const std::function<bool(int)>& waits, const std::function<bool(int)>& ended) {
+  const auto eventually = [](const auto& done) {
+    for (int i = 0; i < 4000 && !done(); ++i) absl::SleepFor(absl::Milliseconds(5));
+    return done();
+  };
+  for (const int n : {1, 2}) {
+    RawClient client(port);
+    ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(n == 1 ? R"("stream":true)" : R"("stream":false)"))));
+    if (n == 1) {
+      ASSERT_TRUE(client.WaitFor("first words"));
+    }
+    ASSERT_TRUE(eventually([&] { return waits(n); })) << n;
+    ASSERT_FALSE(ended(n)) << n;
+    client.Close();
+    EXPECT_TRUE(eventually([&] { return ended(n); })) << n;
+  }
 }
 
 // The JSON objects of a stream, without the end mark.

@@ -120,20 +120,8 @@ TEST_F(HttpFrontTest, AClientThatLeavesCancelsItsRequest) {
       ++n_cancelled;
     });
   };
-  int n_asked = 0;
-  for (const char* stream : {R"("stream":true)", R"("stream":false)"}) {
-    RawClient client(port());
-    ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(stream))));
-    if (std::string(stream) == R"("stream":true)") {
-      ASSERT_TRUE(client.WaitFor("first words"));
-    }
-    ++n_asked;
-    for (int i = 0; i < 4000 && n_waiting < n_asked; ++i) absl::SleepFor(absl::Milliseconds(5));
-    ASSERT_EQ(n_cancelled, n_asked - 1);
-    client.Close();
-    for (int i = 0; i < 4000 && n_cancelled < n_asked; ++i) absl::SleepFor(absl::Milliseconds(5));
-    EXPECT_EQ(n_cancelled, n_asked);
-  }
+  ClientsAskAndLeave(
+      port(), [&](int n) { return n_waiting >= n; }, [&](int n) { return n_cancelled >= n; });
 }
 
 TEST(ProvenanceJson, SaysEveryDecisionAndDispositionByItsName) {

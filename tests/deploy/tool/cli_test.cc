@@ -11,26 +11,21 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
+
+#include "tests/files.h"
 
 namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using updraft::testing::ReadAll;
 
 struct Result {
   int status = -1;  // exit status; 128 + signal when one ended it
   std::string out, err;
 };
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 class CliTest : public ::testing::Test {
  protected:

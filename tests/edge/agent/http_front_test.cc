@@ -64,21 +64,9 @@ TEST_F(HttpFrontTest, DisconnectFreesTheWorker) {
     return script;
   };
   Serve(cloud.address(), {.threshold = 1.0});
-  size_t n_asked = 0;
-  for (const char* stream : {R"("stream":true)", R"("stream":false)"}) {
-    RawClient client(port());
-    ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(stream))));
-    if (std::string(stream) == R"("stream":true)") {
-      ASSERT_TRUE(client.WaitFor("first words"));
-    }
-    ++n_asked;
-    for (int i = 0; i < 4000 && cloud.requests().size() < n_asked; ++i) absl::SleepFor(absl::Milliseconds(5));
-    ASSERT_EQ(agent_->CurrentLoad().running_requests(), 1);
-    client.Close();
-    for (int i = 0; i < 4000 && agent_->CurrentLoad().running_requests() > 0; ++i)
-      absl::SleepFor(absl::Milliseconds(5));
-    EXPECT_EQ(agent_->CurrentLoad().running_requests(), 0);
-  }
+  ClientsAskAndLeave(
+      port(), [&](int n) { return cloud.requests().size() >= static_cast<size_t>(n); },
+      [&](int) { return agent_->CurrentLoad().running_requests() == 0; });
   // A request is counted once its end has been reported, just after its worker is free.
   const std::string counted = R"(decision="hand-over",outcome="cancelled"} 2)";
   std::string metrics;

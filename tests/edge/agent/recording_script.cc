@@ -7,29 +7,20 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/text/detokenizer.h"
+#include "tests/random.h"
 
 namespace updraft::testing {
 namespace {
 
-// SplitMix64 (Steele, Lea, Flood 2014).
-class Random {
+class Random : public SplitMix {
  public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
+  using SplitMix::SplitMix;
   int Below(int n) { return static_cast<int>(Next() % static_cast<uint64_t>(n)); }
   bool Percent(int p) { return Below(100) < p; }
   template <typename T, size_t n>
   const T& Of(const T (&values)[n]) {
     return values[Below(n)];
   }
-
- private:
-  uint64_t state_;
 };
 
 const char* CodeName(grpc::StatusCode code) {

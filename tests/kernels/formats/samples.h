@@ -7,19 +7,13 @@
 #include <vector>
 
 #include "kernels/formats/dtype.h"
+#include "tests/random.h"
 
 namespace updraft::kernels::testing {
 
-// SplitMix64 (Steele, Lea, Flood 2014).
-class Random {
+class Random : public updraft::testing::SplitMix {
  public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
+  using SplitMix::SplitMix;
   // Near-normal, mean 0, standard deviation about 0.58: the sum of four uniform numbers, a multiple of 2^-16.
   float Bell() {
     const uint64_t bits = Next();
@@ -27,9 +21,6 @@ class Random {
     for (int i = 0; i < 4; ++i) sum += static_cast<int64_t>((bits >> (16 * i)) & 0xffff) - 32768;
     return std::ldexp(static_cast<float>(sum), -16);
   }
-
- private:
-  uint64_t state_;
 };
 
 // n weights in runs of 32 with a magnitude of their own, 2^-8 to 2^-1; every 7th run is one-sided, as some layers are.
