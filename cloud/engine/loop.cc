@@ -1,6 +1,7 @@
 #include "cloud/engine/loop.h"
 
 #include <algorithm>
+#include <cassert>
 #include <new>
 #include <string>
 #include <utility>
@@ -133,12 +134,14 @@ void Loop::Enter(Ticket ticket, Request&& request, std::shared_ptr<Sink> sink) {
   }
   // The answer is complete already, but its last characters may have been held back below.
   const AnswerPiece rest = answer.assembler.Close(end);
-  if (!rest.text.empty()) answer.sink->OnTokens({.tokens = {}, .text = rest.text, .evidence = {}});
+  const bool is_taken = rest.text.empty() || answer.sink->OnTokens({.tokens = {}, .text = rest.text, .evidence = {}});
   ++n_never_started_;
-  End(answer, absl::OkStatus(), rest.end);
+  if (is_taken) return End(answer, absl::OkStatus(), rest.end);
+  End(answer, reasons_.slow_reader, AnswerEnd::kOpen);
 }
 
 void Loop::Grow(Ticket ticket, std::span<const int32_t> drafts) {
+  assert(CheckIds("drafts", drafts, executor_->n_vocab()).ok());
   if (core_.contains(ticket)) core_.Grow(ticket, drafts);
 }
 

@@ -38,6 +38,7 @@ class Loop {
   // not in use.
   void Accept(Ticket ticket, Request request, std::shared_ptr<Sink> sink);
   // Drafts of the answer's next tokens, to be verified in the next step (Core::Grow). Unknown tickets are ignored.
+  // REQUIRES: ids in the vocabulary.
   void Grow(Ticket ticket, std::span<const int32_t> drafts);
   // Ends the request; its blocks are free before the next step. Unknown tickets (finished already) are ignored.
   void Cancel(Ticket ticket);

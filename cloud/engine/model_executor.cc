@@ -21,8 +21,8 @@ std::optional<KvBlocks> ModelExecutor::kv_blocks() const {
 absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sampled) {
   try {
     RunRows(step, sampled);
-  } catch (
-      const std::bad_alloc&) {  // of the lists on the host; what was asked of the model goes on until it is awaited
+  } catch (const std::bad_alloc&) {
+    // Of the lists on the host; what was asked of the model goes on until it is awaited.
     model_->ops().Fail(kernels::Fault::kOutOfMemory);
   }
   return TakeStepStatus(model_->ops());

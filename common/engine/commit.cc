@@ -1,6 +1,7 @@
 // What came of a step.
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "common/engine/core.h"
 #include "common/engine/sequence.h"
@@ -17,10 +18,10 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
   for (size_t i = 0; i < rows_.size(); ++i) {
     const RowRun& run = rows_[i];
     Sequence& s = *row_sequences_[i];
-    s.in_step = false;
+    const Sequence::AtCommit wish = std::exchange(s.at_commit, Sequence::AtCommit::kNotInStep);
     const size_t first = first_sampled;
     first_sampled += run.n_sampled;
-    if (s.at_commit == Sequence::AtCommit::kGo) {  // its ticket is gone already
+    if (wish == Sequence::AtCommit::kGo) {  // its ticket is gone already
       s.phase = Sequence::Phase::kGone;
       DropBlocks(s);
       has_leavers = true;
@@ -40,10 +41,9 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
     if (event.n_tokens > 0) events->push_back(std::move(event));
     if (s.n_known >= s.n_total_max) {
       End(s, absl::OkStatus(), events);
-    } else if (s.at_commit == Sequence::AtCommit::kPark) {
+    } else if (wish == Sequence::AtCommit::kPark) {
       EnterParked(s);
     }
-    s.at_commit = Sequence::AtCommit::kStay;
     has_leavers |= s.phase != Sequence::Phase::kRunning;
   }
   if (has_leavers) ForgetLeavers();

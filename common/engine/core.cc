@@ -141,7 +141,7 @@ void Core::Park(Ticket ticket, SteadyTime until) {
   assert(s != nullptr);
   s->parked_until = until;
   Watch(ticket, until);
-  if (s->in_step) {
+  if (s->in_step()) {
     s->at_commit = Sequence::AtCommit::kPark;
     return;
   }
@@ -155,7 +155,7 @@ void Core::Park(Ticket ticket, SteadyTime until) {
 void Core::Wake(Ticket ticket) {
   Sequence* s = FindSequence(ticket);
   assert(s != nullptr);
-  if (s->in_step) s->at_commit = Sequence::AtCommit::kStay;
+  if (s->in_step()) s->at_commit = Sequence::AtCommit::kStay;
   if (s->phase != Sequence::Phase::kParked) return;
   LeaveParked(*s);
   Enqueue(*s);
@@ -164,7 +164,7 @@ void Core::Wake(Ticket ticket) {
 void Core::Finish(Ticket ticket, const absl::Status& status) {
   Sequence* s = FindSequence(ticket);
   if (s == nullptr) return;
-  const bool leaves_now = s->phase == Sequence::Phase::kRunning && !s->in_step;
+  const bool leaves_now = s->phase == Sequence::Phase::kRunning && !s->in_step();
   Leave(*s, status.ok());
   if (leaves_now) ForgetLeavers();
   if (!under_way_) departed_.clear();
@@ -266,7 +266,7 @@ void Core::Leave(Sequence& s, bool served) {
     service_s_ = Smoothed(service_s_, seconds);
   }
   // The model is writing into its blocks while its step is under way.
-  if (s.in_step) {
+  if (s.in_step()) {
     s.at_commit = Sequence::AtCommit::kGo;
   } else {
     s.phase = Sequence::Phase::kGone;

@@ -28,12 +28,11 @@ absl::Status Core::CheckSequence(const Sequence& s) const {
     if (pool_.sealed(s.blocks[i]) != (i < s.n_sealed)) return Broken(s.ticket, "n_sealed is wrong");
     if (i >= s.n_sealed && pool_.count(s.blocks[i]) != 1) return Broken(s.ticket, "an unfinished block is shared");
   }
-  for (int i = s.n_complete / block_tokens; s.in_step && i < n_blocks; ++i) {
+  for (int i = s.n_complete / block_tokens; s.in_step() && i < n_blocks; ++i) {
     if (pool_.read_only(s.blocks[i])) return Broken(s.ticket, "a step writes into a block that is read-only");
   }
-  if (s.in_step && (!under_way_ || s.phase != Sequence::Phase::kRunning))
+  if (s.in_step() && (!under_way_ || s.phase != Sequence::Phase::kRunning))
     return Broken(s.ticket, "no step, yet in one");
-  if (!s.in_step && s.at_commit != Sequence::AtCommit::kStay) return Broken(s.ticket, "waits for a commit in vain");
   if (s.phase == Sequence::Phase::kRunning ? s.is_idle_holder : s.is_idle_holder == s.blocks.empty()) {
     return Broken(s.ticket, "idle holders are those who wait or are parked and have blocks");
   }

@@ -163,7 +163,7 @@ void Core::PlanRows(Sequence& s, int n_new) {
   }
   has_decode_rows_ |= n_new == 1 && s.n_known > s.n_start;
   s.n_begun += n_new;
-  s.in_step = true;
+  s.at_commit = Sequence::AtCommit::kStay;
   rows_.emplace_back();
   row_sequences_.push_back(&s);
   SetRows(rows_.size() - 1, n_continued);

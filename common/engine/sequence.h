@@ -16,12 +16,13 @@ inline double Smoothed(double value, double newest) {
 
 struct alignas(64) Core::Sequence {
   enum class Phase : uint8_t { kWaiting, kRunning, kParked, kGone };
-  // What was asked for while its step was under way.
-  enum class AtCommit : uint8_t { kStay, kPark, kGo };
+  // What Commit does with it: what was asked for while its step was under way.
+  enum class AtCommit : uint8_t { kNotInStep, kStay, kPark, kGo };
 
   bool Before(const Sequence& other) const {
     return order_ns != other.order_ns ? order_ns < other.order_ns : n_earlier < other.n_earlier;
   }
+  bool in_step() const { return at_commit != AtCommit::kNotInStep; }
   int n_tokens() const { return static_cast<int>(tokens.size()); }
   int n_owed() const { return n_known - n_begun; }  // known tokens whose rows have not begun; <= 0: a choice is open
   int n_ready() const { return n_tokens() - n_begun; }  // rows that could begin, drafts included
@@ -32,8 +33,7 @@ struct alignas(64) Core::Sequence {
   int n_begun = 0;     // <= tokens.size()
   int n_complete = 0;  // <= n_begun, < n_known
   Phase phase = Phase::kWaiting;
-  AtCommit at_commit = AtCommit::kStay;
-  bool in_step = false;
+  AtCommit at_commit = AtCommit::kNotInStep;
   std::vector<int32_t> blocks;  // capacity for n_total_max - 1 tokens
   Ticket ticket = 0;
   int n_total_max = 0;

@@ -201,6 +201,25 @@ TEST_F(LoopTest, ASlowReaderEndsOnlyItsOwnRequest) {
   EXPECT_EQ(other->tokens.size(), 20u);
 }
 
+// An answer that was complete below has a last piece, too: what was held back there.
+TEST_F(LoopTest, ASlowReaderOfALastPieceEndsItsRequest) {
+  for (const bool is_slow : {false, true}) {
+    Make(32, 4);
+    Request request = MakeRequest(4, 2, 1);
+    request.accepted_prefix = {1, 2};
+    request.stop = {LetterText::Of(2) + LetterText::Of(3)};
+    request.text = std::make_unique<LetterText>();
+    auto sink = std::make_shared<RecordingSink>();
+    if (is_slow) sink->capacity = -1;
+    loop_->Accept(1, std::move(request), sink);
+    loop_->DeliverDone();
+    EXPECT_EQ(sink->n_done, 1);
+    EXPECT_EQ(sink->status.code(), is_slow ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kOk);
+    EXPECT_EQ(sink->text, is_slow ? "" : LetterText::Of(2));
+    EXPECT_EQ(loop_->stats().n_finished, is_slow ? 0 : 1);
+  }
+}
+
 TEST_F(LoopTest, StopTokensEndTheAnswerAndAreNoPartOfIt) {
   Make(32, 4);
   const Expected unstopped = AnswerAlone(MakeRequest(4, 20, 1), kVocab, kContext);

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <random>
 
+#include "tests/common/engine/random_options.h"
+
 namespace updraft::engine {
 namespace {
 
@@ -18,7 +20,7 @@ constexpr bool kIsSlow = false;
 // The seed picks the whole configuration, faults included.
 class RandomHistory {
  public:
-  explicit RandomHistory(uint32_t seed) : random_(seed), history_(DrawOptions()) {
+  explicit RandomHistory(uint32_t seed) : random_(seed), history_(RandomOptions(random_)) {
     if (Draw(0, 2) > 0) return;  // an executor that exits early
     history_.model().n_complete = [this](const RowRun& run) {
       return Draw(0, 2) == 0 ? run.n_rows : Draw(std::max(0, run.n_rows - 4), run.n_rows);
@@ -57,16 +59,6 @@ class RandomHistory {
 
  private:
   int Draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
-
-  CoreOptions DrawOptions() {
-    const int block_tokens = Draw(1, 8), max_running = Draw(1, 10);
-    return {.n_blocks = Draw(8, 80) / block_tokens + 4,
-            .block_tokens = block_tokens,
-            .max_running = max_running,
-            .max_step_tokens = Draw(max_running, 40),
-            .class_rise = absl::Milliseconds(Draw(1, 50)),
-            .reuse_prefixes = Draw(0, 1) == 0};
-  }
 
   void AdmitSome() {
     if (history_.Alive().size() > 12) return;

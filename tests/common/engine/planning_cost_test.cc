@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/engine/core.h"
+#include "tests/common/engine/random_options.h"
 
 namespace {
 thread_local int64_t n_allocations = 0;
@@ -221,7 +222,7 @@ TEST(PlanningCost, TimesThatAreMovedTakeNoMemory) {
 // two of each sequence.
 class AnyStep {
  public:
-  explicit AnyStep(uint32_t seed) : random_(seed), core_(DrawOptions()) {}
+  explicit AnyStep(uint32_t seed) : random_(seed), core_(RandomOptions(random_)) {}
 
   void Operate() {
     const Ticket some = n_admitted_ == 0 ? 0 : Draw(std::max(1, n_admitted_ - 30), n_admitted_);
@@ -249,15 +250,6 @@ class AnyStep {
 
  private:
   int Draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
-
-  CoreOptions DrawOptions() {
-    const int block_tokens = Draw(1, 8), max_running = Draw(1, 10);
-    return {.n_blocks = Draw(8, 80) / block_tokens + 4,
-            .block_tokens = block_tokens,
-            .max_running = max_running,
-            .max_step_tokens = Draw(max_running, 40),
-            .reuse_prefixes = Draw(0, 1) == 0};
-  }
 
   void Admit() {
     if (core_.n_waiting() + core_.n_parked() > 60) return;

@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "tests/common/engine/core_fixture.h"
 
 namespace updraft::engine {
@@ -221,6 +225,56 @@ TEST(PrefixIndex, AHitIsOneOfTokensNotOfHashes) {
   EXPECT_TRUE(index.Holds(1, 0, 0, b)) << "sealed again with the same";
   index.Record(0, -1, 0, b);
   EXPECT_FALSE(index.Holds(1, 0, 0, b)) << "after the same block, which holds something else by now";
+}
+
+// Two blocks of two tokens with one hash. The hash takes the tokens in one by one, so it is enough that the states
+// after two first tokens lie so close to each other that the second ones make up for it.
+std::pair<std::vector<int32_t>, std::vector<int32_t>> TwoBlocksWithOneHash(uint64_t before) {
+  std::vector<std::pair<uint64_t, int32_t>> states;
+  for (int32_t token = 0; token < 1 << 18; ++token) {
+    states.emplace_back(PrefixIndex::Hash(before, std::vector<int32_t>{token}) * 0x9e3779b97f4a7c15ull, token);
+  }
+  std::sort(states.begin(), states.end());
+  for (size_t i = 1; i < states.size(); ++i) {
+    const uint64_t distance = states[i].first - states[i - 1].first;
+    if (distance < uint64_t{1} << 31) {
+      return {{states[i - 1].second, static_cast<int32_t>(distance)}, {states[i].second, 0}};
+    }
+  }
+  return {};
+}
+
+TEST_F(CoreTest, WhoSharesAHashSharesNoBlock) {
+  const auto [a, b] = TwoBlocksWithOneHash(~uint64_t{0});
+  ASSERT_EQ(a.size(), 2u);
+  ASSERT_NE(a, b);
+  ASSERT_EQ(PrefixIndex::Hash(~uint64_t{0}, a), PrefixIndex::Hash(~uint64_t{0}, b));
+  const auto spec = [](std::vector<int32_t> tokens) {
+    tokens.push_back(7);
+    return SequenceSpec{.tokens = tokens, .n_total_max = 9};
+  };
+  const CoreOptions options{
+      .n_blocks = 32, .block_tokens = 2, .max_running = 4, .max_step_tokens = 64, .reuse_prefixes = true};
+  for (const bool at_once : {true, false}) {  // the one's block is held, or evictable, when the other is complete
+    SCOPED_TRACE(at_once);
+    Make(options);
+    Admit(1, spec(a));
+    if (!at_once) RunToIdle();
+    Admit(2, spec(b));
+    Plan();
+    EXPECT_EQ(core_->n_cached_tokens(2), 0);
+    Commit();
+    EXPECT_TRUE(!at_once || !core_->pool().sealed(core_->blocks(2)[0])) << "the hash is taken";
+    RunToIdle();
+    for (const Ticket ticket : {3, 4}) {
+      Admit(ticket, spec(b));
+      RunToIdle();
+    }
+    for (const auto& [ticket, tokens] : {std::pair(1, a), {2, b}, {3, b}, {4, b}}) {
+      EXPECT_THAT(answers_[ticket], ElementsAreArray(Alone(spec(tokens)))) << ticket;
+    }
+    EXPECT_GT(core_->stats().n_cached_tokens, 0) << "its own is adopted all the same";
+  }
 }
 
 // Three sequences with one prompt of two blocks, each with a block of its own behind it: one that is preempted frees
