@@ -299,8 +299,7 @@ class Core {
   std::vector<RowRun> rows_;
   std::vector<Sequence*> row_sequences_;  // of rows_
   int budget_ = 0;                        // rows that may still be begun beside those of decoding sequences
-  int promised_ = 0;                      // blocks that running sequences will need for what they know
-  int n_draft_blocks_ = 0;                // that they have beyond that, for drafts left half-run
+  int n_draft_blocks_ = 0;                // that running sequences have beyond what they know: of drafts left half-run
   int n_preempted_ = 0;
   bool has_decode_rows_ = false;  // a sequence goes on with its answer by one row
 

@@ -68,7 +68,7 @@ void Core::ExpireAndWake(SteadyTime now, std::vector<Event>* events) {
 void Core::PlanRunning(std::vector<Event>* events) {
   const auto n_decoding = std::count_if(running_.begin(), running_.end(), [](Sequence* s) { return s->n_owed() <= 1; });
   budget_ = std::max(0, options_.max_step_tokens - static_cast<int>(n_decoding));
-  promised_ = n_draft_blocks_ = 0;
+  n_draft_blocks_ = 0;
   bool has_drafts = true;  // that may have blocks
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
@@ -85,10 +85,7 @@ void Core::PlanRunning(std::vector<Event>* events) {
     }
     if (n_new > 0 || n_owed <= 0) PlanRows(s, n_new);
     budget_ -= std::max(0, n_new - n_free_rows);
-    // Blocks that it will need for the rest of what it knows already are not there for newcomers.
-    const int n_missing = BlocksFor(s.n_known) - static_cast<int>(s.blocks.size());
-    promised_ += std::max(0, n_missing);
-    n_draft_blocks_ += std::max(0, -n_missing);
+    n_draft_blocks_ += std::max(0, static_cast<int>(s.blocks.size()) - BlocksFor(s.n_known));
   }
 }
 
@@ -103,16 +100,15 @@ void Core::TakeBackDrafts() {
   n_draft_blocks_ = 0;
 }
 
-// What the known tokens of all have left, after newcomers: rows of the budget; blocks beyond those that running
-// sequences will need for what they know and one more for each, so that a draft that is confirmed preempts nobody soon.
-// Cached blocks count as left: in a pool that has served for a while nearly all blocks are cached, and drafts would get
-// none. What wrong drafts cost the cache is bounded by what drafts hold at once, since their blocks are free afterwards
-// and free ones go first.
+// What the known tokens of all have left, after newcomers: rows of the budget; blocks beyond one for each who runs, so
+// that a draft that is confirmed preempts nobody soon. Cached blocks count as left: in a pool that has served for a
+// while nearly all blocks are cached, and drafts would get none. What wrong drafts cost the cache is bounded by what
+// drafts hold at once, since their blocks are free afterwards and free ones go first.
 void Core::PlanDrafts() {
   for (size_t i = 0; i < rows_.size() && budget_ > 0; ++i) {
     Sequence& s = *row_sequences_[i];
     if (s.n_begun < s.n_known || s.n_ready() <= 0) continue;
-    const int n_blocks_left = std::max(0, pool_.n_available() - promised_ - n_running());
+    const int n_blocks_left = std::max(0, pool_.n_available() - n_running());
     const int n_room = (static_cast<int>(s.blocks.size()) + n_blocks_left) * options_.block_tokens - s.n_begun;
     const int n_new = std::min({s.n_ready(), budget_, n_room});
     if (n_new <= 0) continue;
@@ -226,6 +222,8 @@ void Core::LoseBlocks(Sequence& s, std::vector<Event>* events) {
   events->push_back({.kind = Event::Kind::kEvicted, .ticket = s.ticket});
 }
 
+// Whoever runs and could not begin all that it knows has used up the budget or the blocks, so that nothing is promised
+// twice here.
 void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
   while (waiting_.first != nullptr && n_running() < options_.max_running && budget_ > 0) {
     Sequence& s = *waiting_.first;
@@ -235,7 +233,6 @@ void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
     const int n_new = std::min({s.n_owed(), budget_, RowRoom(s)});
     PlanRows(s, n_new);
     budget_ -= n_new;
-    promised_ += std::max(0, BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()));
   }
 }
 
@@ -245,7 +242,7 @@ void Core::AdmitWaiting(SteadyTime now, std::vector<Event>* events) {
 bool Core::MakeRoomForHead(Sequence& s, std::vector<Event>* events) {
   const auto n_short = [&] {
     const int n_needed = BlocksFor(s.n_known) - static_cast<int>(s.blocks.size()) + (NeedsCopy(s) ? 1 : 0);
-    return n_needed - (pool_.n_available() - promised_ - n_running());
+    return n_needed - (pool_.n_available() - n_running());
   };
   if (n_short() <= 0) return true;
   Spare(s);

@@ -37,7 +37,7 @@ void Core::AdoptPrefix(Sequence& s) {
 // Seals what has become complete. Where another sequence has computed the same meanwhile, its block is taken instead.
 void Core::SealCompleted(Sequence& s) {
   const std::span<const int32_t> tokens(s.tokens);
-  while (s.may_seal && (s.n_sealed + 1) * options_.block_tokens <= s.n_complete) {
+  while ((s.n_sealed + 1) * options_.block_tokens <= s.n_complete) {
     ExtendChain(s);
     const int i = s.n_sealed;
     int32_t& block = s.blocks[i];
@@ -49,8 +49,7 @@ void Core::SealCompleted(Sequence& s) {
       pool_.Drop(block);
       block = other;
     } else if (other >= 0 && pool_.count(other) > 0) {
-      s.may_seal = false;
-      return;
+      return;  // the hash is taken as long as somebody holds that one
     } else {
       // What stands behind a block that is gone, or collides, can be had by nobody as long as it bears this hash.
       if (other >= 0) pool_.Forget(other);

@@ -37,9 +37,8 @@ struct alignas(64) Core::Sequence {
   std::vector<int32_t> blocks;  // capacity for n_total_max - 1 tokens
   Ticket ticket = 0;
   int n_total_max = 0;
-  int n_start = 0;       // known when admitted
-  int n_sealed = 0;      // leading blocks that are sealed
-  bool may_seal = true;  // false: a block's hash is that of another that is held
+  int n_start = 0;   // known when admitted
+  int n_sealed = 0;  // leading blocks that are sealed
 
   int64_t order_ns = 0;    // arrival - priority * class_rise
   uint64_t n_earlier = 0;  // sequences admitted before; breaks ties

@@ -90,7 +90,7 @@ TEST(BlockPool, RandomHistoriesEqualASlowModel) {
     const auto draw = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
     const int n = draw(1, 12);
     BlockPool pool(n);
-    std::map<int32_t, int> count;  // held
+    std::map<int32_t, int> count, idle;  // held, and of these by idle ones
     std::map<int32_t, uint64_t> seal;
     std::list<int32_t> lru;  // evictable, least recently used first
     const auto held = [&] {
@@ -101,7 +101,7 @@ TEST(BlockPool, RandomHistoriesEqualASlowModel) {
     for (int turn = 0; turn < 2000; ++turn) {
       const std::vector<int32_t> blocks = held();
       const int32_t some = blocks.empty() ? -1 : blocks[draw(0, static_cast<int>(blocks.size()) - 1)];
-      switch (draw(0, 5)) {
+      switch (draw(0, 6)) {
         case 0: {
           if (pool.n_available() == 0) break;
           const bool evicts = static_cast<int>(count.size() + lru.size()) == n;
@@ -123,7 +123,7 @@ TEST(BlockPool, RandomHistoriesEqualASlowModel) {
           ++count[some];
           break;
         case 2:
-          if (some < 0) break;
+          if (some < 0 || idle[some] == count[some]) break;
           pool.Drop(some);
           if (--count[some] > 0) break;
           count.erase(some);
@@ -156,11 +156,26 @@ TEST(BlockPool, RandomHistoriesEqualASlowModel) {
           ASSERT_EQ(found, expected);
           break;
         }
+        case 6:
+          if (some < 0) break;
+          if (idle[some] < count[some] && draw(0, 1) == 0) {
+            pool.SetIdle(some);
+            ++idle[some];
+          } else if (idle[some] > 0) {
+            pool.SetBusy(some);
+            --idle[some];
+          }
+          break;
       }
       ASSERT_TRUE(pool.CheckInvariants().ok()) << pool.CheckInvariants();
       ASSERT_EQ(pool.n_held(), static_cast<int>(count.size()));
       ASSERT_EQ(pool.n_evictable(), static_cast<int>(lru.size()));
-      for (const auto& [block, c] : count) ASSERT_EQ(pool.count(block), c);
+      int n_reclaimable = 0;
+      for (const auto& [block, c] : count) {
+        ASSERT_EQ(pool.count(block), c);
+        n_reclaimable += idle[block] == c;
+      }
+      ASSERT_EQ(pool.n_reclaimable(), n_reclaimable);
     }
   }
 }

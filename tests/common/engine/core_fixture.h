@@ -72,9 +72,13 @@ class CoreTest : public ::testing::Test {
     Note(result);
     Check();
   }
+  // events_ are those of both halves.
   bool Step() {
     if (Plan().empty()) return false;
+    std::vector<Event> events = std::move(events_);
     Commit();
+    events.insert(events.end(), events_.begin(), events_.end());
+    events_ = std::move(events);
     return true;
   }
   void RunToIdle(int max_steps = 10000) {

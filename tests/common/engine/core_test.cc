@@ -362,6 +362,23 @@ TEST_F(CoreTest, TheEndOfAParkingMayBeMoved) {
   EXPECT_EQ(ended_.at(2).code(), absl::StatusCode::kDeadlineExceeded);
 }
 
+// Those who park when their step is over are among the times that are kept.
+TEST_F(CoreTest, TheEndOfAParkingMayBeMovedWhileItsStepRuns) {
+  Make({.n_blocks = 16, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64});
+  Admit(1, Spec(5, 9));
+  Admit(2, Spec(5, 9, 2));
+  Plan();
+  core_->Park(2, now_ + absl::Seconds(5));
+  for (int i = 0; i < 100; ++i) {
+    core_->Park(1, now_ + absl::Seconds(20) - absl::Milliseconds(i));
+    Check();
+  }
+  Commit();
+  EXPECT_EQ(core_->n_parked(), 2);
+  now_ = now_ + absl::Seconds(5);
+  EXPECT_THAT(Plan(), ElementsAre(Rows{2, 1}));
+}
+
 // ---- Load ----
 
 TEST_F(CoreTest, LoadSaysWhatIsGoingOn) {

@@ -133,6 +133,7 @@ TEST_F(CoreTest, HalfRunDraftsGiveTheirBlocksBackToTheHeadOfTheQueueWhereThatSuf
     Commit();
     Admit(2, Spec(n_tokens, 2, 5));
     EXPECT_THAT(Plan(), ElementsAreArray(plan));
+    EXPECT_EQ(work_.rows[0].n_continued, plan.size() == 1 ? 9 : 1) << "drafts that stay are not run anew";
     Commit();
     model_->n_complete = [](const RowRun& run) { return run.n_rows; };
     model_->n_chosen = [](const RowRun& run) { return run.n_sampled; };

@@ -70,6 +70,25 @@ TEST_F(PrefixTest, ABlockThatOthersHoldIsCopiedBeforeItIsWritten) {
 }
 
 // Its last row is written in place: what others computed behind the block stays within reach.
+// The copy is needed only as long as the parked one holds the block, too; so its going brings a block.
+TEST_F(PrefixTest, ABlockSharedWithAParkedOneAloneCanBeHadInstead) {
+  Make({.n_blocks = 4, .block_tokens = 4, .max_running = 4, .max_step_tokens = 64, .reuse_prefixes = true});
+  Admit(1, Spec(8, 2));
+  Step();
+  core_->Park(1, SteadyTime::InfiniteFuture());
+  Admit(3, Spec(2, 6, 9));
+  Step();
+  EXPECT_EQ(core_->pool().n_available(), 1) << "and this is kept for the next tokens of the third";
+  Admit(2, Spec(8, 2));
+  EXPECT_THAT(Plan(), ElementsAre(Rows{3, 1}, Rows{2, 1}));
+  EXPECT_THAT(Of(Event::Kind::kEvicted), ElementsAre(1));
+  EXPECT_THAT(work_.moves, IsEmpty());
+  Commit();
+  core_->Wake(1);
+  RunToIdle();
+  for (const Ticket ticket : {1, 2}) EXPECT_THAT(answers_[ticket], ElementsAreArray(Alone(Spec(8, 2))));
+}
+
 TEST_F(PrefixTest, AShortPromptLeavesTheLongOneThatBeginsWithItCached) {
   const auto cached = [&](Ticket ticket, int n_tokens) {
     Admit(ticket, Spec(n_tokens, 2));
@@ -103,6 +122,19 @@ TEST_F(PrefixTest, AnotherSaltSharesNothing) {
   RunToIdle();
   Admit(3, other);
   EXPECT_THAT(Plan(), ElementsAre(Rows{3, 2})) << "each salt has its own";
+}
+
+TEST_F(PrefixTest, EachSaltIsCachedWhenTheyRunAtOnce) {
+  SequenceSpec other = Spec(10, 4);
+  other.cache_salt = 7;
+  for (const Ticket ticket : {1, 3}) {
+    Admit(ticket, Spec(10, 4));
+    Admit(ticket + 1, other);
+    const int n_rows = ticket == 1 ? 10 : 2;
+    EXPECT_THAT(Plan(), ElementsAre(Rows{ticket, n_rows}, Rows{ticket + 1, n_rows}));
+    Commit();
+    RunToIdle();
+  }
 }
 
 TEST_F(PrefixTest, DraftsAreNotSealed) {

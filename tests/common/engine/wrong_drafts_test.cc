@@ -70,9 +70,9 @@ class Runner {
   int64_t n_half_run_drafts() const { return n_half_run_drafts_; }
 
  private:
-  // The same with and without drafts: it depends on the step and on what is known.
-  int Draw(int n, uint64_t what) const {
-    uint64_t hash = world_.seed * 0x9e3779b97f4a7c15ull + n_steps_ * 131 + what;
+  // The same with and without drafts, and for `period` steps.
+  int Draw(int n, uint64_t what, int period = 1) const {
+    uint64_t hash = world_.seed * 0x9e3779b97f4a7c15ull + n_steps_ / period * 131 + what;
     for (int i = 0; i < 2; ++i) hash = (hash ^ (hash >> 33)) * 0xff51afd7ed558ccdull;
     return static_cast<int>((hash >> 20) % static_cast<uint64_t>(n));
   }
@@ -129,7 +129,8 @@ class Runner {
     bool chooses = true;
     if (world_.half_run) {
       if (Draw(2, 30 + run.ticket) == 0) n_done = Draw(n_known + 1, 40 + run.ticket);
-      chooses = Draw(3, 50 + run.ticket) > 0;
+      // For a while, so that others need the blocks of its drafts.
+      chooses = Draw(3, 50 + run.ticket, 6) > 0;
     }
     for (int i = 0; i < run.n_sampled; ++i) sampled->push_back(chooses && i == 0 ? kChosen : kNoToken);
     n_complete->push_back(n_done == n_known ? run.n_rows : n_done);
