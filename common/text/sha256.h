@@ -10,6 +10,10 @@
 
 namespace updraft::text {
 
+// SHA-256 of the bytes themselves (what sha256sum prints): hexadecimal, lower case. INTERNAL when the cryptographic
+// library refuses.
+absl::StatusOr<std::string> Sha256(std::string_view bytes);
+
 // SHA-256 over a sequence of fields, each written with its length, so that no two sequences look alike.
 class FieldHasher {
  public:
