@@ -25,39 +25,38 @@ bool ReadTensor(std::ifstream* in, torch::Tensor* tensor) {
   return in->good();
 }
 
-absl::StatusOr<json> ReadHeader(const std::string& path, std::ifstream* in) {
+constexpr const char* kFormat = "updraft-checkpoint-2";
+
+absl::StatusOr<json> ReadHeader(const std::string& path, const std::string& format, std::ifstream* in) {
   if (!*in) return absl::NotFoundError(absl::StrCat(path, ": there is no checkpoint to resume; leave out --resume"));
   std::string line;
   std::getline(*in, line);
   json header = json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (header.is_discarded() || header.value("format", "") != "updraft-checkpoint-2") {
+  if (!header.is_object() || header.value("format", "") != format) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": is not a checkpoint of this trainer; remove it or name another"));
   }
   return header;
 }
 
+json TensorList(const NamedTensors& parameters) {
+  json list = json::array();
+  for (const auto& [name, tensor] : parameters) list.push_back({name, tensor.sizes().vec()});
+  return list;
+}
+
 }  // namespace
 
-absl::Status SaveCheckpoint(const std::string& path, const Progress& progress, const BpeVocabulary& vocabulary,
-                            Transformer* model, Optimizer* optimizer) {
-  json header = {{"format", "updraft-checkpoint-2"},
-                 {"step", progress.step},
-                 {"step_tokens", progress.step_tokens},
-                 {"total_tokens", progress.total_tokens},
-                 {"seconds", progress.seconds},
-                 {"generator_state", progress.place.generator_state},
-                 {"generator_count", progress.place.generator_count},
-                 {"batches_taken", progress.place.batches_taken},
-                 {"updates", optimizer->updates},
-                 {"merges", vocabulary.merges}};
-  for (const auto& [name, tensor] : model->parameters()) header["tensors"].push_back({name, tensor.sizes().vec()});
+absl::Status WriteCheckpoint(const std::string& path, json header, const NamedTensors& parameters,
+                             const Optimizer& optimizer) {
+  header["updates"] = optimizer.updates;
+  header["tensors"] = TensorList(parameters);
   const std::string fresh = path + ".new";
   std::ofstream out(fresh, std::ios::binary | std::ios::trunc);
   out << header.dump() << '\n';
-  for (const auto& [name, tensor] : model->parameters()) WriteTensor(tensor, &out);
-  for (const torch::Tensor& tensor : optimizer->first) WriteTensor(tensor, &out);
-  for (const torch::Tensor& tensor : optimizer->second) WriteTensor(tensor, &out);
+  for (const auto& [name, tensor] : parameters) WriteTensor(tensor, &out);
+  for (const torch::Tensor& tensor : optimizer.first) WriteTensor(tensor, &out);
+  for (const torch::Tensor& tensor : optimizer.second) WriteTensor(tensor, &out);
   out.close();
   std::error_code error;
   if (out) std::filesystem::rename(fresh, path, error);
@@ -66,9 +65,46 @@ absl::Status SaveCheckpoint(const std::string& path, const Progress& progress, c
   return absl::OkStatus();
 }
 
-absl::StatusOr<Checkpoint> LoadCheckpoint(const std::string& path) {
+absl::StatusOr<json> ReadCheckpointHeader(const std::string& path, const std::string& format) {
   std::ifstream in(path, std::ios::binary);
-  absl::StatusOr<json> header = ReadHeader(path, &in);
+  return ReadHeader(path, format, &in);
+}
+
+absl::Status ReadCheckpointTensors(const std::string& path, const std::string& format, NamedTensors* parameters,
+                                   Optimizer* optimizer) {
+  std::ifstream in(path, std::ios::binary);
+  absl::StatusOr<json> header = ReadHeader(path, format, &in);
+  if (!header.ok()) return header.status();
+  if (header->value("tensors", json::array()) != TensorList(*parameters)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, ": the checkpoint's model is not the recipe's; resume with the recipe that it was made with"));
+  }
+  optimizer->updates = header->value("updates", int64_t{0});
+  bool complete = true;
+  for (auto& [name, tensor] : *parameters) complete = complete && ReadTensor(&in, &tensor);
+  for (torch::Tensor& tensor : optimizer->first) complete = complete && ReadTensor(&in, &tensor);
+  for (torch::Tensor& tensor : optimizer->second) complete = complete && ReadTensor(&in, &tensor);
+  if (!complete)
+    return absl::DataLossError(absl::StrCat(path, ": ends before its tensors do; remove it and start anew"));
+  return absl::OkStatus();
+}
+
+absl::Status SaveCheckpoint(const std::string& path, const Progress& progress, const BpeVocabulary& vocabulary,
+                            Transformer* model, Optimizer* optimizer) {
+  const json header = {{"format", kFormat},
+                       {"step", progress.step},
+                       {"step_tokens", progress.step_tokens},
+                       {"total_tokens", progress.total_tokens},
+                       {"seconds", progress.seconds},
+                       {"generator_state", progress.place.generator_state},
+                       {"generator_count", progress.place.generator_count},
+                       {"batches_taken", progress.place.batches_taken},
+                       {"merges", vocabulary.merges}};
+  return WriteCheckpoint(path, header, model->parameters(), *optimizer);
+}
+
+absl::StatusOr<Checkpoint> LoadCheckpoint(const std::string& path) {
+  const absl::StatusOr<json> header = ReadCheckpointHeader(path, kFormat);
   if (!header.ok()) return header.status();
   Checkpoint checkpoint;
   Progress& progress = checkpoint.progress;
@@ -88,23 +124,7 @@ absl::StatusOr<Checkpoint> LoadCheckpoint(const std::string& path) {
 }
 
 absl::Status LoadCheckpointTensors(const std::string& path, Transformer* model, Optimizer* optimizer) {
-  std::ifstream in(path, std::ios::binary);
-  absl::StatusOr<json> header = ReadHeader(path, &in);
-  if (!header.ok()) return header.status();
-  json expected = json::array();
-  for (const auto& [name, tensor] : model->parameters()) expected.push_back({name, tensor.sizes().vec()});
-  if (header->value("tensors", json::array()) != expected) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        path, ": the checkpoint's model is not the recipe's; resume with the recipe that it was made with"));
-  }
-  optimizer->updates = header->value("updates", int64_t{0});
-  bool complete = true;
-  for (auto& [name, tensor] : model->parameters()) complete = complete && ReadTensor(&in, &tensor);
-  for (torch::Tensor& tensor : optimizer->first) complete = complete && ReadTensor(&in, &tensor);
-  for (torch::Tensor& tensor : optimizer->second) complete = complete && ReadTensor(&in, &tensor);
-  if (!complete)
-    return absl::DataLossError(absl::StrCat(path, ": ends before its tensors do; remove it and start anew"));
-  return absl::OkStatus();
+  return ReadCheckpointTensors(path, kFormat, &model->parameters(), optimizer);
 }
 
 }  // namespace updraft::train

@@ -2,6 +2,7 @@
 #define UPDRAFT_DEPLOY_TRAIN_CHECKPOINT_H_
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "absl/status/status.h"
@@ -28,7 +29,16 @@ struct Checkpoint {
 };
 
 // A checkpoint is one file: a line of JSON, then the weights and both moments as f32, in the order of the parameters.
-// It is replaced as a whole: a crash while writing leaves the old one.
+// It is replaced as a whole: a crash while writing leaves the old one. `header` says where the run stands; its "format"
+// names the kind of run, and names and sizes of the tensors are added.
+absl::Status WriteCheckpoint(const std::string& path, nlohmann::json header, const NamedTensors& parameters,
+                             const Optimizer& optimizer);
+absl::StatusOr<nlohmann::json> ReadCheckpointHeader(const std::string& path, const std::string& format);
+// FAILED_PRECONDITION when the file's tensors are not these.
+absl::Status ReadCheckpointTensors(const std::string& path, const std::string& format, NamedTensors* parameters,
+                                   Optimizer* optimizer);
+
+// Those of a whole model.
 absl::Status SaveCheckpoint(const std::string& path, const Progress& progress, const BpeVocabulary& vocabulary,
                             Transformer* model, Optimizer* optimizer);
 

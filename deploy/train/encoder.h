@@ -17,13 +17,14 @@ namespace updraft::train {
 // The chat template of the models that this trainer makes (ChatML without a system prompt), as stored in their files.
 extern const char* const kChatTemplate;
 
-// One example as the model sees it. Token i + 1 is learned from tokens 0..i where `learned[i]` is set: the answer
-// alone.
+// One example as the model sees it: the answer is learned, or what has a weight.
 struct Sequence {
   std::vector<int32_t> tokens;
-  int32_t answer_begin = 0;  // first token of the last answer
-  int32_t settings_end = 0;  // first token after what counts: where "say" begins
+  int32_t answer_begin = 0;    // first token of the last answer
+  int32_t settings_end = 0;    // first token after what counts: where "say" begins
+  std::vector<float> weights;  // of each token's loss, given those before it; empty: 1 in the answer, else 0
   cockpit::Family family = cockpit::Family::kSlot;
+  int group = 0;  // a mark of whoever made it
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
 };

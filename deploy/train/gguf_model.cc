@@ -97,18 +97,6 @@ void SetShape(const Recipe& recipe, int32_t vocabulary, gguf::Writer* writer) {
   writer->SetF32s("updraft.exit.thresholds", thresholds);
 }
 
-absl::Status AppendTensor(const std::string& name, const torch::Tensor& tensor, kernels::DType type,
-                          gguf::Writer* writer) {
-  const torch::Tensor host = tensor.detach().to(torch::kCPU).contiguous();
-  const int64_t columns = host.size(-1), rows = host.numel() / columns;
-  std::vector<std::byte> row(kernels::RowBytes(type, columns));
-  for (int64_t r = 0; r < rows; ++r) {
-    kernels::QuantizeRow(type, host.data_ptr<float>() + r * columns, row.data(), columns);
-    if (absl::Status status = writer->AppendTensorData(name, row); !status.ok()) return status;
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<BpeVocabulary> ReadVocabulary(const gguf::File& file) {
   const absl::StatusOr<std::vector<std::string_view>> tokens = file.GetStrings("tokenizer.ggml.tokens");
   if (!tokens.ok()) return tokens.status();
@@ -134,6 +122,47 @@ absl::StatusOr<BpeVocabulary> ReadVocabulary(const gguf::File& file) {
         absl::StrCat(file.path(), ": the tokenizer is not one of this trainer's; start from a model that it made"));
   }
   return vocabulary;
+}
+
+// The `count` indices of the largest scores, in their own order.
+torch::Tensor Strongest(const torch::Tensor& scores, int64_t count) {
+  return std::get<0>(std::get<1>(scores.topk(count)).sort());
+}
+
+}  // namespace
+
+absl::Status AppendTensor(const std::string& name, const torch::Tensor& tensor, kernels::DType type,
+                          gguf::Writer* writer) {
+  const torch::Tensor host = tensor.detach().to(torch::kCPU).contiguous();
+  const int64_t columns = host.size(-1), rows = host.numel() / columns;
+  std::vector<std::byte> row(kernels::RowBytes(type, columns));
+  for (int64_t r = 0; r < rows; ++r) {
+    kernels::QuantizeRow(type, host.data_ptr<float>() + r * columns, row.data(), columns);
+    if (absl::Status status = writer->AppendTensorData(name, row); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteModel(const std::string& path, const Recipe& recipe, const TrainingRecord& record,
+                        const BpeVocabulary& vocabulary, Transformer* model) {
+  absl::StatusOr<gguf::Writer> writer = gguf::Writer::Create(path);
+  if (!writer.ok()) return writer.status();
+  SetShape(recipe, model->vocabulary(), &*writer);
+  SetTokenizer(vocabulary, &*writer);
+  writer->SetString("updraft.training.recipe", record.recipe_fingerprint);
+  writer->SetU64("updraft.training.seed", record.seed);
+  writer->SetU64("updraft.training.tokens", static_cast<uint64_t>(record.tokens));
+  writer->SetU32("updraft.training.data_version", static_cast<uint32_t>(record.data_version));
+  for (const auto& [name, tensor] : model->parameters()) {
+    std::vector<int64_t> dims = tensor.sizes().vec();
+    std::reverse(dims.begin(), dims.end());  // ggml counts from the innermost
+    writer->AddTensor(name, FileType(TypeOf(name, tensor, recipe)), dims);
+  }
+  for (const auto& [name, tensor] : model->parameters()) {
+    const absl::Status status = AppendTensor(name, tensor, FileType(TypeOf(name, tensor, recipe)), &*writer);
+    if (!status.ok()) return status;
+  }
+  return writer->Finish();
 }
 
 absl::StatusOr<ModelShape> ReadShape(const gguf::File& file) {
@@ -181,33 +210,32 @@ absl::StatusOr<ModelShape> ReadShape(const gguf::File& file) {
   return shape;
 }
 
-// The `count` indices of the largest scores, in their own order.
-torch::Tensor Strongest(const torch::Tensor& scores, int64_t count) {
-  return std::get<0>(std::get<1>(scores.topk(count)).sort());
+absl::StatusOr<torch::Tensor> ReadTensor(const gguf::File& file, const std::string& name,
+                                         const std::vector<int64_t>& sizes) {
+  const gguf::TensorInfo* info = file.FindTensor(name);
+  if (info == nullptr) return absl::InvalidArgumentError(absl::StrCat(file.path(), ": tensor '", name, "' is missing"));
+  const torch::Tensor host = torch::empty(sizes);
+  const int64_t columns = host.size(-1), rows = host.numel() / columns;
+  if (info->dims[0] != columns || info->rows() != rows) {
+    return absl::InvalidArgumentError(absl::StrCat(file.path(), ": tensor '", name, "': expected ", rows, " rows of ",
+                                                   columns, ", found ", info->rows(), " of ", info->dims[0]));
+  }
+  const size_t row_bytes = kernels::RowBytes(info->type, columns);
+  for (int64_t r = 0; r < rows; ++r) {
+    kernels::DequantizeRow(info->type, info->data.data() + static_cast<size_t>(r) * row_bytes,
+                           host.data_ptr<float>() + r * columns, columns);
+  }
+  return host;
 }
 
-}  // namespace
-
-absl::Status WriteModel(const std::string& path, const Recipe& recipe, const TrainingRecord& record,
-                        const BpeVocabulary& vocabulary, Transformer* model) {
-  absl::StatusOr<gguf::Writer> writer = gguf::Writer::Create(path);
-  if (!writer.ok()) return writer.status();
-  SetShape(recipe, model->vocabulary(), &*writer);
-  SetTokenizer(vocabulary, &*writer);
-  writer->SetString("updraft.training.recipe", record.recipe_fingerprint);
-  writer->SetU64("updraft.training.seed", record.seed);
-  writer->SetU64("updraft.training.tokens", static_cast<uint64_t>(record.tokens));
-  writer->SetU32("updraft.training.data_version", static_cast<uint32_t>(record.data_version));
-  for (const auto& [name, tensor] : model->parameters()) {
-    std::vector<int64_t> dims = tensor.sizes().vec();
-    std::reverse(dims.begin(), dims.end());  // ggml counts from the innermost
-    writer->AddTensor(name, FileType(TypeOf(name, tensor, recipe)), dims);
+absl::Status ReadTensors(const gguf::File& file, Transformer* model) {
+  torch::NoGradGuard no_gradient;
+  for (auto& [name, tensor] : model->parameters()) {
+    const absl::StatusOr<torch::Tensor> host = ReadTensor(file, name, tensor.sizes().vec());
+    if (!host.ok()) return host.status();
+    tensor.copy_(*host);
   }
-  for (const auto& [name, tensor] : model->parameters()) {
-    const absl::Status status = AppendTensor(name, tensor, FileType(TypeOf(name, tensor, recipe)), &*writer);
-    if (!status.ok()) return status;
-  }
-  return writer->Finish();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<LoadedModel> ReadModel(const std::string& path, torch::Device device) {
@@ -221,23 +249,7 @@ absl::StatusOr<LoadedModel> ReadModel(const std::string& path, torch::Device dev
   loaded.model =
       std::make_unique<Transformer>(*shape, static_cast<int32_t>(vocabulary->tokens.size()), /*seed=*/0, device);
   loaded.vocabulary = *std::move(vocabulary);
-  torch::NoGradGuard no_gradient;
-  for (auto& [name, tensor] : loaded.model->parameters()) {
-    const gguf::TensorInfo* info = file->FindTensor(name);
-    if (info == nullptr) return absl::InvalidArgumentError(absl::StrCat(path, ": tensor '", name, "' is missing"));
-    const int64_t columns = tensor.size(-1), rows = tensor.numel() / columns;
-    if (info->dims[0] != columns || info->rows() != rows) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": tensor '", name, "': expected ", rows, " rows of ",
-                                                     columns, ", found ", info->rows(), " of ", info->dims[0]));
-    }
-    const torch::Tensor host = torch::empty(tensor.sizes());
-    const size_t row_bytes = kernels::RowBytes(info->type, columns);
-    for (int64_t r = 0; r < rows; ++r) {
-      kernels::DequantizeRow(info->type, info->data.data() + static_cast<size_t>(r) * row_bytes,
-                             host.data_ptr<float>() + r * columns, columns);
-    }
-    tensor.copy_(host);
-  }
+  if (absl::Status status = ReadTensors(*file, loaded.model.get()); !status.ok()) return status;
   return loaded;
 }
 

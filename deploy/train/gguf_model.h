@@ -3,9 +3,12 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/gguf/reader.h"
+#include "common/gguf/writer.h"
 #include "deploy/train/bpe_trainer.h"
 #include "deploy/train/recipe.h"
 #include "deploy/train/transformer.h"
@@ -31,6 +34,16 @@ struct LoadedModel {
 
 // Reads back a file that WriteModel made.
 absl::StatusOr<LoadedModel> ReadModel(const std::string& path, torch::Device device);
+
+// The parts of that: a Llama's shape (UNIMPLEMENTED for another architecture), one tensor as f32, all of a model's.
+absl::StatusOr<ModelShape> ReadShape(const gguf::File& file);
+absl::StatusOr<torch::Tensor> ReadTensor(const gguf::File& file, const std::string& name,
+                                         const std::vector<int64_t>& sizes);
+absl::Status ReadTensors(const gguf::File& file, Transformer* model);
+
+// Appends the data of a tensor that `writer` knows, encoded as `type`.
+absl::Status AppendTensor(const std::string& name, const torch::Tensor& tensor, kernels::DType type,
+                          gguf::Writer* writer);
 
 // The model with a vocabulary whose merges begin with its own. A new token starts as the mean of its two parts.
 LoadedModel WithVocabulary(const LoadedModel& from, const BpeVocabulary& larger);

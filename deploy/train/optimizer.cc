@@ -13,10 +13,6 @@ constexpr double kMomentum = 0.95;
 // Of an element of a Muon update, root mean square, at learning rate 1: about what AdamW's come to.
 constexpr double kUpdateSize = 0.2;
 
-bool ByMuon(const std::string& name, const torch::Tensor& tensor) {
-  return tensor.dim() == 2 && name != "token_embd.weight";
-}
-
 struct AdamUpdate {
   float rate;     // learning rate with both bias corrections
   float shrink;   // 1 - learning rate * weight decay
@@ -45,13 +41,18 @@ torch::Tensor Orthogonalized(const torch::Tensor& matrix) {
   return tall ? x.t().contiguous() : x;
 }
 
-Optimizer::Optimizer(NamedTensors* parameters, int workers) : parameters_(parameters), workers_(std::max(1, workers)) {
+bool Optimizer::ByMuon(size_t i) const {
+  const auto& [name, tensor] = (*parameters_)[i];
+  return !adam_alone_ && tensor.dim() == 2 && name != "token_embd.weight";
+}
+
+Optimizer::Optimizer(NamedTensors* parameters, int workers, bool adam_alone)
+    : parameters_(parameters), workers_(std::max(1, workers)), adam_alone_(adam_alone) {
   std::vector<std::pair<int64_t, size_t>> by_size;
   for (size_t i = 0; i < parameters_->size(); ++i) {
-    const auto& [name, parameter] = (*parameters_)[i];
+    const torch::Tensor& parameter = (*parameters_)[i].second;
     first.push_back(torch::zeros_like(parameter, torch::MemoryFormat::Contiguous).detach());
-    second.push_back(ByMuon(name, parameter) ? torch::zeros({0}, parameter.options().requires_grad(false))
-                                             : first.back().clone());
+    second.push_back(ByMuon(i) ? torch::zeros({0}, parameter.options().requires_grad(false)) : first.back().clone());
     by_size.push_back({-parameter.numel(), i});
   }
   // The largest in turn: shares of about one size.
@@ -61,9 +62,9 @@ Optimizer::Optimizer(NamedTensors* parameters, int workers) : parameters_(parame
 }
 
 void Optimizer::Update(size_t i, const torch::Tensor& gradient, double learning_rate, double weight_decay) {
-  auto& [name, parameter] = (*parameters_)[i];
+  torch::Tensor& parameter = (*parameters_)[i].second;
   const double shrink = parameter.dim() > 1 ? 1 - learning_rate * weight_decay : 1.0;
-  if (ByMuon(name, parameter)) {
+  if (ByMuon(i)) {
     first[i].mul_(kMomentum).add_(gradient);
     const double size = kUpdateSize * std::sqrt(static_cast<double>(std::max(parameter.size(0), parameter.size(1))));
     parameter.mul_(shrink).add_(Orthogonalized(gradient + first[i] * kMomentum), -learning_rate * size);

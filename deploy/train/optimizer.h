@@ -20,8 +20,9 @@ using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 // (arXiv:2502.16982), so that one learning rate and one decay serve both. AdamW: Loshchilov and Hutter, 2019.
 class Optimizer {
  public:
-  // workers: threads that share the parameters among them.
-  Optimizer(NamedTensors* parameters, int workers);
+  // workers: threads that share the parameters among them. adam_alone: AdamW for the matrices of blocks, too (adapters,
+  // whose two narrow factors mean nothing apart).
+  Optimizer(NamedTensors* parameters, int workers, bool adam_alone = false);
 
   // gradients: one set of as many tensors as there are parameters, which are summed; undefined ones are left out.
   // Returns their global norm before clipping.
@@ -32,10 +33,12 @@ class Optimizer {
   std::vector<torch::Tensor> first, second;  // moments, per parameter; `second` has no elements where Muon needs none
 
  private:
+  bool ByMuon(size_t i) const;
   void Update(size_t i, const torch::Tensor& gradient, double learning_rate, double weight_decay);
 
   NamedTensors* parameters_;
   int workers_;
+  bool adam_alone_;
   std::vector<std::vector<size_t>> share_;  // of each worker: indices of parameters
 };
 

@@ -2,11 +2,11 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/files/read_file.h"
+#include "deploy/train/recipe_fields.h"
 
 namespace updraft::train {
 namespace {
@@ -15,92 +15,24 @@ using nlohmann::json;
 
 constexpr size_t kMaxRecipeBytes = size_t{1} << 20;
 
-// Reads the fields of one object; the first error sticks. Finish refuses what nobody asked for.
-class Fields {
- public:
-  Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object_.is_object()) Fail(absl::StrCat(where_, ": expected an object"));
-  }
-
-  template <typename T>
-  void Number(const char* key, double low, double high, T* out) {
-    const json* value = Find(key);
-    if (value == nullptr) return;
-    if (!value->is_number()) return Fail(absl::StrCat(where_, ".", key, ": expected a number"));
-    const double number = value->get<double>();
-    if (!(number >= low && number <= high) || static_cast<double>(static_cast<T>(number)) != number) {
-      return Fail(
-          absl::StrCat(where_, ".", key, ": expected a number from ", low, " to ", high, ", found ", value->dump()));
-    }
-    *out = static_cast<T>(number);
-  }
-  void Text(const char* key, std::string* out) {
-    const json* value = Find(key);
-    if (value == nullptr) return;
-    if (!value->is_string()) return Fail(absl::StrCat(where_, ".", key, ": expected a text"));
-    *out = value->get<std::string>();
-  }
-  template <typename T>
-  void Numbers(const char* key, double low, double high, std::vector<T>* out) {
-    const json* value = Find(key);
-    if (value == nullptr) return;
-    if (!value->is_array()) return Fail(absl::StrCat(where_, ".", key, ": expected a list"));
-    out->clear();
-    for (const json& item : *value) {
-      if (!item.is_number() || !(item.get<double>() >= low && item.get<double>() <= high)) {
-        return Fail(absl::StrCat(where_, ".", key, ": expected numbers from ", low, " to ", high));
-      }
-      out->push_back(item.get<T>());
+void ReadType(const char* key, RecipeFields* fields, WeightType* out) {
+  std::string name;
+  fields->Text(key, &name);
+  if (name.empty()) return;
+  for (auto [known, type] : {std::pair{"f32", WeightType::kF32},
+                             {"f16", WeightType::kF16},
+                             {"q8_0", WeightType::kQ8_0},
+                             {"q4_0", WeightType::kQ4_0}}) {
+    if (name == known) {
+      *out = type;
+      return;
     }
   }
-  void Type(const char* key, WeightType* out) {
-    std::string name;
-    Text(key, &name);
-    if (name.empty()) return;
-    for (auto [known, type] : {std::pair{"f32", WeightType::kF32},
-                               {"f16", WeightType::kF16},
-                               {"q8_0", WeightType::kQ8_0},
-                               {"q4_0", WeightType::kQ4_0}}) {
-      if (name == known) {
-        *out = type;
-        return;
-      }
-    }
-    Fail(absl::StrCat(where_, ".", key, ": expected f32, f16, q8_0 or q4_0, found '", name, "'"));
-  }
-  const json* Find(const char* key) {
-    known_.insert(key);
-    if (!status_.ok()) return nullptr;
-    const auto it = object_.find(key);
-    return it == object_.end() ? nullptr : &*it;
-  }
-  void Fail(std::string message) {
-    if (status_.ok()) status_ = absl::InvalidArgumentError("recipe: " + message);
-  }
-  void Absorb(const absl::Status& status) {
-    if (status_.ok()) status_ = status;
-  }
-  absl::Status Finish() {
-    if (!status_.ok()) return status_;
-    for (const auto& [key, value] : object_.items()) {
-      if (known_.count(key) == 0) {
-        std::string names;
-        for (const std::string& name : known_) absl::StrAppend(&names, names.empty() ? "" : ", ", name);
-        Fail(absl::StrCat(where_, ": unknown field '", key, "'; known fields are ", names));
-      }
-    }
-    return status_;
-  }
-
- private:
-  const json& object_;
-  std::string where_;
-  std::set<std::string> known_;
-  absl::Status status_;
-};
+  fields->Fail(key, absl::StrCat("expected f32, f16, q8_0 or q4_0, found '", name, "'"));
+}
 
 absl::Status ParseModel(const json& object, ModelShape* shape) {
-  Fields fields(object, "model");
+  RecipeFields fields(object, "model");
   fields.Number("layers", 1, 200, &shape->layers);
   fields.Number("width", 32, 16384, &shape->width);
   fields.Number("heads", 1, 256, &shape->heads);
@@ -128,8 +60,10 @@ absl::Status ParseModel(const json& object, ModelShape* shape) {
   return absl::OkStatus();
 }
 
-absl::Status ParseMix(const json& object, cockpit::FamilyMix* mix) {
-  Fields fields(object, "steps.mix");
+}  // namespace
+
+absl::Status ParseMix(const json& object, const std::string& where, cockpit::FamilyMix* mix) {
+  RecipeFields fields(object, where);
   int total = 0;
   for (int i = 0; i < cockpit::kFamilies; ++i) {
     const std::string name(cockpit::FamilyName(static_cast<cockpit::Family>(i)));
@@ -137,12 +71,14 @@ absl::Status ParseMix(const json& object, cockpit::FamilyMix* mix) {
     fields.Number(name.c_str(), 0, 1000, &(*mix)[i]);
     total += (*mix)[i];
   }
-  if (total == 0) fields.Fail("steps.mix: expected a share above 0 for at least one family");
+  if (total == 0) fields.Fail(absl::StrCat(where, ": expected a share above 0 for at least one family"));
   return fields.Finish();
 }
 
+namespace {
+
 absl::Status ParseStep(const json& object, TrainStep* step) {
-  Fields fields(object, "steps");
+  RecipeFields fields(object, "steps");
   fields.Text("name", &step->name);
   fields.Number("tokens", 1, 1e13, &step->tokens);
   fields.Number("warmup_tokens", 0, 1e13, &step->warmup_tokens);
@@ -155,9 +91,9 @@ absl::Status ParseStep(const json& object, TrainStep* step) {
   fields.Number("distill", 0, 1, &step->distill);
   fields.Number("temperature", 0.1, 100, &step->temperature);
   fields.Number("exit_weight", 0, 10, &step->exit_weight);
-  fields.Type("matrices", &step->matrices);
-  fields.Type("embedding", &step->embedding);
-  if (const json* mix = fields.Find("mix")) fields.Absorb(ParseMix(*mix, &step->mix));
+  ReadType("matrices", &fields, &step->matrices);
+  ReadType("embedding", &fields, &step->embedding);
+  if (const json* mix = fields.Find("mix")) fields.Absorb(ParseMix(*mix, "steps.mix", &step->mix));
   if (absl::Status status = fields.Finish(); !status.ok()) return status;
   if (step->tokens == 0 || step->learning_rate == 0) {
     return absl::InvalidArgumentError("recipe: steps: expected tokens and learning_rate in every step");
@@ -173,15 +109,15 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
     return absl::InvalidArgumentError("recipe: expected one JSON object; check commas and quotes");
   Recipe recipe;
   recipe.text = std::string(text);
-  Fields fields(parsed, "recipe");
+  RecipeFields fields(parsed, "recipe");
   fields.Text("name", &recipe.name);
   fields.Number("seed", 0, 1e15, &recipe.seed);
   fields.Number("vocabulary", 0, 1 << 20, &recipe.vocabulary);
   fields.Number("tokenizer_examples", 0, 1e8, &recipe.tokenizer_examples);
   fields.Text("teacher", &recipe.teacher);
   fields.Text("init_from", &recipe.init_from);
-  fields.Type("file_matrices", &recipe.file_matrices);
-  fields.Type("file_embedding", &recipe.file_embedding);
+  ReadType("file_matrices", &fields, &recipe.file_matrices);
+  ReadType("file_embedding", &fields, &recipe.file_embedding);
   fields.Numbers("exit_thresholds", 0, 1.01, &recipe.exit_thresholds);
   fields.Number("check_examples", 0, 1e6, &recipe.check_examples);
   fields.Number("check_seconds", 1, 1e6, &recipe.check_seconds);

@@ -13,6 +13,8 @@ struct TrainOptions {
   bool resume = false;  // go on from the checkpoint
   // Stop after so many updates in this process, with a checkpoint (0: run to the end).
   int64_t stop_after_updates = 0;
+  double minutes = 0;        // of an adapter's training: stop after so many in this process, likewise
+  std::string base;          // of an adapter's training: the file, if not the recipe's
   bool export_only = false;  // write the GGUF of the checkpoint as it stands
   bool quiet = false;
 };

@@ -143,34 +143,44 @@ std::array<torch::Tensor, 3> Transformer::SplitHeads(const torch::Tensor& flat) 
   return {q, flatten(rotated.slice(2, shape_.heads)), flatten(qkv.slice(2, shape_.heads + shape_.kv_heads))};
 }
 
+torch::Tensor Transformer::Project(const torch::Tensor& x, const std::string& block,
+                                   std::initializer_list<const char*> names) {
+  if (projection_) return projection_(block + *names.begin(), x);
+  std::vector<torch::Tensor> matrices;
+  for (const char* name : names) matrices.push_back(Matrix(block + name));
+  return torch::linear(x, matrices.size() == 1 ? matrices[0] : torch::cat(matrices));
+}
+
 torch::Tensor Transformer::Attention(const torch::Tensor& x, const std::string& block, const torch::Tensor& mask) {
   const int64_t batch = x.size(0), time = x.size(1), head = shape_.head();
-  const torch::Tensor weights =
-      torch::cat({Matrix(block + "attn_q.weight"), Matrix(block + "attn_k.weight"), Matrix(block + "attn_v.weight")});
+  const torch::Tensor qkv = Project(x, block, {"attn_q.weight", "attn_k.weight", "attn_v.weight"});
   if (Fused()) {
-    const torch::Tensor mixed =
-        FusedAttention(torch::linear(x, weights), cosine_, sine_, shape_.heads, shape_.kv_heads);
-    return torch::linear(mixed, Matrix(block + "attn_output.weight"));
+    return Project(FusedAttention(qkv, cosine_, sine_, shape_.heads, shape_.kv_heads), block, {"attn_output.weight"});
   }
-  const auto [q, k, v] = SplitHeads(torch::linear(x, weights));
+  const auto [q, k, v] = SplitHeads(qkv);
   const torch::Tensor scores = torch::baddbmm(mask, q, k.transpose(1, 2), 1, 1 / std::sqrt(static_cast<double>(head)));
   const torch::Tensor mixed = torch::bmm(torch::softmax(scores, -1), v)
                                   .view({batch, shape_.kv_heads, shape_.heads / shape_.kv_heads, time, head})
                                   .permute({0, 3, 1, 2, 4})
                                   .reshape({batch, time, shape_.heads * head});
-  return torch::linear(mixed, Matrix(block + "attn_output.weight"));
+  return Project(mixed, block, {"attn_output.weight"});
 }
 
 torch::Tensor Transformer::FeedForward(const torch::Tensor& x, const std::string& block) {
-  const torch::Tensor weights = torch::cat({Matrix(block + "ffn_gate.weight"), Matrix(block + "ffn_up.weight")});
-  const torch::Tensor both = torch::linear(x, weights);
+  const torch::Tensor both = Project(x, block, {"ffn_gate.weight", "ffn_up.weight"});
   const torch::Tensor gated =
       Fused() ? FusedSwiGlu(both)
               : torch::silu(both.slice(-1, 0, shape_.feed_forward)) * both.slice(-1, shape_.feed_forward);
-  return torch::linear(gated, Matrix(block + "ffn_down.weight"));
+  return Project(gated, block, {"ffn_down.weight"});
 }
 
-Transformer::Output Transformer::Forward(const torch::Tensor& tokens, const torch::Tensor& selected) {
+torch::Tensor Transformer::Embedding() {
+  const torch::Tensor embedding = Get("token_embd.weight");
+  if (embedding_rounding_ == WeightType::kF32) return embedding;
+  return embedding + (Rounded(embedding, embedding_rounding_) - embedding).detach();
+}
+
+std::vector<torch::Tensor> Transformer::Rows(const torch::Tensor& tokens, const torch::Tensor& selected) {
   const int64_t time = tokens.size(1);
   TORCH_CHECK(time <= cosine_.size(0), "a sequence of ", time, " tokens in a context of ", cosine_.size(0));
   const auto type = bf16_ ? torch::kBFloat16 : torch::kFloat;
@@ -179,26 +189,31 @@ Transformer::Output Transformer::Forward(const torch::Tensor& tokens, const torc
                                  .to(type)
                                  .repeat({shape_.heads / shape_.kv_heads, 1})
                                  .unsqueeze(0);
-  torch::Tensor embedding = Get("token_embd.weight");
-  if (embedding_rounding_ != WeightType::kF32) {
-    embedding = embedding + (Rounded(embedding, embedding_rounding_) - embedding).detach();
-  }
-  const torch::Tensor output = bf16_ ? embedding.to(torch::kBFloat16) : embedding;
-  const auto head = [&](const torch::Tensor& x, const std::string& gain) {
-    const torch::Tensor rows = x.reshape({-1, shape_.width}).index_select(0, selected);
-    return torch::linear(Normed(rows, gain), output).to(torch::kFloat);
+  const auto rows = [&](const torch::Tensor& x, const std::string& gain) {
+    return Normed(x.reshape({-1, shape_.width}).index_select(0, selected), gain);
   };
-  Output out;
-  torch::Tensor x = torch::embedding(embedding, tokens);
+  std::vector<torch::Tensor> out;
+  torch::Tensor x = torch::embedding(Embedding(), tokens);
   for (int layer = 0; layer < shape_.layers; ++layer) {
     const std::string block = Block(layer);
     x = x + Attention(Normed(x, block + "attn_norm.weight"), block, mask);
     x = x + FeedForward(Normed(x, block + "ffn_norm.weight"), block);
     for (int exit : shape_.exits) {
-      if (exit == layer + 1) out.exits.push_back(head(x, "updraft.exit." + std::to_string(exit) + ".norm.weight"));
+      if (exit == layer + 1) out.push_back(rows(x, "updraft.exit." + std::to_string(exit) + ".norm.weight"));
     }
   }
-  out.logits = head(x, "output_norm.weight");
+  out.push_back(rows(x, "output_norm.weight"));
+  return out;
+}
+
+Transformer::Output Transformer::Forward(const torch::Tensor& tokens, const torch::Tensor& selected) {
+  const torch::Tensor output = Embedding().to(bf16_ ? torch::kBFloat16 : torch::kFloat);
+  Output out;
+  for (const torch::Tensor& rows : Rows(tokens, selected)) {
+    out.exits.push_back(torch::linear(rows, output).to(torch::kFloat));
+  }
+  out.logits = out.exits.back();
+  out.exits.pop_back();
   return out;
 }
 

@@ -5,6 +5,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,6 +41,15 @@ class Transformer {
     rounding_ = matrices, embedding_rounding_ = embedding;
   }
 
+  // What stands in for the product with matrices of a block that share their input, side by side: the first one's name
+  // and x [batch, time, in] in the products' type -> [batch, time, sum of out].
+  using Projection = std::function<torch::Tensor(const std::string& first, const torch::Tensor& x)>;
+  void set_projection(Projection projection) { projection_ = std::move(projection); }
+
+  // The normed rows that the output matrix reads, in the products' type, [n, width]: at each exit of shape().exits,
+  // then at the end. tokens and selected as in Forward.
+  std::vector<torch::Tensor> Rows(const torch::Tensor& tokens, const torch::Tensor& selected);
+
   struct Output {
     torch::Tensor logits;              // [n, vocabulary] f32 at the selected positions
     std::vector<torch::Tensor> exits;  // the same at each exit of shape().exits
@@ -49,8 +60,10 @@ class Transformer {
  private:
   // Whether the CPU's own operations (fused_ops.h) replace chains of libtorch's: bf16 products on the CPU.
   bool Fused() const;
+  torch::Tensor Embedding();  // f32, rounded
   torch::Tensor Matrix(const std::string& name);
   torch::Tensor Normed(const torch::Tensor& x, const std::string& gain);
+  torch::Tensor Project(const torch::Tensor& x, const std::string& block, std::initializer_list<const char*> names);
   torch::Tensor Attention(const torch::Tensor& x, const std::string& block, const torch::Tensor& mask);
   torch::Tensor FeedForward(const torch::Tensor& x, const std::string& block);
   // q [batch * kv_heads, groups * time, head], k and v [batch * kv_heads, time, head]; q and k rotated by position.
@@ -64,6 +77,7 @@ class Transformer {
   bool fused_ = true;
   WeightType rounding_ = WeightType::kF32;
   WeightType embedding_rounding_ = WeightType::kF32;
+  Projection projection_;
   std::vector<std::pair<std::string, torch::Tensor>> parameters_;
   torch::Tensor cosine_, sine_, swap_;  // [context, head] f32; [head, head]
 };

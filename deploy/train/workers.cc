@@ -3,14 +3,30 @@
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <thread>
 #include <vector>
 
+#include "kernels/cpu_affinity.h"
+#include "kernels/cpu_topology.h"
+
 namespace updraft::train {
 
+namespace {
+
+int CountCores() {
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return std::max(1, at::get_num_threads());
+  const std::vector<kernels::CpuPlace> places = kernels::ReadTopology("/sys", kernels::AllowedCpus());
+  const auto cores = std::count_if(places.begin(), places.end(), [](const auto& place) { return place.sibling == 0; });
+  return std::max(1, static_cast<int>(cores));
+}
+
+}  // namespace
+
 int WorkerCount() {
-  static const int count = at::get_num_threads();  // before any worker changes it for its own thread
+  static const int count = CountCores();  // before any worker changes what libtorch says for its own thread
   return count;
 }
 

@@ -5,8 +5,9 @@
 
 namespace updraft::train {
 
-// How many workers train on the CPU: libtorch's thread count. Small models gain far more from a batch per core than
-// from libtorch's threads inside each operation, whose hand-over costs as much as the operation.
+// How many workers train on the CPU: OMP_NUM_THREADS where it is set, else the physical cores that this process may use
+// (libtorch's own count takes some virtual machines' cores for threads of one). Small models gain far more from a batch
+// per core than from libtorch's threads inside each operation, whose hand-over costs as much as the operation.
 int WorkerCount();
 
 // Runs body(0) .. body(workers - 1) at once, each on a thread on which libtorch itself uses no further threads; with

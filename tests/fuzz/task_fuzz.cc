@@ -1,5 +1,6 @@
-// Any bytes as an answer of the cockpit ('A'), a generated example ('E'), a task's file ('T'), a training recipe ('R')
-// and what an OpenAI server streams ('S'): refused with words, or within what they promise.
+// Any bytes as an answer of the cockpit ('A'), a generated example ('E'), a task's file ('T'), a training recipe ('R'),
+// one of an adapter ('B'), a line of a written sheet ('W') and what an OpenAI server streams ('S'): refused with words,
+// or within what they promise.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -10,6 +11,8 @@
 #include "common/cockpit/answer.h"
 #include "deploy/bench/openai_stream.h"
 #include "deploy/task/task.h"
+#include "deploy/train/adapter/recipe.h"
+#include "deploy/train/adapter/sheets.h"
 #include "deploy/train/cockpit/generator.h"
 #include "deploy/train/recipe.h"
 #include "tests/fuzz/seeds.h"
@@ -68,6 +71,22 @@ void CheckRecipe(const std::string& text) {
   for (const train::TrainStep& step : recipe->steps) Require(step.tokens >= 1 && step.batch_tokens >= 64);
 }
 
+void CheckAdapterRecipe(const std::string& text) {
+  const auto recipe = train::ParseAdapterRecipe(text);
+  if (!recipe.ok()) return Require(!recipe.status().message().empty());
+  Require(train::IsAdapterRecipe(text) && recipe->adapter.rank >= 1 && recipe->adapter.scale() > 0);
+  Require((recipe->updates > 0) != (recipe->minutes > 0) && !recipe->adapter.targets.empty());
+}
+
+void CheckWritten(const std::string& text) {
+  cockpit::Example example;
+  std::string kind;
+  const absl::Status status = train::ReadSheetLine(text, &example, &kind);
+  if (!status.ok()) return Require(!status.message().empty());
+  Require(!example.turns.empty());
+  Require(example.answer.empty() || cockpit::CheckLegal(example.answer).ok());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -86,6 +105,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 'R':
       CheckRecipe(text);
       break;
+    case 'B':
+      CheckAdapterRecipe(text);
+      break;
+    case 'W':
+      CheckWritten(text);
+      break;
     default:
       CarriesText(text);
   }
@@ -103,6 +128,10 @@ extern "C" void UpdraftFuzzSeeds(UpdraftFuzzAddSeed add, void* context) {
       R"(R{"name":"r","seed":1,"vocabulary":512,"tokenizer_examples":100,"exit_thresholds":[0.9],"model":{"layers":4,)"
       R"("width":64,"heads":4,"kv_heads":2,"feed_forward":128,"context":64,"rope_base":10000,"exits":[2]},"steps":)"
       R"([{"name":"a","tokens":1000,"batch_tokens":64,"learning_rate":0.01,"mix":{"slot":1,"scope":2},"matrices":"q4_0"}]})",
+      R"(B{"name":"b","base":"b.gguf","adapter":{"rank":8,"targets":["attn_q"]},"updates":10,"sheets":{"en7":2},)"
+      R"("held_out":["en8"],"generated":{"share":0.5,"english":1,"mix":{"slot":1}}})",
+      R"(W{"kind":"call","messages":[{"role":"user","content":"x"}],"answer":{"call":{"name":"phone","contact":"Mo"},)"
+      R"("partly":true}})",
       R"(S{"choices":[{"text":"hello","index":0}]})",
       R"(S{"choices":{"text":1}})"};
   cockpit::Generator generator(7, cockpit::Split::kTest);

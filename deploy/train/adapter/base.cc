@@ -1,0 +1,115 @@
+#include "deploy/train/adapter/base.h"
+
+#include <cstdio>
+#include <fstream>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/gguf/reader.h"
+#include "common/text/sha256.h"
+#include "deploy/train/gguf_model.h"
+
+namespace updraft::train {
+namespace {
+
+// Bytes that this machine can still give out; 0 when it does not say.
+int64_t AvailableBytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string key, unit;
+  int64_t kibibytes = 0;
+  while (in >> key >> kibibytes) {
+    std::getline(in, unit);
+    if (key == "MemAvailable:") return kibibytes * 1024;
+  }
+  return 0;
+}
+
+absl::Status CheckMemory(const gguf::File& file) {
+  int64_t elements = 0;
+  for (const gguf::TensorInfo& tensor : file.tensors()) elements += tensor.elements();
+  // f32 to merge from, bf16 to compute with; the activations of two batches of 1024 tokens come to about as much again.
+  const int64_t needed = elements * 6 * 2, available = AvailableBytes();
+  if (available > 0 && needed > available) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "%s: training over its %d million weights takes about %.1f GB of memory and %.1f GB are free; take a smaller "
+        "base",
+        file.path(), elements / 1000000, static_cast<double>(needed) / 1e9, static_cast<double>(available) / 1e9));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTensors(const gguf::File& file, Transformer* model) {
+  std::set<std::string> known = {"output.weight"};
+  for (const auto& [name, tensor] : model->parameters()) known.insert(name);
+  for (const gguf::TensorInfo& tensor : file.tensors()) {
+    if (!known.contains(tensor.name)) {
+      return absl::UnimplementedError(absl::StrCat(file.path(), ": tensor '", tensor.name,
+                                                   "' is of a kind of Llama that this trainer cannot compute"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHash(const gguf::File& file, const std::string& expected, std::string* found) {
+  const absl::StatusOr<std::string> hash =
+      text::Sha256({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()});
+  if (!hash.ok()) return hash.status();
+  *found = *hash;
+  if (!expected.empty() && *hash != expected) {
+    return absl::FailedPreconditionError(absl::StrCat(file.path(), ": the recipe's base_sha256 is ", expected,
+                                                      ", this file's is ", *hash,
+                                                      "; fetch the file that the recipe means, or change the recipe"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const text::Tokenizer>> ReadTokenizer(const gguf::File& file) {
+  absl::StatusOr<std::shared_ptr<const text::Tokenizer>> tokenizer = text::Tokenizer::FromGguf(file);
+  if (!tokenizer.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file.path(), ": the base has no tokenizer that can be used: ", std::string(tokenizer.status().message())));
+  }
+  for (const char* marker : {"<|im_start|>", "<|im_end|>"}) {
+    if (!(*tokenizer)->SpecialTokenId(marker)) {
+      return absl::UnimplementedError(absl::StrCat(file.path(), ": the tokenizer has no token ", marker,
+                                                   ", which the chat template needs; take a base that speaks ChatML"));
+    }
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+absl::StatusOr<Base> ReadBase(const std::string& path, const std::string& sha256, int context) {
+  const absl::StatusOr<gguf::File> file = gguf::File::Open(path);
+  if (!file.ok()) return file.status();
+  Base base;
+  base.path = path;
+  if (absl::Status status = CheckHash(*file, sha256, &base.sha256); !status.ok()) return status;
+  absl::StatusOr<ModelShape> shape = ReadShape(*file);
+  if (!shape.ok()) return shape.status();
+  shape->exits.clear();
+  shape->context = std::min(shape->context, context);
+  absl::StatusOr<std::shared_ptr<const text::Tokenizer>> tokenizer = ReadTokenizer(*file);
+  if (!tokenizer.ok()) return tokenizer.status();
+  base.tokenizer = *std::move(tokenizer);
+  if (absl::Status status = CheckMemory(*file); !status.ok()) return status;
+  const absl::StatusOr<std::string_view> name = file->GetStringOr("general.name", "");
+  base.name = name.ok() ? std::string(*name) : "";
+  const int32_t vocabulary = base.tokenizer->vocab_size();
+  base.model = std::make_unique<Transformer>(*shape, vocabulary, /*seed=*/0, torch::kCPU);
+  for (auto& [key, tensor] : base.model->parameters()) tensor.set_requires_grad(false);
+  if (absl::Status status = CheckTensors(*file, base.model.get()); !status.ok()) return status;
+  if (absl::Status status = ReadTensors(*file, base.model.get()); !status.ok()) return status;
+  base.output = base.model->Get("token_embd.weight");
+  if (file->FindTensor("output.weight") != nullptr) {
+    absl::StatusOr<torch::Tensor> output = ReadTensor(*file, "output.weight", base.output.sizes().vec());
+    if (!output.ok()) return output.status();
+    base.output = *std::move(output);
+  }
+  return base;
+}
+
+}  // namespace updraft::train
