@@ -6,6 +6,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/gguf/parser.h"
@@ -257,6 +258,9 @@ std::string ToText(const Inspection& inspection) {
   }
   absl::StrAppendFormat(&out, "\nmetadata (%d)\n", inspection.metadata.size());
   for (const MetadataSummary& entry : inspection.metadata) {
+  for (const std::string& warning : inspection.warnings) {
+    absl::StrAppend(&out, "warning       ", absl::CHexEscape(warning), "\n");
+  }
     const std::string key = Quoted(entry.key);
     absl::StrAppendFormat(&out, "  %-42s %-6s %s\n", key.substr(1, key.size() - 2), ValueTypeName(entry.type),
                           ShowMetadata(entry));
@@ -281,6 +285,7 @@ std::string ToJson(const Inspection& inspection) {
   absl::StrAppend(&out, ",\"types\":", JsonArray(inspection.types, [](const TypeShare& share) {
     return absl::StrFormat("{\"type\":\"%s\",\"tensors\":%d,\"parameters\":%d,\"bytes\":%d}",
                            kernels::Info(share.type).name, share.n_tensors, share.n_weights, share.bytes);
+  absl::StrAppend(&out, ",\"warnings\":", JsonArray(inspection.warnings, JsonString));
   }));
   out += ",\"metadata\":{";
   for (size_t i = 0; i < inspection.metadata.size(); ++i) {

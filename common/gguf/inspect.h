@@ -55,6 +55,7 @@ struct Inspection {
   std::vector<MetadataSummary> metadata;  // in file order
   std::vector<TensorSummary> tensors;     // in file order
 };
+  std::vector<std::string> warnings;      // for whoever knows more of the file than its format to fill in
 
 // INVALID_ARGUMENT when general.architecture or general.name is not a string.
 absl::StatusOr<Inspection> Inspect(const File& file);

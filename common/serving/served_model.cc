@@ -99,6 +99,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   const gguf::File& file = served->model_->file();
   auto tokenizer = text::Tokenizer::FromGguf(file);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), absl::StrFormat("model '%s'", path));
+  for (const std::string& warning : served->tokenizer_->warnings()) {
+    LogEvent(LogLevel::kWarn, "tokenizer", {{"model", path}, {"problem", warning}});
+  }
   served->tokenizer_ = *std::move(tokenizer);
   served->stop_tokens_ = served->tokenizer_->EndOfGenerationIds();
   served->chat_template_ = text::ChatTemplate::FromGguf(file);

@@ -21,7 +21,8 @@ namespace updraft {
 class ServedModel {
  public:
   // Errors name the file and what to do. A file whose chat template is missing or unknown loads, and refuses
-  // conversations. Logs when it begins and when it has ended, and trouble with options.packed_cache.
+  // conversations. Logs when it begins and when it has ended, and trouble with options.packed_cache and
+  // warnings of the tokenizer.
   static absl::StatusOr<std::unique_ptr<ServedModel>> Load(const std::string& path, const LoadOptions& options);
 
   const Model& model() const { return *model_; }

@@ -58,6 +58,8 @@ struct TokenizerParts {
   bool add_eos = false;           // ... and ends with eos
   bool add_space_prefix = false;  // text begins with a space, at the start and after special tokens (kSentencePieceBpe)
   bool strip_after_special = false;  // white space after a special token is dropped (Phi-3)
+
+  std::vector<std::string> warnings;  // what was wrong with a file and could be left out (Tokenizer::warnings)
 };
 
 struct EncodeOptions {
@@ -82,7 +84,9 @@ class Tokenizer {
  public:
   // INVALID_ARGUMENT names the key or token that is wrong: arrays of different length, duplicate or overlong tokens,
   // merges of tokens that are not there, ids out of range, scores that are not numbers, an empty vocabulary.
-  // UNIMPLEMENTED names a model or pre-tokenizer that is not known.
+  // UNIMPLEMENTED names a model or pre-tokenizer that is not known. A file is forgiven what other readers of published
+  // files forgive, with a warning: special ids outside the vocabulary, adding a bos or eos that it does not have, no
+  // name of a pre-tokenizer.
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromGguf(const gguf::File& file);
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromParts(const TokenizerParts& parts);
 
@@ -129,6 +133,10 @@ class Tokenizer {
   // SHA-256 (hexadecimal) of everything above that gives ids their meaning. Two tiers with equal fingerprints may
   // exchange token ids.
   const std::string& fingerprint() const { return fingerprint_; }
+  // What was wrong with the file and was left out or guessed: the key, what was expected, what was found, what became
+  // of it. Who loads a model shows these.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
 
  private:
   friend class TokenizerBuilder;
@@ -174,6 +182,7 @@ class Tokenizer {
   std::string fingerprint_;
 };
 
+  std::vector<std::string> warnings_;
 }  // namespace updraft::text
 
 #endif  // UPDRAFT_COMMON_TEXT_TOKENIZER_H_

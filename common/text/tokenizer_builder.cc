@@ -112,6 +112,7 @@ bool IsLlama3Family(std::string_view pre) {
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> TokenizerBuilder::Build() {
   made_->model_ = parts_.model;
+  made_->warnings_ = parts_.warnings;
   made_->byte_ids_.fill(-1);
   for (const auto step : {&TokenizerBuilder::CheckSizes, &TokenizerBuilder::CheckIds}) {
     if (absl::Status done = (this->*step)(); !done.ok()) return done;

@@ -31,16 +31,12 @@ class KeyReader {
   std::vector<int32_t> Ints(std::string_view key) { return Take(file_.GetI32s(key)); }
   std::vector<float> Floats(std::string_view key) { return Take(file_.GetF32s(key)); }
 
-  // An id that need not be there. Writers store -1 (as 2^32 - 1) for "none".
-  std::optional<int32_t> Id(std::string_view key) {
+  // Any integer, whatever its type; nullopt where the key is absent.
+  std::optional<int64_t> Integer(std::string_view key) {
     if (!file_.Has(key)) return std::nullopt;
-    const uint32_t id = Take(file_.GetU32(key));
-    if (id == UINT32_MAX) return std::nullopt;
-    if (id > static_cast<uint32_t>(INT32_MAX)) {
-      Fail(absl::InvalidArgumentError(absl::StrFormat("%s: expected a token id, found %u", std::string(key), id)));
-      return std::nullopt;
-    }
-    return static_cast<int32_t>(id);
+    if (const absl::StatusOr<int32_t> small = file_.GetI32(key); small.ok()) return *small;
+    const uint64_t large = Take(file_.GetU64(key));
+    return static_cast<int64_t>(std::min<uint64_t>(large, INT64_MAX));
   }
 
   const absl::Status& status() const { return status_; }
@@ -65,6 +61,64 @@ bool NamesPhi3(std::string name) {
   return name.find("phi-3") != name.npos || name.find("phi3") != name.npos;
 }
 
+// Every key that names a token: those that are used here, and those that are only looked at.
+struct SpecialKey {
+  const char* key;
+  std::optional<int32_t> TokenizerParts::*id;  // null: of no use here
+};
+constexpr SpecialKey kSpecialKeys[] = {
+    {"tokenizer.ggml.bos_token_id", &TokenizerParts::bos_id},
+    {"tokenizer.ggml.eos_token_id", &TokenizerParts::eos_id},
+    {"tokenizer.ggml.eot_token_id", &TokenizerParts::eot_id},
+    {"tokenizer.ggml.eom_token_id", &TokenizerParts::eom_id},
+    {"tokenizer.ggml.unknown_token_id", &TokenizerParts::unk_id},
+    {"tokenizer.ggml.padding_token_id", &TokenizerParts::pad_id},
+    {"tokenizer.ggml.seperator_token_id", nullptr},  // spelt so in the format
+    {"tokenizer.ggml.separator_token_id", nullptr},
+    {"tokenizer.ggml.cls_token_id", nullptr},
+    {"tokenizer.ggml.mask_token_id", nullptr},
+    {"tokenizer.ggml.prefix_token_id", nullptr},
+    {"tokenizer.ggml.suffix_token_id", nullptr},
+    {"tokenizer.ggml.middle_token_id", nullptr},
+    {"tokenizer.ggml.fim_pre_token_id", nullptr},
+    {"tokenizer.ggml.fim_suf_token_id", nullptr},
+    {"tokenizer.ggml.fim_mid_token_id", nullptr},
+    {"tokenizer.ggml.fim_pad_token_id", nullptr},
+    {"tokenizer.ggml.fim_rep_token_id", nullptr},
+    {"tokenizer.ggml.fim_sep_token_id", nullptr},
+};
+
+// Ids that no token has are in published files, and other readers go on without them.
+void ReadSpecialIds(KeyReader& keys, TokenizerParts* parts) {
+  const auto n = static_cast<int64_t>(parts->tokens.size());
+  for (const auto& [key, member] : kSpecialKeys) {
+    const std::optional<int64_t> id = keys.Integer(key);
+    if (!id || *id == -1 || *id == UINT32_MAX) continue;  // how writers say "none"
+    if (*id < 0 || *id >= n) {
+      parts->warnings.push_back(
+          absl::StrFormat("%s: expected an id in [0, %d), found %d; it is left out", key, n, *id));
+    } else if (member != nullptr) {
+      parts->*member = static_cast<int32_t>(*id);
+    }
+  }
+}
+
+// add_bos_token and its like, which need the token that they are about.
+bool MayAdd(KeyReader& keys, const char* key, bool fallback, const char* token_key, bool has_token,
+            TokenizerParts* parts) {
+  if (!keys.BoolOr(key, fallback)) return false;
+  if (has_token) return true;
+  parts->warnings.push_back(
+      absl::StrFormat("%s: expected a token to add, but there is no usable %s; none is added, and answers may be worse",
+                      key, token_key));
+  return false;
+}
+
+bool MayAddBos(KeyReader& keys, bool fallback, TokenizerParts* parts) {
+  return MayAdd(keys, "tokenizer.ggml.add_bos_token", fallback, "tokenizer.ggml.bos_token_id",
+                parts->bos_id.has_value(), parts);
+}
+
 void ReadSentencePiece(KeyReader& keys, TokenizerParts* parts) {
   parts->model = TokenizerModel::kSentencePieceBpe;
   if (keys.Has("tokenizer.ggml.scores")) parts->scores = keys.Floats("tokenizer.ggml.scores");
@@ -74,14 +128,20 @@ void ReadSentencePiece(KeyReader& keys, TokenizerParts* parts) {
   if (!parts->unk_id && n > 0) parts->unk_id = 0;
   if (!parts->bos_id && n > 1) parts->bos_id = 1;
   if (!parts->eos_id && n > 2) parts->eos_id = 2;
-  parts->add_bos = keys.BoolOr("tokenizer.ggml.add_bos_token", parts->bos_id.has_value());
+  parts->add_bos = MayAddBos(keys, parts->bos_id.has_value(), parts);
 }
 
 void ReadByteLevel(KeyReader& keys, TokenizerParts* parts) {
   parts->model = TokenizerModel::kByteLevelBpe;
   parts->pre = keys.StringOr("tokenizer.ggml.pre", "default");
+  if (!keys.Has("tokenizer.ggml.pre")) {
+    parts->warnings.push_back(
+        "tokenizer.ggml.pre: expected the name of the pre-tokenizer, found none; text is cut by the rules called "
+        "'default', which are probably not the model's, and answers may be worse; convert the model again with a "
+        "converter that writes the name");
+  }
   parts->merges = keys.Strings("tokenizer.ggml.merges");
-  parts->add_bos = keys.BoolOr("tokenizer.ggml.add_bos_token", IsLlama3Family(parts->pre) && parts->bos_id.has_value());
+  parts->add_bos = MayAddBos(keys, IsLlama3Family(parts->pre) && parts->bos_id.has_value(), parts);
 }
 
 absl::StatusOr<TokenizerParts> ReadParts(const gguf::File& file) {
@@ -101,13 +161,7 @@ absl::StatusOr<TokenizerParts> ReadParts(const gguf::File& file) {
       return absl::InvalidArgumentError("tokenizer.ggml.token_type: expected one for each token, found none");
     }
   }
-  parts.bos_id = keys.Id("tokenizer.ggml.bos_token_id");
-  parts.eos_id = keys.Id("tokenizer.ggml.eos_token_id");
-  parts.eot_id = keys.Id("tokenizer.ggml.eot_token_id");
-  parts.eom_id = keys.Id("tokenizer.ggml.eom_token_id");
-  parts.unk_id = keys.Id("tokenizer.ggml.unknown_token_id");
-  parts.pad_id = keys.Id("tokenizer.ggml.padding_token_id");
-  parts.add_eos = keys.BoolOr("tokenizer.ggml.add_eos_token", false);
+  ReadSpecialIds(keys, &parts);
   parts.strip_after_special = NamesPhi3(keys.StringOr("general.name", ""));
   if (!keys.status().ok()) return keys.status();
 
@@ -121,6 +175,8 @@ absl::StatusOr<TokenizerParts> ReadParts(const gguf::File& file) {
         "use a model with one of these",
         model.substr(0, 40)));
   }
+  parts.add_eos = MayAdd(keys, "tokenizer.ggml.add_eos_token", false, "tokenizer.ggml.eos_token_id",
+                         parts.eos_id.has_value(), &parts);
   if (!keys.status().ok()) return keys.status();
   return parts;
 }

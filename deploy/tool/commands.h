@@ -10,7 +10,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/gguf/reader.h"
 #include "common/model/model.h"
+#include "common/text/tokenizer.h"
 #include "kernels/kv_layout.h"
 
 namespace updraft::tool {
@@ -35,6 +37,9 @@ void AddKvTypeOption(CLI::App* command, kernels::KvType* type);
 // Model::Load for a person: what is worth a warning goes to stderr, and so does a line of progress where stderr is a
 // terminal and loading takes more than a moment.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, LoadOptions options);
+
+// Tokenizer::FromGguf for a person: warnings go to stderr.
+absl::StatusOr<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(const gguf::File& file);
 
 void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth

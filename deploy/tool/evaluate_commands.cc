@@ -56,8 +56,8 @@ absl::StatusOr<TokenizedText> LoadWithText(const TextFlags& flags) {
   auto model = LoadModel(flags.model, flags.load);
   if (!model.ok()) return model.status();
   loaded.model = *std::move(model);
-  auto tokenizer = text::Tokenizer::FromGguf(loaded.model->file());
-  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
+  auto tokenizer = LoadTokenizer(loaded.model->file());
+  if (!tokenizer.ok()) return tokenizer.status();
   auto tokens = (*tokenizer)->Encode(*text, {.add_special = true, .parse_special = false});
   if (!tokens.ok()) return tokens.status();
   loaded.tokens = *std::move(tokens);

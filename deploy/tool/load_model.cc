@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "common/files/file_error.h"
 #include "deploy/tool/commands.h"
 
 namespace updraft::tool {
@@ -35,6 +36,10 @@ class ProgressLine {
   bool shown_ = false;
 };
 
+void Warn(const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) std::fprintf(stderr, "updraft: warning: %s\n", warning.c_str());
+}
+
 }  // namespace
 
 void AddLoadOptions(CLI::App* command, LoadOptions* options) {
@@ -52,10 +57,15 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, LoadOp
     model = Model::Load(path, options);
   }
   if (!model.ok()) return model;
-  for (const std::string& warning : (*model)->packed_cache().warnings) {
-    std::fprintf(stderr, "updraft: warning: %s\n", warning.c_str());
-  }
+  Warn((*model)->packed_cache().warnings);
   return model;
+}
+
+absl::StatusOr<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(const gguf::File& file) {
+  auto tokenizer = text::Tokenizer::FromGguf(file);
+  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
+  Warn((*tokenizer)->warnings());
+  return tokenizer;
 }
 
 }  // namespace updraft::tool

@@ -57,8 +57,8 @@ absl::Status Generate(const GenerateFlags& flags) {
   if (absl::Status status = flags.sampling.Validate(); !status.ok()) return status;
   auto model = LoadModel(flags.model, flags.load);
   if (!model.ok()) return model.status();
-  auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
-  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
+  auto tokenizer = LoadTokenizer((*model)->file());
+  if (!tokenizer.ok()) return tokenizer.status();
   auto prompt = EncodePrompt(flags, (*model)->file(), **tokenizer);
   if (!prompt.ok()) return prompt.status();
   if (prompt->empty()) return absl::InvalidArgumentError("--prompt: is empty; expected text to continue");
@@ -161,8 +161,8 @@ absl::Status Decode(const TokenizeFlags& flags, const text::Tokenizer& tokenizer
 absl::Status Tokenize(const TokenizeFlags& flags) {
   auto file = gguf::File::Open(flags.model);
   if (!file.ok()) return file.status();
-  auto tokenizer = text::Tokenizer::FromGguf(*file);
-  if (!tokenizer.ok()) return AsFileError(tokenizer.status());
+  auto tokenizer = LoadTokenizer(*file);
+  if (!tokenizer.ok()) return tokenizer.status();
   if (flags.decode_option->count() > 0) return Decode(flags, **tokenizer);
   std::string text = flags.text;
   if (!flags.file.empty()) {
@@ -202,6 +202,13 @@ void AddTokenize(CLI::App& app, int* exit_code) {
 
 void AddInspect(CLI::App& app, int* exit_code) {
   struct Flags {
+// What whoever serves the file would be told.
+std::vector<std::string> TokenizerWarnings(const gguf::File& file) {
+  if (!file.Has("tokenizer.ggml.model")) return {};
+  const auto tokenizer = text::Tokenizer::FromGguf(file);
+  return tokenizer.ok() ? (*tokenizer)->warnings() : std::vector{std::string(tokenizer.status().message())};
+}
+
     std::string model;
     bool as_json = false;
   };
@@ -222,6 +229,7 @@ void AddInspect(CLI::App& app, int* exit_code) {
     }
     std::cout << (flags->as_json ? gguf::ToJson(*inspection) : gguf::ToText(*inspection)) << "\n";
   });
+    inspection->warnings = TokenizerWarnings(*file);
 }
 
 void AddSynth(CLI::App& app, int* exit_code) {

@@ -51,7 +51,8 @@ TEST(Inspect, JsonIsTheDocumentedObject) {
   EXPECT_EQ(ToJson(InspectText(bytes)),
             "{\"path\":\"m.gguf\",\"version\":3,\"file_bytes\":" + std::to_string(bytes.size()) +
                 ",\"alignment\":32,\"architecture\":\"llama\",\"name\":\"\",\"parameters\":8,\"tensor_bytes\":32,"
-                "\"bits_per_weight\":32,\"types\":[{\"type\":\"f32\",\"tensors\":1,\"parameters\":8,\"bytes\":32}],"
+                "\"bits_per_weight\":32,\"warnings\":[],\"types\":[{\"type\":\"f32\",\"tensors\":1,\"parameters\":8,"
+                "\"bytes\":32}],"
                 "\"metadata\":{\"general.architecture\":\"llama\",\"n\":-3,\"x\":null,\"b\":true,\"short\":[1,-1],"
                 "\"long\":{\"array\":\"u8\",\"size\":9,\"first\":[49,50,51,52,53,54,55,56]}},"
                 "\"tensors\":[{\"name\":\"t\",\"type\":\"f32\",\"dims\":[4,2],\"bytes\":32}]}");

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <unicode/regex.h>
+#include <unicode/uchar.h>
 #include <unicode/unistr.h>
 
 #include <chrono>
@@ -67,6 +68,7 @@ constexpr char kDeepSeekLetters[] =
     R"(\U0001E900-\U0001E943)"
     R"(]+)";
 constexpr char kFalconSymbols[] = R"([\p{P}\$\+<=>\^~\|`]+)";
+constexpr char kDefaultSymbols[] = R"([\p{P}\$\+<=>\^~\|]+)";
 
 struct Reference {
   PreTokenizer kind;
@@ -92,7 +94,7 @@ std::vector<Reference> References() {
        {R"([\r\n])", kDeepSeekLetters,
         R"(\p{White_Space}?[!-/:-~\uFF01-\uFF0F\uFF1A-\uFF5E\u2018-\u201F\u3000-\u3002]+)",
         R"(\p{White_Space}+$(?!\n))", R"([\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+)", R"(\p{N}+)"}},
-      {PreTokenizer::kDefault, "default", {kFalconSymbols, kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
+      {PreTokenizer::kDefault, "default", {kDefaultSymbols, kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
   };
 }
 
@@ -108,13 +110,29 @@ Patterns Compile(const std::vector<const char*>& passes) {
   return patterns;
 }
 
+// What an expression is matched against. llama.cpp, which is followed where implementations differ, takes white space
+// beyond ASCII for a vertical tab where an expression names no class (unicode_regex_split in its unicode.cpp): it is \s
+// there, and in no list of characters, although U+3000 lies within some.
+icu::UnicodeString Matched(const icu::UnicodeString& part, const icu::RegexPattern& pattern) {
+  const icu::UnicodeString expression = pattern.pattern();
+  const bool names_a_class = expression.indexOf("\\p{L}") >= 0 || expression.indexOf("\\p{N}") >= 0 ||
+                             expression.indexOf("\\p{P}") >= 0 || expression.indexOf("\\p{Lu}") >= 0;
+  if (names_a_class) return part;
+  icu::UnicodeString matched = part;
+  for (int32_t i = 0; i < matched.length(); ++i) {
+    if (matched[i] > 0x7F && u_isUWhiteSpace(matched[i])) matched.setCharAt(i, 0x0B);
+  }
+  return matched;
+}
+
 Pieces CutByRegex(const Patterns& patterns, const std::string& text) {
   std::vector<icu::UnicodeString> parts = {icu::UnicodeString::fromUTF8(text)};
   for (const auto& pattern : patterns) {
     UErrorCode error = U_ZERO_ERROR;
     std::vector<icu::UnicodeString> next;
     for (const icu::UnicodeString& part : parts) {
-      const std::unique_ptr<icu::RegexMatcher> matcher(pattern->matcher(part, error));
+      const icu::UnicodeString matched = Matched(part, *pattern);
+      const std::unique_ptr<icu::RegexMatcher> matcher(pattern->matcher(matched, error));
       int32_t gap = 0;
       const auto keep = [&](int32_t begin, int32_t end) {
         if (begin < end) next.emplace_back(part, begin, end - begin);
@@ -136,11 +154,14 @@ Pieces CutByRegex(const Patterns& patterns, const std::string& text) {
 // Text that stands on the edges of the expressions: every class, both cases, contractions, runs of spaces and breaks.
 std::string RandomText(std::mt19937_64* rng) {
   static const std::vector<std::string> kAtoms = {
-      "a",  "Z", "s",  "'",  "'s", "'T", "'re", "'LL", "'vE", "'d", "'\u017F", "\u212A", "0",      "7",      "12",
-      "²",  "Ⅷ", "½",  "٣",  " ",  " ",  "  ",  "\t",  "\n",  "\r", "\r\n",    "\u00A0", "\u0085", "\u3000", "\v",
-      "\f", ".", ",",  "!",  "/",  "$",  "+",   "`",   "|",   "^",  "<",       "_",      "-",      "é",      "Ü",
-      "ß",  "я", "Ж",  "ǅ",  "我", "想", "가",  "ひ",  "ク",  "😀",  "🚀",       "‍",    "\u0301", "\u0903", "ក",
-      "់",   "،", "。", "「", "！", "～", "＂",  "Ａ",  "x",   "B",  "ʰ",       "ª",      "\uFFFD", "\u200B", "Ω"};
+      "a",      "Z",      "s",      "'",      "'s",     "'T",     "'re",    "'LL",    "'vE", "'d",     "'\u017F",
+      "\u212A", "0",      "7",      "12",     "²",      "Ⅷ",      "½",      "٣",      " ",   " ",      "  ",
+      "\t",     "\n",     "\r",     "\r\n",   "\u00A0", "\u0085", "\u3000", "\v",     "\f",  ".",      ",",
+      "!",      "/",      "$",      "+",      "`",      "|",      "^",      "<",      "_",   "-",      "é",
+      "Ü",      "ß",      "я",      "Ж",      "ǅ",      "我",     "想",     "가",     "ひ",  "ク",     "😀",
+      "🚀",      "‍",    "\u0301", "\u0903", "ក",      "់",       "،",      "。",     "「",  "！",     "～",
+      "＂",     "Ａ",     "x",      "B",      "ʰ",      "ª",      "\uFFFD", "\u200B", "Ω",   "\u3000", "\uFEFF",
+      "\u2003", "\u202F", "\u1680", "\u0301", "\u3001"};
   std::uniform_int_distribution<size_t> pick(0, kAtoms.size() - 1);
   std::string text;
   const size_t n = std::uniform_int_distribution<size_t>(1, 14)(*rng);
@@ -198,6 +219,13 @@ TEST(PreTokenizeTest, KnownCuts) {
 TEST(PreTokenizeTest, DeepSeekLettersLeaveOutUncasedOnes) {
   EXPECT_EQ(Cut(PreTokenizer::kDeepSeekLlm, "aƻb"), (Pieces{"a", "ƻ", "b"}));  // U+01BB has no case
   EXPECT_EQ(Cut(PreTokenizer::kDeepSeekLlm, " ώΐΊ"), (Pieces{" ώΐΊ"}));
+}
+
+// As llama.cpp cuts it: seen in its ids of the DeepSeek LLM vocabulary.
+TEST(PreTokenizeTest, DeepSeekSymbolsLeaveOutSpaces) {
+  EXPECT_EQ(Cut(PreTokenizer::kDeepSeekLlm, "\u00A0\u3000\u0301\uFEFF\u0301"),
+            (Pieces{"\u00A0\u3000\u0301\uFEFF\u0301"}));
+  EXPECT_EQ(Cut(PreTokenizer::kDeepSeekCoder, "我\u3000想"), (Pieces{"我", "\u3000", "想"}));
 }
 
 TEST(PreTokenizeTest, LosesNoByteOfAnything) {

@@ -469,7 +469,7 @@ class GgufFileTest : public ::testing::Test {
     const bool spm = parts.model == TokenizerModel::kSentencePieceBpe;
     writer->SetString("general.architecture", "llama");
     writer->SetString("tokenizer.ggml.model", spm ? "llama" : "gpt2");
-    if (!spm) writer->SetString("tokenizer.ggml.pre", parts.pre);
+    if (!spm && !parts.pre.empty()) writer->SetString("tokenizer.ggml.pre", parts.pre);
     writer->SetStrings("tokenizer.ggml.tokens", parts.tokens);
     Ids types;
     for (const TokenType type : parts.types) types.push_back(static_cast<int32_t>(type));
@@ -521,10 +521,70 @@ TEST_F(GgufFileTest, ErrorsNameTheFileAndTheKey) {
          absl::StatusCode::kUnimplemented);
   expect([](gguf::Writer* w) { w->SetString("tokenizer.ggml.pre", "viking"); }, "'viking'",
          absl::StatusCode::kUnimplemented);
-  expect([](gguf::Writer* w) { w->SetU32("tokenizer.ggml.eos_token_id", 0x80000000u); }, "eos_token_id", invalid);
+  expect([](gguf::Writer* w) { w->SetString("tokenizer.ggml.eos_token_id", "</s>"); }, "eos_token_id", invalid);
   expect([](gguf::Writer* w) { w->SetString("tokenizer.ggml.merges", "x"); }, "tokenizer.ggml.merges", invalid);
   expect([](gguf::Writer* w) { w->SetI32s("tokenizer.ggml.token_type", Ids{}); }, "token_type", invalid);
-  expect([](gguf::Writer* w) { w->SetBool("tokenizer.ggml.add_bos_token", true); }, "bos_token_id", invalid);
+}
+
+// Published files have such ids; llama.cpp goes on without them since its pull request 3635.
+TEST_F(GgufFileTest, SpecialIdsOutsideTheVocabularyAreLeftOutWithAWarning) {
+  const char* const used[] = {"bos", "eos", "eot", "eom", "unknown", "padding"};
+  const char* const unused[] = {"seperator", "separator", "cls",     "mask",    "prefix",  "suffix", "middle",
+                                "fim_pre",   "fim_suf",   "fim_mid", "fim_pad", "fim_rep", "fim_sep"};
+  std::vector<std::string> names(std::begin(used), std::end(used));
+  names.insert(names.end(), std::begin(unused), std::end(unused));
+  for (const TokenizerParts& parts : {SmallByteLevelParts(), SmallSentencePieceParts()}) {
+    const auto n = static_cast<uint32_t>(parts.tokens.size());
+    for (const std::string& name : names) {
+      const std::string key = "tokenizer.ggml." + name + "_token_id";
+      const std::function<void(gguf::Writer*)> changes[] = {
+          [&](gguf::Writer* w) { w->SetU32(key, n); },
+          [&](gguf::Writer* w) { w->SetU32(key, 0x80000000u); },
+          [&](gguf::Writer* w) { w->SetU64(key, ~uint64_t{0}); },
+          [&](gguf::Writer* w) { w->SetI32(key, -5); },
+      };
+      for (size_t i = 0; i < std::size(changes); ++i) {
+        SCOPED_TRACE(key + ", change " + std::to_string(i));
+        const auto made = Through(parts, changes[i]);
+        ASSERT_TRUE(made.ok()) << made.status();
+        ASSERT_EQ((*made)->warnings().size(), 1u);
+        EXPECT_NE((*made)->warnings()[0].find(key), std::string::npos) << (*made)->warnings()[0];
+        EXPECT_EQ(Encoded(**made, "hello the").empty(), false);
+      }
+      // In range, or none: nothing to warn of.
+      for (const uint32_t id : {n - 1, ~uint32_t{0}}) {
+        const auto made = Through(parts, [&](gguf::Writer* w) { w->SetU32(key, id); });
+        ASSERT_TRUE(made.ok()) << made.status();
+        EXPECT_TRUE((*made)->warnings().empty()) << (*made)->warnings()[0];
+      }
+    }
+  }
+}
+
+TEST_F(GgufFileTest, WhatHasNoTokenIsNotAdded) {
+  for (const std::string name : {"bos", "eos"}) {
+    const auto made = Through(SmallByteLevelParts(), [&](gguf::Writer* w) {
+      w->SetU32("tokenizer.ggml." + name + "_token_id", 1u << 20);
+      w->SetBool("tokenizer.ggml.add_" + name + "_token", true);
+    });
+    ASSERT_TRUE(made.ok()) << made.status();
+    EXPECT_EQ((*made)->warnings().size(), 2u);
+    EXPECT_EQ(Encoded(**made, "hello").size(), 1u);
+  }
+}
+
+TEST_F(GgufFileTest, AMissingNameOfThePreTokenizerIsAWarning) {
+  TokenizerParts parts = SmallByteLevelParts();
+  parts.pre = "default";
+  const auto named = Through(parts);
+  ASSERT_TRUE(named.ok()) << named.status();
+  EXPECT_TRUE((*named)->warnings().empty());
+  parts.pre.clear();
+  const auto made = Through(parts);
+  ASSERT_TRUE(made.ok()) << made.status();
+  ASSERT_EQ((*made)->warnings().size(), 1u);
+  EXPECT_NE((*made)->warnings()[0].find("tokenizer.ggml.pre"), std::string::npos);
+  EXPECT_EQ((*made)->fingerprint(), (*named)->fingerprint());
 }
 
 TEST_F(GgufFileTest, AFileWithoutATokenizerSaysSo) {

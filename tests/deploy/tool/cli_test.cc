@@ -138,6 +138,34 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
   EXPECT_TRUE(S_ISCHR(info.st_mode));
 }
 
+// Files that others read with a guess: the guess is said, by the tool and in the daemons' logs.
+TEST_F(CliTest, WhatATokenizerForgivesIsSaid) {
+  std::string bytes = ReadAll(model_);
+  const auto at = [&](const std::string& key) { return bytes.find(key) + key.size(); };
+  bytes[at("tokenizer.ggml.pr")] = 'x';  // no key tokenizer.ggml.pre any more
+  bytes.replace(at("tokenizer.ggml.eos_token_id") + 4, 4, std::string("\xff\xff\xff\x7f", 4));  // after its type
+  const std::string odd = folder_ + "/odd.gguf";
+  std::ofstream(odd, std::ios::binary) << bytes;
+  const char* const keys[] = {"tokenizer.ggml.pre: expected the name", "tokenizer.ggml.eos_token_id: expected an id"};
+  const Result shown = Run("inspect " + odd), as_json = Run("inspect " + odd + " --json");
+  const Result generated = Run("generate --model " + odd + " --prompt hello --max-tokens 2");
+  ASSERT_EQ(generated.status, 0) << generated.err;
+  EXPECT_EQ(json::parse(as_json.out)["warnings"].size(), 2u);
+  EXPECT_EQ(json::parse(Run("inspect {m} --json").out)["warnings"].size(), 0u);
+  for (const char* key : keys) {
+    EXPECT_THAT(shown.out, HasSubstr(std::string("warning       ") + key));
+    EXPECT_THAT(generated.err, HasSubstr(std::string("updraft: warning: ") + key));
+  }
+  for (const std::string daemon : {"-cloud", "-edge"}) {
+    if (!std::filesystem::exists(program_ + daemon)) continue;  // not built
+    // Loads the model, and ends because the address is none of this machine's.
+    const std::string log = folder_ + "/daemon";
+    const std::string command = program_ + daemon + " --model " + odd + " --listen 192.0.2.1:0 >" + log + " 2>&1";
+    EXPECT_NE(std::system(command.c_str()), 0);
+    for (const char* key : keys) EXPECT_THAT(ReadAll(log), HasSubstr(std::string("problem=\"") + key));
+  }
+}
+
 TEST_F(CliTest, FailureIsOneAndNamesTheObject) {
   for (const char* arguments : {"inspect /nonexistent/x.gguf", "generate --model /nonexistent/x.gguf --prompt x",
                                 "bench peers --model {m} --peers /nonexistent"}) {
