@@ -25,7 +25,7 @@ absl::Status ModelExecutor::Run(const Step& step, std::span<SampledToken> sample
     // Of the lists on the host; what was asked of the model goes on until it is awaited.
     model_->ops().Fail(kernels::Fault::kOutOfMemory);
   }
-  return TakeStepStatus(model_->ops());
+  return TakeStepStatus(*model_);
 }
 
 void ModelExecutor::RunRows(const Step& step, std::span<SampledToken> sampled) {

@@ -100,9 +100,12 @@ void CloudBackend::Feed::Account(const absl::Status& status, std::string_view de
 
 RequestHandle CloudBackend::Submit(v1::GenerateRequest request, SteadyTime deadline, std::shared_ptr<AnswerSink> sink) {
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
-  absl::StatusOr<engine::Request> built =
-      draining_ ? WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1))
-                : ToEngineRequest(*model_, request, options_.limits);
+  const auto build = [&]() -> absl::StatusOr<engine::Request> {
+    if (draining_) return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
+    if (absl::Status status = model_->CheckIntact(); !status.ok()) return status;
+    return ToEngineRequest(*model_, request, options_.limits);
+  };
+  absl::StatusOr<engine::Request> built = build();
   // An id that was refused is not repeated in the log.
   const bool id_is_fit = CheckId("request_id", request.request_id()).ok();
   auto feed = std::make_shared<Feed>(this, id_is_fit ? request.request_id() : "", std::move(sink));

@@ -75,7 +75,7 @@ SequenceRows::Mark SequenceRows::BeginStep(size_t n_tokens) const {
 }
 
 absl::Status SequenceRows::EndStep(const Mark& mark) {
-  absl::Status status = TakeStepStatus(model_->ops());
+  absl::Status status = TakeStepStatus(*model_);
   if (status.ok()) return status;
   tokens_.resize(mark.n_tokens);
   kv_.Truncate(static_cast<int>(mark.n_tokens));

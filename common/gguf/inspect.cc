@@ -208,6 +208,7 @@ std::string JsonMetadata(const MetadataSummary& entry) {
 absl::StatusOr<Inspection> Inspect(const File& file) {
   Inspection inspection;
   inspection.path = file.path();
+  inspection.n_parts = file.parts().size();
   inspection.version = file.version();
   inspection.file_bytes = file.file_bytes();
   inspection.alignment = file.alignment();
@@ -244,8 +245,9 @@ absl::StatusOr<Inspection> Inspect(const File& file) {
 
 std::string ToText(const Inspection& inspection) {
   std::string out;
-  absl::StrAppendFormat(&out, "file          %s (GGUF version %d, %s)\n", inspection.path, inspection.version,
-                        ShowBytes(inspection.file_bytes));
+  absl::StrAppendFormat(&out, "file          %s (%sGGUF version %d, %s)\n", inspection.path,
+                        inspection.n_parts > 1 ? absl::StrFormat("%d parts, ", inspection.n_parts) : "",
+                        inspection.version, ShowBytes(inspection.file_bytes));
   absl::StrAppendFormat(&out, "model         %s, architecture %s\n",
                         inspection.name.empty() ? "(no name)" : Quoted(inspection.name),
                         inspection.architecture.empty() ? "(none)" : Quoted(inspection.architecture));
@@ -256,11 +258,11 @@ std::string ToText(const Inspection& inspection) {
     absl::StrAppendFormat(&out, "  %-6s %5d tensors  %10s parameters  %10s\n", kernels::Info(share.type).name,
                           share.n_tensors, ShowCount(share.n_weights), ShowBytes(share.bytes));
   }
-  absl::StrAppendFormat(&out, "\nmetadata (%d)\n", inspection.metadata.size());
-  for (const MetadataSummary& entry : inspection.metadata) {
   for (const std::string& warning : inspection.warnings) {
     absl::StrAppend(&out, "warning       ", absl::CHexEscape(warning), "\n");
   }
+  absl::StrAppendFormat(&out, "\nmetadata (%d)\n", inspection.metadata.size());
+  for (const MetadataSummary& entry : inspection.metadata) {
     const std::string key = Quoted(entry.key);
     absl::StrAppendFormat(&out, "  %-42s %-6s %s\n", key.substr(1, key.size() - 2), ValueTypeName(entry.type),
                           ShowMetadata(entry));
@@ -276,16 +278,17 @@ std::string ToText(const Inspection& inspection) {
 
 std::string ToJson(const Inspection& inspection) {
   std::string out;
-  absl::StrAppendFormat(&out, "{\"path\":%s,\"version\":%d,\"file_bytes\":%d,\"alignment\":%d",
-                        JsonString(inspection.path), inspection.version, inspection.file_bytes, inspection.alignment);
+  absl::StrAppendFormat(&out, "{\"path\":%s,\"parts\":%d,\"version\":%d,\"file_bytes\":%d,\"alignment\":%d",
+                        JsonString(inspection.path), inspection.n_parts, inspection.version, inspection.file_bytes,
+                        inspection.alignment);
   absl::StrAppendFormat(&out, ",\"architecture\":%s,\"name\":%s", JsonString(inspection.architecture),
                         JsonString(inspection.name));
   absl::StrAppendFormat(&out, ",\"parameters\":%d,\"tensor_bytes\":%d,\"bits_per_weight\":%.6g", inspection.n_weights,
                         inspection.tensor_bytes, inspection.bits_per_weight);
+  absl::StrAppend(&out, ",\"warnings\":", JsonArray(inspection.warnings, JsonString));
   absl::StrAppend(&out, ",\"types\":", JsonArray(inspection.types, [](const TypeShare& share) {
     return absl::StrFormat("{\"type\":\"%s\",\"tensors\":%d,\"parameters\":%d,\"bytes\":%d}",
                            kernels::Info(share.type).name, share.n_tensors, share.n_weights, share.bytes);
-  absl::StrAppend(&out, ",\"warnings\":", JsonArray(inspection.warnings, JsonString));
   }));
   out += ",\"metadata\":{";
   for (size_t i = 0; i < inspection.metadata.size(); ++i) {

@@ -42,7 +42,8 @@ struct TypeShare {
 
 // Owns its contents; independent of the File that it was made from.
 struct Inspection {
-  std::string path;
+  std::string path;      // of the first part
+  uint64_t n_parts = 1;  // files that the model is split into
   uint32_t version = 0;
   uint64_t file_bytes = 0;
   uint64_t alignment = 0;
@@ -54,8 +55,8 @@ struct Inspection {
   std::vector<TypeShare> types;  // the largest share of bytes first
   std::vector<MetadataSummary> metadata;  // in file order
   std::vector<TensorSummary> tensors;     // in file order
-};
   std::vector<std::string> warnings;      // for whoever knows more of the file than its format to fill in
+};
 
 // INVALID_ARGUMENT when general.architecture or general.name is not a string.
 absl::StatusOr<Inspection> Inspect(const File& file);
@@ -64,10 +65,10 @@ absl::StatusOr<Inspection> Inspect(const File& file);
 // escaped, so that a hostile file cannot send control sequences to the terminal.
 std::string ToText(const Inspection& inspection);
 
-// One JSON object on one line: {path, version, file_bytes, alignment, architecture, name, parameters, tensor_bytes,
-// bits_per_weight, types: [{type, tensors, parameters, bytes}], metadata: {key: value}, tensors: [{name, type, dims,
-// bytes}]}. A long array stands as {"array": element type, "size": n, "first": [...]}; a number that JSON lacks (NaN,
-// infinity) as null; ill-formed UTF-8 as U+FFFD.
+// One JSON object on one line: {path, parts, version, file_bytes, alignment, architecture, name, parameters,
+// tensor_bytes, bits_per_weight, warnings: [text], types: [{type, tensors, parameters, bytes}], metadata: {key: value},
+// tensors: [{name, type, dims, bytes}]}. A long array stands as {"array": element type, "size": n, "first": [...]}; a
+// number that JSON lacks (NaN, infinity) as null; ill-formed UTF-8 as U+FFFD.
 std::string ToJson(const Inspection& inspection);
 
 }  // namespace updraft::gguf

@@ -177,9 +177,9 @@ absl::StatusOr<std::string_view> File::GetStringOr(std::string_view key, std::st
 absl::StatusOr<std::vector<std::string_view>> File::GetStrings(std::string_view key) const {
   constexpr const char* kWanted = "an array of strings";
   const Value* value = Find(key);
-  if (value == nullptr) return Absent(path_, key, kWanted);
+  if (value == nullptr) return Absent(path(), key, kWanted);
   const auto* array = std::get_if<ArrayView>(value);
-  if (array == nullptr || array->element != ValueType::kString) return WrongType(path_, key, kWanted, *value);
+  if (array == nullptr || array->element != ValueType::kString) return WrongType(path(), key, kWanted, *value);
   std::vector<std::string_view> strings;
   strings.reserve(array->size);
   StringCursor cursor(*array);

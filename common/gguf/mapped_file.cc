@@ -17,42 +17,34 @@ absl::Status SystemError(int error, const std::string& path, const char* what) {
   return absl::ErrnoToStatus(error, absl::StrFormat("file '%s': cannot %s", path, what));
 }
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  ~FileDescriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
+int64_t ModifiedNs(const struct stat& facts) {
+  return int64_t{facts.st_mtim.tv_sec} * 1'000'000'000 + facts.st_mtim.tv_nsec;
+}
 
 }  // namespace
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOptions& options) {
+  MappedFile file;
+  file.path_ = path;
   // O_NONBLOCK: opening a FIFO must not hang; it has no effect on regular files.
-  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) return SystemError(errno, path, "open it for reading");
+  file.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file.fd_ < 0) return SystemError(errno, path, "open it for reading");
   struct stat facts;
-  if (fstat(fd.get(), &facts) != 0) return SystemError(errno, path, "read its size");
+  if (fstat(file.fd_, &facts) != 0) return SystemError(errno, path, "read its size");
   if (!S_ISREG(facts.st_mode)) {
     return absl::FailedPreconditionError(
         absl::StrFormat("file '%s': expected a regular file, found a %s", path,
                         S_ISDIR(facts.st_mode) ? "directory" : "device, pipe or socket"));
   }
-  MappedFile file;
-  file.modified_ns_ = int64_t{facts.st_mtim.tv_sec} * 1'000'000'000 + facts.st_mtim.tv_nsec;
+  file.modified_ns_ = ModifiedNs(facts);
   file.access_ = {.mode = facts.st_mode & 0777, .group = facts.st_gid};
   if (facts.st_size == 0) return file;
   const size_t size = static_cast<size_t>(facts.st_size);
   const int flags = MAP_SHARED | (options.populate ? MAP_POPULATE : 0);
-  void* address = mmap(nullptr, size, PROT_READ, flags, fd.get(), 0);
+  void* address = mmap(nullptr, size, PROT_READ, flags, file.fd_, 0);
   if (address == MAP_FAILED) return SystemError(errno, path, "map it into memory");
   file.bytes_ = {static_cast<const std::byte*>(address), size};
+  file.guard_ = Watch(file.bytes_);
   if (options.lock && mlock(address, size) != 0) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "file '%s': cannot lock %d bytes in memory; raise the limit (ulimit -l) or do not ask for locking", path,
@@ -61,12 +53,33 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOp
   return file;
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : bytes_(std::exchange(other.bytes_, {})), modified_ns_(other.modified_ns_), access_(other.access_) {}
+absl::Status MappedFile::CheckIntact() const {
+  if (guard_ == nullptr) return absl::OkStatus();
+  struct stat facts;
+  if (!IsLost(guard_)) {
+    const bool known = fstat(fd_, &facts) == 0;
+    if (known && static_cast<size_t>(facts.st_size) == bytes_.size() && ModifiedNs(facts) == modified_ns_) {
+      return absl::OkStatus();
+    }
+    SetLost(guard_);
+  }
+  const bool resized = fstat(fd_, &facts) == 0 && static_cast<size_t>(facts.st_size) != bytes_.size();
+  return absl::UnavailableError(absl::StrFormat(
+      "file '%s': expected it to stay as it was opened, %d bytes, found %s; what is computed from it is worthless "
+      "until "
+      "the program starts again; replace files by renaming new ones over them, never in place",
+      path_, bytes_.size(),
+      resized ? absl::StrFormat("%d bytes", facts.st_size) : "that it was written to or could not be read"));
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   if (this != &other) {
-    Unmap();
+    Close();
+    path_ = std::move(other.path_);
+    fd_ = std::exchange(other.fd_, -1);
+    guard_ = std::exchange(other.guard_, nullptr);
     bytes_ = std::exchange(other.bytes_, {});
     modified_ns_ = other.modified_ns_;
     access_ = other.access_;
@@ -74,10 +87,12 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-MappedFile::~MappedFile() { Unmap(); }
+MappedFile::~MappedFile() { Close(); }
 
-void MappedFile::Unmap() {
+void MappedFile::Close() {
+  if (guard_ != nullptr) Release(guard_);
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (fd_ >= 0) close(fd_);
 }
 
 }  // namespace updraft::gguf

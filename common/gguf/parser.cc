@@ -56,13 +56,11 @@ std::string Quoted(std::string_view name) {
 // ---- Errors -------------------------------------------------------------------------------------------------------
 
 absl::Status Parser::MalformedAt(uint64_t offset, std::string_view what) const {
-  return absl::InvalidArgumentError(
-      absl::StrFormat("file '%s': at byte %d: %s", file_.path_, offset, std::string(what)));
+  return absl::InvalidArgumentError(absl::StrFormat("file '%s': at byte %d: %s", path_, offset, std::string(what)));
 }
 
 absl::Status Parser::Unsupported(std::string_view what) const {
-  return absl::UnimplementedError(
-      absl::StrFormat("file '%s': at byte %d: %s", file_.path_, position_, std::string(what)));
+  return absl::UnimplementedError(absl::StrFormat("file '%s': at byte %d: %s", path_, position_, std::string(what)));
 }
 
 absl::Status Parser::Truncated(uint64_t wanted, std::string_view part) const {
@@ -107,13 +105,14 @@ absl::StatusOr<ValueType> Parser::ReadValueType(std::string_view part) {
 
 // ---- Header -------------------------------------------------------------------------------------------------------
 
-Parser::Parser(std::span<const std::byte> bytes, std::string name) {
-  file_.bytes_ = bytes;
-  file_.path_ = std::move(name);
+Parser::Parser(std::span<const std::byte> bytes, std::string name) : path_(std::move(name)), bytes_(bytes) {
+  File::Part& part = file_.parts_.emplace_back();
+  part.path = path_;
+  part.bytes = bytes;
 }
 
 File Parser::TakeFile(MappedFile mapping) {
-  file_.mapping_ = std::move(mapping);
+  file_.parts_.front().mapping = std::move(mapping);
   return std::move(file_);
 }
 
@@ -129,7 +128,7 @@ absl::Status Parser::ParseHeader() {
   absl::StatusOr<uint32_t> magic = ReadNumber<uint32_t>("the magic number");
   if (!magic.ok()) return magic.status();
   if (*magic != kMagic) {
-    const std::string_view found(reinterpret_cast<const char*>(file_.bytes_.data()), sizeof(*magic));
+    const std::string_view found(reinterpret_cast<const char*>(bytes_.data()), sizeof(*magic));
     return MalformedAt(
         0, absl::StrFormat("expected the magic bytes 'GGUF', found %s: this is not a GGUF model file", Quoted(found)));
   }
@@ -183,12 +182,8 @@ absl::Status Parser::ParseMetadata() {
     if (!value.ok()) return value.status();
     file_.metadata_.push_back({*key, *value});
   }
-  std::vector<uint32_t> order = Positions(file_.metadata_.size());
-  const auto key_of = [this](uint32_t i) { return file_.metadata_[i].key; };
-  std::ranges::sort(order, {}, key_of);
-  const auto twice = std::ranges::adjacent_find(order, {}, key_of);
-  if (twice != order.end()) return Malformed(absl::StrFormat("metadata %s occurs twice", Quoted(key_of(*twice))));
-  file_.metadata_by_key_ = std::move(order);
+  const std::optional<std::string_view> twice = file_.IndexMetadata();
+  if (twice) return Malformed(absl::StrFormat("metadata %s occurs twice", Quoted(*twice)));
   return absl::OkStatus();
 }
 
@@ -232,7 +227,7 @@ absl::StatusOr<Value> Parser::ReadValue(ValueType type, std::string_view part) {
       const uint64_t offset = position_;
       absl::StatusOr<uint8_t> number = ReadNumber<uint8_t>(part);
       if (!number.ok()) return number.status();
-      const ArrayView one{ValueType::kBool, 1, file_.bytes_.subspan(offset, 1)};
+      const ArrayView one{ValueType::kBool, 1, bytes_.subspan(offset, 1)};
       if (absl::Status s = CheckBools(one, offset, part); !s.ok()) return s;
       return Value(*number != 0);
     }
@@ -262,7 +257,7 @@ absl::StatusOr<Value> Parser::ReadArray(std::string_view part) {
     }
     position_ += *count * element_bytes;
   }
-  const ArrayView array{*element, *count, file_.bytes_.subspan(start, position_ - start)};
+  const ArrayView array{*element, *count, bytes_.subspan(start, position_ - start)};
   if (*element == ValueType::kBool) {
     if (absl::Status s = CheckBools(array, start, part); !s.ok()) return s;
   }
@@ -312,12 +307,8 @@ absl::Status Parser::ParseTensorInfos() {
   for (uint64_t i = 0; i < n_tensors_; ++i) {
     if (absl::Status s = ParseTensorInfo(); !s.ok()) return s;
   }
-  std::vector<uint32_t> order = Positions(file_.tensors_.size());
-  const auto name_of = [this](uint32_t i) -> const std::string& { return file_.tensors_[i].name; };
-  std::ranges::sort(order, {}, name_of);
-  const auto twice = std::ranges::adjacent_find(order, {}, name_of);
-  if (twice != order.end()) return Malformed(absl::StrFormat("tensor %s occurs twice", Quoted(name_of(*twice))));
-  file_.tensors_by_name_ = std::move(order);
+  const std::optional<std::string_view> twice = file_.IndexTensors();
+  if (twice) return Malformed(absl::StrFormat("tensor %s occurs twice", Quoted(*twice)));
   return absl::OkStatus();
 }
 
@@ -401,18 +392,19 @@ absl::Status Parser::ParseType(TensorInfo& tensor, int64_t elements, uint64_t* n
 absl::Status Parser::PlaceTensors() {
   const uint64_t alignment = file_.alignment_;
   // A file without tensors (a vocabulary alone) may end before the padding.
-  file_.data_offset_ = (position_ + alignment - 1) / alignment * alignment;
-  const uint64_t data_bytes = file_.file_bytes() > file_.data_offset_ ? file_.file_bytes() - file_.data_offset_ : 0;
+  data_offset_ = (position_ + alignment - 1) / alignment * alignment;
+  file_.parts_.front().data_offset = data_offset_;
+  const uint64_t data_bytes = bytes_.size() > data_offset_ ? bytes_.size() - data_offset_ : 0;
   for (size_t i = 0; i < extents_.size(); ++i) {
     const Extent& extent = extents_[i];
     TensorInfo& tensor = file_.tensors_[i];
     if (extent.offset > data_bytes || extent.bytes > data_bytes - extent.offset) {
-      return MalformedAt(file_.data_offset_,
+      return MalformedAt(data_offset_,
                          absl::StrFormat("tensor %s: expected %d bytes at offset %d of the data, found data of %d "
                                          "bytes; the file is truncated or damaged",
                                          Quoted(tensor.name), extent.bytes, extent.offset, data_bytes));
     }
-    tensor.data = file_.bytes_.subspan(file_.data_offset_ + extent.offset, extent.bytes);
+    tensor.data = bytes_.subspan(data_offset_ + extent.offset, extent.bytes);
   }
   return CheckOverlaps();
 }
@@ -428,10 +420,9 @@ absl::Status Parser::CheckOverlaps() const {
     const Extent& after = extents_[order[i]];
     const bool same = before.offset == after.offset && before.bytes == after.bytes;
     if (!same && before.offset + before.bytes > after.offset) {
-      return MalformedAt(
-          file_.data_offset_ + after.offset,
-          absl::StrFormat("tensors %s and %s overlap; the file is damaged", Quoted(file_.tensors_[order[i - 1]].name),
-                          Quoted(file_.tensors_[order[i]].name)));
+      return MalformedAt(data_offset_ + after.offset, absl::StrFormat("tensors %s and %s overlap; the file is damaged",
+                                                                      Quoted(file_.tensors_[order[i - 1]].name),
+                                                                      Quoted(file_.tensors_[order[i]].name)));
     }
   }
   return absl::OkStatus();

@@ -33,8 +33,8 @@ class Parser {
   absl::Status Unsupported(std::string_view what) const;
   absl::Status Truncated(uint64_t wanted, std::string_view part) const;
 
-  uint64_t remaining() const { return file_.bytes_.size() - position_; }
-  const std::byte* cursor() const { return file_.bytes_.data() + position_; }
+  uint64_t remaining() const { return bytes_.size() - position_; }
+  const std::byte* cursor() const { return bytes_.data() + position_; }
 
   template <typename T>
   absl::StatusOr<T> ReadNumber(std::string_view part);
@@ -64,8 +64,11 @@ class Parser {
     uint64_t bytes = 0;
   };
 
+  const std::string path_;
+  const std::span<const std::byte> bytes_;
   File file_;
   uint64_t position_ = 0;
+  uint64_t data_offset_ = 0;  // where tensor data starts
   uint64_t n_tensors_ = 0;
   uint64_t n_metadata_ = 0;
   std::vector<Extent> extents_;  // of file_.tensors_

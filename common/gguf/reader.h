@@ -4,13 +4,18 @@
 // anything is allocated, every length, offset, product, type number, name and alignment before use. What a File hands
 // out afterwards is in range, so that its users need no checks of their own on sizes.
 //
-// Nothing is copied but names: tensor data, strings and arrays are views into the mapping.
+// Nothing is copied but names: tensor data, strings and arrays are views into the mapping. What others write into a
+// file that is open shows there: lengths stay in range, values are in doubt, and CheckIntact tells.
+//
+// A model may be split into files NAME-00001-of-0000N.gguf (llama.cpp's gguf-split): opened by the first, they read as
+// one file, whose metadata is the first one's and whose tensors are those of all.
 #ifndef UPDRAFT_COMMON_GGUF_READER_H_
 #define UPDRAFT_COMMON_GGUF_READER_H_
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,8 +44,10 @@ struct TensorInfo {
 // it handed out.
 class File {
  public:
-  // Maps and parses the file. Errors of the file system as MappedFile::Open; DATA_LOSS for a malformed file,
-  // UNIMPLEMENTED for a sound one that this build cannot use (version, byte order, tensor type).
+  // Maps and parses the file, and those that it is split into. Errors of the file system as MappedFile::Open; DATA_LOSS
+  // for a malformed file and for parts that do not belong together, FAILED_PRECONDITION for a part that is not the
+  // first or whose name does not lead to the others, UNIMPLEMENTED for a sound file that this build cannot use
+  // (version, byte order, tensor type).
   static absl::StatusOr<File> Open(const std::string& path, const MapOptions& options = {});
 
   // Parses bytes that the caller keeps alive and unchanged for as long as the File. `name` stands for the path in
@@ -50,14 +57,24 @@ class File {
   File(File&&) = default;
   File& operator=(File&&) = default;
 
-  const std::string& path() const { return path_; }
+  // One file on disk. There is one, or as many as the model is split into.
+  struct Part {
+    std::string path;
+    std::span<const std::byte> bytes;  // the whole file
+    uint64_t data_offset = 0;          // where tensor data starts
+    MappedFile mapping;                // empty when made by Parse
+  };
+  std::span<const Part> parts() const { return parts_; }
+
+  const std::string& path() const { return parts_.front().path; }  // of the first part
   uint32_t version() const { return version_; }
-  uint64_t alignment() const { return alignment_; }            // of tensor data within the file, in bytes
-  std::span<const std::byte> bytes() const { return bytes_; }  // the whole file
-  uint64_t file_bytes() const { return bytes_.size(); }
-  int64_t modified_ns() const { return mapping_.modified_ns(); }  // nanoseconds since 1970; 0 when made by Parse
-  const FileAccess& access() const { return mapping_.access(); }  // its owner's alone when made by Parse
-  uint64_t data_offset() const { return data_offset_; }           // where tensor data starts
+  uint64_t alignment() const { return alignment_; }  // of tensor data within the file, in bytes
+  uint64_t file_bytes() const;                       // of all parts
+  int64_t modified_ns() const;                       // of the part touched last; 0 when made by Parse
+  FileAccess access() const;  // of whoever could read and write every part; its owner's alone when made by Parse
+
+  // MappedFile::CheckIntact of all parts: to be asked after anything was computed from what they hold.
+  absl::Status CheckIntact() const;
 
   // ---- Metadata, in file order ----
   std::span<const MetadataEntry> metadata() const { return metadata_; }
@@ -94,14 +111,17 @@ class File {
 
  private:
   friend class Parser;
+  friend class PartJoiner;
   File() = default;
 
-  std::string path_;
-  MappedFile mapping_;                // empty when made by Parse
-  std::span<const std::byte> bytes_;  // the whole file
+  // Makes the indices below; the first name that is there twice, if any.
+  std::optional<std::string_view> IndexMetadata();
+  std::optional<std::string_view> IndexTensors();
+  static absl::StatusOr<File> OpenOne(const std::string& path, const MapOptions& options);
+
+  std::vector<Part> parts_;
   uint32_t version_ = 0;
   uint64_t alignment_ = 0;
-  uint64_t data_offset_ = 0;
   std::vector<MetadataEntry> metadata_;
   std::vector<TensorInfo> tensors_;
   // Positions in metadata_ and tensors_, sorted by key and by name: a hash table would let a crafted file choose its

@@ -2,11 +2,13 @@
 #ifndef UPDRAFT_COMMON_GGUF_VALUE_H_
 #define UPDRAFT_COMMON_GGUF_VALUE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <variant>
 
 namespace updraft::gguf {
@@ -59,27 +61,34 @@ struct MetadataEntry {
 // Element i of a checked array of fixed-size elements. T has the element's size; i < array.size.
 template <typename T>
 T ElementAt(const ArrayView& array, uint64_t i) {
-  T value;
-  std::memcpy(&value, array.bytes.data() + i * sizeof(T), sizeof(T));
-  return value;
+  if constexpr (std::is_same_v<T, bool>) {
+    return array.bytes[i] != std::byte{0};  // whatever the byte has become since it was checked
+  } else {
+    T value;
+    std::memcpy(&value, array.bytes.data() + i * sizeof(T), sizeof(T));
+    return value;
+  }
 }
 
 // Walks a checked array of strings.
 class StringCursor {
  public:
-  explicit StringCursor(const ArrayView& strings) : at_(strings.bytes.data()) {}
+  explicit StringCursor(const ArrayView& strings) : rest_(strings.bytes) {}
 
-  // To be called at most strings.size times.
+  // To be called at most strings.size times. Stays within the array's bytes even where they have changed since they
+  // were checked (MappedFile).
   std::string_view Next() {
-    uint64_t length;
-    std::memcpy(&length, at_, sizeof(length));
-    const auto* text = reinterpret_cast<const char*>(at_ + sizeof(length));
-    at_ += sizeof(length) + length;
-    return {text, length};
+    uint64_t length = 0;
+    if (rest_.size() < sizeof(length)) return {};
+    std::memcpy(&length, rest_.data(), sizeof(length));
+    rest_ = rest_.subspan(sizeof(length));
+    const auto text = rest_.first(std::min<uint64_t>(length, rest_.size()));
+    rest_ = rest_.subspan(text.size());
+    return {reinterpret_cast<const char*>(text.data()), text.size()};
   }
 
  private:
-  const std::byte* at_;
+  std::span<const std::byte> rest_;
 };
 
 }  // namespace updraft::gguf

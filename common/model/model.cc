@@ -309,6 +309,7 @@ kernels::FeedForwardWeights Model::feed_forward(int i) const {
           .group = config_.ffn_group,
           .threshold = config_.ffn_group > 0 ? config_.ffn_thresholds[i] : 0.0f};
 }
+      if (absl::Status status = model->CheckIntact(); !status.ok()) return status;
 
 std::string Model::DescribeSparsity() const {
   if (config_.ffn_group == 0) return "";

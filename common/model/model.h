@@ -33,8 +33,9 @@ class Model {
   // Maps `path`, checks every tensor's presence, shape and type against the configuration, packs the weights. Errors
   // name the tensor, and are DATA_LOSS where the file contradicts itself. A tensor that the configuration gives no use
   // for is refused too, since leaving it out would change the answers; `updraft.*` tensors of later formats are
-  // ignored, as they only add to what a model can do. ResourceExhausted when memory runs out. Trouble with
-  // options.packed_cache is no error: see packed_cache().
+  // ignored, as they only add to what a model can do. ResourceExhausted when memory runs out, Unavailable when the file
+  // was written to meanwhile, or what options.admit says. Trouble with options.packed_cache is no error: see
+  // packed_cache().
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
   // The same for an open file, on the calling thread; options.n_threads and pin_threads are what `ops` says. Throws
   // std::bad_alloc when memory for matrices runs out.
@@ -44,6 +45,9 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const gguf::File& file() const { return file_; }
   kernels::Ops& ops() const { return *ops_; }
+
+  // gguf::File::CheckIntact of every file whose bytes the model reads where they lie.
+  absl::Status CheckIntact() const { return file_.CheckIntact(); }
 
   const LayerWeights& layer(int i) const { return layers_[i]; }
   // [n_vocab, d_model], for Ops::EmbedRows.

@@ -136,7 +136,9 @@ std::string SourceHash(const gguf::File& file) {
   std::string size;
   Put(file.file_bytes(), size);
   hash.Add(size);
-  hash.Add(file.bytes().first(std::min<size_t>(file.data_offset(), file.bytes().size())));
+  for (const gguf::File::Part& part : file.parts()) {
+    hash.Add(part.bytes.first(std::min<size_t>(part.data_offset, part.bytes.size())));
+  }
   for (const gguf::TensorInfo& tensor : file.tensors()) {
     const std::span<const std::byte> data = tensor.data;
     if (data.size() <= 3 * kSampleBytes) {

@@ -16,4 +16,9 @@ absl::Status TakeStepStatus(kernels::Memory& memory) {
   return absl::InternalError("model: a fault of no known kind");
 }
 
+absl::Status TakeStepStatus(const Model& model) {
+  absl::Status status = TakeStepStatus(model.ops());
+  return status.ok() ? model.CheckIntact() : status;
+}
+
 }  // namespace updraft

@@ -42,7 +42,7 @@ class Packer {
  public:
   Packer(std::span<const MatrixToPack> matrices, const gguf::File& file, kernels::Ops& ops, const LoadOptions& options,
          PackedCacheUse& use)
-      : matrices_(matrices), ops_(ops), use_(use) {
+      : matrices_(matrices), file_(file), ops_(ops), use_(use) {
     if (!options.packed_cache.empty()) Plan(options.packed_cache, file);
   }
 
@@ -106,7 +106,9 @@ class Packer {
       const std::span<const uint8_t> bytes = ops_.PackedBytes(*matrix);
       if (!bytes.empty()) contents.push_back(bytes);
     }
-    if (absl::Status status = plan_->Write(contents); !status.ok()) {
+    absl::Status status = file_.CheckIntact();  // what was packed from another file must not be found again
+    if (status.ok()) status = plan_->Write(contents);
+    if (!status.ok()) {
       Fail(status);
     } else {
       use_.outcome = PackedCacheUse::Outcome::kWritten;
@@ -125,6 +127,7 @@ class Packer {
   }
 
   const std::span<const MatrixToPack> matrices_;
+  const gguf::File& file_;
   kernels::Ops& ops_;
   PackedCacheUse& use_;
   std::unique_ptr<PackedFilePlan> plan_;  // null: no packed file

@@ -96,10 +96,14 @@ absl::StatusOr<std::unique_ptr<ServerHandle>> ServerHandle::Start(const ServerOp
 
 ServerHandle::~ServerHandle() { Shutdown(absl::ZeroDuration()); }
 
+void ServerHandle::SetServing(bool serving) {
+  if (auto* health = server_->GetHealthCheckService(); health != nullptr) health->SetServingStatus(serving);
+}
+
 void ServerHandle::Shutdown(absl::Duration grace) {
   if (stopped_ || server_ == nullptr) return;
   stopped_ = true;
-  if (auto* health = server_->GetHealthCheckService(); health != nullptr) health->SetServingStatus(false);
+  SetServing(false);
   server_->Shutdown(GrpcDeadlineAfter(grace));
   server_->Wait();
 }

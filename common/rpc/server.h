@@ -34,6 +34,9 @@ class ServerHandle {
   int port() const { return port_; }
   const std::string& address() const { return address_; }  // HOST:PORT with the port in use
 
+  // What health watchers are told (grpc.health.v1): SERVING from the start. Any thread; no effect after Shutdown.
+  void SetServing(bool serving);
+
   // Tells health watchers NOT_SERVING, refuses new calls, lets calls in progress end for `grace`, then cancels them;
   // returns when every handler has ended. Callable again. Not from a handler.
   void Shutdown(absl::Duration grace);

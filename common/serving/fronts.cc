@@ -21,6 +21,8 @@ absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics*
   auto grpc = ServerHandle::Start({.listen = options.listen}, {&fronts->service_});
   if (!grpc.ok()) return grpc.status();
   fronts->grpc_ = *std::move(grpc);
+  fronts->health_ =
+      std::make_unique<HealthWatch>(backend, [server = fronts->grpc_.get()] { server->SetServing(false); });
   if (options.http_listen.empty()) return fronts;
   http::ServerOptions http_options;
   http_options.listen = options.http_listen;
@@ -39,6 +41,7 @@ std::string Fronts::ports() const {
 }
 
 void Fronts::Stop(absl::Duration flush_time) {
+  health_.reset();
   std::thread http_flush;
   if (http_ != nullptr) http_flush = std::thread([this, flush_time] { http_->Stop(flush_time); });
   if (grpc_ != nullptr) grpc_->Shutdown(flush_time);

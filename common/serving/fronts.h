@@ -11,6 +11,7 @@
 #include "common/http/server.h"
 #include "common/rpc/server.h"
 #include "common/serving/backend.h"
+#include "common/serving/health_watch.h"
 #include "common/serving/inference_service.h"
 #include "common/telemetry/metrics.h"
 
@@ -28,8 +29,8 @@ class Fronts {
   // What is wrong with the addresses as such, to be told before a model is loaded. InvalidArgument names the field.
   static absl::Status Check(const FrontOptions& options);
 
-  // Serves at once. Backend and metrics must outlive the fronts. Errors as of ServerHandle::Start and
-  // http::Server::Start.
+  // Serves at once; health over gRPC and HTTP follows HealthOf(*backend). Backend and metrics must outlive the fronts.
+  // Errors as of ServerHandle::Start and http::Server::Start.
   static absl::StatusOr<std::unique_ptr<Fronts>> Start(Backend* backend, Metrics* metrics, FrontOptions options);
   // Stops without waiting if still serving.
   ~Fronts();
@@ -54,6 +55,7 @@ class Fronts {
   InferenceService service_;
   std::unique_ptr<ServerHandle> grpc_;
   std::unique_ptr<http::Server> http_;
+  std::unique_ptr<HealthWatch> health_;
 };
 
 // How long Stop may take for bytes that are on their way.

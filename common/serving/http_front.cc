@@ -15,6 +15,7 @@
 #include "common/routing/names.h"
 #include "common/rpc/convert.h"
 #include "common/rpc/process.h"
+#include "common/serving/health_watch.h"
 #include "common/serving/http_answer.h"
 #include "common/serving/request_check.h"
 
@@ -192,9 +193,12 @@ void ServeMetrics(Backend* backend, Metrics* metrics, const std::shared_ptr<Exch
 }
 
 void ServeHealth(Backend* backend, const std::shared_ptr<Exchange>& exchange) {
-  const bool draining = backend->draining();
-  exchange->Respond(Response{
-      draining ? 503 : 200, "application/json", draining ? R"({"status":"draining"})" : R"({"status":"ok"})", {}});
+  http::Json body = {{"status", "ok"}};
+  const absl::Status health = HealthOf(*backend);
+  if (!health.ok()) {
+    body = {{"status", backend->draining() ? "draining" : "unavailable"}, {"reason", std::string(health.message())}};
+  }
+  exchange->Respond(Response{health.ok() ? 200 : 503, "application/json", http::DumpJson(body), {}});
 }
 
 }  // namespace

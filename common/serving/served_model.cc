@@ -33,9 +33,7 @@ v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, con
   int64_t n_parameters = 0;
   for (const gguf::TensorInfo& tensor : model.file().tensors()) n_parameters += tensor.elements();
   info.set_n_parameters(n_parameters);
-  std::error_code error;
-  const auto file_bytes = std::filesystem::file_size(path, error);
-  if (!error) info.set_file_bytes(static_cast<int64_t>(file_bytes));
+  info.set_file_bytes(static_cast<int64_t>(model.file().file_bytes()));
   info.set_n_layer(config.n_layer);
   info.set_context_length(config.context_length);
   for (const int layer : config.exit_layers) info.add_exit_layers(layer);
@@ -66,7 +64,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadAndLog(const std::string& path, const
   for (const std::string& warning : packed.warnings) LogEvent(LogLevel::kWarn, "packed-cache", {{"problem", warning}});
   LogEvent(LogLevel::kInfo, "loaded",
            {{"model", path},
-            {"bytes", bytes},
+            {"bytes", (*model)->file().file_bytes()},
             {"seconds", absl::ToDoubleSeconds(SteadyNow() - start)},
             {"packed_cache", Name(packed.outcome)}});
   return model;

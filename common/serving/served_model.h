@@ -29,6 +29,9 @@ class ServedModel {
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
   const v1::ModelInfo& info() const { return info_; }
 
+  // UNAVAILABLE once the model's file is not what was loaded: nothing more can be served (Model::CheckIntact).
+  absl::Status CheckIntact() const { return model_->CheckIntact(); }
+
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
   bool IsEnd(int32_t token) const;  // one of stop_tokens
 

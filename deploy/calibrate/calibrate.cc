@@ -318,6 +318,7 @@ absl::Status CopyWithMetadata(const gguf::File& from, const std::string& to_path
   for (const gguf::TensorInfo& tensor : from.tensors()) {
     if (absl::Status status = writer->AppendTensorData(tensor.name, tensor.data); !status.ok()) return status;
   }
+  if (absl::Status status = from.CheckIntact(); !status.ok()) return status;
   return writer->Finish();
 }
 

@@ -48,7 +48,7 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
     const size_t d_model = config.d_model, n_vocab = config.n_vocab;
     if (!kernels::GrowTo(ops, n_rows * d_model * sizeof(float), hidden) ||
         !kernels::GrowTo(ops, n_vocab * sizeof(float), logits)) {
-      return TakeStepStatus(ops);
+      return TakeStepStatus(model);
     }
     // Nothing reads the KV of layers above the last exit, so they need not run.
     for (size_t exit = 0; exit < traces.size(); ++exit) {
@@ -59,12 +59,13 @@ absl::StatusOr<std::vector<ExitTrace>> TraceExits(Answerer& answerer, const Loca
         ComputeLogits(model, static_cast<int>(exit), {hidden.floats() + row * d_model, d_model}, 1,
                       {logits.floats(), n_vocab});
         const std::span<const float> row_logits = ops.HostView(logits.floats(), n_vocab, staging);
-        if (row_logits.empty()) return TakeStepStatus(ops);
+        if (row_logits.empty()) return TakeStepStatus(model);
         traces[exit].top_prob.push_back(TopProbability(row_logits));
         traces[exit].agrees.push_back(ArgMax(row_logits) == chosen[begin + row - first_choice + 1]);
       }
     }
   }
+  if (absl::Status status = TakeStepStatus(model); !status.ok()) return status;
   return traces;
 }
 

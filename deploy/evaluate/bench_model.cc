@@ -92,7 +92,7 @@ class Runner {
       ComputeLogits(model_, -1, hidden.last(static_cast<size_t>(n_rows) * c.d_model), n_rows,
                     {logits_.floats(), n_logits});
     }
-    status_.Update(TakeStepStatus(model_.ops()));  // waits until all is done
+    status_.Update(TakeStepStatus(model_));  // waits until all is done
   }
 
   const Model& model_;

@@ -32,7 +32,7 @@ absl::Status ModelSource::Run(std::span<const int32_t> tokens) {
   std::iota(positions.begin(), positions.end(), 0);
   const std::vector<const int32_t*> tables(tokens.size(), blocks.data());
   kernels::Ops& ops = model_->ops();
-  if (!kernels::GrowTo(ops, tokens.size() * d_model * sizeof(float), hidden_)) return TakeStepStatus(ops);
+  if (!kernels::GrowTo(ops, tokens.size() * d_model * sizeof(float), hidden_)) return TakeStepStatus(*model_);
   for (size_t done = 0; done < tokens.size(); done += kChunk) {
     const size_t n = std::min(kChunk, tokens.size() - done);
     const Batch batch = {.tokens = tokens.subspan(done, n),
@@ -41,17 +41,17 @@ absl::Status ModelSource::Run(std::span<const int32_t> tokens) {
     Forward(*model_, batch, {.from = 0, .to = config().n_layer}, {hidden_.floats() + done * d_model, n * d_model},
             pool_->store(), scratch_);
   }
-  return TakeStepStatus(ops);
+  return TakeStepStatus(*model_);
 }
 
 absl::Status ModelSource::Logits(int first, int n_rows, std::span<float> logits) {
   const size_t d_model = config().d_model;
   kernels::Ops& ops = model_->ops();
   const size_t n = static_cast<size_t>(n_rows) * config().n_vocab;
-  if (!kernels::GrowTo(ops, n * sizeof(float), logits_)) return TakeStepStatus(ops);
+  if (!kernels::GrowTo(ops, n * sizeof(float), logits_)) return TakeStepStatus(*model_);
   ComputeLogits(*model_, -1, {hidden_.floats() + first * d_model, n_rows * d_model}, n_rows, {logits_.floats(), n});
   ops.Download(logits_.floats(), n * sizeof(float), logits.data());
-  return TakeStepStatus(ops);
+  return TakeStepStatus(*model_);
 }
 
 absl::Status ReferenceSource::Run(std::span<const int32_t> tokens) {

@@ -250,6 +250,7 @@ absl::StatusOr<LoadedModel> ReadModel(const std::string& path, torch::Device dev
       std::make_unique<Transformer>(*shape, static_cast<int32_t>(vocabulary->tokens.size()), /*seed=*/0, device);
   loaded.vocabulary = *std::move(vocabulary);
   if (absl::Status status = ReadTensors(*file, loaded.model.get()); !status.ok()) return status;
+  if (absl::Status status = file->CheckIntact(); !status.ok()) return status;
   return loaded;
 }
 

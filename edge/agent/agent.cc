@@ -152,6 +152,7 @@ absl::Duration Agent::PredictedWait(const LocalWorker::Load& load) const {
 }
 
 absl::Status Agent::Admit(const std::shared_ptr<LiveAnswer>& live) {
+  if (absl::Status status = model_->served().CheckIntact(); !status.ok()) return status;
   const LocalWorker::Load work = worker_->load();
   MutexLock lock(mu_);
   if (draining_) return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));

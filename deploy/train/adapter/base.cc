@@ -1,8 +1,10 @@
 #include "deploy/train/adapter/base.h"
 
+#include <cstddef>
 #include <cstdio>
 #include <fstream>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -53,8 +55,13 @@ absl::Status CheckTensors(const gguf::File& file, Transformer* model) {
 }
 
 absl::Status CheckHash(const gguf::File& file, const std::string& expected, std::string* found) {
-  const absl::StatusOr<std::string> hash =
-      text::Sha256({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()});
+  if (file.parts().size() > 1) {
+    return absl::UnimplementedError(absl::StrCat(
+        file.path(), ": is one of ", file.parts().size(),
+        " files of a model, and an adapter names its base by the hash of one; join them (llama-gguf-split --merge)"));
+  }
+  const std::span<const std::byte> bytes = file.parts().front().bytes;
+  const absl::StatusOr<std::string> hash = text::Sha256({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!hash.ok()) return hash.status();
   *found = *hash;
   if (!expected.empty() && *hash != expected) {
@@ -109,6 +116,7 @@ absl::StatusOr<Base> ReadBase(const std::string& path, const std::string& sha256
     if (!output.ok()) return output.status();
     base.output = *std::move(output);
   }
+  if (absl::Status status = file->CheckIntact(); !status.ok()) return status;
   return base;
 }
 

@@ -94,7 +94,7 @@ absl::Status ReadLora(const std::string& path, const LoraShape& shape, const Bas
     if (!read.ok()) return read.status();
     tensor.copy_(*read);
   }
-  return absl::OkStatus();
+  return file->CheckIntact();
 }
 
 }  // namespace updraft::train

@@ -62,7 +62,7 @@ TEST(Hostile, TruncationAtEveryByteIsRefused) {
 // Many flips make another sound file (a letter of a name, a value); none may do worse than that.
 TEST(Hostile, FlippingAnyBitOfTheHeaderIsSafe) {
   const std::string whole = SampleFile();
-  const size_t header_bytes = File::Parse(Bytes(whole), "whole")->data_offset();
+  const size_t header_bytes = File::Parse(Bytes(whole), "whole")->parts()[0].data_offset;
   size_t refused = 0;
   for (size_t bit = 0; bit < 8 * header_bytes; ++bit) {
     std::string damaged = whole;
@@ -75,7 +75,7 @@ TEST(Hostile, FlippingAnyBitOfTheHeaderIsSafe) {
 // Every aligned and unaligned 8-byte window set to values that overflow sums and products.
 TEST(Hostile, ExtremeNumbersAnywhereInTheHeaderAreSafe) {
   const std::string whole = SampleFile();
-  const size_t header_bytes = File::Parse(Bytes(whole), "whole")->data_offset();
+  const size_t header_bytes = File::Parse(Bytes(whole), "whole")->parts()[0].data_offset;
   constexpr uint64_t kExtremes[] = {
       0,          ~uint64_t{0}, uint64_t{1} << 63, (uint64_t{1} << 63) - 1, uint64_t{1} << 60, uint64_t{1} << 32,
       0xffffffff, 0x7fffffff,   ~uint64_t{0} - 7,  ~uint64_t{0} - 31};

@@ -49,7 +49,7 @@ TEST(Inspect, JsonIsTheDocumentedObject) {
   file.Tensor("t", {4, 2}, 0, 0).Data(32);
   const std::string bytes = file.Build();
   EXPECT_EQ(ToJson(InspectText(bytes)),
-            "{\"path\":\"m.gguf\",\"version\":3,\"file_bytes\":" + std::to_string(bytes.size()) +
+            "{\"path\":\"m.gguf\",\"parts\":1,\"version\":3,\"file_bytes\":" + std::to_string(bytes.size()) +
                 ",\"alignment\":32,\"architecture\":\"llama\",\"name\":\"\",\"parameters\":8,\"tensor_bytes\":32,"
                 "\"bits_per_weight\":32,\"warnings\":[],\"types\":[{\"type\":\"f32\",\"tensors\":1,\"parameters\":8,"
                 "\"bytes\":32}],"

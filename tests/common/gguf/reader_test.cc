@@ -66,7 +66,7 @@ TEST(Reader, TensorsAreViewsOfTheirBytes) {
   EXPECT_EQ(q4->n_dims, 1);
   EXPECT_THAT(q4->dims, ElementsAre(64, 1, 1, 1));
   EXPECT_EQ(q4->data.size(), 36u);
-  EXPECT_EQ(q4->data.data(), Bytes(bytes).data() + file->data_offset() + 32);
+  EXPECT_EQ(q4->data.data(), Bytes(bytes).data() + file->parts()[0].data_offset + 32);
   EXPECT_EQ(file->FindTensor("a.f32")->elements(), 6);
   EXPECT_EQ(file->FindTensor("a.f32")->rows(), 2);
   EXPECT_EQ(file->FindTensor("c.q6_k")->n_dims, 4);
@@ -139,7 +139,7 @@ TEST(Reader, AlignmentOfTheFileIsUsed) {
   const absl::StatusOr<File> parsed = ParseText(bytes);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->alignment(), 128u);
-  EXPECT_EQ(parsed->data_offset() % 128, 0u);
+  EXPECT_EQ(parsed->parts()[0].data_offset % 128, 0u);
   EXPECT_EQ(parsed->FindTensor("b")->data.data() - parsed->FindTensor("a")->data.data(), 128);
 }
 

@@ -223,7 +223,7 @@ TEST_F(PackedFileTest, AChangedMatrixIsNoticedThoughTheTimeIsKept) {
   const gguf::File file = gguf::File::Open(model_path_).value();
   for (const char* name : {"blk.0.attn_q.weight", "blk.0.ffn_up.weight", "blk.1.ffn_down.weight"}) {
     const std::span<const std::byte> data = file.FindTensor(name)->data;
-    const auto begin = static_cast<size_t>(data.data() - file.bytes().data());
+    const auto begin = static_cast<size_t>(data.data() - file.parts()[0].bytes.data());
     for (const size_t at : {size_t{2}, data.size() / 2, data.size() - 30}) {
       SCOPED_TRACE(name + (" " + std::to_string(at)));
       std::string bytes = original;
