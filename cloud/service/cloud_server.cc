@@ -9,16 +9,26 @@
 #include "common/clock/steady.h"
 #include "common/files/file_error.h"
 #include "common/rpc/process.h"
+#include "common/serving/admission.h"
 #include "common/telemetry/log.h"
 
 namespace updraft {
 namespace {
 
+bool IsPaced(const v1::CloudConfig& config) { return config.paced_us_per_step() > 0 || config.paced_us_per_row() > 0; }
+
+// But for how many blocks.
+KvStoreOptions KvOptionsOf(const v1::CloudConfig& config) {
+  KvStoreOptions options{.block_tokens = config.block_tokens()};
+  kernels::ParseKvType(config.kv_type().c_str(), options.type);  // the configuration allows no other names
+  return options;
+}
+
 absl::StatusOr<std::unique_ptr<engine::Executor>> MakeExecutor(const v1::CloudConfig& config,
                                                                const engine::CoreOptions& blocks,
                                                                const ServedModel& served) {
   const Model& model = served.model();
-  if (config.paced_us_per_step() > 0 || config.paced_us_per_row() > 0) {
+  if (IsPaced(config)) {
     LogEvent(LogLevel::kWarn, "paced_executor",
              {{"note", "for tests of time: the tokens are not the model's"},
               {"us_per_step", config.paced_us_per_step()},
@@ -29,8 +39,8 @@ absl::StatusOr<std::unique_ptr<engine::Executor>> MakeExecutor(const v1::CloudCo
                      .per_row = absl::Microseconds(config.paced_us_per_row())},
         served.stop_tokens());
   }
-  KvStoreOptions options{.n_blocks = blocks.n_blocks, .block_tokens = blocks.block_tokens};
-  kernels::ParseKvType(config.kv_type().c_str(), options.type);  // the configuration allows no other names
+  KvStoreOptions options = KvOptionsOf(config);
+  options.n_blocks = blocks.n_blocks;
   absl::StatusOr<std::unique_ptr<KvStore>> kv = KvStore::Create(model.ops(), model.config(), options);
   if (!kv.ok())
     return absl::Status(kv.status().code(), absl::StrCat("kv_tokens: ", std::string(kv.status().message())));
@@ -72,9 +82,12 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
   // Before the model is loaded, which may take long.
   if (absl::Status status = Fronts::Check(front_options); !status.ok()) return status;
   std::unique_ptr<CloudServer> cloud(new CloudServer);
-  absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(
-      config.model(),
-      {.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()});
+  LoadOptions load{.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()};
+  if (!IsPaced(config)) {
+    load.admit =
+        AdmitWithinMemory(config.kv_tokens(), KvOptionsOf(config), /*one_sequence=*/false, config.max_step_tokens());
+  }
+  absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(config.model(), load);
   if (!model.ok()) return AsFileError(model.status());
   cloud->model_ = *std::move(model);
   absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, *cloud->model_);

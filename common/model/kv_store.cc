@@ -6,10 +6,8 @@
 #include "absl/strings/str_format.h"
 
 namespace updraft {
-namespace {
 
-// Bytes of all blocks and layers; what is wrong with the options otherwise.
-absl::StatusOr<size_t> BytesOf(const ModelConfig& config, const KvStoreOptions& options) {
+absl::StatusOr<size_t> KvStore::BytesFor(const ModelConfig& config, const KvStoreOptions& options) {
   if (options.n_blocks < 1) {
     return absl::InvalidArgumentError(
         absl::StrFormat("KV pool: expected at least 1 block, found %d; give the cache more memory", options.n_blocks));
@@ -34,11 +32,9 @@ absl::StatusOr<size_t> BytesOf(const ModelConfig& config, const KvStoreOptions& 
   return bytes;
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<KvStore>> KvStore::Create(kernels::Memory& memory, const ModelConfig& config,
                                                          const KvStoreOptions& options) {
-  absl::StatusOr<size_t> bytes = BytesOf(config, options);
+  absl::StatusOr<size_t> bytes = BytesFor(config, options);
   if (!bytes.ok()) return bytes.status();
   std::unique_ptr<KvStore> store(new KvStore(&memory));
   // A fault of what came before is that step's to tell; one of this allocation is told here.

@@ -32,6 +32,9 @@ class KvStore {
   static absl::StatusOr<std::unique_ptr<KvStore>> Create(kernels::Memory& memory, const ModelConfig& config,
                                                          const KvStoreOptions& options);
 
+  // What Create would reserve. InvalidArgument for impossible options.
+  static absl::StatusOr<size_t> BytesFor(const ModelConfig& config, const KvStoreOptions& options);
+
   int n_blocks() const { return options_.n_blocks; }
   int block_tokens() const { return options_.block_tokens; }
   int BlocksFor(int n_tokens) const { return (n_tokens + options_.block_tokens - 1) / options_.block_tokens; }

@@ -6,7 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+
 namespace updraft {
+
+struct ModelConfig;
+struct WeightsNeed;
+// Says whether a model may be loaded, from its configuration and what its weights will take (memory_need.h).
+using AdmitModel = std::function<absl::Status(const ModelConfig&, const WeightsNeed&)>;
 
 struct LoadOptions {
   int n_threads = 0;  // 0: what the process may use; fixed from here on
@@ -20,6 +27,8 @@ struct LoadOptions {
   // Bytes of matrices in the file: laid out so far, and all. Called by one thread, which need not be the caller's, at
   // most 20 times a second and once at the end, when both are equal; not at all after an error. May be empty.
   std::function<void(uint64_t done, uint64_t total)> on_progress = {};
+  // Asked when all is known of the model and nothing is packed yet; what it refuses is not loaded. May be empty.
+  AdmitModel admit = {};
 };
 
 // What loading did with LoadOptions::packed_cache. Trouble with the folder or the file never fails a load: the weights

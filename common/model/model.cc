@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/files/file_error.h"
+#include "common/model/memory_need.h"
 #include "common/model/weight_packer.h"
 #include "kernels/formats/codec.h"
 
@@ -32,6 +33,7 @@ class WeightLoader {
   using Slot = std::unique_ptr<kernels::PackedMatrix> LayerWeights::*;
 
   absl::Status FindAll();
+  WeightsNeed Need() const;
   void PackAll(const LoadOptions& options);
   LayerWeights Layer(int i);
   void Exits();
@@ -211,8 +213,24 @@ void WeightLoader::PackAll(const LoadOptions& options) {
   }
 }
 
+WeightsNeed WeightLoader::Need() const {
+  WeightsNeed need;
+  need.weights_bytes = embedding_->data.size();
+  for (const MatrixToPack& m : matrices_) {
+    const size_t packed = model_.ops_->PackedSize(m.tensor->type, m.n_out, m.n_in);
+    // Read in place, as the embedding may be already, or laid out as measured, about as large.
+    const bool again = m.tensor == embedding_;
+    need.weights_bytes += packed > 0 || again ? packed : m.tensor->data.size();
+  }
+  for (const gguf::File::Part& part : file_.parts()) need.header_bytes += part.data_offset;
+  return need;
+}
+
 absl::Status WeightLoader::LoadAll(const LoadOptions& options) {
   if (absl::Status status = FindAll(); !status.ok()) return status;
+  if (options.admit) {
+    if (absl::Status status = options.admit(model_.config_, Need()); !status.ok()) return status;
+  }
   model_.embedding_ =
       model_.ops_->Table(embedding_->type, model_.config_.n_vocab, model_.config_.d_model, embedding_->data.data());
   PackAll(options);
@@ -291,6 +309,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::uni
   }
   switch (model->ops_->TakeFault()) {
     case kernels::Fault::kNone:
+      if (absl::Status status = model->CheckIntact(); !status.ok()) return status;
       return model;
     case kernels::Fault::kOutOfMemory:
       return NoMemory(model->file_.path(), WeightBytes(model->file_));
@@ -309,7 +328,6 @@ kernels::FeedForwardWeights Model::feed_forward(int i) const {
           .group = config_.ffn_group,
           .threshold = config_.ffn_group > 0 ? config_.ffn_thresholds[i] : 0.0f};
 }
-      if (absl::Status status = model->CheckIntact(); !status.ok()) return status;
 
 std::string Model::DescribeSparsity() const {
   if (config_.ffn_group == 0) return "";

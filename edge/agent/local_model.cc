@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "common/serving/admission.h"
 
 namespace updraft {
 
@@ -18,7 +19,9 @@ absl::Status Annotate(const absl::Status& status, const std::string& what) {
 absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOptions& options) {
   std::unique_ptr<LocalModel> local(new LocalModel);
   local->options_ = options;
-  auto served = ServedModel::Load(options.path, options.load);
+  LoadOptions load = options.load;
+  load.admit = AdmitWithinMemory(options.kv_tokens, {.type = options.kv_type}, /*one_sequence=*/true, kPrefillPiece);
+  auto served = ServedModel::Load(options.path, load);
   if (!served.ok()) return served.status();
   local->served_ = *std::move(served);
   const Model& model = local->served_->model();

@@ -16,6 +16,8 @@
 
 namespace updraft {
 
+inline constexpr int kPrefillPiece = 256;  // tokens of a prompt run at once, before the caller may look up
+
 struct LocalModelOptions {
   std::string path;
   LoadOptions load;

@@ -11,8 +11,6 @@ namespace updraft {
 
 namespace {
 
-constexpr size_t kPrefillPiece = 256;  // tokens run before the caller may look up
-
 AssemblerOptions OptionsOf(const LocalModel& model, const Prompt& prompt, RunOptions options) {
   AssemblerOptions assembler;
   assembler.stops = std::move(options.stops);
@@ -36,7 +34,7 @@ LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions opt
 
 absl::StatusOr<bool> LocalRun::Prefill() {
   const std::span<const int32_t> rest = std::span<const int32_t>(prefill_).subspan(prefilled_);
-  const auto piece = rest.first(std::min(rest.size(), kPrefillPiece));
+  const auto piece = rest.first(std::min<size_t>(rest.size(), kPrefillPiece));
   if (absl::Status status = generator_.Prefill(piece); !status.ok()) return status;
   prefilled_ += piece.size();
   return prefilled_ == prefill_.size();
