@@ -68,7 +68,8 @@ struct ChatRequest {
 };
 
 struct CompletionRequest {
-  std::string prompt;  // not empty
+  std::string prompt;          // not empty
+  bool parse_special = false;  // ours: control tokens written in the prompt become those tokens
   GenerationParams params;
 };
 

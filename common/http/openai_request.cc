@@ -386,6 +386,7 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
   }
   FieldReader reader(*json);
   ReadParams(reader, request.params);
+  reader.Unsupported("parse_special", "control tokens in messages are");
   if (accepts.tools) {
     ReadTools(reader, request.tools);
     ReadToolChoice(reader, request.tool_choice);
@@ -422,6 +423,7 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body) 
   FieldReader reader(*json);
   ReadParams(reader, request.params);
   reader.Unsupported("tools", "tools are");
+  reader.Bool("parse_special", request.parse_special);
   reader.Unsupported("echo", "echoing the prompt is");
   reader.Unsupported("suffix", "a suffix is");
   std::optional<int64_t> logprobs;

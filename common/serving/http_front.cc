@@ -163,6 +163,7 @@ absl::Status ServeCompletion(Backend* backend, const std::shared_ptr<Exchange>& 
   if (!parsed.ok()) return parsed.status();
   v1::GenerateRequest request;
   request.set_prompt(std::move(parsed->prompt));
+  request.set_parse_special(parsed->parse_special);
   return Serve(backend, exchange, parsed->params, /*chat=*/false, headers, std::move(request));
 }
 

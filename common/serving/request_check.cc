@@ -164,6 +164,12 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
     return absl::InvalidArgumentError(
         "accepted_prefix: only works with tokens; send the prompt as token ids, or no prefix");
   }
+  if (request.parse_special() && !request.has_prompt()) {
+    return absl::InvalidArgumentError(
+        "parse_special: only works with prompt: control tokens of a conversation are the chat template's, and token "
+        "ids "
+        "need none; leave it out");
+  }
   if (auto sampling = SamplingFromProto(request.sampling()); !sampling.ok()) {
     return absl::Status(sampling.status().code(), absl::StrCat("sampling: ", std::string(sampling.status().message())));
   }

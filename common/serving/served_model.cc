@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -97,10 +98,10 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   const gguf::File& file = served->model_->file();
   auto tokenizer = text::Tokenizer::FromGguf(file);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), absl::StrFormat("model '%s'", path));
+  served->tokenizer_ = *std::move(tokenizer);
   for (const std::string& warning : served->tokenizer_->warnings()) {
     LogEvent(LogLevel::kWarn, "tokenizer", {{"model", path}, {"problem", warning}});
   }
-  served->tokenizer_ = *std::move(tokenizer);
   served->stop_tokens_ = served->tokenizer_->EndOfGenerationIds();
   served->chat_template_ = text::ChatTemplate::FromGguf(file);
   if (served->chat_template_.ok()) served->stop_tokens_ = served->chat_template_->StopTokenIds(*served->tokenizer_);
@@ -130,7 +131,7 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
     case v1::GenerateRequest::kConversation:
       return FromConversation(request, max_tokens);
     case v1::GenerateRequest::kPrompt:
-      return FromText(request.prompt(), max_tokens);
+      return FromText(request.prompt(), request.parse_special(), max_tokens);
     case v1::GenerateRequest::kTokens:
       return FromTokens(request);
     case v1::GenerateRequest::INPUT_NOT_SET:
@@ -167,7 +168,8 @@ absl::Status ServedModel::CheckTools(const v1::GenerateRequest& request) const {
 absl::StatusOr<Prompt> ServedModel::FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const {
   if (!chat_template_.ok()) {
     return absl::FailedPreconditionError(
-        absl::StrFormat("conversation: this model cannot chat (%s); send a prompt instead",
+        absl::StrFormat("conversation: this model cannot chat (%s); send a prompt instead (with parse_special where it "
+                        "spells out control tokens)",
                         std::string(chat_template_.status().message())));
   }
   std::vector<text::ChatMessage> messages;
@@ -188,10 +190,15 @@ absl::StatusOr<Prompt> ServedModel::FromConversation(const v1::GenerateRequest& 
   return prompt;
 }
 
-absl::StatusOr<Prompt> ServedModel::FromText(const std::string& text, size_t max_tokens) const {
+absl::StatusOr<Prompt> ServedModel::FromText(const std::string& text, bool parse_special, size_t max_tokens) const {
   if (absl::Status status = CheckBytes("prompt", text.size(), max_tokens); !status.ok()) return status;
-  auto tokens = tokenizer_->Encode(text);
+  auto tokens = tokenizer_->Encode(text, {.parse_special = parse_special});
   if (!tokens.ok()) return Annotate(tokens.status(), "prompt");
+  // Whoever spells the control tokens out spells the first one out as well.
+  const std::optional<int32_t> bos = tokenizer_->bos_id();
+  if (tokenizer_->adds_bos() && tokens->size() > 1 && (*tokens)[0] == bos && (*tokens)[1] == bos) {
+    tokens->erase(tokens->begin());
+  }
   if (tokens->empty()) return absl::InvalidArgumentError("prompt: is empty; expected text to continue");
   Prompt prompt;
   prompt.tokens = *std::move(tokens);

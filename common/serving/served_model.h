@@ -50,7 +50,7 @@ class ServedModel {
   ServedModel() = default;
   absl::StatusOr<Prompt> FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const;
   absl::Status CheckTools(const v1::GenerateRequest& request) const;
-  absl::StatusOr<Prompt> FromText(const std::string& text, size_t max_tokens) const;
+  absl::StatusOr<Prompt> FromText(const std::string& text, bool parse_special, size_t max_tokens) const;
   absl::StatusOr<Prompt> FromTokens(const v1::GenerateRequest& request) const;
   absl::Status CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const;
 

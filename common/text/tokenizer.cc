@@ -149,7 +149,7 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeSegments(std::span<const T
 absl::Status Tokenizer::EncodeFragments(std::span<const Fragment> fragments, const EncodeOptions& options,
                                         std::vector<int32_t>* ids) const {
   if (options.add_special && add_bos_) ids->push_back(*bos_id_);
-  bool after_special = true;  // the start of the text counts as one
+  bool after_special = options.at_text_start;  // the start of a text counts as one
   bool strip = false;
   for (const Fragment& fragment : fragments) {
     if (fragment.id >= 0) {

@@ -67,6 +67,9 @@ struct EncodeOptions {
   // Whether control tokens written in the text (<|im_start|>) become those tokens. Must be false for text of users:
   // they could otherwise speak in the name of the system. User-defined tokens are found in either case.
   bool parse_special = false;
+  // The text begins one, rather than continues one: a vocabulary that puts a space before the first word does so. After
+  // special tokens within the text it does so in any case.
+  bool at_text_start = true;
   size_t max_bytes = size_t{16} << 20;  // longer text is refused; bounds memory (some 100 bytes per byte of text)
 };
 
@@ -130,13 +133,13 @@ class Tokenizer {
   bool IsEndOfGeneration(int32_t id) const { return end_of_generation_.contains(id); }
   std::vector<int32_t> EndOfGenerationIds() const;  // ascending
 
-  // SHA-256 (hexadecimal) of everything above that gives ids their meaning. Two tiers with equal fingerprints may
-  // exchange token ids.
-  const std::string& fingerprint() const { return fingerprint_; }
   // What was wrong with the file and was left out or guessed: the key, what was expected, what was found, what became
   // of it. Who loads a model shows these.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
+  // SHA-256 (hexadecimal) of everything above that gives ids their meaning. Two tiers with equal fingerprints may
+  // exchange token ids.
+  const std::string& fingerprint() const { return fingerprint_; }
 
  private:
   friend class TokenizerBuilder;
@@ -179,10 +182,10 @@ class Tokenizer {
   SpecialMatcher all_special_;   // these, control and unknown tokens: found with parse_special
   absl::flat_hash_set<int32_t> strip_after_;
   absl::flat_hash_set<int32_t> end_of_generation_;
+  std::vector<std::string> warnings_;
   std::string fingerprint_;
 };
 
-  std::vector<std::string> warnings_;
 }  // namespace updraft::text
 
 #endif  // UPDRAFT_COMMON_TEXT_TOKENIZER_H_

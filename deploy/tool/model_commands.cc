@@ -28,7 +28,7 @@ using nlohmann::json;
 
 struct GenerateFlags {
   std::string model, prompt, exit = "off";
-  bool chat = false, as_json = false, ignore_eos = false;
+  bool chat = false, as_json = false, ignore_eos = false, parse_special = false;
   int max_tokens = 128;
   LoadOptions load;
   kernels::KvType kv_type = kernels::KvType::kF16;
@@ -44,7 +44,7 @@ absl::StatusOr<ExitMode> ParseExitMode(const std::string& name) {
 
 absl::StatusOr<std::vector<int32_t>> EncodePrompt(const GenerateFlags& flags, const gguf::File& file,
                                                   const text::Tokenizer& tokenizer) {
-  if (!flags.chat) return tokenizer.Encode(flags.prompt, {.add_special = true, .parse_special = false});
+  if (!flags.chat) return tokenizer.Encode(flags.prompt, {.add_special = true, .parse_special = flags.parse_special});
   auto chat = text::ChatTemplate::FromGguf(file);
   if (!chat.ok()) return AsFileError(chat.status());
   const std::vector<text::ChatMessage> messages = {{"user", flags.prompt}};
@@ -117,6 +117,8 @@ void AddGenerate(CLI::App& app, int* exit_code) {
   command->add_option("--model", flags->model, "GGUF file")->required();
   command->add_option("--prompt", flags->prompt, "Prompt text")->required();
   command->add_flag("--chat", flags->chat, "Render the prompt as a user message with the file's chat template");
+  command->add_flag("--parse-special", flags->parse_special,
+                    "Read special tokens such as <|im_start|> in the prompt; not with --chat");
   command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate")->check(CLI::Range(1, 1 << 20));
   command->add_option("--temperature", flags->sampling.temperature, "0: greedy");
   command->add_option("--top-k", flags->sampling.top_k, "0: all");
@@ -200,8 +202,6 @@ void AddTokenize(CLI::App& app, int* exit_code) {
   });
 }
 
-void AddInspect(CLI::App& app, int* exit_code) {
-  struct Flags {
 // What whoever serves the file would be told.
 std::vector<std::string> TokenizerWarnings(const gguf::File& file) {
   if (!file.Has("tokenizer.ggml.model")) return {};
@@ -209,6 +209,8 @@ std::vector<std::string> TokenizerWarnings(const gguf::File& file) {
   return tokenizer.ok() ? (*tokenizer)->warnings() : std::vector{std::string(tokenizer.status().message())};
 }
 
+void AddInspect(CLI::App& app, int* exit_code) {
+  struct Flags {
     std::string model;
     bool as_json = false;
   };
@@ -227,9 +229,9 @@ std::vector<std::string> TokenizerWarnings(const gguf::File& file) {
       *exit_code = Fail(AsFileError(inspection.status()));
       return;
     }
+    inspection->warnings = TokenizerWarnings(*file);
     std::cout << (flags->as_json ? gguf::ToJson(*inspection) : gguf::ToText(*inspection)) << "\n";
   });
-    inspection->warnings = TokenizerWarnings(*file);
 }
 
 void AddSynth(CLI::App& app, int* exit_code) {

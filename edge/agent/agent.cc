@@ -60,8 +60,8 @@ class Agent::Host final : public AnswerHost {
   bool UpstreamReadsOurIds() const override {
     return upstream_->Identity().tokenizer_fingerprint == model_->info().tokenizer_fingerprint();
   }
-  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text) const override {
-    return model_->EncodeAnswer(text);
+  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text, bool begins_text) const override {
+    return model_->EncodeAnswer(text, begins_text);
   }
 
  private:

@@ -41,8 +41,8 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
   return local;
 }
 
-absl::StatusOr<std::vector<int32_t>> LocalModel::EncodeAnswer(const std::string& text) const {
-  return served_->tokenizer()->Encode(text, {.add_special = false});
+absl::StatusOr<std::vector<int32_t>> LocalModel::EncodeAnswer(const std::string& text, bool begins_text) const {
+  return served_->tokenizer()->Encode(text, {.add_special = false, .at_text_start = begins_text});
 }
 
 }  // namespace updraft

@@ -43,8 +43,9 @@ class LocalModel {
   const LocalModelOptions& options() const { return options_; }
   KvPool* pool() const { return pool_.get(); }  // LocalRun's
 
-  // The answer's text in this vocabulary, for going on after tokens of another one.
-  absl::StatusOr<std::vector<int32_t>> EncodeAnswer(const std::string& text) const;
+  // The answer's text in this vocabulary, for going on after tokens of another one. begins_text: the answer begins with
+  // it, rather than continues a raw prompt or accepted tokens.
+  absl::StatusOr<std::vector<int32_t>> EncodeAnswer(const std::string& text, bool begins_text) const;
 
  private:
   LocalModel() = default;

@@ -58,8 +58,9 @@ class AnswerHost {
   virtual double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const = 0;
   // Whether upstream's vocabulary is ours, as far as is known.
   virtual bool UpstreamReadsOurIds() const = 0;
-  // The answer's text in this tier's vocabulary.
-  virtual absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text) const = 0;
+  // The answer's text in this tier's vocabulary. begins_text: it begins a text (a conversation's answer), rather than
+  // continues one (a raw prompt, or tokens that were accepted before it).
+  virtual absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text, bool begins_text) const = 0;
 };
 
 class AnswerContext;

@@ -193,7 +193,8 @@ class StreamUpWay final : public AnswerWay {
       so_far.given_bytes = ledger.given_bytes();
     } else {
       // Upstream wrote in another vocabulary: go on from the text.
-      auto tokens = answer.host().Encode(ledger.Text());
+      const bool begins_text = answer.asked().prompt.at_text_start && ledger.accepted_prefix().empty();
+      auto tokens = answer.host().Encode(ledger.Text(), begins_text);
       if (!tokens.ok()) {
         answer.End(tokens.status());
         return nullptr;

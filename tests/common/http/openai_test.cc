@@ -256,11 +256,14 @@ TEST(ParseCompletionTest, ReadsAndRefuses) {
   EXPECT_TRUE(request->params.logprobs);
   EXPECT_EQ(request->params.top_logprobs, 2);
   EXPECT_EQ(ParseCompletionRequest(R"({"prompt":["once"]})")->prompt, "once");
+  EXPECT_FALSE(request->parse_special);
+  EXPECT_TRUE(ParseCompletionRequest(R"({"prompt":"<s>","parse_special":true})")->parse_special);
   const BadCase cases[] = {{"{}", "prompt"},
                            {R"({"prompt":""})", "prompt"},
                            {R"({"prompt":[1,2]})", "prompt"},
                            {R"({"prompt":["a","b"]})", "prompt"},
                            {R"({"prompt":"a","echo":true})", "echo"},
+                           {R"({"prompt":"a","parse_special":1})", "parse_special"},
                            {R"({"prompt":"a","suffix":"b"})", "suffix"},
                            {R"({"prompt":"a","best_of":2})", "best_of"},
                            {R"({"prompt":"a","logprobs":6})", "logprobs"}};

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "tests/common/serving/fake_backend.h"
@@ -45,6 +47,35 @@ TEST(RequestCheck, ToolsCallsAndResultsThatFitTogetherPass) {
   request.mutable_tools(0)->clear_parameters();
   request.mutable_conversation()->mutable_messages(2)->set_name("set_temperature");
   EXPECT_TRUE(CheckRequest(request).ok());
+}
+
+TEST(RequestCheck, ControlTokensAreReadInRawPromptsAlone) {
+  v1::GenerateRequest request;
+  request.set_parse_special(true);
+  request.set_prompt("<|im_start|>user");
+  EXPECT_TRUE(CheckRequest(request).ok()) << CheckRequest(request);
+  request.mutable_tokens()->add_ids(1);
+  EXPECT_THAT(std::string(CheckRequest(request).message()), HasSubstr("parse_special: only works with prompt"));
+  request = WithTools();
+  request.set_parse_special(true);
+  EXPECT_THAT(std::string(CheckRequest(request).message()), HasSubstr("parse_special: only works with prompt"));
+}
+
+// Off unless asked for: text of users must not become a control token.
+TEST(MakePrompt, ControlTokensAreReadWhereTheCallerAsks) {
+  const ServedModel& model = FakeServedModel();
+  const std::optional<int32_t> marker = model.tokenizer()->SpecialTokenId("<|im_start|>");
+  ASSERT_TRUE(marker.has_value());
+  v1::GenerateRequest request;
+  request.set_prompt("<|im_start|>user\nhello");
+  const auto spelled = model.MakePrompt(request);
+  ASSERT_TRUE(spelled.ok()) << spelled.status();
+  EXPECT_EQ(std::count(spelled->tokens.begin(), spelled->tokens.end(), *marker), 0);
+  request.set_parse_special(true);
+  const auto parsed = model.MakePrompt(request);
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->tokens.front(), *marker);
+  EXPECT_LT(parsed->tokens.size(), spelled->tokens.size());
 }
 
 TEST(RequestCheck, ToolsThatCannotBeAreRefusedByName) {

@@ -450,6 +450,20 @@ TEST(FingerprintTest, HashIsSha256OfLengthPrefixedFields) {
   EXPECT_EQ(*found, hex);
 }
 
+TEST(TextStartTest, TextThatContinuesGetsNoSpace) {
+  const TokenizerPtr tokenizer = Made(SmallSentencePieceParts());
+  const Ids begins = Encoded(*tokenizer, "hello the", {.add_special = false});
+  const Ids continues = Encoded(*tokenizer, "hello the", {.add_special = false, .at_text_start = false});
+  EXPECT_EQ(Written(*tokenizer, begins)[0], " hello");
+  EXPECT_EQ(Written(*tokenizer, continues)[0], "hello");
+  EXPECT_EQ(Written(*tokenizer, begins).back(), Written(*tokenizer, continues).back());
+  // After a special token a text begins in any case.
+  const EncodeOptions parsed{.add_special = false, .parse_special = true, .at_text_start = false};
+  EXPECT_EQ(Written(*tokenizer, Encoded(*tokenizer, "<s>hello", parsed)).back(), " hello");
+  const TokenizerPtr byte_level = Made(SmallByteLevelParts());
+  EXPECT_EQ(Encoded(*byte_level, "hello", {.at_text_start = false}), Encoded(*byte_level, "hello"));
+}
+
 // ---- From files ---------------------------------------------------------------------------------------------------
 
 class GgufFileTest : public ::testing::Test {

@@ -289,7 +289,7 @@ TEST_F(AgentTest, OtherVocabularyThatDiesIsGoneOnFromItsText) {
 TEST_F(AgentTest, HalfACharacterFromUpstreamIsCompletedOnce) {
   // The upstream's last token ended within a character: its text was held back there, and must come from here.
   auto model = LoadModel();
-  const auto euro = model->EncodeAnswer("\xe2\x82\xac");
+  const auto euro = model->EncodeAnswer("\xe2\x82\xac", /*begins_text=*/false);
   ASSERT_TRUE(euro.ok());
   if (euro->size() < 2) GTEST_SKIP() << "the vocabulary has the character as one token";
   FakeUpstream cloud(Fingerprint());
@@ -297,7 +297,7 @@ TEST_F(AgentTest, HalfACharacterFromUpstreamIsCompletedOnce) {
     Script script;
     script.chunks = {CloudChunk("ab", {'a' - '!', 'b' - '!'}), CloudChunk("", {(*euro)[0]})};
     script.chunks[0].clear_tokens();
-    const auto ab = model->EncodeAnswer("ab");
+    const auto ab = model->EncodeAnswer("ab", /*begins_text=*/true);
     script.chunks[0].mutable_tokens()->Add(ab->begin(), ab->end());
     script.end_after = 2;
     return script;

@@ -28,7 +28,7 @@ class FakeHost final : public AnswerHost {
     return evidence.empty() ? 0.0 : evidence.back().top_prob;
   }
   bool UpstreamReadsOurIds() const override { return ids_agree; }
-  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text) const override {
+  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text, bool) const override {
     if (encode_fails) return absl::InvalidArgumentError("not in this vocabulary");
     return std::vector<int32_t>(text.begin(), text.end());
   }
