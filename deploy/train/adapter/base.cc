@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdio>
-#include <fstream>
 #include <set>
 #include <span>
 #include <utility>
@@ -10,34 +9,23 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/gguf/reader.h"
+#include "common/memory/available.h"
 #include "common/text/sha256.h"
 #include "deploy/train/gguf_model.h"
 
 namespace updraft::train {
 namespace {
 
-// Bytes that this machine can still give out; 0 when it does not say.
-int64_t AvailableBytes() {
-  std::ifstream in("/proc/meminfo");
-  std::string key, unit;
-  int64_t kibibytes = 0;
-  while (in >> key >> kibibytes) {
-    std::getline(in, unit);
-    if (key == "MemAvailable:") return kibibytes * 1024;
-  }
-  return 0;
-}
-
 absl::Status CheckMemory(const gguf::File& file) {
   int64_t elements = 0;
   for (const gguf::TensorInfo& tensor : file.tensors()) elements += tensor.elements();
   // f32 to merge from, bf16 to compute with; the activations of two batches of 1024 tokens come to about as much again.
-  const int64_t needed = elements * 6 * 2, available = AvailableBytes();
-  if (available > 0 && needed > available) {
+  const uint64_t needed = static_cast<uint64_t>(elements) * 6 * 2;
+  const AvailableMemory available = ReadAvailableMemory();
+  if (needed > available.bytes) {
     return absl::ResourceExhaustedError(absl::StrFormat(
-        "%s: training over its %d million weights takes about %.1f GB of memory and %.1f GB are free; take a smaller "
-        "base",
-        file.path(), elements / 1000000, static_cast<double>(needed) / 1e9, static_cast<double>(available) / 1e9));
+        "%s: training over its %d million weights takes about %s of memory and %s are free (%s); take a smaller base",
+        file.path(), elements / 1000000, ShowBytes(needed), ShowBytes(available.bytes), available.source));
   }
   return absl::OkStatus();
 }
