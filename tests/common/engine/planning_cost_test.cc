@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <new>
 #include <random>
 #include <span>
 #include <string>
@@ -14,27 +12,8 @@
 
 #include "absl/strings/str_format.h"
 #include "common/engine/core.h"
+#include "tests/common/count_allocations.h"
 #include "tests/common/engine/random_options.h"
-
-namespace {
-thread_local int64_t n_allocations = 0;
-}  // namespace
-
-void* operator new(size_t n) {
-  ++n_allocations;
-  if (void* p = std::malloc(n)) return p;
-  std::abort();
-}
-void* operator new(size_t n, std::align_val_t align) {
-  ++n_allocations;
-  const size_t a = static_cast<size_t>(align);
-  if (void* p = std::aligned_alloc(a, (n + a - 1) / a * a)) return p;
-  std::abort();
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace updraft::engine {
 namespace {
@@ -146,14 +125,14 @@ Cost Measure(const World& world) {
   Decoding decoding(world);
   Cost cost;
   cost.ns_per_row.reserve(kWindows);
-  const int64_t rows_before = decoding.core().stats().n_rows, allocations_before = n_allocations;
+  const int64_t rows_before = decoding.core().stats().n_rows, allocations_before = NumAllocations();
   for (int window = 0; window < kWindows; ++window) {
     const auto begin = std::chrono::steady_clock::now();
     for (int i = 0; i < kWindowSteps; ++i) decoding.Step();
     const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - begin;
     cost.ns_per_row.push_back(time.count() / (kWindowSteps * world.n_running));
   }
-  cost.n_allocations = n_allocations - allocations_before;
+  cost.n_allocations = NumAllocations() - allocations_before;
   cost.n_rows = decoding.core().stats().n_rows - rows_before;
   std::sort(cost.ns_per_row.begin(), cost.ns_per_row.end());
   return cost;
@@ -190,7 +169,7 @@ TEST(PlanningCost, PreemptionAllocatesNothing) {
   std::vector<Event> events;
   events.reserve(100);
   std::vector<int32_t> sampled(64, 5);
-  const int64_t before = n_allocations;
+  const int64_t before = NumAllocations();
   while (core.stats().n_preemptions < 20) {
     events.clear();
     const Work* work = core.Begin(now, &events);
@@ -199,7 +178,7 @@ TEST(PlanningCost, PreemptionAllocatesNothing) {
     for (const RowRun& run : work->rows) n_sampled += run.n_sampled;
     core.Commit(work->step, {.status = {}, .sampled = std::span(sampled).first(n_sampled)}, now, &events);
   }
-  EXPECT_EQ(n_allocations - before, 0);
+  EXPECT_EQ(NumAllocations() - before, 0);
 }
 
 // Ends of parking that are moved, again and again, mean nothing any more; the list of times is made anew in its place.
@@ -210,10 +189,10 @@ TEST(PlanningCost, TimesThatAreMovedTakeNoMemory) {
     core.Admit(i + 1, {.tokens = {1, 2, 3}, .n_total_max = 20, .deadline = now + absl::Hours(1 + i * 7 % 10)}, now);
   }
   for (int i = 0; i < 2000; ++i) {
-    const int64_t before = n_allocations;
+    const int64_t before = NumAllocations();
     core.Park(1 + i % 10, now + absl::Seconds(10) - absl::Milliseconds(i % 1000));
     if (i % 3 == 0) core.Wake(1 + i % 10);
-    ASSERT_EQ(n_allocations - before, 0);
+    ASSERT_EQ(NumAllocations() - before, 0);
     ASSERT_TRUE(core.CheckInvariants().ok()) << core.CheckInvariants();
   }
 }
@@ -237,12 +216,12 @@ class AnyStep {
       return;
     } else {
       const std::vector<int32_t> drafts(Draw(0, 8), 5);
-      const int64_t before = n_allocations;
+      const int64_t before = NumAllocations();
       if (what < 16) core_.Park(some, now_ + absl::Milliseconds(20));
       if (what == 16) core_.Wake(some);
       if (what == 17) core_.Finish(some, absl::OkStatus());
       if (what > 17) core_.Grow(some, drafts);
-      EXPECT_EQ(n_allocations - before, 0) << "call " << what;
+      EXPECT_EQ(NumAllocations() - before, 0) << "call " << what;
     }
   }
   const CoreStats& stats() const { return core_.stats(); }
@@ -264,9 +243,9 @@ class AnyStep {
     events_.clear();
     events_.reserve(n_events);
     const absl::Status fault = absl::InternalError("a fault");
-    int64_t before = n_allocations;
+    int64_t before = NumAllocations();
     const Work* work = core_.Begin(now_, &events_);
-    EXPECT_EQ(n_allocations - before, 0) << "Begin";
+    EXPECT_EQ(NumAllocations() - before, 0) << "Begin";
     EXPECT_LE(events_.size(), n_events);
     for (const Event& event : events_) n_expired_ += event.kind == Event::Kind::kEnded;
     if (work == nullptr) return;
@@ -279,12 +258,12 @@ class AnyStep {
     const bool fails = Draw(0, 60) == 0;
     now_ = now_ + absl::Milliseconds(1);
     events_.clear();
-    before = n_allocations;
+    before = NumAllocations();
     core_.Commit(
         work->step,
         {.status = fails ? fault : absl::OkStatus(), .kv_lost = fails, .sampled = sampled_, .n_complete = n_complete_},
         now_, &events_);
-    EXPECT_EQ(n_allocations - before, 0) << "Commit";
+    EXPECT_EQ(NumAllocations() - before, 0) << "Commit";
     EXPECT_LE(events_.size(), n_events);
   }
 

@@ -8,7 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/common/routing/count_allocations.h"
+#include "tests/common/count_allocations.h"
 #include "tests/common/routing/random_session.h"
 
 namespace updraft {

@@ -1,4 +1,4 @@
-#include "tests/common/routing/count_allocations.h"
+#include "tests/common/count_allocations.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -14,8 +14,16 @@ void* operator new(size_t size) {
   if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
   throw std::bad_alloc();
 }
+void* operator new(size_t size, std::align_val_t align) {
+  ++n_allocations;
+  const auto a = static_cast<size_t>(align);
+  if (void* p = std::aligned_alloc(a, (size + a) / a * a)) return p;
+  throw std::bad_alloc();
+}
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete(void* p, size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace updraft {
 
