@@ -7,13 +7,11 @@
 //    processed at once, in chunks, or token by token gives the same bits on one instruction set. Speculation, chunked
 //    prefill, preemption and the tests rely on it.
 //  * Numbers that operations read or write lie in the memory of the Ops itself (memory.h; on the CPU, in any):
-//  activations,
-//    keys and values, gains, biases, scores. Lists that say which rows are meant (tokens, positions, rows and their
-//    block tables), freq_factors and the bytes that matrices are made of are the host's.
+//    activations, keys and values, gains, biases, scores. Lists that say which rows are meant (tokens, positions, rows
+//    and their block tables), freq_factors and the bytes that matrices are made of are the host's.
 //  * Operations on rows return before their work is done where that helps, and never throw. What goes wrong in one,
-//  memory
-//    that cannot be had included, is a fault that TakeFault tells; all that follow do nothing. Making matrices is the
-//    exception: it throws std::bad_alloc.
+//    memory that cannot be had included, is a fault that TakeFault tells; all that follow do nothing. Making matrices
+//    is the exception: it throws std::bad_alloc.
 //  * Nothing allocates after a few passes of the largest shape; shapes were validated at load.
 //  * Outputs never alias inputs unless the comment says "in place".
 //  * One Ops object is used by one thread at a time; it uses its own thread pool inside.

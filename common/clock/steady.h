@@ -1,6 +1,6 @@
 // Steady time: the one clock for deadlines, ages, waits and rates. The wall clock may be stepped by hours while
-// requests run; it is read for log lines, for HTTP's Date and for the `created` of OpenAI's objects, nowhere else. On
-// the wire a deadline travels as the time that is left (gRPC does so itself).
+// requests run; it is read for log lines, for HTTP's Date, for the `created` of OpenAI's objects and for the date of a
+// report, nowhere else. On the wire a deadline travels as the time that is left (gRPC does so itself).
 //
 // A point in time is a type of its own, so that a wall time cannot be passed for one. Durations are absl::Duration.
 // Pure parts (routing, engine) take times as arguments; daemons pass SteadyNow, tests a clock of their own.

@@ -1,5 +1,5 @@
-// The signals that a spoken command may move, as the COVESA Vehicle Signal Specification has them: what the SDK writes,
-// the grammar allows, the judge accepts and the generator asks for. Tables of constants: any thread, no errors.
+// The signals that a spoken command may move, as the COVESA Vehicle Signal Specification has them: what the judge
+// accepts and the generator asks for. Tables of constants: any thread, no errors.
 #pragma once
 
 #include <string>
