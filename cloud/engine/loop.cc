@@ -134,7 +134,8 @@ void Loop::Enter(Ticket ticket, Request&& request, std::shared_ptr<Sink> sink) {
   }
   // The answer is complete already, but its last characters may have been held back below.
   const AnswerPiece rest = answer.assembler.Close(end);
-  const bool is_taken = rest.text.empty() || answer.sink->OnTokens({.tokens = {}, .text = rest.text, .evidence = {}});
+  const bool is_taken =
+      rest.text.empty() || answer.sink->OnTokens({.tokens = {}, .text = rest.text, .evidence = {}, .text_offsets = {}});
   ++n_never_started_;
   if (is_taken) return End(answer, absl::OkStatus(), rest.end);
   End(answer, reasons_.slow_reader, AnswerEnd::kOpen);
@@ -257,8 +258,10 @@ void Loop::Give(Answer& answer, std::span<const SampledToken> chosen) {
   answer.summary.n_answer_tokens += n_new;
   stats_.n_generated += n_new;
   const bool has_output = n_new > 0 || !text.empty();
-  if (has_output &&
-      !answer.sink->OnTokens({.tokens = output_tokens_, .text = std::move(text), .evidence = output_evidence_})) {
+  if (has_output && !answer.sink->OnTokens({.tokens = output_tokens_,
+                                            .text = std::move(text),
+                                            .evidence = output_evidence_,
+                                            .text_offsets = output_offsets_})) {
     End(answer, reasons_.slow_reader, AnswerEnd::kOpen);
   } else if (end != AnswerEnd::kOpen) {
     End(answer, absl::OkStatus(), end);
@@ -268,18 +271,21 @@ void Loop::Give(Answer& answer, std::span<const SampledToken> chosen) {
 AnswerEnd Loop::Assemble(Answer& answer, std::span<const SampledToken> chosen, std::string* text) {
   output_tokens_.clear();
   output_evidence_.clear();
+  output_offsets_.clear();
   AnswerEnd end = AnswerEnd::kOpen;
   for (const SampledToken& sampled : chosen) {
     if (end != AnswerEnd::kOpen) {
       ++stats_.n_overrun;
       continue;
     }
-    AnswerPiece piece = answer.assembler.Push(sampled.token);
+    AnswerPiece piece = answer.assembler.Push(sampled.token, sampled.evidence);
     *text += piece.text;
     end = piece.end;
     if (!piece.token) continue;
     output_tokens_.push_back(*piece.token);
-    if (answer.include_evidence) output_evidence_.push_back(sampled.evidence);
+    if (!answer.include_evidence) continue;
+    output_evidence_.push_back(*piece.evidence);
+    output_offsets_.push_back(piece.text_offset);
   }
   return end;
 }

@@ -101,6 +101,7 @@ class Loop {
   std::vector<Event> events_;          // has room for two of everybody
   std::vector<int32_t> output_tokens_;
   std::vector<TokenEvidence> output_evidence_;
+  std::vector<size_t> output_offsets_;
 };
 
 }  // namespace updraft::engine

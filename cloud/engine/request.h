@@ -37,6 +37,7 @@ struct Output {
   std::span<const int32_t> tokens;
   std::string text;                         // new text; joined over outputs it is the answer's text
   std::span<const TokenEvidence> evidence;  // one per token when asked for
+  std::span<const size_t> text_offsets;     // beside it: AnswerPiece::text_offset
 };
 
 struct Summary {

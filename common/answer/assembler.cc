@@ -14,7 +14,10 @@ bool AnswerAssembler::IsEndToken(int32_t token) const {
 }
 
 std::string AnswerAssembler::TextOf(int32_t token) {
-  return text_ == nullptr ? std::string() : stops_.Push(text_->Push(token));
+  if (text_ == nullptr) return "";
+  const std::string text = text_->Push(token);
+  stream_bytes_ += text.size();
+  return stops_.Push(text);
 }
 
 AnswerEnd AnswerAssembler::Resume(const AnswerSoFar& so_far) {
@@ -26,15 +29,15 @@ AnswerEnd AnswerAssembler::Resume(const AnswerSoFar& so_far) {
     if (IsEndToken(so_far.tokens[i])) end = AnswerEnd::kStop;
     if (end == AnswerEnd::kOpen) pending_ += TextOf(so_far.tokens[i]);
     if (stops_.stopped()) end = AnswerEnd::kStop;
-    if (i < n_prefix) skip_bytes_ = pending_.size();
+    if (i < n_prefix) prefix_bytes_ = pending_.size();
   }
-  skip_bytes_ = so_far.given_bytes ? skip_bytes_ + *so_far.given_bytes : pending_.size();
+  skip_bytes_ = so_far.given_bytes ? prefix_bytes_ + *so_far.given_bytes : pending_.size();
   n_tokens_ = static_cast<int>(so_far.tokens.size());
   if (end == AnswerEnd::kOpen && n_tokens_ >= options_.max_tokens) end = AnswerEnd::kLength;
   return end;
 }
 
-AnswerPiece AnswerAssembler::Push(int32_t token) {
+AnswerPiece AnswerAssembler::Push(int32_t token, std::optional<TokenEvidence> evidence) {
   assert(end_ == AnswerEnd::kOpen);
   AnswerPiece piece;
   if (IsEndToken(token)) {
@@ -43,6 +46,8 @@ AnswerPiece AnswerAssembler::Push(int32_t token) {
   }
   ++n_tokens_;
   piece.token = token;
+  piece.evidence = evidence;
+  piece.text_offset = stream_bytes_ - std::min(stream_bytes_, prefix_bytes_);
   Give(TextOf(token), piece);
   if (stops_.stopped()) {
     End(AnswerEnd::kStop, piece);

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "common/decode/evidence.h"
 #include "common/decode/stop.h"
 
 namespace updraft {
@@ -53,7 +54,11 @@ struct AnswerSoFar {
 
 // What one token brought.
 struct AnswerPiece {
-  std::optional<int32_t> token;      // a token of the answer; none: an end-of-generation token, or Close
+  std::optional<int32_t> token;           // a token of the answer; none: an end-of-generation token, or Close
+  std::optional<TokenEvidence> evidence;  // of that token, its log probability included, where Push was told it
+  // Where that token's text begins in the text that the reader gets of this answer, in bytes. A token that begins where
+  // the text has ended when a stop string ended it was cut off with it: its log probability is of no text.
+  size_t text_offset = 0;
   std::string text;                  // joined over pieces it is the answer's text, from where the reader has it
   AnswerEnd end = AnswerEnd::kOpen;  // other than kOpen: this was the last piece
 };
@@ -70,7 +75,7 @@ class AnswerAssembler {
   AnswerEnd Resume(const AnswerSoFar& so_far);
 
   // The next token. REQUIRES: the answer is open.
-  AnswerPiece Push(int32_t token);
+  AnswerPiece Push(int32_t token, std::optional<TokenEvidence> evidence = {});
   // Ends an answer that is open for the given reason: the text that was held back.
   AnswerPiece Close(AnswerEnd end);
 
@@ -88,8 +93,10 @@ class AnswerAssembler {
   StopMatcher stops_;
   AnswerEnd end_ = AnswerEnd::kOpen;
   int n_tokens_ = 0;
-  std::string pending_;    // text of resumed tokens, on its way into the first piece
-  size_t skip_bytes_ = 0;  // of the text from here on: the reader has it
+  size_t stream_bytes_ = 0;  // that the text stream has given, stop strings not looked for
+  size_t prefix_bytes_ = 0;  // of them, in the hands of who has the prefix
+  std::string pending_;      // text of resumed tokens, on its way into the first piece
+  size_t skip_bytes_ = 0;    // of the text from here on: the reader has it
 };
 
 }  // namespace updraft

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "common/clock/steady.h"
 
 namespace updraft::http::internal {
 
@@ -30,7 +31,7 @@ class HandlerExchange final : public Exchange {
  public:
   HandlerExchange(Request request, std::unique_ptr<BodyShare> body_share, std::shared_ptr<ExchangeState> state)
       : request_(std::move(request)), body_share_(std::move(body_share)), state_(std::move(state)) {}
-  ~HandlerExchange() override { state_->Abandon(); }
+  ~HandlerExchange() override { state_->Abandon(request_); }
 
   const Request& request() const override { return request_; }
   void Respond(Response response) override { state_->Respond(response); }
@@ -59,6 +60,21 @@ std::string WithoutAuthority(const std::string& target) {
     return target[path] == '/' ? target.substr(path) : "/" + target.substr(path);
   }
   return target;
+}
+
+// What is known of a request from what was read of its head; its body is not copied.
+template <typename Message>
+Request HeadOf(const Message& message) {
+  Request request;
+  request.method = ToString(message.method_string());
+  const std::string target = WithoutAuthority(ToString(message.target()));
+  const size_t mark = target.find('?');
+  request.path = target.substr(0, mark);
+  if (mark != std::string::npos) request.query = target.substr(mark + 1);
+  for (const auto& field : message) {
+    request.headers[absl::AsciiStrToLower(ToString(field.name_string()))] = ToString(field.value());
+  }
+  return request;
 }
 
 }  // namespace
@@ -160,7 +176,7 @@ void ExchangeState::Finish() {
   if (connection != nullptr) connection->ScheduleFlush();
 }
 
-void ExchangeState::Abandon() {
+void ExchangeState::Abandon(const Request& request) {
   std::shared_ptr<Connection> connection;
   bool answered = false;
   {
@@ -169,9 +185,10 @@ void ExchangeState::Abandon() {
     answered = progress_ == Progress::kStreaming;
     connection = connection_;
   }
+  if (connection == nullptr) return;
   if (!answered) {
-    Respond(Response{500, "text/plain", "the server gave no answer\n", {}});
-  } else if (connection != nullptr) {
+    Respond(connection->router().Error(500, "the server gave no answer", request));
+  } else {
     connection->Close();  // a stream without its end must not look complete
   }
 }
@@ -256,7 +273,7 @@ void Connection::CloseIfWaiting() {
 
 void Connection::ReadRequest() {
   if (state_->draining) return Linger();
-  waiting_since_ = std::chrono::steady_clock::now().time_since_epoch().count();
+  waiting_since_ = absl::ToInt64Nanoseconds(SteadyNow().since_origin());
   // The rest of a pipelined request may be here already.
   if (buffer_.size() > 0) return ReadHeader();
   if (end_seen_) return Fail();  // a read would wait for news that came already
@@ -338,15 +355,7 @@ void Connection::Dispatch() {
   waiting_since_ = 0;
   auto message = parser_->release();
   parser_.reset();
-  Request request;
-  request.method = ToString(message.method_string());
-  const std::string target = WithoutAuthority(ToString(message.target()));
-  const size_t mark = target.find('?');
-  request.path = target.substr(0, mark);
-  if (mark != std::string::npos) request.query = target.substr(mark + 1);
-  for (const auto& field : message) {
-    request.headers[absl::AsciiStrToLower(ToString(field.name_string()))] = ToString(field.value());
-  }
+  Request request = HeadOf(message);
   request.body = std::move(message.body());
 
   ExchangeState::Framing framing;
@@ -362,12 +371,14 @@ void Connection::Dispatch() {
 void Connection::AnswerError(int status, const std::string& message) {
   if (closed_) return;  // by another while the read's end was on its way: an exchange begun now would never be parted
   waiting_since_ = 0;
-  parser_.reset();  // with what has arrived of the body
+  Request request;
+  if (parser_) request = HeadOf(parser_->get());  // the fields that were read before the trouble
+  parser_.reset();                                // with what has arrived of the body
   body_share_.reset();
   ExchangeState::Framing framing;
   framing.keep_alive = false;  // where the next request starts is not known
   exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
-  Response response = state_->router.Error(status, message);
+  Response response = state_->router.Error(status, message, request);
   if (status == 503) response.headers.emplace_back("Retry-After", "1");
   exchange_->Respond(response);
 }

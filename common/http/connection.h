@@ -83,7 +83,7 @@ class ExchangeState {
   void StartStream(const Response& head);
   absl::Status Write(std::string_view bytes);
   void Finish();
-  void Abandon();  // the handler let go of it
+  void Abandon(const Request& request);  // the handler let go of it
   void OnDisconnect(std::function<void()> fn);
 
   // On strand.
@@ -119,11 +119,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Close();
   void CloseIfIdle();
   void CloseIfWaiting();  // no whole request has arrived
-  // Since when the server waits for a request to arrive whole, in steady-clock ticks; 0 while one is being answered.
+  // Since when the server waits for a request to arrive whole, in nanoseconds of SteadyTime; 0 while one is answered.
   int64_t waiting_since() const { return waiting_since_.load(std::memory_order_relaxed); }
   void ScheduleFlush();
   size_t max_buffered_bytes() const { return state_->options.max_buffered_bytes; }
   bool draining() const { return state_->draining; }
+  const Router& router() const { return state_->router; }
 
  private:
   using Error = boost::beast::error_code;

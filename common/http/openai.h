@@ -95,8 +95,9 @@ struct Usage {
 };
 
 struct TokenLogprob {
-  std::string bytes;     // of the token; need not be whole characters
-  double logprob = 0.0;  // nats
+  std::string bytes;       // of the token; need not be whole characters
+  double logprob = 0.0;    // nats
+  size_t text_offset = 0;  // where its text begins in the answer's, in bytes
 };
 
 // What every object of one answer repeats.
@@ -114,11 +115,9 @@ Json AnswerObject(const AnswerHeader& header, const std::string& text, const std
                   const std::vector<TokenLogprob>& logprobs, const Usage& usage, const Json& updraft);
 
 // Objects of a stream: one opening (chat only: it carries the role), any number of deltas, one closing, and a usage
-// object if the request asked for it. text_offset: bytes of text before this delta, for the completions form of
-// logprobs.
+// object if the request asked for it.
 Json StreamOpening(const AnswerHeader& header);
-Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
-                 size_t text_offset);
+Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs);
 Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft);
 Json StreamUsage(const AnswerHeader& header, const Usage& usage);
 

@@ -27,23 +27,22 @@ Json ChatLogprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& t
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-Json CompletionLogprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens, size_t text_offset) {
+Json CompletionLogprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens) {
   Json result = {{"tokens", Json::array()}, {"token_logprobs", Json::array()}, {"text_offset", Json::array()}};
   Json top = Json::array();
   for (const TokenLogprob& token : tokens) {
     result["tokens"].push_back(token.bytes);
     result["token_logprobs"].push_back(FiniteLogprob(token.logprob));
-    result["text_offset"].push_back(text_offset);
+    result["text_offset"].push_back(token.text_offset);
     top.push_back({{token.bytes, FiniteLogprob(token.logprob)}});
-    text_offset += token.bytes.size();
   }
   result["top_logprobs"] = header.top_logprobs > 0 ? std::move(top) : Json(nullptr);
   return result;
 }
 
-Json Logprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens, size_t text_offset) {
+Json Logprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens) {
   if (!header.logprobs) return nullptr;
-  return header.chat ? ChatLogprobs(header, tokens) : CompletionLogprobs(header, tokens, text_offset);
+  return header.chat ? ChatLogprobs(header, tokens) : CompletionLogprobs(header, tokens);
 }
 
 Json UsageObject(const Usage& usage) {
@@ -118,7 +117,7 @@ Json ErrorCode(const absl::Status& status, const std::string& field) {
 
 Json AnswerObject(const AnswerHeader& header, const std::string& text, const std::string& finish_reason,
                   const std::vector<TokenLogprob>& logprobs, const Usage& usage, const Json& updraft) {
-  Json choice = {{"index", 0}, {"finish_reason", finish_reason}, {"logprobs", Logprobs(header, logprobs, 0)}};
+  Json choice = {{"index", 0}, {"finish_reason", finish_reason}, {"logprobs", Logprobs(header, logprobs)}};
   if (header.chat) {
     choice["message"] = {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
   } else {
@@ -135,9 +134,8 @@ Json StreamOpening(const AnswerHeader& header) {
   return StreamObject(header, {{"role", "assistant"}, {"content", ""}}, "", nullptr, nullptr);
 }
 
-Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
-                 size_t text_offset) {
-  return StreamObject(header, {{"content", text}}, text, nullptr, Logprobs(header, logprobs, text_offset));
+Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs) {
+  return StreamObject(header, {{"content", text}}, text, nullptr, Logprobs(header, logprobs));
 }
 
 Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft) {

@@ -55,8 +55,8 @@ void Router::Handle(const std::string& method, const std::string& path, Handler 
   routes_[path][method] = std::move(handler);
 }
 
-Response Router::Error(int status, const std::string& message) const {
-  if (error_body_) return error_body_(status, message);
+Response Router::Error(int status, const std::string& message, const Request& request) const {
+  if (error_body_) return error_body_(status, message, request);
   return Response{status, "text/plain", message + "\n", {}};
 }
 
@@ -66,14 +66,14 @@ void Router::Dispatch(std::shared_ptr<Exchange> exchange) const {
   if (path == routes_.end()) {
     std::vector<std::string> known;
     for (const auto& [name, methods] : routes_) known.push_back(name);
-    return exchange->Respond(Error(404, "no such path; this server answers " + absl::StrJoin(known, ", ")));
+    return exchange->Respond(Error(404, "no such path; this server answers " + absl::StrJoin(known, ", "), request));
   }
   auto method = path->second.find(request.method);
   if (method == path->second.end() && request.method == "HEAD") method = path->second.find("GET");
   if (method == path->second.end()) {
     std::vector<std::string> allowed;
     for (const auto& [name, handler] : path->second) allowed.push_back(name);
-    Response response = Error(405, path->first + " expects " + absl::StrJoin(allowed, " or "));
+    Response response = Error(405, path->first + " expects " + absl::StrJoin(allowed, " or "), request);
     response.headers.emplace_back("Allow", absl::StrJoin(allowed, ", "));
     return exchange->Respond(std::move(response));
   }

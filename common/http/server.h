@@ -86,7 +86,8 @@ class Exchange {
 // Runs on a server thread and must not block: it answers at once or keeps the exchange and answers from elsewhere.
 using Handler = std::function<void(std::shared_ptr<Exchange>)>;
 // Makes the response of what the server itself refuses (malformed, too large, unknown path), so that errors look alike.
-using ErrorBody = std::function<Response(int status, const std::string& message)>;
+// request: as far as it was read, without its body; of one that cannot be read, nothing.
+using ErrorBody = std::function<Response(int status, const std::string& message, const Request& request)>;
 
 // Exact paths to handlers, per method.
 class Router {
@@ -96,7 +97,7 @@ class Router {
 
   // Runs the handler, or answers 404 or 405 (with Allow).
   void Dispatch(std::shared_ptr<Exchange> exchange) const;
-  Response Error(int status, const std::string& message) const;
+  Response Error(int status, const std::string& message, const Request& request) const;
 
  private:
   std::map<std::string, std::map<std::string, Handler>> routes_;  // path -> method -> handler

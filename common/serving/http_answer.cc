@@ -15,27 +15,32 @@ Response WithRequestId(Response response, const std::string& request_id) {
   return response;
 }
 
-std::vector<openai::TokenLogprob> HttpAnswer::LogprobsOf(const v1::Chunk& chunk) const {
-  std::vector<openai::TokenLogprob> logprobs;
-  if (!options_.header.logprobs || chunk.evidence_size() != chunk.tokens_size()) return logprobs;
-  for (int i = 0; i < chunk.tokens_size(); ++i) {
-    logprobs.push_back({tokenizer_->TokenBytes(chunk.tokens(i)), chunk.evidence(i).logprob()});
+std::vector<openai::TokenLogprob> HttpAnswer::LogprobsUpTo(const v1::Chunk& chunk) {
+  if (options_.header.logprobs && chunk.evidence_size() == chunk.tokens_size()) {
+    for (int i = 0; i < chunk.tokens_size(); ++i) {
+      const v1::Evidence& evidence = chunk.evidence(i);
+      uncovered_.push_back({tokenizer_->TokenBytes(chunk.tokens(i)), evidence.logprob(),
+                            evidence.has_text_offset() ? evidence.text_offset() : n_text_bytes_});
+    }
   }
-  return logprobs;
+  n_text_bytes_ += chunk.text().size();
+  std::vector<openai::TokenLogprob> covered;
+  for (; !uncovered_.empty() && uncovered_.front().text_offset < n_text_bytes_; uncovered_.pop_front()) {
+    covered.push_back(std::move(uncovered_.front()));
+  }
+  return covered;
 }
 
-bool HttpAnswer::OnChunk(const v1::Chunk& chunk) {
-  const std::vector<openai::TokenLogprob> logprobs = LogprobsOf(chunk);
+absl::Status HttpAnswer::OnChunk(const v1::Chunk& chunk) {
+  const std::vector<openai::TokenLogprob> logprobs = LogprobsUpTo(chunk);
   if (!options_.stream) {
     text_ += chunk.text();
     logprobs_.insert(logprobs_.end(), logprobs.begin(), logprobs.end());
-    return true;
+    return absl::OkStatus();
   }
-  if (chunk.text().empty() && logprobs.empty()) return true;
+  if (chunk.text().empty() && logprobs.empty()) return absl::OkStatus();
   StartStream();
-  const absl::Status status = Send(openai::StreamDelta(options_.header, chunk.text(), logprobs, n_text_bytes_));
-  n_text_bytes_ += chunk.text().size();
-  return status.ok();
+  return Send(openai::StreamDelta(options_.header, chunk.text(), logprobs));
 }
 
 void HttpAnswer::OnEnd(const absl::Status& status, const v1::Done& done) {
@@ -47,6 +52,10 @@ void HttpAnswer::OnEnd(const absl::Status& status, const v1::Done& done) {
   const openai::Usage usage{done.usage().prompt_tokens(), done.usage().completion_tokens()};
   const Json provenance = ProvenanceToJson(done);
   const std::string finish_reason = done.finish_reason() == v1::FINISH_REASON_LENGTH ? "length" : "stop";
+  // Nothing is cut off from an answer that ends by its length: the last tokens may have no text.
+  if (done.finish_reason() == v1::FINISH_REASON_LENGTH) {
+    logprobs_.insert(logprobs_.end(), uncovered_.begin(), uncovered_.end());
+  }
   if (options_.stream) return EndStream(finish_reason, usage, provenance);
   Response response;
   response.body =
@@ -56,6 +65,7 @@ void HttpAnswer::OnEnd(const absl::Status& status, const v1::Done& done) {
 
 void HttpAnswer::EndStream(const std::string& finish_reason, const openai::Usage& usage, const Json& provenance) {
   StartStream();
+  if (!logprobs_.empty()) Send(openai::StreamDelta(options_.header, "", logprobs_)).IgnoreError();
   Send(openai::StreamClosing(options_.header, finish_reason, provenance)).IgnoreError();
   if (options_.include_usage) Send(openai::StreamUsage(options_.header, usage)).IgnoreError();
   exchange_->Write(openai::kStreamEnd).IgnoreError();

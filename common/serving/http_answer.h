@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,19 +23,21 @@ struct HttpAnswerOptions {
 };
 
 // The head of a stream waits for the first text, so that an early error still gets its HTTP status; a later one is an
-// event. A client that has gone meanwhile is nobody's error.
+// event. A client that has gone meanwhile is nobody's error. Log probabilities are those of the text that is given: of
+// what a stop string cut off there are none.
 class HttpAnswer final : public AnswerSink {
  public:
   // The tokenizer gives the bytes of tokens for log probabilities, and must outlive the answer.
   HttpAnswer(std::shared_ptr<http::Exchange> exchange, const text::Tokenizer* tokenizer, HttpAnswerOptions options)
       : exchange_(std::move(exchange)), tokenizer_(tokenizer), options_(std::move(options)) {}
 
-  bool OnChunk(const v1::Chunk& chunk) override;
+  absl::Status OnChunk(const v1::Chunk& chunk) override;
   void OnEnd(const absl::Status& status, const v1::Done& done) override;
 
  private:
   absl::Status Send(const http::Json& object) { return exchange_->Write(http::openai::ServerSentEvent(object)); }
-  std::vector<http::openai::TokenLogprob> LogprobsOf(const v1::Chunk& chunk) const;
+  // Takes the chunk's in and gives those of text that was given, in order.
+  std::vector<http::openai::TokenLogprob> LogprobsUpTo(const v1::Chunk& chunk);
   void StartStream();
   void EndStream(const std::string& finish_reason, const http::openai::Usage& usage, const http::Json& provenance);
 
@@ -42,10 +45,10 @@ class HttpAnswer final : public AnswerSink {
   const text::Tokenizer* const tokenizer_;
   const HttpAnswerOptions options_;
   bool started_ = false;
-  size_t n_text_bytes_ = 0;  // sent
-  // Of an answer that is not streamed.
-  std::string text_;
-  std::vector<http::openai::TokenLogprob> logprobs_;
+  size_t n_text_bytes_ = 0;                           // given, that of the chunk in hand included
+  std::deque<http::openai::TokenLogprob> uncovered_;  // of tokens whose text was not given yet, or is cut off
+  std::string text_;                                  // of an answer that is not streamed
+  std::vector<http::openai::TokenLogprob> logprobs_;  // not sent yet
 };
 
 // `response` with the header that says which request it answers.

@@ -58,15 +58,19 @@ absl::StatusOr<SteadyTime> DeadlineOf(const http::Request& request) {
   return SteadyNow() + absl::Milliseconds(ms);
 }
 
-// An id that cannot be is not given back, so the first error may find `fields` without one.
-absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
+// The id that the response has: the caller's; one that cannot be is not given back, and one is made in its place.
+std::string RequestIdOf(const http::Request& request) {
   const std::string id(request.header("x-request-id"));
-  if (absl::Status status = CheckId("X-Request-Id", id); !status.ok()) {
+  return !id.empty() && CheckId("", id).ok() ? id : NewRequestId();
+}
+
+absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
+  fields.request_id = RequestIdOf(request);
+  if (!CheckId("", std::string(request.header("x-request-id"))).ok()) {
     return openai::FieldError("X-Request-Id", absl::StrFormat("expected at most %d printable ASCII characters without "
                                                               "spaces",
                                                               kMaxIdBytes));
   }
-  fields.request_id = id.empty() ? NewRequestId() : id;
   auto tier = TierOf(request);
   if (!tier.ok()) return tier.status();
   fields.tier = *tier;
@@ -181,7 +185,7 @@ http::Handler Handled(Backend* backend, Service service) {
 
 // ---- For operators --------------------------------------------------------------------------------------------------
 
-void ServeMetrics(Backend* backend, Metrics* metrics, const std::shared_ptr<Exchange>& exchange) {
+Response MetricsOf(Backend* backend, Metrics* metrics) {
   const v1::GetStatusResponse status = backend->Status();
   const v1::Load& load = status.load();
   metrics->SetLoad({load.running_requests(), load.queued_requests(), load.kv_used_fraction()});
@@ -190,34 +194,47 @@ void ServeMetrics(Backend* backend, Metrics* metrics, const std::shared_ptr<Exch
                     link.goodput_up_bytes_per_s(), link.goodput_down_bytes_per_s()});
   metrics->SetResidentBytes(ResidentBytes());
   backend->RefreshMetrics(metrics);
-  exchange->Respond(Response{200, Metrics::kContentType, metrics->Render(), {}});
+  return {200, Metrics::kContentType, metrics->Render(), {}};
 }
 
-void ServeHealth(Backend* backend, const std::shared_ptr<Exchange>& exchange) {
+Response HealthResponse(const Backend& backend) {
   http::Json body = {{"status", "ok"}};
-  const absl::Status health = HealthOf(*backend);
+  const absl::Status health = HealthOf(backend);
   if (!health.ok()) {
-    body = {{"status", backend->draining() ? "draining" : "unavailable"}, {"reason", std::string(health.message())}};
+    body = {{"status", backend.draining() ? "draining" : "unavailable"}, {"reason", std::string(health.message())}};
   }
-  exchange->Respond(Response{health.ok() ? 200 : 503, "application/json", http::DumpJson(body), {}});
+  return {health.ok() ? 200 : 503, "application/json", http::DumpJson(body), {}};
+}
+
+Response ModelsOf(Backend* backend, int64_t created) {
+  Response response;
+  response.body = http::DumpJson(openai::ModelList({{backend->served().info().name(), created, "updraft"}}));
+  return response;
+}
+
+// A response that is there at once.
+template <typename Make>
+http::Handler Told(Make make) {
+  return [make](std::shared_ptr<Exchange> exchange) {
+    exchange->Respond(WithRequestId(make(), RequestIdOf(exchange->request())));
+  };
+}
+
+Response ErrorOf(int status, const std::string& message, const http::Request& request) {
+  return WithRequestId(openai::ServerErrorBody(status, message), RequestIdOf(request));
 }
 
 }  // namespace
 
 http::Router MakeHttpFront(Backend* backend, Metrics* metrics) {
   http::Router router;
-  router.set_error_body(openai::ServerErrorBody);
+  router.set_error_body(ErrorOf);
   router.Handle("POST", "/v1/chat/completions", Handled(backend, ServeChat));
   router.Handle("POST", "/v1/completions", Handled(backend, ServeCompletion));
   const int64_t created = absl::ToUnixSeconds(absl::Now());
-  router.Handle("GET", "/v1/models", [backend, created](std::shared_ptr<Exchange> exchange) {
-    Response response;
-    response.body = http::DumpJson(openai::ModelList({{backend->served().info().name(), created, "updraft"}}));
-    exchange->Respond(std::move(response));
-  });
-  router.Handle("GET", "/metrics",
-                [backend, metrics](std::shared_ptr<Exchange> e) { ServeMetrics(backend, metrics, e); });
-  router.Handle("GET", "/healthz", [backend](std::shared_ptr<Exchange> e) { ServeHealth(backend, e); });
+  router.Handle("GET", "/v1/models", Told([backend, created] { return ModelsOf(backend, created); }));
+  router.Handle("GET", "/metrics", Told([backend, metrics] { return MetricsOf(backend, metrics); }));
+  router.Handle("GET", "/healthz", Told([backend] { return HealthResponse(*backend); }));
   return router;
 }
 

@@ -9,7 +9,8 @@ namespace updraft {
 
 // Both must outlive the server that the router is given to. What a request may say beside its body:
 //   X-Updraft-Tier         local, upstream or auto: who may answer; the answer's "updraft" field says who did, and why
-//   X-Request-Id           its id (request_id of the wire); made here when absent. Given back in the same header
+//   X-Request-Id           its id (request_id of the wire); made here when absent or when it cannot be. Every response
+//                          has it in the same header, refusals of the server itself too
 //   X-Updraft-Deadline-Ms  milliseconds, from when the request is whole, after which nobody waits for the answer: 504
 // A value that cannot be is a 400 that names the header.
 http::Router MakeHttpFront(Backend* backend, Metrics* metrics);

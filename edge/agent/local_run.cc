@@ -50,7 +50,7 @@ absl::StatusOr<LocalRun::Step> LocalRun::Next() {
   if (!next.ok()) return next.status();
   ++n_generated_;
   step.evidence = next->evidence;
-  step.piece = assembler_.Push(next->token);
+  step.piece = assembler_.Push(next->token, next->evidence);
   return step;
 }
 

@@ -91,7 +91,9 @@ http::Server& RunningServer() {
     options.max_body_bytes = 4096;
     options.max_header_bytes = 2048;
     http::Router router;
-    router.set_error_body(openai::ServerErrorBody);
+    router.set_error_body([](int status, const std::string& message, const http::Request&) {
+      return openai::ServerErrorBody(status, message);
+    });
     router.Handle("POST", "/v1/chat/completions", [](std::shared_ptr<http::Exchange> exchange) {
       const auto request = openai::ParseChatRequest(exchange->request().body);
       if (!request.ok()) return exchange->Respond(openai::ErrorResponse(request.status()));

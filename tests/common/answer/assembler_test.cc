@@ -112,6 +112,15 @@ TEST(AnswerAssemblerTest, EqualsTheWholeAnswerHoweverItIsTakenUp) {
       if (rng() % 4 == 0) options.stops.push_back(stop);
     }
     const Whole whole = Reference(tokens, options);
+    std::vector<size_t> begins;  // of the tokens' texts
+    {
+      FakeText stream(&Vocabulary());
+      size_t n_bytes = 0;
+      for (const int32_t token : tokens) {
+        begins.push_back(n_bytes);
+        n_bytes += stream.Push(token).size();
+      }
+    }
 
     // First part: what the reader has been given by somebody else, of which `n_prefix` tokens by the tier below.
     const size_t n_first = rng() % (whole.tokens.size() + 1);
@@ -139,8 +148,13 @@ TEST(AnswerAssemblerTest, EqualsTheWholeAnswerHoweverItIsTakenUp) {
       end = piece.end;
     }
     for (size_t i = n_first; i < tokens.size() && end == AnswerEnd::kOpen; ++i) {
-      const AnswerPiece piece = assembler.Push(tokens[i]);
+      const AnswerPiece piece = assembler.Push(tokens[i], TokenEvidence{.logprob = -float(i)});
       rest += piece.text;
+      if (piece.token) {
+        EXPECT_EQ(piece.text_offset, begins[i]) << "where it stands does not depend on who wrote what was before";
+        ASSERT_TRUE(piece.evidence.has_value());
+        EXPECT_EQ(piece.evidence->logprob, -float(i));
+      }
       if (piece.token) added.push_back(*piece.token);
       end = piece.end;
     }
@@ -159,11 +173,28 @@ TEST(AnswerAssemblerTest, EqualsTheWholeAnswerHoweverItIsTakenUp) {
   }
 }
 
+// Tokens of the stop string are tokens of the answer, but have no text in it.
+TEST(AnswerAssemblerTest, WhatAStopStringCutsOffBeginsWhereTheTextHasEnded) {
+  AnswerAssembler assembler(std::make_unique<FakeText>(&Vocabulary()), {.stops = {"bab"}});
+  std::string text;
+  std::vector<size_t> offsets;
+  for (const int32_t token : {0, 2, 0, 1}) {  // a, ab, a, b: "aabab" is cut to "aa"
+    const AnswerPiece piece = assembler.Push(token);
+    text += piece.text;
+    offsets.push_back(piece.text_offset);
+  }
+  EXPECT_EQ(assembler.end(), AnswerEnd::kStop);
+  EXPECT_EQ(text, "aa");
+  EXPECT_THAT(offsets, ::testing::ElementsAre(0, 1, 3, 4)) << "the last two are of no text";
+}
+
 // The tier below has the text of its prefix but not what its last token left unfinished.
 TEST(AnswerAssemblerTest, PrefixOfTheTierBelowIsNotRepeated) {
   AnswerAssembler assembler(std::make_unique<FakeText>(&Vocabulary()), {.stops = {"abab"}});
   ASSERT_EQ(assembler.Resume({.tokens = {0, 2, 4}, .n_prefix_tokens = 3}), AnswerEnd::kOpen);  // "a" + "ab" + half
-  EXPECT_EQ(assembler.Push(5).text, "ab\xC3\xA9") << "held back as the start of a stop string, and half a character";
+  const AnswerPiece piece = assembler.Push(5);
+  EXPECT_EQ(piece.text, "ab\xC3\xA9") << "held back as the start of a stop string, and half a character";
+  EXPECT_EQ(piece.text_offset, 2u) << "of the text that is given here";
 }
 
 TEST(AnswerAssemblerTest, PrefixThatIsAWholeAnswer) {

@@ -293,7 +293,7 @@ TEST(ResponseTest, ChatCompletion) {
 TEST(ResponseTest, StreamObjects) {
   AnswerHeader header{"chatcmpl-1", "m", 17, true, false, 0};
   EXPECT_EQ(StreamOpening(header)["choices"][0]["delta"]["role"], "assistant");
-  Json delta = StreamDelta(header, "x", {}, 0);
+  Json delta = StreamDelta(header, "x", {});
   EXPECT_EQ(delta["object"], "chat.completion.chunk");
   EXPECT_EQ(delta["choices"][0]["delta"], Json({{"content", "x"}}));
   EXPECT_TRUE(delta["choices"][0]["finish_reason"].is_null());
@@ -307,7 +307,7 @@ TEST(ResponseTest, StreamObjects) {
 
 TEST(ResponseTest, CompletionForm) {
   AnswerHeader header{"cmpl-1", "m", 17, false, true, 1};
-  Json object = StreamDelta(header, "ab", {{"a", -1.0}, {"b", -2.0}}, 10);
+  Json object = StreamDelta(header, "ab", {{"a", -1.0, 10}, {"b", -2.0, 11}});
   EXPECT_EQ(object["object"], "text_completion");
   EXPECT_EQ(object["choices"][0]["text"], "ab");
   EXPECT_EQ(object["choices"][0]["logprobs"]["text_offset"], Json::array({10, 11}));

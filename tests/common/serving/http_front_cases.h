@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/http/json.h"
@@ -201,6 +202,80 @@ TEST_P(HttpFrontCases, RequestIdIsTheCallersOrMadeAndGivenBack) {
   EXPECT_EQ(Chat("X-Request-Id: four\r\n").headers.at("x-request-id"), "four");
 }
 
+// They cover the text that is given: of tokens that a stop string cut off there are none.
+TEST_P(HttpFrontCases, LogprobsAndStopStringsCoverTheSameText) {
+  const std::string body = R"({"prompt":"once upon","max_tokens":24,"logprobs":1)";
+  const Json whole = Post("/v1/completions", body + "}")["choices"][0];
+  const std::string text = whole["text"];
+  const Json& offsets = whole["logprobs"]["text_offset"];
+  ASSERT_EQ(offsets.size(), 24u);
+  // A stop string of several tokens, in characters that JSON takes as they are.
+  std::string stop;
+  for (size_t at = text.size() / 3; stop.size() < 4 && at < text.size(); ++at) {
+    const bool plain = absl::ascii_isalnum(static_cast<unsigned char>(text[at]));
+    stop = plain ? stop + text[at] : "";
+  }
+  if (stop.size() < 4) GTEST_SKIP() << "the random model's answer has no four letters in a row: " << text;
+  const std::string cut = text.substr(0, text.find(stop));
+  size_t n_covered = 0;
+  while (offsets[n_covered].get<size_t>() < cut.size()) ++n_covered;
+  for (const bool stream : {false, true}) {
+    const std::string asked = body + absl::StrFormat(R"(,"stop":"%s","stream":%s})", stop, stream ? "true" : "false");
+    const std::string response = Fetch(port(), "POST", "/v1/completions", asked).body;
+    std::string given;
+    std::vector<size_t> at;
+    for (const Json& object : stream ? Events(response) : std::vector<Json>{*http::ParseJson(response)}) {
+      const Json& choice = object["choices"][0];
+      given += choice["text"].get<std::string>();
+      if (choice["logprobs"].is_null()) continue;
+      for (const Json& offset : choice["logprobs"]["text_offset"]) {
+        at.push_back(offset.get<size_t>());
+        EXPECT_LT(at.back(), given.size()) << "its text was not given yet";
+      }
+    }
+    EXPECT_EQ(given, cut);
+    ASSERT_EQ(at.size(), n_covered) << response;
+    for (size_t i = 0; i < n_covered; ++i) EXPECT_EQ(at[i], offsets[i].get<size_t>()) << i;
+  }
+}
+
+// Of the server's own refusals too; where the request could not be read, one is made.
+TEST_P(HttpFrontCases, EveryRefusalHasAnId) {
+  struct Case {
+    const char* what;
+    std::string request;
+    int status;
+    bool readable = true;
+  };
+  const std::string id = "X-Request-Id: mine\r\n";
+  const Case cases[] = {
+      {"no such path", RequestText("GET", "/v2/none", "", id), 404},
+      {"wrong method", RequestText("GET", kChat, "", id), 405},
+      {"too large", RequestText("POST", kChat, std::string(65 << 10, ' '), id), 413},
+      {"two hosts", "GET /v1/models HTTP/1.1\r\nHost: a\r\nHost: b\r\n" + id + "\r\n", 400},
+      {"header too large", "GET /v1/models HTTP/1.1\r\nHost: a\r\n" + id + "X: " + std::string(20000, 'x') + "\r\n\r\n",
+       431, false},
+      {"no HTTP", "hello there\r\n\r\n", 400, false},
+  };
+  for (const Case& c : cases) {
+    RawClient client(port());
+    ASSERT_TRUE(client.Send(c.request)) << c.what;
+    const RawResponse response = client.Receive();
+    EXPECT_EQ(response.status, c.status) << c.what;
+    ASSERT_EQ(response.headers.count("x-request-id"), 1u) << c.what << " " << response.status;
+    if (c.readable) {
+      EXPECT_EQ(response.headers.at("x-request-id"), "mine") << c.what;
+    } else {
+      EXPECT_FALSE(response.headers.at("x-request-id").empty()) << c.what;
+    }
+    EXPECT_TRUE(http::ParseJson(response.body).ok()) << c.what << ": " << response.body;
+  }
+  tier_->BeginDrain();
+  const RawResponse health = Fetch(port(), "GET", "/healthz", "", id);
+  EXPECT_EQ(health.status, 503);
+  EXPECT_EQ(health.headers.at("x-request-id"), "mine");
+}
+
 TEST_P(HttpFrontCases, HeadersThatCannotBeAre400AndNamed) {
   const std::pair<std::string, std::string> cases[] = {
       {"X-Request-Id", std::string(129, 'x')},
@@ -221,7 +296,8 @@ TEST_P(HttpFrontCases, HeadersThatCannotBeAre400AndNamed) {
     const Json error = *http::ParseJson(response.body);
     EXPECT_EQ(error["error"]["param"], name) << response.body;
     EXPECT_THAT(error["error"]["message"].get<std::string>(), ::testing::HasSubstr("expected"));
-    EXPECT_EQ(response.headers.count("x-request-id"), name == "X-Request-Id" ? 0u : 1u);
+    ASSERT_EQ(response.headers.count("x-request-id"), 1u);
+    EXPECT_NE(response.headers.at("x-request-id"), value);
   }
   for (const char* fine : {"X-Updraft-Tier: auto\r\n", "X-Updraft-Tier: local\r\n", "X-Updraft-Deadline-Ms: 60000\r\n",
                            "X-Updraft-Deadline-Ms: 86400000\r\n", "X-Request-Id:\r\n"}) {

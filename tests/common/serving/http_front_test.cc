@@ -95,7 +95,7 @@ TEST_F(HttpFrontTest, RefusalsKeepTheirStatusAndDelay) {
 
 TEST_F(HttpFrontTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
   tier_.backend().script = [](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
-    EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)));
+    EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)).ok());
     sink->OnEnd(absl::UnavailableError("shutting down"), {});
     return RequestHandle();
   };
@@ -112,7 +112,7 @@ TEST_F(HttpFrontTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
 TEST_F(HttpFrontTest, AClientThatLeavesCancelsItsRequest) {
   std::atomic<int> n_waiting{0}, n_cancelled{0};
   tier_.backend().script = [&](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
-    EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)));
+    EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)).ok());
     ++n_waiting;
     return RequestHandle([&, sink, told = std::make_shared<std::atomic<bool>>(false)] {
       if (told->exchange(true)) return;
