@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/answer/detokenized_text.h"
 #include "common/decode/generator.h"
 #include "common/files/file_error.h"
 #include "common/files/read_file.h"
@@ -16,7 +17,6 @@
 #include "common/gguf/reader.h"
 #include "common/model/model.h"
 #include "common/text/chat_template.h"
-#include "common/text/detokenizer.h"
 #include "common/text/tokenizer.h"
 #include "deploy/synth/synth.h"
 #include "deploy/tool/commands.h"
@@ -51,6 +51,33 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const GenerateFlags& flags, co
   return chat->RenderTokens(tokenizer, messages, /*add_generation_prompt=*/true);
 }
 
+struct Written {
+  std::string text;
+  json tokens = json::array();
+  int n_chosen = 0;  // the end of generation included
+};
+
+// The answer as a daemon would give it. echo: its text goes to stdout as it comes.
+absl::StatusOr<Written> Write(Generator& generator, AnswerAssembler& assembler, bool echo) {
+  Written written;
+  const auto take = [&](const AnswerPiece& piece) {
+    if (piece.token) written.tokens.push_back(*piece.token);
+    written.text += piece.text;
+    if (echo) std::cout << piece.text << std::flush;
+  };
+  while (assembler.end() == AnswerEnd::kOpen) {
+    auto next = generator.Next();
+    if (absl::IsOutOfRange(next.status())) {  // the context is full: a normal end
+      take(assembler.Close(AnswerEnd::kLength));
+      break;
+    }
+    if (!next.ok()) return next.status();
+    ++written.n_chosen;
+    take(assembler.Push(next->token));
+  }
+  return written;
+}
+
 absl::Status Generate(const GenerateFlags& flags) {
   auto exit_mode = ParseExitMode(flags.exit);
   if (!exit_mode.ok()) return exit_mode.status();
@@ -78,36 +105,23 @@ absl::Status Generate(const GenerateFlags& flags) {
   const auto chat = text::ChatTemplate::FromGguf((*model)->file());
   const std::vector<int32_t> stop_tokens =
       flags.chat && chat.ok() ? chat->StopTokenIds(**tokenizer) : (*tokenizer)->EndOfGenerationIds();
-  text::StreamDetokenizer detokenizer(*tokenizer);
-  json tokens = json::array();
-  std::string text;
-  int n_chosen = 0;  // the end of generation included
-  for (int i = 0; i < flags.max_tokens; ++i) {
-    auto next = generator.Next();
-    if (!next.ok()) {
-      if (next.status().code() == absl::StatusCode::kOutOfRange) break;  // the context is full: a normal end
-      return next.status();
-    }
-    ++n_chosen;
-    const bool end = std::find(stop_tokens.begin(), stop_tokens.end(), next->token) != stop_tokens.end();
-    if (!flags.ignore_eos && end) break;
-    tokens.push_back(next->token);
-    const std::string piece = detokenizer.Push(next->token);
-    text += piece;
-    if (!flags.as_json) std::cout << piece << std::flush;
+  AssemblerOptions limits{.max_tokens = flags.max_tokens};
+  if (flags.chat && chat.ok()) limits.stops = chat->StopStrings();
+  if (!flags.ignore_eos) limits.stop_tokens = stop_tokens;
+  AnswerAssembler assembler(std::make_unique<DetokenizedText>(*tokenizer, /*at_text_start=*/flags.chat),
+                            std::move(limits));
+  auto written = Write(generator, assembler, /*echo=*/!flags.as_json);
+  if (!written.ok()) return written.status();
+  if (!flags.as_json) {
+    std::cout << "\n";
+    return absl::OkStatus();
   }
-  const std::string rest = detokenizer.Flush();
-  text += rest;
-  if (flags.as_json) {
-    std::cout << json{{"text", text},
-                      {"tokens", tokens},
-                      {"prompt_tokens", prompt->size()},
-                      {"mean_exit_layer", static_cast<double>(generator.layers_run()) / std::max(1, n_chosen)}}
-                     .dump(-1, ' ', false, json::error_handler_t::replace)
-              << "\n";
-  } else {
-    std::cout << rest << "\n";
-  }
+  std::cout << json{{"text", written->text},
+                    {"tokens", written->tokens},
+                    {"prompt_tokens", prompt->size()},
+                    {"mean_exit_layer", static_cast<double>(generator.layers_run()) / std::max(1, written->n_chosen)}}
+                   .dump(-1, ' ', false, json::error_handler_t::replace)
+            << "\n";
   return absl::OkStatus();
 }
 
