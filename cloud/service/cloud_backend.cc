@@ -24,15 +24,17 @@ class CloudBackend::Feed final : public engine::Sink {
     v1::Chunk chunk;
     chunk.mutable_tokens()->Add(output.tokens.begin(), output.tokens.end());
     chunk.set_text(output.text);
-    for (const TokenEvidence& evidence : output.evidence) *chunk.add_evidence() = EvidenceToProto(evidence);
+    for (size_t i = 0; i < output.evidence.size(); ++i) {
+      *chunk.add_evidence() = EvidenceToProto(output.evidence[i], output.text_offsets[i]);
+    }
     chunk.set_tier(backend_->options_.tier);
-    taken_ = sink_->OnChunk(chunk);
-    return taken_;
+    refused_.Update(sink_->OnChunk(chunk));
+    return refused_.ok();
   }
 
   void OnDone(const absl::Status& engine_status, const engine::Summary& summary) override {
-    // The engine takes a sink that takes no more for a slow reader; only the front knows.
-    const absl::Status status = taken_ ? engine_status : absl::CancelledError("nobody takes the answer any more");
+    // Why a sink takes no more only the front knows.
+    const absl::Status& status = refused_.ok() ? engine_status : refused_;
     const v1::Done done = MakeDone(summary);
     Account(status, NameOf(Decision::kKeep), done, summary.n_preemptions);
     sink_->OnEnd(status, done);
@@ -51,7 +53,7 @@ class CloudBackend::Feed final : public engine::Sink {
   const CloudBackend* const backend_;
   const std::string request_id_;
   const std::shared_ptr<AnswerSink> sink_;
-  bool taken_ = true;
+  absl::Status refused_;  // by the sink
 };
 
 v1::Done CloudBackend::Feed::MakeDone(const engine::Summary& summary) const {

@@ -44,10 +44,9 @@ UpstreamPrediction PredictUpstream(const Situation& situation, const UpstreamFac
       NonNegative(situation.request.n_prompt_tokens) + NonNegative(situation.request.n_draft_tokens);
   const double bytes_up = kCallOverheadBytes + kBytesPerToken * static_cast<double>(tokens_up);
   const double transfer_s = link.goodput_up_bytes_per_s > 0.0 ? bytes_up / link.goodput_up_bytes_per_s : 0.0;
-  double wait_s = facts.load.known ? std::max(facts.load.predicted_wait_s, 0.0) : 0.0;
-  if (facts.busy_s > 0.0) wait_s = std::max(wait_s, facts.busy_s);
+  const double wait_s = facts.load.known ? std::max(facts.load.predicted_wait_s, 0.0) : 0.0;
   const double rate =
-      PositiveOr(facts.load.known ? facts.load.decode_tokens_per_s : 0.0, policy.assumed_upstream_tokens_per_s);
+      PositiveOr(facts.load.known ? facts.load.decode_tokens_per_s : kUnknown, policy.assumed_upstream_tokens_per_s);
   const double start_s = transfer_s + rtt_s + wait_s;
   return {start_s + 1.0 / rate, start_s + static_cast<double>(ExpectedAnswerTokens(situation)) / rate, bytes_up};
 }
@@ -127,6 +126,7 @@ class Chooser {
       const double backoff_s = BackoffSeconds(facts.link.consecutive_failures, policy_);
       if (!(facts.since_failure_s >= backoff_s)) return {ReasonCode::kUnreachable, backoff_s};
     }
+    if (!(facts.busy_s <= 0.0)) return {ReasonCode::kBusy, facts.busy_s};
     if (!(predicted_s <= policy_.max_upstream_wait_s)) return {ReasonCode::kTooSlow, policy_.max_upstream_wait_s};
     if (!(predicted_s <= request.deadline_s)) return {ReasonCode::kTooLate, request.deadline_s};
     return {};
@@ -211,10 +211,6 @@ class Chooser {
 };
 
 }  // namespace
-
-double PredictUpstreamSeconds(const Situation& situation, int up, const RoutingPolicy& policy) {
-  return PredictUpstream(situation, situation.upstreams[static_cast<size_t>(up)], policy).total_s;
-}
 
 DecisionRecord Choose(const Situation& situation, const RoutingPolicy& policy) {
   return Chooser(situation, policy).Run();

@@ -13,7 +13,7 @@ namespace updraft {
 // - kLocal never leaves this tier, and without an upstream nothing is sent to one;
 // - nothing is sent that max_hops tiers have passed on already;
 // - nothing is sent that is predicted to miss the deadline or to exceed max_upstream_wait_s, nor while the upstream is
-// in backoff;
+// in back-off or asked to be left alone;
 // - a higher confidence never turns "keep" into "hand-over";
 // - streaming from upstream only before local generation, handing over only during or after it; deferring only when no
 // tier can answer now;
@@ -23,8 +23,5 @@ DecisionRecord Choose(const Situation& situation, const RoutingPolicy& policy);
 // The decision that `policy` makes in the record's situation: under the record's own policy the same record again, byte
 // for byte; under another one what that would have done.
 DecisionRecord Replay(const DecisionRecord& record, const RoutingPolicy& policy);
-
-// The completion time of an answer that upstream `up` begins now, in seconds.
-double PredictUpstreamSeconds(const Situation& situation, int up, const RoutingPolicy& policy);
 
 }  // namespace updraft

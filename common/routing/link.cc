@@ -29,7 +29,7 @@ void LinkEstimator::Rate::Add(double bytes, double seconds, double now_s) {
   measured = true;
 }
 
-double LinkEstimator::Rate::value() const { return measured ? std::exp(log_bytes_per_s) : 0.0; }
+double LinkEstimator::Rate::value() const { return measured ? std::exp(log_bytes_per_s) : kUnknown; }
 
 void LinkEstimator::AddRoundTrip(double rtt_s) {
   if (!state_.measured) {
@@ -55,7 +55,7 @@ void LinkEstimator::OnSuccess(const LinkSample& sample) {
     // An upload that took hardly longer than a round trip says only that the rate is at least bytes / jitter.
     const double floor_s = std::max(state_.rtt_jitter_s, kMinTransfer_s);
     const double bytes = static_cast<double>(sample.bytes_up), transfer_s = network_s - state_.rtt_s;
-    if (transfer_s > floor_s || bytes / floor_s > up_.value()) {
+    if (!up_.measured || transfer_s > floor_s || bytes / floor_s > up_.value()) {
       up_.Add(bytes, std::max(transfer_s, floor_s), sample.time_s);
     }
   }
@@ -75,7 +75,7 @@ LinkEstimate LinkEstimator::Estimate(double now_s) const {
   LinkEstimate estimate = state_;
   estimate.goodput_up_bytes_per_s = up_.value();
   estimate.goodput_down_bytes_per_s = down_.value();
-  estimate.age_s = state_.samples > 0 ? std::max(now_s - last_sample_s_, 0.0) : 0.0;
+  if (state_.samples > 0) estimate.age_s = std::max(now_s - last_sample_s_, 0.0);
   estimate.reachable = state_.samples > 0 && state_.consecutive_failures == 0 && estimate.age_s <= kLinkValid_s;
   return estimate;
 }

@@ -3,21 +3,25 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace updraft {
+
+// Of a number that nobody knows (a count stands beside a flag that says whether it counts).
+inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 // What is believed about the link now, with its uncertainty.
 struct LinkEstimate {
   // The last attempt succeeded, and not longer ago than kLinkValid_s: an old success says little of a moving car's
   // link. False while nothing was tried yet (then measured is false and consecutive_failures 0).
   bool reachable = false;
-  bool measured = false;                // at least one RTT sample
-  double rtt_s = 0.0;                   // smoothed round trip without the server's own time
-  double rtt_jitter_s = 0.0;            // smoothed absolute deviation
-  double goodput_up_bytes_per_s = 0.0;  // 0: not measured
-  double goodput_down_bytes_per_s = 0.0;
+  bool measured = false;                     // at least one RTT sample
+  double rtt_s = kUnknown;                   // smoothed round trip without the server's own time
+  double rtt_jitter_s = kUnknown;            // smoothed absolute deviation
+  double goodput_up_bytes_per_s = kUnknown;  // of transfers large enough to tell
+  double goodput_down_bytes_per_s = kUnknown;
   int64_t samples = 0;
-  double age_s = 0.0;  // of the newest sample
+  double age_s = kUnknown;  // of the newest sample
   int consecutive_failures = 0;
 };
 
@@ -25,13 +29,13 @@ inline constexpr double kLinkValid_s = 300.0;
 
 // Mirrors updraft.v1.Load.
 struct UpstreamLoad {
-  bool known = false;
+  bool known = false;  // it said so
   int running_requests = 0;
   int queued_requests = 0;
   int queued_tokens = 0;
-  double kv_used_fraction = 0.0;
-  double predicted_wait_s = 0.0;
-  double decode_tokens_per_s = 0.0;  // per request; 0: unknown
+  double kv_used_fraction = kUnknown;
+  double predicted_wait_s = kUnknown;
+  double decode_tokens_per_s = kUnknown;  // per request
 };
 
 // One finished call as the caller saw it. Times in seconds on the caller's monotonic clock; bytes are payload bytes.

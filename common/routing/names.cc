@@ -1,129 +1,177 @@
 #include "common/routing/names.h"
 
-#include <algorithm>
 #include <array>
-#include <utility>
+#include <cstddef>
 
 namespace updraft {
 namespace {
 
-// Entry i names value i, which the static_assert below holds; a value that was added without a name is missed by
-// names_test, which asks for each enum's last.
-template <typename E, size_t N>
-struct Table {
-  std::array<E, N> values;
-  std::array<std::string_view, N> names;
-};
+// ---- The names ----------------------------------------------------------------------------------------------------
+// Switches without a default: a value that was added without a name does not compile (-Wswitch).
 
-template <typename E, size_t N>
-constexpr Table<E, N> MakeTable(const std::pair<E, std::string_view> (&entries)[N]) {
-  Table<E, N> table{};
-  for (size_t i = 0; i < N; ++i) {
-    table.values[i] = entries[i].first;
-    table.names[i] = entries[i].second;
+constexpr std::string_view Named(Stage value) {
+  switch (value) {
+    case Stage::kBefore:
+      return "before";
+    case Stage::kDuring:
+      return "during";
+    case Stage::kAfter:
+      return "after";
   }
-  return table;
+  return "";
 }
 
-template <typename E, size_t N>
-constexpr bool InOrder(const Table<E, N>& table) {
-  for (size_t i = 0; i < N; ++i) {
-    if (static_cast<size_t>(table.values[i]) != i || table.names[i].empty()) return false;
+constexpr std::string_view Named(PolicyMode value) {
+  switch (value) {
+    case PolicyMode::kAuto:
+      return "auto";
+    case PolicyMode::kLocal:
+      return "local";
+    case PolicyMode::kUpstream:
+      return "upstream";
   }
-  return true;
+  return "";
+}
+
+constexpr std::string_view Named(Decision value) {
+  switch (value) {
+    case Decision::kKeep:
+      return "keep";
+    case Decision::kHandOver:
+      return "hand-over";
+    case Decision::kVerify:
+      return "verify";
+    case Decision::kStreamUpstream:
+      return "stream-upstream";
+    case Decision::kDefer:
+      return "defer";
+  }
+  return "";
+}
+
+constexpr std::string_view Named(Way value) {
+  switch (value) {
+    case Way::kUnspecified:
+      return "unspecified";
+    case Way::kLocal:
+      return "local";
+    case Way::kDraftThenDecide:
+      return "draft-then-decide";
+    case Way::kStreamUp:
+      return "stream-up";
+    case Way::kDraftVerify:
+      return "draft-verify";
+    case Way::kDefer:
+      return "defer";
+  }
+  return "";
+}
+
+constexpr std::string_view Named(Failure value) {
+  switch (value) {
+    case Failure::kLinkDead:
+      return "link-dead";
+    case Failure::kOverloaded:
+      return "overloaded";
+    case Failure::kRefusedThis:
+      return "refused-this";
+    case Failure::kSlow:
+      return "slow";
+    case Failure::kBroken:
+      return "broken";
+  }
+  return "";
+}
+
+constexpr std::string_view Named(Disposition value) {
+  switch (value) {
+    case Disposition::kUnspecified:
+      return "unspecified";
+    case Disposition::kAct:
+      return "act";
+    case Disposition::kRefuse:
+      return "refuse";
+    case Disposition::kClarify:
+      return "clarify";
+  }
+  return "";
+}
+
+constexpr std::string_view Named(ReasonCode value) {
+  switch (value) {
+    case ReasonCode::kNone:
+      return "none";
+    case ReasonCode::kPolicyLocal:
+      return "policy-local";
+    case ReasonCode::kPolicyUpstream:
+      return "policy-upstream";
+    case ReasonCode::kDoesNotFit:
+      return "does-not-fit";
+    case ReasonCode::kDraftFirst:
+      return "draft-first";
+    case ReasonCode::kLocalTooSlow:
+      return "local-too-slow";
+    case ReasonCode::kConfident:
+      return "confident";
+    case ReasonCode::kUnsure:
+      return "unsure";
+    case ReasonCode::kNoUpstream:
+      return "no-upstream";
+    case ReasonCode::kTooManyHops:
+      return "too-many-hops";
+    case ReasonCode::kUnreachable:
+      return "unreachable";
+    case ReasonCode::kBusy:
+      return "busy";
+    case ReasonCode::kTooSlow:
+      return "too-slow";
+    case ReasonCode::kTooLate:
+      return "too-late";
+  }
+  return "";
+}
+
+// ---- Tables of them -----------------------------------------------------------------------------------------------
+
+constexpr size_t kMostValues = 256;  // of one byte
+
+template <typename E>
+constexpr size_t CountOf() {
+  size_t n = 0;
+  for (size_t i = 0; i < kMostValues; ++i) n += Named(static_cast<E>(i)).empty() ? 0 : 1;
+  return n;
 }
 
 template <typename E>
-struct NamesOf;
+constexpr std::array<E, CountOf<E>()> ValuesOf() {
+  std::array<E, CountOf<E>()> values{};
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<E>(i);
+  return values;
+}
 
-// ---- The names ----------------------------------------------------------------------------------------------------
-
-template <>
-struct NamesOf<Stage> {
-  static constexpr auto kTable =
-      MakeTable<Stage>({{Stage::kBefore, "before"}, {Stage::kDuring, "during"}, {Stage::kAfter, "after"}});
-};
-
-template <>
-struct NamesOf<PolicyMode> {
-  static constexpr auto kTable = MakeTable<PolicyMode>(
-      {{PolicyMode::kAuto, "auto"}, {PolicyMode::kLocal, "local"}, {PolicyMode::kUpstream, "upstream"}});
-};
-
-template <>
-struct NamesOf<Decision> {
-  static constexpr auto kTable = MakeTable<Decision>({{Decision::kKeep, "keep"},
-                                                      {Decision::kHandOver, "hand-over"},
-                                                      {Decision::kVerify, "verify"},
-                                                      {Decision::kStreamUpstream, "stream-upstream"},
-                                                      {Decision::kDefer, "defer"}});
-};
-
-template <>
-struct NamesOf<Way> {
-  static constexpr auto kTable = MakeTable<Way>({{Way::kUnspecified, "unspecified"},
-                                                 {Way::kLocal, "local"},
-                                                 {Way::kDraftThenDecide, "draft-then-decide"},
-                                                 {Way::kStreamUp, "stream-up"},
-                                                 {Way::kDraftVerify, "draft-verify"},
-                                                 {Way::kDefer, "defer"}});
-};
-
-template <>
-struct NamesOf<Failure> {
-  static constexpr auto kTable = MakeTable<Failure>({{Failure::kLinkDead, "link-dead"},
-                                                     {Failure::kOverloaded, "overloaded"},
-                                                     {Failure::kRefusedThis, "refused-this"},
-                                                     {Failure::kSlow, "slow"},
-                                                     {Failure::kBroken, "broken"}});
-};
-
-template <>
-struct NamesOf<Disposition> {
-  static constexpr auto kTable = MakeTable<Disposition>({{Disposition::kUnspecified, "unspecified"},
-                                                         {Disposition::kAct, "act"},
-                                                         {Disposition::kRefuse, "refuse"},
-                                                         {Disposition::kClarify, "clarify"}});
-};
-
-template <>
-struct NamesOf<ReasonCode> {
-  static constexpr auto kTable = MakeTable<ReasonCode>({{ReasonCode::kNone, "none"},
-                                                        {ReasonCode::kPolicyLocal, "policy-local"},
-                                                        {ReasonCode::kPolicyUpstream, "policy-upstream"},
-                                                        {ReasonCode::kDoesNotFit, "does-not-fit"},
-                                                        {ReasonCode::kDraftFirst, "draft-first"},
-                                                        {ReasonCode::kLocalTooSlow, "local-too-slow"},
-                                                        {ReasonCode::kConfident, "confident"},
-                                                        {ReasonCode::kUnsure, "unsure"},
-                                                        {ReasonCode::kNoUpstream, "no-upstream"},
-                                                        {ReasonCode::kTooManyHops, "too-many-hops"},
-                                                        {ReasonCode::kUnreachable, "unreachable"},
-                                                        {ReasonCode::kTooSlow, "too-slow"},
-                                                        {ReasonCode::kTooLate, "too-late"}});
-};
+template <typename E>
+constexpr std::array<E, CountOf<E>()> kValues = ValuesOf<E>();
 
 }  // namespace
 
 template <typename E>
 std::string_view NameOf(E value) {
-  constexpr auto& kNames = NamesOf<E>::kTable.names;
-  static_assert(InOrder(NamesOf<E>::kTable));
-  const auto i = static_cast<size_t>(value);
-  return i < kNames.size() ? kNames[i] : "unknown";
+  static_assert(!Named(kValues<E>.back()).empty(), "the values are 0, 1, 2, ...");
+  const std::string_view name = Named(value);
+  return name.empty() ? "unknown" : name;
 }
 
 template <typename E>
 std::optional<E> FromName(std::string_view name) {
-  constexpr auto& kNames = NamesOf<E>::kTable.names;
-  const auto it = std::find(kNames.begin(), kNames.end(), name);
-  if (it == kNames.end()) return std::nullopt;
-  return NamesOf<E>::kTable.values[static_cast<size_t>(it - kNames.begin())];
+  for (const E value : kValues<E>) {
+    if (Named(value) == name) return value;
+  }
+  return std::nullopt;
 }
 
 template <typename E>
 std::span<const E> AllOf() {
-  return NamesOf<E>::kTable.values;
+  return kValues<E>;
 }
 
 #define UPDRAFT_NAMED(E)                                   \

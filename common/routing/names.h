@@ -25,7 +25,7 @@ enum class Way : uint8_t { kUnspecified, kLocal, kDraftThenDecide, kStreamUp, kD
 // Why an upstream gave no answer. Only the first two say something of the requests that follow.
 enum class Failure : uint8_t {
   kLinkDead,     // unreachable, stalled, or shutting down: left alone for a time that doubles
-  kOverloaded,   // its queue is full: it said when to come back
+  kOverloaded,   // its queue is full: left alone for as long as it said
   kRefusedThis,  // this request and no other: too large, of another vocabulary, passed on in a circle
   kSlow,         // the deadline came first
   kBroken        // it failed, or answered what cannot be
@@ -49,6 +49,7 @@ enum class ReasonCode : uint8_t {
   kNoUpstream,   // none is configured
   kTooManyHops,  // too many tiers have passed the request on
   kUnreachable,  // it failed, and is left alone for a while
+  kBusy,         // its queue was full, and it is left alone for as long as it asked
   kTooSlow,      // predicted to take longer than the policy allows
   kTooLate       // predicted to miss the deadline
 };

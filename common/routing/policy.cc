@@ -25,20 +25,16 @@ PolicyMode EffectiveMode(PolicyMode configured, PolicyMode asked) {
 }
 
 uint64_t Fingerprint(const RoutingPolicy& policy) {
-  const uint64_t words[] = {static_cast<uint64_t>(policy.mode),
-                            std::bit_cast<uint64_t>(policy.confidence_threshold),
-                            std::bit_cast<uint64_t>(policy.hysteresis),
-                            std::bit_cast<uint64_t>(policy.during_margin),
-                            std::bit_cast<uint64_t>(policy.max_upstream_wait_s),
-                            std::bit_cast<uint64_t>(policy.unreachable_retry_s),
-                            static_cast<uint64_t>(policy.max_hops),
-                            std::bit_cast<uint64_t>(policy.assumed_rtt_s),
-                            std::bit_cast<uint64_t>(policy.assumed_upstream_tokens_per_s),
-                            std::bit_cast<uint64_t>(policy.assumed_local_tokens_per_s)};
+  // By binding all fields: one that is added does not compile before it is in here.
+  const auto& [mode, threshold, hysteresis, margin, wait_s, retry_s, hops, rtt_s, upstream_rate, local_rate] = policy;
   uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a over the words' bytes, low ones first
-  for (const uint64_t word : words) {
+  const auto add = [&hash](uint64_t word) {
     for (int shift = 0; shift < 64; shift += 8) hash = (hash ^ ((word >> shift) & 0xff)) * 0x100000001b3ull;
-  }
+  };
+  add(static_cast<uint64_t>(mode));
+  for (const double value : {threshold, hysteresis, margin, wait_s, retry_s}) add(std::bit_cast<uint64_t>(value));
+  add(static_cast<uint64_t>(hops));
+  for (const double value : {rtt_s, upstream_rate, local_rate}) add(std::bit_cast<uint64_t>(value));
   return hash;
 }
 

@@ -15,8 +15,8 @@ struct RoutingPolicy {
   double hysteresis = 0.0;  // a decision that differs from the previous request's needs this much more, in confidence
   double during_margin = 0.1;  // while tokens still come, hand over only this far below: later tokens may still mend it
   double max_upstream_wait_s = 10.0;  // an upstream predicted slower than this is not asked
-  double unreachable_retry_s =
-      2.0;           // after a failure, upstream is not tried again for this long (doubled per failure, at most 60 s)
+  // After a failure, upstream is not tried again for this long (doubled per failure, at most 60 s).
+  double unreachable_retry_s = 2.0;
   int max_hops = 4;  // a request that so many tiers have passed on goes no further up: upstreams may form a loop
   // ---- Assumed until measured ----
   double assumed_rtt_s = 0.1;

@@ -25,6 +25,8 @@ std::string ObstacleText(const Situation& situation, const Option* asking) {
     case ReasonCode::kUnreachable:
       return absl::StrFormat("upstream unreachable (%d failed, tried again after %.1f s)",
                              situation.upstreams[asking->upstream].link.consecutive_failures, asking->limit);
+    case ReasonCode::kBusy:
+      return absl::StrFormat("upstream is busy and asked to be left alone for another %.2f s", asking->limit);
     case ReasonCode::kTooSlow:
       return absl::StrFormat("upstream would take %.2f s, more than the %.2f s allowed", asking->total_s,
                              asking->limit);

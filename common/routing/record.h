@@ -1,6 +1,7 @@
 // One decision as it is logged. A record holds all that the decision rested on, so that it can be explained, replayed
 // and judged without the session that made it (Replay in choose.h; the line of JSON in record_json.h). Plain values of
-// fixed size: no heap. Unknown numbers are NaN, never 0; an absent limit is +infinity.
+// fixed size: no heap. Unknown numbers are NaN, never 0; counts of a link or a load count where its flag (measured,
+// known) says so; an absent limit is +infinity.
 #pragma once
 
 #include <array>
@@ -17,7 +18,6 @@ namespace updraft {
 inline constexpr uint32_t kRecordSchema = 1;
 inline constexpr int kMaxUpstreams = 4;
 inline constexpr int kMaxOptions = 12;  // local, defer, two ways per upstream, and room
-inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 inline constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // A request id, inline: at most 128 printable ASCII characters.
@@ -71,7 +71,7 @@ struct UpstreamFacts {
   LinkEstimate link;
   UpstreamLoad load;
   double since_failure_s = kNever;  // since the link last failed
-  double busy_s = 0.0;              // so much longer it asked to be spared
+  double busy_s = 0.0;              // so much longer it asked to be left alone
 };
 
 struct Situation {

@@ -35,105 +35,119 @@ struct Index {
 };
 
 // ---- The fields: one list for both directions ---------------------------------------------------------------------
+// Each binds all that there are: one that is added does not compile before it is in here.
 
 template <typename V>
 void Visit(V& v, LinkEstimate& link) {
-  v("reachable", link.reachable);
-  v("measured", link.measured);
-  v("rtt_s", link.rtt_s);
-  v("rtt_jitter_s", link.rtt_jitter_s);
-  v("goodput_up_bytes_per_s", link.goodput_up_bytes_per_s);
-  v("goodput_down_bytes_per_s", link.goodput_down_bytes_per_s);
-  v("samples", link.samples);
-  v("age_s", link.age_s);
-  v("consecutive_failures", link.consecutive_failures);
+  auto& [reachable, measured, rtt_s, rtt_jitter_s, goodput_up_bytes_per_s, goodput_down_bytes_per_s, samples, age_s,
+         consecutive_failures] = link;
+  v("reachable", reachable);
+  v("measured", measured);
+  v("rtt_s", rtt_s);
+  v("rtt_jitter_s", rtt_jitter_s);
+  v("goodput_up_bytes_per_s", goodput_up_bytes_per_s);
+  v("goodput_down_bytes_per_s", goodput_down_bytes_per_s);
+  v("samples", samples);
+  v("age_s", age_s);
+  v("consecutive_failures", consecutive_failures);
 }
 
 template <typename V>
 void Visit(V& v, UpstreamLoad& load) {
-  v("known", load.known);
-  v("running_requests", load.running_requests);
-  v("queued_requests", load.queued_requests);
-  v("queued_tokens", load.queued_tokens);
-  v("kv_used_fraction", load.kv_used_fraction);
-  v("predicted_wait_s", load.predicted_wait_s);
-  v("decode_tokens_per_s", load.decode_tokens_per_s);
+  auto& [known, running_requests, queued_requests, queued_tokens, kv_used_fraction, predicted_wait_s,
+         decode_tokens_per_s] = load;
+  v("known", known);
+  v("running_requests", running_requests);
+  v("queued_requests", queued_requests);
+  v("queued_tokens", queued_tokens);
+  v("kv_used_fraction", kv_used_fraction);
+  v("predicted_wait_s", predicted_wait_s);
+  v("decode_tokens_per_s", decode_tokens_per_s);
 }
 
 template <typename V>
 void Visit(V& v, UpstreamFacts& facts) {
-  v("link", facts.link);
-  v("load", facts.load);
-  v("since_failure_s", facts.since_failure_s);
-  v("busy_s", facts.busy_s);
+  auto& [link, load, since_failure_s, busy_s] = facts;
+  v("link", link);
+  v("load", load);
+  v("since_failure_s", since_failure_s);
+  v("busy_s", busy_s);
 }
 
 template <typename V>
 void Visit(V& v, RequestFacts& request) {
-  v("id", request.key);
-  v("asked", request.asked);
-  v("fits_locally", request.fits_locally);
-  v("hops", request.hops);
-  v("prompt_tokens", request.n_prompt_tokens);
-  v("draft_tokens", request.n_draft_tokens);
-  v("max_tokens", request.max_tokens);
-  v("deadline_s", request.deadline_s);
+  auto& [key, asked, fits_locally, hops, n_prompt_tokens, n_draft_tokens, max_tokens, deadline_s] = request;
+  v("id", key);
+  v("asked", asked);
+  v("fits_locally", fits_locally);
+  v("hops", hops);
+  v("prompt_tokens", n_prompt_tokens);
+  v("draft_tokens", n_draft_tokens);
+  v("max_tokens", max_tokens);
+  v("deadline_s", deadline_s);
 }
 
 template <typename V>
 void Visit(V& v, Evidence& evidence) {
-  v("confidence", evidence.confidence);
-  v("p_right", evidence.p_right);
-  v("gain", evidence.gain);
+  auto& [confidence, p_right, gain] = evidence;
+  v("confidence", confidence);
+  v("p_right", p_right);
+  v("gain", gain);
 }
 
 template <typename V>
 void Visit(V& v, LocalState& local) {
-  v("answer_tokens", local.answer_tokens);
-  v("tokens_per_s", local.tokens_per_s);
-  v("previous", local.previous);
+  auto& [answer_tokens, tokens_per_s, previous] = local;
+  v("answer_tokens", answer_tokens);
+  v("tokens_per_s", tokens_per_s);
+  v("previous", previous);
 }
 
 template <typename V>
 void Visit(V& v, Situation& situation) {
-  v("stage", situation.stage);
-  v("now_s", situation.now_s);
-  v("request", situation.request);
-  v("evidence", situation.evidence);
-  v("local", situation.local);
-  v("upstreams", Several<UpstreamFacts, uint8_t>{situation.upstreams.data(), situation.n_upstreams, 0, kMaxUpstreams});
-  v("draw", situation.draw);
+  auto& [stage, now_s, request, evidence, local, upstreams, n_upstreams, draw] = situation;
+  v("stage", stage);
+  v("now_s", now_s);
+  v("request", request);
+  v("evidence", evidence);
+  v("local", local);
+  v("upstreams", Several<UpstreamFacts, uint8_t>{upstreams.data(), n_upstreams, 0, kMaxUpstreams});
+  v("draw", draw);
 }
 
 template <typename V>
 void Visit(V& v, Option& option) {
-  v("way", option.way);
-  v("upstream", Index{option.upstream});
-  v("obstacle", option.obstacle);
-  v("limit", option.limit);
-  v("ttft_s", option.ttft_s);
-  v("total_s", option.total_s);
-  v("total_p90_s", option.total_p90_s);
-  v("bytes_up", option.bytes_up);
-  v("bytes_down", option.bytes_down);
-  v("joules", option.joules);
-  v("money", option.money);
-  v("p_wrong", option.p_wrong);
+  auto& [way, upstream, obstacle, limit, ttft_s, total_s, total_p90_s, bytes_up, bytes_down, joules, money, p_wrong] =
+      option;
+  v("way", way);
+  v("upstream", Index{upstream});
+  v("obstacle", obstacle);
+  v("limit", limit);
+  v("ttft_s", ttft_s);
+  v("total_s", total_s);
+  v("total_p90_s", total_p90_s);
+  v("bytes_up", bytes_up);
+  v("bytes_down", bytes_down);
+  v("joules", joules);
+  v("money", money);
+  v("p_wrong", p_wrong);
 }
 
 template <typename V>
 void Visit(V& v, DecisionRecord& record) {
-  v("schema", record.schema);
-  v("seq", record.seq);
-  v("policy", Hex{record.policy_fp});
-  v("model", Hex{record.model_fp});
-  v("situation", record.situation);
-  v("options", Several<Option, uint8_t>{record.options.data(), record.n_options, 1, kMaxOptions});
-  v("choice", record.choice);
-  v("reason", record.reason);
-  v("degraded", record.degraded);
-  v("threshold", record.threshold);
-  v("propensity", record.propensity);
+  auto& [schema, seq, policy_fp, model_fp, situation, options, n_options, choice, reason, degraded, threshold,
+         propensity] = record;
+  v("schema", schema);
+  v("seq", seq);
+  v("policy", Hex{policy_fp});
+  v("model", Hex{model_fp});
+  v("situation", situation);
+  v("options", Several<Option, uint8_t>{options.data(), n_options, 1, kMaxOptions});
+  v("choice", choice);
+  v("reason", reason);
+  v("degraded", degraded);
+  v("threshold", threshold);
+  v("propensity", propensity);
 }
 
 // ---- Out ----------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ void RoutingSession::OnSample(int up, const LinkSample& sample) {
   memory.next_look_s = std::min(sample.time_s + look_interval_s_, memory.latest_look_s);
 }
 
-void RoutingSession::OnLoad(int up, const UpstreamLoad& load, double now_s) { At(up).load = load; }
+void RoutingSession::OnLoad(int up, const UpstreamLoad& load) { At(up).load = load; }
 
 void RoutingSession::OnFailure(int up, Failure failure, double retry_after_s, double now_s) {
   UpstreamMemory& memory = At(up);
@@ -99,7 +99,7 @@ void RoutingSession::OnReady(int up, double now_s) {
   if (memory.next_look_s != kNever) memory.next_look_s = now_s;
 }
 
-void RoutingSession::OnLookStarted(int up, double now_s) { At(up).looking = true; }
+void RoutingSession::OnLookStarted(int up) { At(up).looking = true; }
 
 void RoutingSession::OnLookDone(int up, const Look& look, double now_s) {
   UpstreamMemory& memory = At(up);

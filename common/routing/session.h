@@ -2,8 +2,9 @@
 //
 // The agent, the simulator and the tests drive the same object: what happens is told to it with the (steady) time at
 // which it happened, and every decision is returned as a record that holds all it rested on (record.h). Per upstream it
-// keeps the link's estimate, the load, how long the upstream is to be spared (busy) or left alone (back-off), and when
-// to look at it next; of its own tier the averages and what became of the previous answer.
+// keeps the link's estimate, the load, how long the upstream is to be left alone (back-off of a dead link, busy as an
+// overloaded one asked) and when to look at it next; of its own tier the averages and what became of the previous
+// answer.
 //
 // A copyable value without heap, I/O or clock, of at most 2 KiB. Not thread-safe: the caller guards it. Times are
 // seconds on one steady clock whose zero is the caller's; they are expected not to run backwards.
@@ -78,14 +79,15 @@ class RoutingSession {
   // ---- What happens. up: in [0, n_upstreams) ----
   // A call's first response. Puts the next look off.
   void OnSample(int up, const LinkSample& sample);
-  void OnLoad(int up, const UpstreamLoad& load, double now_s);
-  // A call that failed. kLinkDead begins or doubles the back-off, kOverloaded spares the upstream for retry_after_s
-  // (NaN: it did not say, nothing changes); the others say nothing of other requests and change nothing.
+  void OnLoad(int up, const UpstreamLoad& load);
+  // A call that failed. kLinkDead begins or doubles the back-off; kOverloaded leaves the upstream alone for
+  // retry_after_s, whatever looks say meanwhile: their answer takes no place in its queue (NaN: it did not say, nothing
+  // changes); the others say nothing of other requests and change nothing.
   void OnFailure(int up, Failure failure, double retry_after_s, double now_s);
   // The connection is ready: a back-off is over at once, and a look is due. The failures are still counted until
   // something succeeds, so that an upstream that only ever connects is left alone longer each time.
   void OnReady(int up, double now_s);
-  void OnLookStarted(int up, double now_s);
+  void OnLookStarted(int up);
   void OnLookDone(int up, const Look& look, double now_s);
   void OnLocalRun(const LocalRunMeasured& run);
 

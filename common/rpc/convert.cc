@@ -29,32 +29,14 @@ absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::Sampling& proto) {
   return options;
 }
 
-v1::Sampling SamplingToProto(const SamplingOptions& options) {
-  v1::Sampling proto;
-  proto.set_temperature(options.temperature);
-  proto.set_top_k(options.top_k);
-  proto.set_top_p(options.top_p);
-  proto.set_min_p(options.min_p);
-  proto.set_repetition_penalty(options.repetition_penalty);
-  proto.set_seed(options.seed);
-  return proto;
-}
-
-TokenEvidence EvidenceFromProto(const v1::Evidence& proto) {
-  return {.exit_layer = proto.exit_layer(),
-          .top_prob = proto.top_prob(),
-          .margin = proto.margin(),
-          .entropy = proto.entropy(),
-          .logprob = proto.logprob()};
-}
-
-v1::Evidence EvidenceToProto(const TokenEvidence& evidence) {
+v1::Evidence EvidenceToProto(const TokenEvidence& evidence, size_t text_offset) {
   v1::Evidence proto;
   proto.set_exit_layer(evidence.exit_layer);
   proto.set_top_prob(evidence.top_prob);
   proto.set_margin(evidence.margin);
   proto.set_entropy(evidence.entropy);
   proto.set_logprob(evidence.logprob);
+  proto.set_text_offset(static_cast<uint32_t>(text_offset));
   return proto;
 }
 
@@ -66,7 +48,7 @@ UpstreamLoad LoadFromProto(const v1::Load& proto) {
   load.queued_tokens = std::max(0, proto.queued_tokens());
   load.kv_used_fraction = std::min(1.0, NonNegative(proto.kv_used_fraction()));
   load.predicted_wait_s = NonNegative(proto.predicted_wait_ms()) / 1e3;
-  load.decode_tokens_per_s = NonNegative(proto.decode_tokens_per_s());
+  if (const double rate = NonNegative(proto.decode_tokens_per_s()); rate > 0.0) load.decode_tokens_per_s = rate;
   return load;
 }
 
@@ -119,11 +101,32 @@ std::string_view DecisionName(v1::DecisionKind kind) {
   return decision ? NameOf(*decision) : "none";
 }
 
-v1::Disposition DispositionToProto(Disposition disposition) {
-  for (const auto& [native, wire] : kDispositions) {
-    if (native == disposition) return wire;
+void CountDecision(Decision decision, v1::RoutingSummary& summary) {
+  switch (decision) {
+    case Decision::kKeep:
+      return summary.set_kept(summary.kept() + 1);
+    case Decision::kHandOver:
+      return summary.set_handed_over(summary.handed_over() + 1);
+    case Decision::kVerify:
+      return summary.set_verified(summary.verified() + 1);
+    case Decision::kStreamUpstream:
+      return summary.set_streamed_upstream(summary.streamed_upstream() + 1);
+    case Decision::kDefer:
+      return summary.set_deferred(summary.deferred() + 1);
   }
-  return v1::DISPOSITION_UNSPECIFIED;
+}
+
+v1::Link LinkToProto(const LinkEstimate& link) {
+  const auto known = [](double value) { return std::isfinite(value) ? value : 0.0; };
+  v1::Link proto;
+  proto.set_reachable(link.reachable);
+  proto.set_rtt_ms(known(link.rtt_s) * 1e3);
+  proto.set_rtt_jitter_ms(known(link.rtt_jitter_s) * 1e3);
+  proto.set_goodput_up_bytes_per_s(known(link.goodput_up_bytes_per_s));
+  proto.set_goodput_down_bytes_per_s(known(link.goodput_down_bytes_per_s));
+  proto.set_samples(link.samples);
+  proto.set_age_s(known(link.age_s));
+  return proto;
 }
 
 Disposition DispositionFromProto(v1::Disposition disposition) {

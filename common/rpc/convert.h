@@ -1,6 +1,7 @@
 // Wire messages <-> native structs, for both ends.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string_view>
 
@@ -15,12 +16,12 @@ namespace updraft {
 
 // Checks every field (SamplingOptions::Validate); absent optional fields take the defaults of SamplingOptions.
 absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::Sampling& proto);
-v1::Sampling SamplingToProto(const SamplingOptions& options);
 
-TokenEvidence EvidenceFromProto(const v1::Evidence& proto);
-v1::Evidence EvidenceToProto(const TokenEvidence& evidence);
+// text_offset: AnswerPiece::text_offset.
+v1::Evidence EvidenceToProto(const TokenEvidence& evidence, size_t text_offset);
 
-// A peer's load is a hint: values that cannot be (negative, NaN) are taken as 0.
+// A peer's load is a hint: values that cannot be (negative, NaN) are taken as 0. A rate of 0 is one that the peer does
+// not know.
 UpstreamLoad LoadFromProto(const v1::Load& proto);
 
 // Who may answer, as the caller wishes (kAuto: no wish); a choice of a newer peer is none. Its names are NameOf's.
@@ -31,9 +32,13 @@ PolicyMode AskedFromProto(v1::TierChoice choice);
 v1::DecisionKind DecisionToProto(Decision decision);
 std::optional<Decision> DecisionFromProto(v1::DecisionKind kind);
 std::string_view DecisionName(v1::DecisionKind kind);  // NameOf(Decision); "none" where there is nothing
+// Counts an answer that ended well under what became of it.
+void CountDecision(Decision decision, v1::RoutingSummary& summary);
+
+// 0 where nothing is known.
+v1::Link LinkToProto(const LinkEstimate& link);
 
 // A value that a newer peer may send and that is not known here is taken as unspecified.
-v1::Disposition DispositionToProto(Disposition disposition);
 Disposition DispositionFromProto(v1::Disposition disposition);
 
 }  // namespace updraft

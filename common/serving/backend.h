@@ -18,8 +18,9 @@ namespace updraft {
 class AnswerSink {
  public:
   virtual ~AnswerSink() = default;
-  // False: nobody takes the answer any more; the request is cancelled.
-  virtual bool OnChunk(const v1::Chunk& chunk) = 0;
+  // Not OK: nobody takes the answer any more, and why (RESOURCE_EXHAUSTED: it is read too slowly; CANCELLED: the reader
+  // has gone). The request ends with that, in the books too; once refused, always refused.
+  virtual absl::Status OnChunk(const v1::Chunk& chunk) = 0;
   // Exactly once, last. `done` is filled as far as things went, also on error.
   virtual void OnEnd(const absl::Status& status, const v1::Done& done) = 0;
 };

@@ -123,8 +123,9 @@ absl::Status CheckConversation(const v1::Conversation& conversation) {
     const v1::Message& message = conversation.messages(i);
     const std::string& role = message.role();
     if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "conversation.messages[%d].role: expected system, user or assistant, found '%s'", i, role.substr(0, 80)));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("conversation.messages[%d].role: expected system, user, assistant or tool, found '%s'", i,
+                          role.substr(0, 80)));
     }
     const std::string field = absl::StrFormat("conversation.messages[%d]", i);
     if (absl::Status status = CheckToolFields(field, message); !status.ok()) return status;

@@ -113,10 +113,6 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   return served;
 }
 
-bool ServedModel::IsEnd(int32_t token) const {
-  return std::find(stop_tokens_.begin(), stop_tokens_.end(), token) != stop_tokens_.end();
-}
-
 absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const {
   const size_t min_tokens = n_bytes / max_token_bytes_;
   if (min_tokens <= max_tokens) return absl::OkStatus();

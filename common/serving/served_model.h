@@ -33,7 +33,6 @@ class ServedModel {
   absl::Status CheckIntact() const { return model_->CheckIntact(); }
 
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
-  bool IsEnd(int32_t token) const;  // one of stop_tokens
 
   // Whether requests may carry tools, and messages calls and results of them: the file's chat format knows how to write
   // them.
@@ -41,8 +40,8 @@ class ServedModel {
 
   // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
   // refused before time is spent on it (OutOfRange). InvalidArgument names the field, tools that this model cannot use
-  // among them; FailedPrecondition for token ids
-  // of another vocabulary and for conversations where the file's chat template is not known.
+  // among them; FailedPrecondition for token ids of another vocabulary and for conversations where the file's chat
+  // template is not known.
   absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request,
                                     size_t max_tokens = std::numeric_limits<size_t>::max()) const;
 

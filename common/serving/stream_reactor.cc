@@ -32,29 +32,30 @@ void GenerateReactor::Submit(const grpc::ByteBuffer& bytes) {
   }
   // Not under the lock: the backend may answer before Submit returns.
   RequestHandle handle = backend_->Submit(std::move(request), SteadyDeadlineOf(*context_), shared_from_this());
-  bool gone = false;
+  bool refused = false;
   {
     MutexLock lock(mu_);
     // After the end there is nothing to cancel, and a handle would keep what it belongs to.
     if (answer_ == Answer::kRunning) handle_ = handle;
-    gone = reader_ == Reader::kGone;
+    refused = !refusal_.ok();
   }
-  if (gone) handle.Cancel();  // OnCancel came before there was a handle
+  if (refused) handle.Cancel();  // OnCancel came before there was a handle
 }
 
 // ---- The backend's side -------------------------------------------------------------------------------------------
 
-bool GenerateReactor::OnChunk(const v1::Chunk& chunk) {
+absl::Status GenerateReactor::OnChunk(const v1::Chunk& chunk) {
   MutexLock lock(mu_);
-  if (reader_ != Reader::kTakes) return false;
+  if (!refusal_.ok()) return refusal_;
   const size_t n_bytes = chunk.ByteSizeLong();
   const bool too_many_bytes = buffered_bytes_ + n_bytes > limits_.max_buffered_bytes;
   if (too_many_bytes || buffered_tokens_ + chunk.tokens_size() > limits_.max_buffered_tokens) {
-    crossed_bound_ = too_many_bytes ? absl::StrFormat("%d bytes", limits_.max_buffered_bytes)
-                                    : absl::StrFormat("%d tokens", limits_.max_buffered_tokens);
-    reader_ = Reader::kTooSlow;
+    refusal_ = absl::ResourceExhaustedError(
+        absl::StrFormat("the answer was read too slowly: more than %s waited; read faster, or ask for a shorter one",
+                        too_many_bytes ? absl::StrFormat("%d bytes", limits_.max_buffered_bytes)
+                                       : absl::StrFormat("%d tokens", limits_.max_buffered_tokens)));
     pending_.clear();
-    return false;
+    return refusal_;
   }
   buffered_bytes_ += n_bytes;
   buffered_tokens_ += chunk.tokens_size();
@@ -67,7 +68,7 @@ bool GenerateReactor::OnChunk(const v1::Chunk& chunk) {
     pending_.push_back(chunk);
   }
   MaybeWrite();
-  return true;
+  return absl::OkStatus();
 }
 
 void GenerateReactor::OnEnd(const absl::Status& status, const v1::Done& done) {
@@ -99,7 +100,7 @@ void GenerateReactor::ReaderIsGone() {
   RequestHandle handle;
   {
     MutexLock lock(mu_);
-    reader_ = Reader::kGone;
+    refusal_.Update(absl::CancelledError("the caller went away before it had the whole answer"));
     pending_.clear();
     handle = handle_;
     MaybeWrite();
@@ -143,12 +144,7 @@ void GenerateReactor::WriteNextChunk() {
 
 void GenerateReactor::FinishCall() {
   answer_ = Answer::kFinished;
-  if (reader_ == Reader::kTooSlow) {
-    status_ = absl::ResourceExhaustedError(absl::StrFormat(
-        "the answer was read too slowly: more than %s waited; read faster, or ask for a shorter one", crossed_bound_));
-  } else if (reader_ == Reader::kGone && status_.ok()) {
-    status_ = absl::CancelledError("the caller went away before it had the whole answer");
-  }
+  status_.Update(refusal_);
   if (!status_.ok()) return Finish(ToGrpcStatus(status_, *context_));
   v1::GenerateResponse response;
   *response.mutable_done() = std::move(done_);

@@ -20,8 +20,8 @@
 
 namespace updraft {
 
-// What may wait for a slow reader, the message that is being written included. Beyond either its request is cancelled
-// and ends with RESOURCE_EXHAUSTED; nobody else notices.
+// What may wait for a slow reader, the message that is being written included. Beyond either its request ends with
+// RESOURCE_EXHAUSTED; nobody else notices.
 struct StreamLimits {
   size_t max_buffered_bytes = 1 << 20;
   int64_t max_buffered_tokens = std::numeric_limits<int64_t>::max();
@@ -43,7 +43,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                                 const StreamLimits& limits);
 
   // Called by the backend.
-  bool OnChunk(const v1::Chunk& chunk) override ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status OnChunk(const v1::Chunk& chunk) override ABSL_LOCKS_EXCLUDED(mu_);
   void OnEnd(const absl::Status& status, const v1::Done& done) override ABSL_LOCKS_EXCLUDED(mu_);
 
   // Called by gRPC.
@@ -53,7 +53,6 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
  private:
   enum class Answer { kRunning, kEnded, kFinished };  // the backend's end came; Finish was called
-  enum class Reader { kTakes, kTooSlow, kGone };      // kGone: the caller went away, or a write failed
   enum class Wire { kUnused, kWriting, kFree };       // kUnused: no response was written yet
 
   GenerateReactor(Backend* backend, grpc::CallbackServerContext* context, const StreamLimits& limits)
@@ -76,8 +75,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::string request_id_ ABSL_GUARDED_BY(mu_);
   RequestHandle handle_ ABSL_GUARDED_BY(mu_);
   Answer answer_ ABSL_GUARDED_BY(mu_) = Answer::kRunning;
-  Reader reader_ ABSL_GUARDED_BY(mu_) = Reader::kTakes;
-  std::string crossed_bound_ ABSL_GUARDED_BY(mu_);  // of kTooSlow: which
+  absl::Status refusal_ ABSL_GUARDED_BY(mu_);  // why the reader takes no more: too slow, or gone; OK: it does
   Wire wire_ ABSL_GUARDED_BY(mu_) = Wire::kUnused;
   grpc::ByteBuffer writing_ ABSL_GUARDED_BY(mu_);       // gRPC reads it while kWriting
   std::deque<v1::Chunk> pending_ ABSL_GUARDED_BY(mu_);  // neighbours are of different tiers

@@ -17,7 +17,7 @@ struct RequestRecord {
   double total_s = 0.0;            // arrival to last byte queued
   double first_token_s = 0.0;      // arrival to first text queued; 0: none was
   double queue_s = 0.0;            // waiting for the local model
-  double confidence = -1.0;        // of the local draft; negative: there was none
+  double confidence = -1.0;        // of what was written here; negative: it was not judged
   uint64_t bytes_up = 0;           // payload to upstream
   uint64_t bytes_down = 0;
 };

@@ -36,6 +36,10 @@ uint64_t FingerprintOf(const LocalModel& model) {
   return hash;
 }
 
+absl::Status ShuttingDown() {
+  return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
+}
+
 }  // namespace
 
 class Agent::Host final : public AnswerHost {
@@ -97,7 +101,7 @@ Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::share
       tier_(FactsOf(options_, *model_)),
       host_(std::make_unique<Host>(model_.get(), session_.get(), upstream_.get())),
       keeper_(std::make_unique<Keeper>(this)),
-      worker_(std::make_unique<LocalWorker>(model_.get(), options_.tier)),
+      worker_(std::make_unique<LocalWorker>(model_.get(), options_.tier, options_.max_queued)),
       legs_{.worker = worker_.get(), .upstream = upstream_.get()} {
   session_->With([&](RoutingSession& s) { s.Configure(options_.policy, FingerprintOf(*model_)); });
   MutexLock lock(mu_);
@@ -123,7 +127,7 @@ RequestHandle Agent::Submit(v1::GenerateRequest request, SteadyTime deadline, st
   } else {
     live->Post(Refused{status});
   }
-  return RequestHandle([live] { live->Post(Interrupt{Interruption::kCancelled}); });
+  return RequestHandle([live] { live->Post(Interrupt{absl::CancelledError("the request was cancelled")}); });
 }
 
 v1::Load Agent::CurrentLoad() const {
@@ -153,15 +157,8 @@ absl::Duration Agent::PredictedWait(const LocalWorker::Load& load) const {
 
 absl::Status Agent::Admit(const std::shared_ptr<LiveAnswer>& live) {
   if (absl::Status status = model_->served().CheckIntact(); !status.ok()) return status;
-  const LocalWorker::Load work = worker_->load();
   MutexLock lock(mu_);
-  if (draining_) return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
-  const size_t most = static_cast<size_t>(options_.max_queued) + static_cast<size_t>(options_.max_handed_over);
-  if (work.n_queued >= options_.max_queued || live_.size() >= most) {
-    return WithRetryDelay(absl::ResourceExhaustedError(absl::StrFormat(
-                              "%d requests wait already; try again later, or raise --max-queued", work.n_queued)),
-                          std::clamp(PredictedWait(work), absl::Milliseconds(50), absl::Seconds(30)));
-  }
+  if (draining_) return ShuttingDown();
   const v1::GenerateRequest& request = live->asked().request;
   const auto is_served = [&](const std::shared_ptr<LiveAnswer>& other) {
     // What comes back has been passed on more often since; an id that its caller uses twice is no circle.
@@ -174,6 +171,19 @@ absl::Status Agent::Admit(const std::shared_ptr<LiveAnswer>& live) {
                         "--upstream leads back here",
                         request.request_id(), options_.tier));
   }
+  const size_t most = static_cast<size_t>(options_.max_queued) + static_cast<size_t>(options_.max_handed_over);
+  if (live_.size() >= most) {
+    return WithRetryDelay(
+        absl::ResourceExhaustedError(absl::StrFormat(
+            "%d requests are in progress already, the most that this tier takes; try again later", live_.size())),
+        absl::Seconds(1));
+  }
+  if (!worker_->Reserve()) {
+    return WithRetryDelay(absl::ResourceExhaustedError(absl::StrFormat(
+                              "%d requests wait already; try again later, or raise --max-queued", options_.max_queued)),
+                          std::clamp(PredictedWait(worker_->load()), absl::Milliseconds(50), absl::Seconds(30)));
+  }
+  live->HoldsPlace();
   live_.insert(live);
   return absl::OkStatus();
 }
@@ -210,42 +220,28 @@ void Agent::Measure(const Answer& answer, const EndAnswer& end) const {
 // Before the client hears the end, so that it never sees itself counted as running.
 void Agent::CloseBooks(LiveAnswer& live, const Answer& answer, const EndAnswer& end) {
   const v1::Provenance& provenance = end.done.provenance();
-  const bool kept = provenance.decision() == v1::DECISION_KIND_KEEP;
+  const Decision decision = DecisionFromProto(provenance.decision()).value_or(Decision::kKeep);
   MutexLock lock(mu_);
   ++n_ending_;
   if (live_.erase(live.shared()) == 0) return;  // it was refused
   summary_.set_requests(summary_.requests() + 1);
   if (!end.status.ok()) return;
-  if (provenance.decision() == v1::DECISION_KIND_HAND_OVER) {
-    summary_.set_handed_over(summary_.handed_over() + 1);
-  } else if (provenance.decision() == v1::DECISION_KIND_STREAM_UPSTREAM) {
-    summary_.set_streamed_upstream(summary_.streamed_upstream() + 1);
-  } else {
-    summary_.set_kept(summary_.kept() + 1);
-  }
+  CountDecision(decision, summary_);
   if (provenance.degraded()) summary_.set_degraded(summary_.degraded() + 1);
   if (answer.record() == nullptr) return;
-  const Measured measured{.decision = kept ? Decision::kKeep : Decision::kHandOver,
-                          .n_answer_tokens = end.done.usage().completion_tokens()};
+  const Measured measured{.decision = decision, .n_answer_tokens = end.done.usage().completion_tokens()};
   session_->With([&](RoutingSession& session) { session.Outcome(*answer.record(), measured); });
 }
 
 // ---- What the agent says of itself --------------------------------------------------------------------------------
 
 v1::Link Agent::CurrentLink() const {
-  v1::Link link;
-  if (upstream_ == nullptr) return link;
+  if (upstream_ == nullptr) return {};
   const double now_s = SteadyNow().seconds();
   const LinkEstimate estimate =
       session_->With([&](const RoutingSession& session) { return session.Facts(0, now_s).link; });
+  v1::Link link = LinkToProto(estimate);
   link.set_upstream(upstream_->address());
-  link.set_reachable(estimate.reachable);
-  link.set_rtt_ms(estimate.rtt_s * 1e3);
-  link.set_rtt_jitter_ms(estimate.rtt_jitter_s * 1e3);
-  link.set_goodput_up_bytes_per_s(estimate.goodput_up_bytes_per_s);
-  link.set_goodput_down_bytes_per_s(estimate.goodput_down_bytes_per_s);
-  link.set_samples(estimate.samples);
-  link.set_age_s(estimate.age_s);
   return link;
 }
 
@@ -256,7 +252,7 @@ v1::GetStatusResponse Agent::Status() const {
   *status.mutable_load() = CurrentLoad();
   *status.mutable_link() = CurrentLink();
   if (upstream_ != nullptr) {
-    if (auto last = upstream_->Identity().last_status) *status.mutable_upstream() = *std::move(last);
+    if (auto last = upstream_->LastStatus()) *status.mutable_upstream() = *std::move(last);
   }
   MutexLock lock(mu_);
   *status.mutable_routing() = summary_;
@@ -292,7 +288,7 @@ void Agent::Stop(absl::Duration grace) {
     MutexLock lock(mu_);
     left.assign(live_.begin(), live_.end());
   }
-  for (const auto& live : left) live->Post(Interrupt{Interruption::kShutDown});
+  for (const auto& live : left) live->Post(Interrupt{ShuttingDown()});
   WaitIdle(absl::InfiniteDuration());
   worker_->Shutdown();
   if (upstream_ != nullptr) upstream_->Stop();

@@ -32,7 +32,7 @@ struct AgentOptions {
   std::string tier = "edge";
   RoutingPolicy policy;          // mode and threshold included
   int max_queued = 64;           // requests that wait for the model; more are refused
-  int max_handed_over = 256;     // requests in progress beside those; more are refused too
+  int max_handed_over = 256;     // requests in progress beside those (no flag sets it); more are refused too
   int max_tokens_default = 256;  // answer tokens when a request does not say
 };
 
@@ -44,7 +44,7 @@ class Agent final : public Backend {
         std::unique_ptr<Upstream> upstream, Metrics* metrics);
   ~Agent() override;  // Stop
 
-  // A second request with the id of one in progress is refused with AlreadyExists when another tier passed it on.
+  // A request with the id of one in progress that fewer tiers have passed on has come back: AlreadyExists.
   RequestHandle Submit(v1::GenerateRequest request, SteadyTime deadline, std::shared_ptr<AnswerSink> sink) override;
 
   v1::Load CurrentLoad() const override;

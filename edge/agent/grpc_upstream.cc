@@ -78,8 +78,7 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
     if (answer_ == Answer::kAwaited) TakeSample(now_s);
     if (response_.has_load()) {
       const UpstreamLoad load = LoadFromProto(response_.load());
-      upstream_->session_->With(
-          [&](RoutingSession& session) { session.OnLoad(upstream_->options_.index, load, now_s); });
+      upstream_->session_->With([&](RoutingSession& session) { session.OnLoad(upstream_->options_.index, load); });
     }
     if (answer_ != Answer::kWhole) answer_ = response_.has_done() ? Answer::kWhole : Answer::kBegun;
     listener_->OnResponse(response_);
@@ -220,6 +219,11 @@ UpstreamIdentity GrpcUpstream::Identity() const {
   return identity_;
 }
 
+std::optional<v1::GetStatusResponse> GrpcUpstream::LastStatus() const {
+  MutexLock lock(mu_);
+  return last_status_;
+}
+
 void GrpcUpstream::ForgetFingerprint() {
   MutexLock lock(mu_);
   identity_.tokenizer_fingerprint.clear();
@@ -242,15 +246,15 @@ void GrpcUpstream::OnCallFailed(const absl::Status& status) {
   });
   if (failure != Failure::kLinkDead) return;
   MutexLock lock(mu_);
-  identity_.last_status.reset();
+  last_status_.reset();
 }
 
 void GrpcUpstream::TakeIdentity(const v1::GetStatusResponse& response) {
   identity_.tokenizer_fingerprint = response.model().tokenizer_fingerprint();
   identity_.context_length = std::max(0, response.model().context_length());
-  identity_.last_status = response;
-  identity_.last_status->clear_upstream();  // one tier up is enough to show
-  identity_.last_status->set_tier(text::BoundedUtf8(response.tier(), kMaxIdBytes));
+  last_status_ = response;
+  last_status_->clear_upstream();  // one tier up is enough to show
+  last_status_->set_tier(text::BoundedUtf8(response.tier(), kMaxIdBytes));
 }
 
 void GrpcUpstream::OnProbeEnded(const absl::Status& status, absl::Duration took, bool was_connected,
@@ -273,7 +277,7 @@ void GrpcUpstream::OnProbeEnded(const absl::Status& status, absl::Duration took,
   if (status.ok()) {
     TakeIdentity(response);
   } else if (!stopping_) {
-    identity_.last_status.reset();
+    last_status_.reset();
   }
   changed_.NotifyAll();
 }
@@ -316,7 +320,7 @@ void GrpcUpstream::Watch() {
     const SteadyTime now = SteadyNow();
     const bool look = probe_ == nullptr && session_->With([&](RoutingSession& session) {
       if (session.NextLook_s(options_.index, now.seconds()) > now.seconds()) return false;
-      session.OnLookStarted(options_.index, now.seconds());
+      session.OnLookStarted(options_.index);
       return true;
     });
     if (look) {

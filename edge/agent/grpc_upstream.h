@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -42,6 +43,7 @@ class GrpcUpstream final : public Upstream {
   std::shared_ptr<UpstreamCall> Generate(const v1::GenerateRequest& request, SteadyTime deadline,
                                          std::shared_ptr<UpstreamListener> listener) override;
   UpstreamIdentity Identity() const override;
+  std::optional<v1::GetStatusResponse> LastStatus() const override;
   void ForgetFingerprint() override;
   const std::string& address() const override { return options_.address; }
   void Stop() override;
@@ -77,6 +79,7 @@ class GrpcUpstream final : public Upstream {
   std::vector<std::shared_ptr<Probe>> ended_probes_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   UpstreamIdentity identity_ ABSL_GUARDED_BY(mu_);
+  std::optional<v1::GetStatusResponse> last_status_ ABSL_GUARDED_BY(mu_);
   std::thread watcher_;
 };
 

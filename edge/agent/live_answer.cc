@@ -33,13 +33,13 @@ void LiveAnswer::Post(Event event) {
 }
 
 void LiveAnswer::Handle(Event event) {
+  const bool took_all = refused_.ok();
   Deliver(event);
   // Before what waits in the mailbox: nothing more is for a reader that refused.
-  if (refused_now_) Deliver(Interrupt{Interruption::kCancelled});
+  if (took_all && !refused_.ok()) Deliver(Interrupt{refused_});
 }
 
 void LiveAnswer::Deliver(const Event& event) {
-  refused_now_ = false;
   if (answer_ == nullptr) return;
   if (std::holds_alternative<UpstreamEnded>(event)) call_.reset();
   Actions actions = answer_->On(event, SteadyNow());
@@ -48,17 +48,17 @@ void LiveAnswer::Deliver(const Event& event) {
   }
 }
 
-void LiveAnswer::Carry(GiveChunk& give) {
-  if (!sink_->OnChunk(give.chunk)) refused_now_ = true;
-}
+void LiveAnswer::Carry(GiveChunk& give) { refused_.Update(sink_->OnChunk(give.chunk)); }
 
 void LiveAnswer::Carry(StartLocal& start) {
+  if (start.turn == StartLocal::Turn::kInOrder) holds_place_ = false;  // taken
   legs_->worker->Start(shared_from_this(), std::move(start.so_far), start.turn);
 }
 
 void LiveAnswer::Carry(StopLocal&) { legs_->worker->Stop(this); }
 
 void LiveAnswer::Carry(CallUpstream& call) {
+  GiveBackPlace();
   call_ = legs_->upstream->Generate(call.request, answer_->asked().deadline,
                                     std::make_shared<UpstreamLeg>(shared_from_this()));
 }
@@ -69,11 +69,13 @@ void LiveAnswer::Carry(CancelUpstream&) {
 
 void LiveAnswer::Carry(ForgetVocabulary&) { legs_->upstream->ForgetFingerprint(); }
 
+void LiveAnswer::GiveBackPlace() {
+  if (std::exchange(holds_place_, false)) legs_->worker->Release();
+}
+
 void LiveAnswer::Carry(EndAnswer& end) {
-  // The end came with the chunks that its reader refused.
-  if (refused_now_ && end.status.ok()) {
-    end.status = absl::CancelledError("the request was cancelled");
-  }
+  GiveBackPlace();
+  end.status.Update(refused_);  // an answer is whole when its reader has it
   keeper_->OnEnded(*this, *answer_, end);
   answer_.reset();
   // The sink holds the request's handle, so keeping it would keep both for ever.

@@ -44,6 +44,9 @@ class LiveAnswer final : public LocalClient, public std::enable_shared_from_this
   // that is at it.
   void Post(Event event) override;
 
+  // Before it is posted Admitted: the worker holds a place in its queue for it, which it takes or gives back.
+  void HoldsPlace() { holds_place_ = true; }
+
   // While the answer lives, for the legs; until the end for others.
   const Asked& asked() const override { return answer_->asked(); }
 
@@ -59,6 +62,7 @@ class LiveAnswer final : public LocalClient, public std::enable_shared_from_this
   void Carry(CancelUpstream& cancel);
   void Carry(ForgetVocabulary& forget);
   void Carry(EndAnswer& end);
+  void GiveBackPlace();
 
   const AnswerLegs* const legs_;
   AnswerKeeper* const keeper_;
@@ -68,7 +72,8 @@ class LiveAnswer final : public LocalClient, public std::enable_shared_from_this
   std::unique_ptr<Answer> answer_;
   std::shared_ptr<AnswerSink> sink_;
   std::shared_ptr<UpstreamCall> call_;
-  bool refused_now_ = false;  // the sink refused a chunk of the event that is being handled
+  bool holds_place_ = false;
+  absl::Status refused_;  // the first chunk that the sink refused, and why
 };
 
 }  // namespace updraft

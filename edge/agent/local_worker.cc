@@ -28,14 +28,15 @@ LocalStep EventOf(LocalRun::Step step, const std::string& tier, bool include_evi
   event.end = step.piece.end;
   if (step.piece.token) {
     event.chunk.add_tokens(*step.piece.token);
-    if (include_evidence) *event.chunk.add_evidence() = EvidenceToProto(*step.evidence);
+    if (include_evidence) *event.chunk.add_evidence() = EvidenceToProto(*step.piece.evidence, step.piece.text_offset);
   }
   return event;
 }
 
 }  // namespace
 
-LocalWorker::LocalWorker(const LocalModel* model, std::string tier) : model_(model), tier_(std::move(tier)) {
+LocalWorker::LocalWorker(const LocalModel* model, std::string tier, int max_queued)
+    : model_(model), tier_(std::move(tier)), max_queued_(max_queued) {
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -50,12 +51,28 @@ void LocalWorker::Shutdown() {
   if (thread_.joinable()) thread_.join();
 }
 
+bool LocalWorker::Reserve() {
+  MutexLock lock(mu_);
+  if (queue_.size() + static_cast<size_t>(n_reserved_) >= static_cast<size_t>(max_queued_)) return false;
+  ++n_reserved_;
+  return true;
+}
+
+void LocalWorker::Release() {
+  MutexLock lock(mu_);
+  --n_reserved_;
+}
+
 void LocalWorker::Start(std::shared_ptr<LocalClient> client, AnswerSoFar so_far, StartLocal::Turn turn) {
-  Task task{.client = std::move(client), .so_far = std::move(so_far), .queued = SteadyNow()};
+  Task task{.client = std::move(client), .so_far = std::move(so_far), .turn = turn, .queued = SteadyNow()};
+  const auto waits_behind = [&task](const Task& other) {
+    return other.turn != StartLocal::Turn::kFirst || other.client->asked().arrived > task.client->asked().arrived;
+  };
   MutexLock lock(mu_);
   if (turn == StartLocal::Turn::kFirst) {
-    queue_.push_front(std::move(task));
+    queue_.insert(std::find_if(queue_.begin(), queue_.end(), waits_behind), std::move(task));
   } else {
+    --n_reserved_;
     queue_.push_back(std::move(task));
   }
   changed_.NotifyAll();
@@ -109,7 +126,6 @@ void LocalWorker::Run(const Task& task) {
   LocalClient& client = *task.client;
   const SteadyTime began = SteadyNow();
   LocalStopped stopped;
-  stopped.began = true;
   client.Post(LocalBegan{.queued = began - task.queued});
   {
     LocalRun run(model_, client.asked().prompt, OptionsOf(client.asked()), task.so_far);

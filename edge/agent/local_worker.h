@@ -1,5 +1,6 @@
-// The one thread on which this tier's model writes answers, and the queue before it. Answers take turns, in order of
-// arrival; one that goes on after upstream failed has waited already and comes before those that have not begun.
+// The one thread on which this tier's model writes answers, and the queue before it. It writes one answer to its end
+// before it begins the next, in order of arrival; those that go on after upstream failed have waited already and come
+// before those that have not begun, among themselves in order of arrival too.
 #pragma once
 
 #include <atomic>
@@ -30,15 +31,20 @@ class LocalClient {
 
 class LocalWorker {
  public:
-  // tier: its name, in chunks. The model must outlive the worker.
-  LocalWorker(const LocalModel* model, std::string tier);
+  // tier: its name, in chunks. max_queued: places for those that wait. The model must outlive the worker.
+  LocalWorker(const LocalModel* model, std::string tier, int max_queued);
   ~LocalWorker();  // Shutdown
 
   // Ends the thread. REQUIRES: nothing is queued or running, and nothing is started any more. Callable again, by one
   // thread at a time.
   void Shutdown();
 
-  // The client gets LocalStopped, once, last. Any thread, as all that follows.
+  // Holds a place in the queue until Start (kInOrder) takes it or Release gives it back. False: max_queued wait or are
+  // about to. Any thread, as all that follows.
+  bool Reserve();
+  void Release();
+  // The client gets LocalStopped, once, last. kInOrder: REQUIRES a place that was reserved for it. kFirst needs none:
+  // whoever was taken in is not turned away any more.
   void Start(std::shared_ptr<LocalClient> client, AnswerSoFar so_far, StartLocal::Turn turn);
   // Ends the client's run before its next token, or takes it out of the queue. Nothing where it has neither.
   void Stop(const LocalClient* client);
@@ -55,6 +61,7 @@ class LocalWorker {
   struct Task {
     std::shared_ptr<LocalClient> client;
     AnswerSoFar so_far;
+    StartLocal::Turn turn = StartLocal::Turn::kInOrder;
     SteadyTime queued;
   };
 
@@ -68,9 +75,11 @@ class LocalWorker {
 
   const LocalModel* const model_;
   const std::string tier_;
+  const int max_queued_;
   mutable Mutex mu_;
   CondVar changed_;
-  std::deque<Task> queue_ ABSL_GUARDED_BY(mu_);
+  std::deque<Task> queue_ ABSL_GUARDED_BY(mu_);  // those of kFirst before the others
+  int n_reserved_ ABSL_GUARDED_BY(mu_) = 0;
   const LocalClient* running_ ABSL_GUARDED_BY(mu_) = nullptr;
   bool ending_ ABSL_GUARDED_BY(mu_) = false;
   std::atomic<bool> stop_running_{false};

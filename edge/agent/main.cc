@@ -108,6 +108,30 @@ absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& con
   return GrpcUpstream::Create(options, std::move(session));
 }
 
+// From the first request to the last.
+int Serve(const v1::EdgeConfig& config, Agent& agent, Fronts& fronts, ShutdownSignal& shutdown,
+          SteadyTime process_start) {
+  LogEvent(LogLevel::kInfo, "ready",
+           {{"grpc", fronts.grpc_address()},
+            {"http_port", fronts.http_port()},
+            {"model", agent.model().info().name()},
+            {"threshold", agent.options().policy.confidence_threshold},
+            {"after_ms", absl::ToDoubleMilliseconds(SteadyNow() - process_start)},
+            {"resident_mb", static_cast<double>(ResidentBytes()) / (1 << 20)}});
+  if (!config.port_file().empty()) {
+    if (absl::Status status = WritePortFile(config.port_file(), fronts.ports()); !status.ok()) return Fail(status);
+  }
+
+  const int signal = shutdown.Wait();
+  LogEvent(LogLevel::kInfo, "draining", {{"signal", signal}});
+  const absl::Duration grace = absl::Milliseconds(config.drain_timeout_ms());
+  // The servers stay until the last answer has ended, so that who comes meanwhile is told why it is refused.
+  agent.Stop(grace);
+  fronts.Stop(kFlushTime);
+  LogEvent(LogLevel::kInfo, "stopped");
+  return 0;
+}
+
 int Run(const v1::EdgeConfig& config) {
   const SteadyTime process_start = ProcessStartTime();
   if (absl::Status status = CheckConfig(config); !status.ok()) return Fail(status, kBadUsage);
@@ -134,25 +158,7 @@ int Run(const v1::EdgeConfig& config) {
   auto fronts = Fronts::Start(&agent, &metrics, MakeFrontOptions(config, process_start));
   if (!fronts.ok()) return Fail(fronts.status());
 
-  LogEvent(LogLevel::kInfo, "ready",
-           {{"grpc", (*fronts)->grpc_address()},
-            {"http_port", (*fronts)->http_port()},
-            {"model", agent.model().info().name()},
-            {"threshold", options.policy.confidence_threshold},
-            {"after_ms", absl::ToDoubleMilliseconds(SteadyNow() - process_start)},
-            {"resident_mb", static_cast<double>(ResidentBytes()) / (1 << 20)}});
-  if (!config.port_file().empty()) {
-    if (absl::Status status = WritePortFile(config.port_file(), (*fronts)->ports()); !status.ok()) return Fail(status);
-  }
-
-  const int signal = shutdown.Wait();
-  LogEvent(LogLevel::kInfo, "draining", {{"signal", signal}});
-  const absl::Duration grace = absl::Milliseconds(config.drain_timeout_ms());
-  // The servers stay until the last answer has ended, so that who comes meanwhile is told why it is refused.
-  agent.Stop(grace);
-  (*fronts)->Stop(kFlushTime);
-  LogEvent(LogLevel::kInfo, "stopped");
-  return 0;
+  return Serve(config, agent, **fronts, shutdown, process_start);
 }
 
 }  // namespace

@@ -16,7 +16,6 @@ absl::Status Agent::Prepare(Asked& asked) const {
     return status;
   }
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
-  if (auto sampling = SamplingFromProto(request.sampling()); !sampling.ok()) return sampling.status();
   asked.mode = EffectiveMode(options_.policy.mode, AskedFromProto(request.tier()));
   const bool may_go_up = MayGoUp(asked.mode, request.hops());
   const int context_above = may_go_up ? upstream_->Identity().context_length : 0;

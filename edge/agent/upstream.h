@@ -36,9 +36,8 @@ class UpstreamCall {
 
 // What upstream said of itself when it was last asked.
 struct UpstreamIdentity {
-  std::string tokenizer_fingerprint;                 // empty: not known yet
-  int context_length = 0;                            // tokens; 0: not known yet
-  std::optional<v1::GetStatusResponse> last_status;  // of the newest probe, when it succeeded
+  std::string tokenizer_fingerprint;  // empty: not known yet
+  int context_length = 0;             // tokens; 0: not known yet
 };
 
 // Thread-safe. What calls tell of the link and the load goes to the routing session.
@@ -49,6 +48,8 @@ class Upstream {
   virtual std::shared_ptr<UpstreamCall> Generate(const v1::GenerateRequest& request, SteadyTime deadline,
                                                  std::shared_ptr<UpstreamListener> listener) = 0;
   virtual UpstreamIdentity Identity() const = 0;
+  // Of the newest probe, when it succeeded.
+  virtual std::optional<v1::GetStatusResponse> LastStatus() const = 0;
   // Upstream refused our token ids: from now on it gets text, until it says otherwise.
   virtual void ForgetFingerprint() = 0;
   virtual const std::string& address() const = 0;

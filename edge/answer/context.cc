@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/time/time.h"
-#include "common/status/retry_delay.h"
 
 namespace updraft {
 
@@ -31,7 +30,7 @@ Situation AnswerContext::SituationOf(Stage stage) const {
   if (asked_.deadline != SteadyTime::InfiniteFuture()) {
     request.deadline_s = absl::ToDoubleSeconds(asked_.deadline - now_);
   }
-  situation.evidence.confidence = provenance_.confidence();
+  situation.evidence.confidence = confidence_.value_or(kUnknown);
   return situation;
 }
 
@@ -41,14 +40,7 @@ DecisionRecord AnswerContext::Decide(Stage stage) {
 }
 
 absl::Status AnswerContext::Interrupted() const {
-  switch (interruption_) {
-    case Interruption::kShutDown:
-      return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
-    case Interruption::kCancelled:
-      return absl::CancelledError("the request was cancelled");
-    case Interruption::kNone:
-      break;
-  }
+  if (!interruption_.ok()) return interruption_;
   if (now_ >= asked_.deadline) return absl::DeadlineExceededError("the deadline is over");
   return absl::OkStatus();
 }
@@ -78,10 +70,10 @@ void AnswerContext::AccountLocal(const LocalStopped& stopped, RunEnd end) {
   host_->OnLocalRun(measured);
 }
 
-void AnswerContext::JudgeOwnAnswer() {
-  if (ledger_.accepted_prefix().empty() && ledger_.Spans().size() <= 1 && provenance_.bytes_up() == 0) {
-    provenance_.set_confidence(Confidence());
-  }
+void AnswerContext::Judge() {
+  if (evidence_.empty()) return;
+  confidence_ = host_->Confidence(evidence_, asked_.prompt.features);
+  provenance_.set_confidence(*confidence_);
 }
 
 // ---- Out ----------------------------------------------------------------------------------------------------------
@@ -103,8 +95,7 @@ void AnswerContext::Give() {
 
 void AnswerContext::End(const absl::Status& status) {
   ended_ = true;
-  EndAnswer end{.status = status, .done = {}, .confidence = {}};
-  if (!evidence_.empty()) end.confidence = provenance_.confidence();
+  EndAnswer end{.status = status, .done = {}, .confidence = confidence_};
   end.done.set_finish_reason(finish_);
   end.done.mutable_usage()->set_prompt_tokens(static_cast<int32_t>(asked_.prompt.tokens.size()));
   end.done.mutable_usage()->set_completion_tokens(ledger_.given_tokens());

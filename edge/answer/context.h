@@ -38,21 +38,21 @@ class AnswerContext {
   void Do(Action action) { actions_.push_back(std::move(action)); }
 
   // ---- Decisions ----
-  // Asks the routing session, with the confidence in the provenance.
+  // Asks the routing session, with the confidence as it was judged last.
   DecisionRecord Decide(Stage stage);
   // Why nobody wants the answer any more; OK: somebody does.
   absl::Status Interrupted() const;
-  bool interrupted() const { return interruption_ != Interruption::kNone; }
-  void Interrupt(Interruption why) { interruption_ = std::max(interruption_, why); }
+  bool interrupted() const { return !interruption_.ok(); }
+  void Interrupt(const absl::Status& why) { interruption_.Update(why); }
 
   // ---- The local run ----
   void TakeEvidence(const LocalStep& step);
   int n_evidence() const { return static_cast<int>(evidence_.size()); }
-  double Confidence() const { return host_->Confidence(evidence_, asked_.prompt.features); }
+  // What was written here so far has a confidence from here on. Nothing was: it has none.
+  void Judge();
+  const std::optional<double>& confidence() const { return confidence_; }
   void AccountQueue(absl::Duration queued);
   void AccountLocal(const LocalStopped& stopped, RunEnd end);
-  // An answer that this tier wrote from its first token has a confidence, asked for or not.
-  void JudgeOwnAnswer();
 
   // ---- Out ----
   // Adds a chunk to the answer that stands as its writer made it, and gives it to the reader.
@@ -74,9 +74,10 @@ class AnswerContext {
   Ledger ledger_;
   v1::Provenance provenance_;
   std::vector<TokenEvidence> evidence_;  // of everything that was generated locally
+  std::optional<double> confidence_;     // as it was judged last; none: it was not
   int n_drafted_before_run_ = 0;         // tokens of earlier local runs
   std::optional<DecisionRecord> record_;
-  Interruption interruption_ = Interruption::kNone;
+  absl::Status interruption_;
   v1::FinishReason finish_ = v1::FINISH_REASON_UNSPECIFIED;
   bool ended_ = false;
   SteadyTime now_;

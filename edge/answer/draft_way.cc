@@ -40,7 +40,7 @@ class DraftWay final : public WritingWay {
       answer.EndInterrupted();
       return nullptr;
     }
-    answer.JudgeOwnAnswer();
+    answer.Judge();
     return phase_ == Phase::kComplete && Keeps(answer) ? Keep(answer) : HandOver(answer);
   }
 
@@ -49,7 +49,7 @@ class DraftWay final : public WritingWay {
   static bool IsHopeless(AnswerContext& answer) {
     const int n = answer.n_evidence();
     if (n < kFirstLook || n % kLookEvery != 0) return false;
-    answer.provenance().set_confidence(answer.Confidence());
+    answer.Judge();
     const DecisionRecord record = answer.Decide(Stage::kDuring);
     if (DecisionOf(record) != Decision::kHandOver) return false;
     answer.provenance().set_reason(absl::StrFormat("after %d tokens: %s", n, Explain(record)));
@@ -57,6 +57,7 @@ class DraftWay final : public WritingWay {
   }
 
   static bool Keeps(AnswerContext& answer) {
+    if (!answer.confidence()) return true;  // all was accepted by the tier below: there is nothing to doubt
     const DecisionRecord record = answer.Decide(Stage::kAfter);
     answer.provenance().set_reason(Explain(record));
     answer.provenance().set_degraded(record.degraded);

@@ -36,7 +36,6 @@ struct LocalStep {                        // one more token, or the text that en
 };
 struct LocalStopped {
   absl::Status status;           // of the model; OK also when it was stopped
-  bool began = false;            // whether LocalBegan came
   absl::Duration ran;            // from LocalBegan on
   absl::Duration decoded;        // of that, from the first step on
   double mean_exit_layer = 0.0;  // 0: no token
@@ -55,10 +54,9 @@ struct UpstreamEnded {
 };
 
 // Nobody wants the answer any more: its reader went away or refused a chunk, or the tier shuts down. Any number of
-// times.
-enum class Interruption : uint8_t { kNone, kCancelled, kShutDown };
+// times; the first says what it ends with.
 struct Interrupt {
-  Interruption why = Interruption::kCancelled;
+  absl::Status why;  // not OK
 };
 
 using Event = std::variant<Admitted, Refused, LocalBegan, LocalAdvanced, LocalStep, LocalStopped, UpstreamChunk,
@@ -85,7 +83,7 @@ struct ForgetVocabulary {};
 struct EndAnswer {
   absl::Status status;
   v1::Done done;
-  std::optional<double> confidence;  // of what was written here; none: nothing was
+  std::optional<double> confidence;  // of what was written here, as it was judged last; none: it was not judged
 };
 
 using Action =

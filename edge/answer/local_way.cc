@@ -25,8 +25,9 @@ class LocalWay final : public WritingWay {
     if (!stopped.status.ok()) {
       answer.End(stopped.status);
     } else if (phase_ == Phase::kComplete) {
-      answer.JudgeOwnAnswer();
-      if (why_ == StreamsBecause::kUpstreamIsAway) ExplainKeeping(answer);
+      // What is finished after upstream is not this tier's alone: no confidence is fitted on such answers.
+      if (why_ != StreamsBecause::kUpstreamFailed) answer.Judge();
+      if (why_ == StreamsBecause::kUpstreamIsAway && answer.confidence()) ExplainKeeping(answer);
       answer.End(absl::OkStatus());
     } else {
       answer.EndInterrupted();

@@ -59,7 +59,9 @@ class StreamUpWay final : public AnswerWay {
     if (phase_ == Phase::kOver) {
       answer.Do(CancelUpstream{});
     } else {
-      answer.set_finish(done.finish_reason);
+      // An upstream that does not say why it has ended has ended all the same.
+      const bool says_why = done.finish_reason != v1::FINISH_REASON_UNSPECIFIED;
+      answer.set_finish(says_why ? done.finish_reason : v1::FINISH_REASON_STOP);
       phase_ = Phase::kOver;
     }
     return nullptr;
@@ -177,7 +179,7 @@ class StreamUpWay final : public AnswerWay {
       answer.Give();
       answer.set_finish(FinishReasonOf(draft_.end));
       if (draft_.end != AnswerEnd::kOpen) {
-        answer.End(answer.Interrupted());
+        answer.End(absl::OkStatus());
         return nullptr;
       }
     }

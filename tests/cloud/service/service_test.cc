@@ -177,7 +177,8 @@ TEST_F(ServiceTest, EveryFieldIsChecked) {
   request.mutable_conversation();
   ExpectRefused(request, invalid, "conversation: is empty");
   request.mutable_conversation()->add_messages()->set_role("robot");
-  ExpectRefused(request, invalid, "conversation.messages[0].role: expected system, user or assistant, found 'robot'");
+  ExpectRefused(request, invalid,
+                "conversation.messages[0].role: expected system, user, assistant or tool, found 'robot'");
   request.mutable_conversation()->mutable_messages(0)->set_role("user");
   ExpectRefused(request, invalid, "conversation: the last message is empty");
   ExpectRefused(PromptRequest("a", -1), invalid, "max_tokens: expected 0 (the default) or more, found -1");

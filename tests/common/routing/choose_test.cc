@@ -32,6 +32,7 @@ Situation Healthy(Stage stage, double confidence) {
   up.link.rtt_jitter_s = 0.01;
   up.link.samples = 10;
   up.load.known = true;
+  up.load.predicted_wait_s = 0.0;
   up.load.decode_tokens_per_s = 100.0;
   situation.local.tokens_per_s = 200.0;
   return situation;
@@ -115,7 +116,9 @@ TEST(ChooseTest, Table) {
 
   Situation busy = Healthy(Stage::kAfter, 0.1);
   busy.upstreams[0].load.predicted_wait_s = 30.0;
-  add("upstream overloaded", busy, Policy(), D::kKeep, true, "more than the 10.00 s allowed");
+  add("upstream's queue is long", busy, Policy(), D::kKeep, true, "more than the 10.00 s allowed");
+  busy.upstreams[0].busy_s = 0.5;
+  add("upstream overloaded", busy, Policy(), D::kKeep, true, "left alone for another 0.50 s");
 
   Situation hurried = Healthy(Stage::kAfter, 0.1);
   hurried.request.deadline_s = 0.3;
@@ -155,10 +158,10 @@ TEST(ChooseTest, PredictedTimeAddsUp) {
   state.upstreams[0].link.goodput_up_bytes_per_s = 1000.0;
   state.upstreams[0].load.predicted_wait_s = 0.25;
   // 200 + 3 * (100 + 20) bytes at 1,000 B/s, RTT and one deviation, the queue, 50 tokens at 100 a second.
-  EXPECT_NEAR(PredictUpstreamSeconds(state, 0, Policy()), 0.56 + 0.06 + 0.25 + 0.5, 1e-9);
+  EXPECT_NEAR(BestUpstreamOption(Choose(state, Policy()))->total_s, 0.56 + 0.06 + 0.25 + 0.5, 1e-9);
   state.upstreams[0].link = LinkEstimate{};
   state.upstreams[0].load = UpstreamLoad{};
-  EXPECT_NEAR(PredictUpstreamSeconds(state, 0, Policy()), 0.1 + 1.0, 1e-9);
+  EXPECT_NEAR(BestUpstreamOption(Choose(state, Policy()))->total_s, 0.1 + 1.0, 1e-9);
 }
 
 // ---- Against what came before ---------------------------------------------------------------------------------------
@@ -252,6 +255,7 @@ void CheckWhatIsSent(const DecisionRecord& record, const RoutingPolicy& policy) 
   if (facts.link.consecutive_failures > 0) {
     ASSERT_GE(facts.since_failure_s, BackoffSeconds(facts.link.consecutive_failures, policy));
   }
+  ASSERT_LE(facts.busy_s, 0.0);
   for (int i = 0; i < record.n_options; ++i) {
     const Option& other = record.options[static_cast<size_t>(i)];
     if (other.way == chosen.way && other.feasible()) {
@@ -379,7 +383,7 @@ TEST(ChooseTest, TheSoonerUpstreamIsAskedAndTheOtherWhereItCannotBe) {
   situation.n_upstreams = 2;
   situation.upstreams[1] = situation.upstreams[0];
   EXPECT_EQ(Choose(situation, Policy()).chosen().upstream, 0) << "the first at a tie";
-  situation.upstreams[0].busy_s = 1.0;
+  situation.upstreams[0].load.predicted_wait_s = 1.0;
   EXPECT_EQ(Choose(situation, Policy()).chosen().upstream, 1);
   situation.upstreams[1].link.consecutive_failures = 1;
   situation.upstreams[1].since_failure_s = 0.5;
@@ -390,19 +394,17 @@ TEST(ChooseTest, TheSoonerUpstreamIsAskedAndTheOtherWhereItCannotBe) {
   EXPECT_EQ(before.chosen().upstream, 0);
 }
 
-TEST(ChooseTest, AskedToBeSparedIsAWait) {
+TEST(ChooseTest, NothingIsSentWhileAnUpstreamAskedToBeLeftAlone) {
   Situation situation = Healthy(Stage::kAfter, 0.1);
-  situation.upstreams[0].load = UpstreamLoad{};
-  const double free_s = PredictUpstreamSeconds(situation, 0, Policy());
-  situation.upstreams[0].busy_s = 3.0;
-  EXPECT_NEAR(PredictUpstreamSeconds(situation, 0, Policy()), free_s + 3.0, 1e-9);
-  situation.upstreams[0].load.known = true;
-  situation.upstreams[0].load.predicted_wait_s = 2.0;
-  EXPECT_NEAR(PredictUpstreamSeconds(situation, 0, Policy()), free_s + 3.0, 1e-9) << "the longer of the two";
-  situation.upstreams[0].busy_s = 60.0;
-  const DecisionRecord record = Choose(situation, Policy());
-  EXPECT_EQ(DecisionOf(record), Decision::kKeep);
-  EXPECT_EQ(BestUpstreamOption(record)->obstacle, ReasonCode::kTooSlow);
+  for (const double busy_s : {1e-6, 0.08, 60.0, kUnknown}) {
+    situation.upstreams[0].busy_s = busy_s;
+    const DecisionRecord record = Choose(situation, Policy());
+    EXPECT_EQ(DecisionOf(record), Decision::kKeep) << busy_s;
+    EXPECT_TRUE(record.degraded) << busy_s;
+    EXPECT_EQ(BestUpstreamOption(record)->obstacle, ReasonCode::kBusy) << busy_s;
+  }
+  situation.upstreams[0].busy_s = 0.0;
+  EXPECT_EQ(DecisionOf(Choose(situation, Policy())), Decision::kHandOver);
 }
 
 // Whatever a damaged log holds: numbers at their limits overflow nothing.

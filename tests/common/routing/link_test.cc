@@ -33,7 +33,10 @@ TEST(LinkTest, NothingIsKnownAtFirst) {
   EXPECT_FALSE(estimate.reachable);
   EXPECT_FALSE(estimate.measured);
   EXPECT_EQ(estimate.consecutive_failures, 0);
-  EXPECT_EQ(estimate.goodput_up_bytes_per_s, 0.0);
+  for (const double unknown : {estimate.rtt_s, estimate.rtt_jitter_s, estimate.goodput_up_bytes_per_s,
+                               estimate.goodput_down_bytes_per_s, estimate.age_s}) {
+    EXPECT_TRUE(std::isnan(unknown)) << unknown;
+  }
 }
 
 TEST(LinkTest, SmoothsAsRfc6298) {
@@ -67,7 +70,7 @@ TEST(LinkTest, ReachabilityFollowsTheLastAttempt) {
 TEST(LinkTest, GoodputComesFromBulkOnly) {
   LinkEstimator link;
   link.OnSuccess(Ping(1.0, 0.05));
-  EXPECT_EQ(link.Estimate(1.0).goodput_up_bytes_per_s, 0.0);
+  EXPECT_TRUE(std::isnan(link.Estimate(1.0).goodput_up_bytes_per_s));
   LinkSample upload = Ping(3.0, 0.05 + 1.0, 0.2);
   upload.bytes_up = 100000;
   link.OnSuccess(upload);
@@ -77,7 +80,7 @@ TEST(LinkTest, GoodputComesFromBulkOnly) {
   download.bytes_down = 500;
   download.transfer_down_s = 1.0;
   link.OnSuccess(download);
-  EXPECT_EQ(link.Estimate(4.0).goodput_down_bytes_per_s, 0.0);  // a trickle is the server's pace
+  EXPECT_TRUE(std::isnan(link.Estimate(4.0).goodput_down_bytes_per_s));  // a trickle is the server's pace
   download.bytes_down = 50000;
   download.transfer_down_s = 0.5;
   link.OnSuccess(download);

@@ -8,10 +8,9 @@
 namespace updraft {
 namespace {
 
-// Every value has a name of its own and comes back from it; `last` is the enum's last value, so that a value that was
-// added without a name is missed here.
+// Every value has a name of its own and comes back from it. That no value is without one, the compiler sees (names.cc).
 template <typename E>
-void ExpectNamed(E last) {
+void ExpectNamed() {
   std::set<std::string_view> names;
   size_t n = 0;
   for (const E value : AllOf<E>()) {
@@ -20,20 +19,20 @@ void ExpectNamed(E last) {
     EXPECT_TRUE(names.insert(NameOf(value)).second) << NameOf(value) << " twice";
     EXPECT_EQ(FromName<E>(NameOf(value)), value);
   }
-  EXPECT_EQ(n, static_cast<size_t>(last) + 1) << "after " << NameOf(last);
-  EXPECT_EQ(NameOf(static_cast<E>(200)), "unknown");
+  EXPECT_GT(n, 1u);
+  for (size_t other = n; other < 256; ++other) EXPECT_EQ(NameOf(static_cast<E>(other)), "unknown") << other;
   EXPECT_FALSE(FromName<E>("unknown").has_value());
   EXPECT_FALSE(FromName<E>("").has_value());
 }
 
 TEST(NamesTest, EveryValueHasOneName) {
-  ExpectNamed(Stage::kAfter);
-  ExpectNamed(PolicyMode::kUpstream);
-  ExpectNamed(Decision::kDefer);
-  ExpectNamed(Way::kDefer);
-  ExpectNamed(Failure::kBroken);
-  ExpectNamed(Disposition::kClarify);
-  ExpectNamed(ReasonCode::kTooLate);
+  ExpectNamed<Stage>();
+  ExpectNamed<PolicyMode>();
+  ExpectNamed<Decision>();
+  ExpectNamed<Way>();
+  ExpectNamed<Failure>();
+  ExpectNamed<Disposition>();
+  ExpectNamed<ReasonCode>();
 }
 
 // In logs, metrics and HTTP answers: others read them.

@@ -52,7 +52,7 @@ class SessionDriver {
       case 0:
         return session_.OnSample(up, RandomSample());
       case 1:
-        return session_.OnLoad(up, RandomLoad(), now_s_);
+        return session_.OnLoad(up, RandomLoad());
       case 2:
         return session_.OnFailure(up, Failure::kLinkDead, kUnknown, now_s_);
       case 3:
@@ -60,7 +60,7 @@ class SessionDriver {
       case 4:
         return maker_.Below(4) == 0 ? session_.OnReady(up, now_s_) : session_.OnSample(up, RandomSample());
       case 5:
-        return session_.OnLookStarted(up, now_s_);
+        return session_.OnLookStarted(up);
       case 6:
         return session_.OnLookDone(up, {static_cast<Look::End>(maker_.Below(4)), RandomSample(), RandomLoad()}, now_s_);
       default:

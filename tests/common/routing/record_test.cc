@@ -1,5 +1,7 @@
 #include <cmath>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/routing/choose.h"
@@ -79,22 +81,24 @@ TEST(RecordTest, ReplayUnderAnotherPolicySaysWhatItWouldHaveDone) {
   EXPECT_EQ(other.seq, record.seq);
 }
 
+void Change(PolicyMode& mode) { mode = PolicyMode::kUpstream; }
+void Change(double& value) { value = 0.375; }
+void Change(int& value) { value = 77; }
+
 TEST(RecordTest, FingerprintTellsEveryFieldOfAPolicy) {
-  std::vector<RoutingPolicy> policies(11);
-  policies[1].mode = PolicyMode::kUpstream;
-  policies[2].confidence_threshold = 0.25;
-  policies[3].hysteresis = 0.25;
-  policies[4].during_margin = 0.25;
-  policies[5].max_upstream_wait_s = 0.25;
-  policies[6].unreachable_retry_s = 0.25;
-  policies[7].max_hops = 1;
-  policies[8].assumed_rtt_s = 0.25;
-  policies[9].assumed_upstream_tokens_per_s = 0.25;
-  policies[10].assumed_local_tokens_per_s = 0.25;
-  for (size_t i = 0; i < policies.size(); ++i) {
-    for (size_t j = 0; j < i; ++j) EXPECT_NE(Fingerprint(policies[i]), Fingerprint(policies[j])) << i << ", " << j;
-  }
-  EXPECT_EQ(Fingerprint(RoutingPolicy{}), Fingerprint(policies[0]));
+  RoutingPolicy policy;
+  // All fields: one that is added does not compile before it is in here.
+  auto& [mode, threshold, hysteresis, margin, wait_s, retry_s, hops, rtt_s, upstream_rate, local_rate] = policy;
+  std::set<uint64_t> seen = {Fingerprint(policy)};
+  const auto tells = [&](auto& field) {
+    const auto before = field;
+    Change(field);
+    EXPECT_TRUE(seen.insert(Fingerprint(policy)).second) << "the change of field " << seen.size() << " does not show";
+    field = before;
+  };
+  std::apply([&](auto&... fields) { (tells(fields), ...); },
+             std::tie(mode, threshold, hysteresis, margin, wait_s, retry_s, hops, rtt_s, upstream_rate, local_rate));
+  EXPECT_EQ(Fingerprint(RoutingPolicy{}), Fingerprint(policy));
 }
 
 TEST(RecordTest, NumbersComeBackExactly) {

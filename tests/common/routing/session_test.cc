@@ -77,7 +77,7 @@ TEST(SessionTest, ASuccessEndsBackoffAndForgetsIt) {
 
 TEST(SessionTest, ReadyEndsBackoffAtOnceAndKeepsItsCount) {
   RoutingSession session(OneUpstream());
-  session.OnLookStarted(0, 10.0);
+  session.OnLookStarted(0);
   session.OnLookDone(0, {Look::End::kFailed, {}, {}}, 10.0);
   for (int i = 0; i < 3; ++i) session.OnFailure(0, Failure::kLinkDead, kUnknown, 10.0);
   EXPECT_FALSE(HandsOver(session, 10.5));
@@ -107,11 +107,25 @@ TEST(SessionTest, AnOverloadedUpstreamIsSparedForAsLongAsItSays) {
   session.OnFailure(0, Failure::kOverloaded, 30.0, 100.0);
   const DecisionRecord record = session.Decide(Draft(101.0, 0.0));
   EXPECT_EQ(DecisionOf(record), Decision::kKeep);
+  EXPECT_TRUE(record.degraded);
   EXPECT_EQ(record.situation.upstreams[0].busy_s, 29.0);
   EXPECT_EQ(record.situation.upstreams[0].link.consecutive_failures, 0) << "it is there";
-  EXPECT_THAT(Explain(record), HasSubstr("more than the 10.00 s allowed"));
-  EXPECT_TRUE(HandsOver(session, 125.0)) << "5 s of waiting are allowed";
+  EXPECT_THAT(Explain(record), HasSubstr("asked to be left alone for another 29.00 s"));
+  EXPECT_FALSE(HandsOver(session, 129.9));
+  EXPECT_TRUE(HandsOver(session, 130.0));
   EXPECT_EQ(session.Facts(0, 200.0).busy_s, 0.0);
+}
+
+// A delay far below what the policy would wait for is kept all the same, and a look takes no place in a queue.
+TEST(SessionTest, AShortDelayIsKeptAndNoLookEndsIt) {
+  RoutingSession session(OneUpstream());
+  session.OnFailure(0, Failure::kOverloaded, 0.125, 100.0);
+  EXPECT_FALSE(HandsOver(session, 100.001));
+  session.OnLookStarted(0);
+  session.OnLookDone(0, {Look::End::kMeasured, RoundTrip(100.01, 0.005), {.known = true, .predicted_wait_s = 0.0}},
+                     100.01);
+  EXPECT_FALSE(HandsOver(session, 100.02));
+  EXPECT_TRUE(HandsOver(session, 100.125));
 }
 
 TEST(SessionTest, ClassesOfErrors) {
@@ -131,29 +145,29 @@ TEST(SessionTest, ClassesOfErrors) {
 TEST(SessionTest, LooksAtOnceThenAtIntervals) {
   RoutingSession session(OneUpstream());
   EXPECT_EQ(session.NextLook_s(0, 100.0), 100.0) << "due";
-  session.OnLookStarted(0, 100.0);
+  session.OnLookStarted(0);
   EXPECT_EQ(session.NextLook_s(0, 100.1), kNever) << "one at a time";
   session.OnLookDone(0, {Look::End::kConnectedFirst, {}, {}}, 101.0);
   EXPECT_EQ(session.NextLook_s(0, 101.0), 101.0) << "the time went into connecting";
   EXPECT_EQ(session.Facts(0, 101.0).link.samples, 0) << "and is no round trip";
-  session.OnLookStarted(0, 101.0);
+  session.OnLookStarted(0);
   session.OnLookDone(0, {Look::End::kMeasured, RoundTrip(101.1, 0.1), {.known = true, .queued_requests = 3}}, 101.1);
   EXPECT_NEAR(session.NextLook_s(0, 101.1), 106.1, 1e-9);
   EXPECT_NEAR(session.Facts(0, 101.1).link.rtt_s, 0.1, 1e-9);
   EXPECT_EQ(session.Facts(0, 101.1).load.queued_requests, 3);
-  session.OnLookStarted(0, 106.1);
+  session.OnLookStarted(0);
   session.OnLookDone(0, {Look::End::kFailed, {}, {}}, 107.0);
   EXPECT_NEAR(session.NextLook_s(0, 107.0), 112.0, 1e-9);
   EXPECT_EQ(session.Facts(0, 107.0).link.consecutive_failures, 1);
   EXPECT_EQ(session.Facts(0, 107.0).load.queued_requests, 3) << "what it said last";
-  session.OnLookStarted(0, 112.0);
+  session.OnLookStarted(0);
   session.OnLookDone(0, {Look::End::kAbandoned, {}, {}}, 112.0);
   EXPECT_EQ(session.Facts(0, 112.0).link.consecutive_failures, 1) << "says nothing";
 }
 
 TEST(SessionTest, CallsPutLooksOffForFourIntervalsAtMost) {
   RoutingSession session(OneUpstream());
-  session.OnLookStarted(0, 0.0);
+  session.OnLookStarted(0);
   session.OnLookDone(0, {Look::End::kMeasured, RoundTrip(0.0, 0.1), {}}, 0.0);
   for (double now_s = 1.0; now_s < 20.0; now_s += 1.0) {
     session.OnSample(0, RoundTrip(now_s, 0.1));
@@ -188,7 +202,7 @@ TEST(SessionTest, CadenceFollowsItsRulesInAnyOrderOfEvents) {
         next_s = end == Look::End::kConnectedFirst ? now_s : now_s + 5.0;
         latest_s = now_s + 20.0;
       } else if (!looking && session.NextLook_s(0, now_s) <= now_s) {
-        session.OnLookStarted(0, now_s);
+        session.OnLookStarted(0);
         looking = true;
       } else if (rng() % 2 == 0) {
         session.OnSample(0, RoundTrip(now_s, 0.05));
@@ -288,7 +302,7 @@ TEST(SessionTest, OnlyDifferencesOfTimeCount) {
         const double at_s = session == &here ? now_s : now_s + kShift_s;
         if (kind <= 1) session->OnSample(up, RoundTrip(at_s, seconds));
         if (kind == 2) session->OnFailure(up, failure, seconds, at_s);
-        if (kind == 3) session->OnLookStarted(up, at_s);
+        if (kind == 3) session->OnLookStarted(up);
         if (kind == 4) session->OnLookDone(up, {Look::End::kMeasured, RoundTrip(at_s, seconds), {}}, at_s);
         if (kind == 5) session->OnReady(up, at_s);
       }

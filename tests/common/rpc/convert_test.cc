@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 namespace updraft {
 namespace {
@@ -17,14 +18,21 @@ TEST(Sampling, AbsentFieldsAreTheNativeDefaults) {
   EXPECT_EQ(options->repetition_penalty, defaults.repetition_penalty);
 }
 
-TEST(Sampling, RoundTrips) {
+TEST(Sampling, EveryFieldArrives) {
   const SamplingOptions options{.temperature = 0.7f,
                                 .top_k = 40,
                                 .top_p = 0.9f,
                                 .min_p = 0.05f,
                                 .repetition_penalty = 1.1f,
                                 .seed = ~uint64_t{0}};
-  const auto back = SamplingFromProto(SamplingToProto(options));
+  v1::Sampling proto;
+  proto.set_temperature(options.temperature);
+  proto.set_top_k(options.top_k);
+  proto.set_top_p(options.top_p);
+  proto.set_min_p(options.min_p);
+  proto.set_repetition_penalty(options.repetition_penalty);
+  proto.set_seed(options.seed);
+  const auto back = SamplingFromProto(proto);
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(back->temperature, options.temperature);
   EXPECT_EQ(back->top_k, options.top_k);
@@ -51,29 +59,29 @@ TEST(Sampling, RefusesWhatCannotBe) {
   EXPECT_TRUE(refused([](auto& p) { p.set_repetition_penalty(0); }));
 }
 
-TEST(Evidence, RoundTrips) {
+TEST(Evidence, EveryFieldLeaves) {
   const TokenEvidence evidence{.exit_layer = 3, .top_prob = 0.5f, .margin = 0.25f, .entropy = 1.5f, .logprob = -0.7f};
-  const TokenEvidence back = EvidenceFromProto(EvidenceToProto(evidence));
-  EXPECT_EQ(back.exit_layer, evidence.exit_layer);
-  EXPECT_EQ(back.top_prob, evidence.top_prob);
-  EXPECT_EQ(back.margin, evidence.margin);
-  EXPECT_EQ(back.entropy, evidence.entropy);
-  EXPECT_EQ(back.logprob, evidence.logprob);
+  const v1::Evidence proto = EvidenceToProto(evidence, 7);
+  EXPECT_EQ(proto.text_offset(), 7u);
+  EXPECT_EQ(proto.exit_layer(), evidence.exit_layer);
+  EXPECT_EQ(proto.top_prob(), evidence.top_prob);
+  EXPECT_EQ(proto.margin(), evidence.margin);
+  EXPECT_EQ(proto.entropy(), evidence.entropy);
+  EXPECT_EQ(proto.logprob(), evidence.logprob);
 }
 
-TEST(Dispositions, RoundTripAndUnknownOnesAreUnspecified) {
-  for (const Disposition disposition : AllOf<Disposition>()) {
-    EXPECT_EQ(DispositionFromProto(DispositionToProto(disposition)), disposition) << NameOf(disposition);
-  }
+TEST(Dispositions, EveryOneHasItsValueAndUnknownOnesAreUnspecified) {
+  std::set<Disposition> seen;
   for (int value = v1::Disposition_MIN; value <= v1::Disposition_MAX; ++value) {
-    const auto wire = static_cast<v1::Disposition>(value);
-    EXPECT_EQ(DispositionToProto(DispositionFromProto(wire)), wire) << v1::Disposition_Name(wire);
+    const Disposition disposition = DispositionFromProto(static_cast<v1::Disposition>(value));
+    EXPECT_TRUE(seen.insert(disposition).second) << NameOf(disposition);
+    EXPECT_EQ(disposition == Disposition::kUnspecified, value == v1::DISPOSITION_UNSPECIFIED);
   }
+  EXPECT_EQ(seen.size(), AllOf<Disposition>().size());
   EXPECT_EQ(DispositionFromProto(static_cast<v1::Disposition>(99)), Disposition::kUnspecified);
-  EXPECT_EQ(DispositionToProto(static_cast<Disposition>(99)), v1::DISPOSITION_UNSPECIFIED);
 }
 
-TEST(Load, HostileNumbersBecomeZero) {
+TEST(Load, HostileNumbersBecomeZeroAndAnUnknownRateIsUnknown) {
   v1::Load proto;
   proto.set_running_requests(-5);
   proto.set_queued_requests(3);
@@ -86,7 +94,9 @@ TEST(Load, HostileNumbersBecomeZero) {
   EXPECT_EQ(load.queued_requests, 3);
   EXPECT_EQ(load.kv_used_fraction, 1.0);
   EXPECT_EQ(load.predicted_wait_s, 0.0);
-  EXPECT_EQ(load.decode_tokens_per_s, 0.0);
+  EXPECT_TRUE(std::isnan(load.decode_tokens_per_s));
+  proto.set_decode_tokens_per_s(12.5f);
+  EXPECT_EQ(LoadFromProto(proto).decode_tokens_per_s, 12.5);
 }
 
 // VERIFY and DEFER as well: none is lost on the way.
@@ -106,6 +116,30 @@ TEST(ConvertTest, NoDecisionLosesItsName) {
   }
   EXPECT_EQ(DecisionName(v1::DECISION_KIND_UNSPECIFIED), "none");
   EXPECT_EQ(DecisionName(static_cast<v1::DecisionKind>(99)), "none");
+}
+
+TEST(ConvertTest, EveryDecisionIsCountedAsItself) {
+  std::set<std::string> seen;
+  for (const Decision decision : AllOf<Decision>()) {
+    v1::RoutingSummary summary;
+    CountDecision(decision, summary);
+    CountDecision(decision, summary);
+    EXPECT_TRUE(seen.insert(summary.ShortDebugString()).second) << NameOf(decision) << " counts as another";
+    EXPECT_EQ(
+        summary.kept() + summary.handed_over() + summary.verified() + summary.streamed_upstream() + summary.deferred(),
+        2);
+  }
+}
+
+// On the wire 0 says that nothing is known.
+TEST(Link, NothingKnownIsZero) {
+  EXPECT_EQ(LinkToProto(LinkEstimate()).SerializeAsString(), v1::Link().SerializeAsString());
+  LinkEstimate link;
+  link.rtt_s = 0.25;
+  link.goodput_up_bytes_per_s = 1e6;
+  EXPECT_EQ(LinkToProto(link).rtt_ms(), 250.0);
+  EXPECT_EQ(LinkToProto(link).goodput_up_bytes_per_s(), 1e6);
+  EXPECT_EQ(LinkToProto(link).goodput_down_bytes_per_s(), 0.0);
 }
 
 TEST(ConvertTest, EveryDecisionHasItsKindAndComesBack) {

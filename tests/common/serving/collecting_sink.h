@@ -19,12 +19,12 @@ namespace updraft::testing {
 // Collects one answer.
 class CollectingSink final : public AnswerSink {
  public:
-  bool OnChunk(const v1::Chunk& chunk) override {
+  absl::Status OnChunk(const v1::Chunk& chunk) override {
     std::lock_guard lock(mu_);
     EXPECT_FALSE(ended_) << "a chunk after the end";
     chunks_.push_back(chunk);
     changed_.notify_all();
-    return static_cast<int>(chunks_.size()) <= accepts_;
+    return static_cast<int>(chunks_.size()) <= accepts_ ? absl::OkStatus() : refusal_;
   }
   void OnEnd(const absl::Status& status, const v1::Done& done) override {
     std::lock_guard lock(mu_);
@@ -44,7 +44,11 @@ class CollectingSink final : public AnswerSink {
     return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout),
                              [this, n] { return static_cast<int>(chunks_.size()) >= n; });
   }
-  void set_accepts(int chunks) { accepts_ = chunks; }
+  // Refuses all chunks after so many, with that.
+  void set_accepts(int chunks, absl::Status refusal = absl::CancelledError("the request was cancelled")) {
+    accepts_ = chunks;
+    refusal_ = std::move(refusal);
+  }
 
   // After Wait.
   const absl::Status& status() const { return status_; }
@@ -75,6 +79,7 @@ class CollectingSink final : public AnswerSink {
   v1::Done done_;
   bool ended_ = false;
   int accepts_ = 1 << 30;
+  absl::Status refusal_;
 };
 
 inline v1::GenerateRequest ChatRequest(const std::string& text, int max_tokens = 24) {

@@ -86,7 +86,7 @@ class FakeBackend final : public Backend {
       chunk.set_text(absl::StrCat("w", i, " "));
       chunk.add_tokens(i % 512);
       if (request.include_evidence()) chunk.add_evidence()->set_logprob(-0.5f);
-      if (!sink.OnChunk(chunk)) return sink.OnEnd(absl::CancelledError("nobody takes it"), {});
+      if (absl::Status taken = sink.OnChunk(chunk); !taken.ok()) return sink.OnEnd(taken, {});
     }
     v1::Done done;
     done.set_finish_reason(v1::FINISH_REASON_LENGTH);

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/inference_client.h"
@@ -191,6 +193,36 @@ TEST_P(GrpcFrontCases, CancelledAndSlowClientsDoNotDisturbOthers) {
 // Of tiers that run a model.
 class GrpcModelCases : public GrpcFrontCases {};
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GrpcModelCases);
+
+// Of updraft_requests_total.
+inline int NumWithOutcome(const Metrics& metrics, const std::string& outcome) {
+  int n = 0;
+  for (const absl::string_view line : absl::StrSplit(metrics.Render(), '\n')) {
+    if (!absl::StartsWith(line, "updraft_requests_total{") || !absl::StrContains(line, "outcome=\"" + outcome + "\"")) {
+      continue;
+    }
+    n += std::stoi(std::string(line.substr(line.rfind(' ') + 1)));
+  }
+  return n;
+}
+
+// One reason for the reader and for the books, whichever chunk it was; the last one too.
+TEST_P(GrpcModelCases, AnAnswerThatItsReaderRefusesIsNotBookedAsServed) {
+  const v1::GenerateRequest request = ChatRequest("hello there");
+  const int n_chunks = static_cast<int>(AskOf(tier_->backend(), request)->chunks().size());
+  ASSERT_GT(n_chunks, 2);
+  int n_refused = 0;
+  for (const int n_taken : {0, n_chunks / 2, n_chunks - 1}) {
+    auto sink = std::make_shared<CollectingSink>();
+    sink->set_accepts(n_taken, absl::ResourceExhaustedError("read too slowly"));
+    tier_->backend().Submit(request, SteadyTime::InfiniteFuture(), sink);
+    ASSERT_TRUE(sink->Wait());
+    EXPECT_EQ(sink->status(), absl::ResourceExhaustedError("read too slowly")) << "after " << n_taken;
+    EXPECT_EQ(NumWithOutcome(tier_->metrics(), "resource_exhausted"), ++n_refused);
+  }
+  EXPECT_EQ(NumWithOutcome(tier_->metrics(), "ok"), 1);
+  EXPECT_LE(tier_->backend().Status().routing().kept(), 1) << "one where the tier routes";
+}
 
 TEST_P(GrpcModelCases, ADeadlineEndsTheAnswer) {
   InferenceClient client(served_->address());

@@ -54,9 +54,9 @@ class ReactorTest : public ::testing::Test {
 TEST_F(ReactorTest, WhatComesDuringAWriteIsMergedTiersApart) {
   backend_.load.set_queued_requests(5);
   const Heard heard = Run([](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
-    for (int i = 0; i < 10; ++i) EXPECT_TRUE(sink->OnChunk(MakeChunk("edge", "e", 1)));
-    for (int i = 0; i < 10; ++i) EXPECT_TRUE(sink->OnChunk(MakeChunk("cloud", "c", 2)));
-    for (int i = 0; i < 10; ++i) EXPECT_TRUE(sink->OnChunk(MakeChunk("edge", "E", 1)));
+    for (int i = 0; i < 10; ++i) EXPECT_TRUE(sink->OnChunk(MakeChunk("edge", "e", 1)).ok());
+    for (int i = 0; i < 10; ++i) EXPECT_TRUE(sink->OnChunk(MakeChunk("cloud", "c", 2)).ok());
+    for (int i = 0; i < 10; ++i) EXPECT_TRUE(sink->OnChunk(MakeChunk("edge", "E", 1)).ok());
     v1::Done done;
     done.set_finish_reason(v1::FINISH_REASON_STOP);
     done.set_disposition(v1::DISPOSITION_CLARIFY);
@@ -96,9 +96,10 @@ TEST_F(ReactorTest, TokensAndBytesThatWaitAreBounded) {
     int n_taken = 0;
     const Heard heard = Run(
         [&n_taken](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
-          while (n_taken < 100 && sink->OnChunk(MakeChunk("", std::string(100, 'x'), 2))) ++n_taken;
-          EXPECT_FALSE(sink->OnChunk(MakeChunk("", "", 0))) << "too slow once, too slow for ever";
-          sink->OnEnd(absl::CancelledError("nobody takes it"), {});
+          while (n_taken < 100 && sink->OnChunk(MakeChunk("", std::string(100, 'x'), 2)).ok()) ++n_taken;
+          const absl::Status refused = sink->OnChunk(MakeChunk("", "", 0));
+          EXPECT_FALSE(refused.ok()) << "too slow once, too slow for ever";
+          sink->OnEnd(refused, {});
           return RequestHandle();
         },
         c.limits);
@@ -117,7 +118,7 @@ TEST_F(ReactorTest, AReaderThatTakesIsNeverTooSlow) {
       [&](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
         writer = std::thread([&all_taken, sink] {
           for (int i = 0; i < 200; ++i) {
-            all_taken = all_taken && sink->OnChunk(MakeChunk(i % 3 == 0 ? "a" : "b", std::string(50, 'x'), 1));
+            all_taken = all_taken && sink->OnChunk(MakeChunk(i % 3 == 0 ? "a" : "b", std::string(50, 'x'), 1)).ok();
             absl::SleepFor(absl::Milliseconds(2));
           }
           sink->OnEnd(absl::OkStatus(), {});
@@ -135,8 +136,8 @@ TEST_F(ReactorTest, AReaderThatTakesIsNeverTooSlow) {
 
 TEST_F(ReactorTest, WhatWasWrittenBeforeAnErrorArrivesBeforeIt) {
   const Heard heard = Run([](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
-    EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "one ", 1)));
-    EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "two", 1)));
+    EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "one ", 1)).ok());
+    EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "two", 1)).ok());
     sink->OnEnd(WithRetryDelay(absl::UnavailableError("shutting down"), absl::Milliseconds(1234)), {});
     return RequestHandle();
   });
@@ -154,7 +155,7 @@ TEST_F(ReactorTest, ACallThatIsGoneBeforeThereIsAHandleIsCancelledWithIt) {
   const Heard heard = Run([&](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
     submitting = std::this_thread::get_id();
     static_cast<GenerateReactor*>(sink.get())->OnCancel();
-    EXPECT_FALSE(sink->OnChunk(MakeChunk("a", "x", 1)));
+    EXPECT_FALSE(sink->OnChunk(MakeChunk("a", "x", 1)).ok());
     EXPECT_EQ(n_cancelled, 0);
     return RequestHandle([&, sink] {
       EXPECT_EQ(std::this_thread::get_id(), submitting);
@@ -182,7 +183,7 @@ TEST_F(ReactorTest, ACallerThatLeavesCancelsAndNothingIsKept) {
       shared->sink = sink;
       shared->watched = sink;
     }
-    EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "x", 1)));
+    EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "x", 1)).ok());
     return RequestHandle([shared, held = sink] {
       ++shared->n_cancelled;
       std::shared_ptr<AnswerSink> last;

@@ -120,7 +120,7 @@ TEST(RequestCheck, ToolsThatCannotBeAreRefusedByName) {
       {[&](Request& r) { message(r, 0)->set_tool_call_id("call-1"); }, "messages[0].tool_call_id: only of a message"},
       {[&](Request& r) { message(r, 0)->set_name("ann"); }, "messages[0].name: only of a message"},
       {[&](Request& r) { message(r, 0)->set_role("robot"); },
-       "messages[0].role: expected system, user or assistant, found 'robot'"},
+       "messages[0].role: expected system, user, assistant or tool, found 'robot'"},
   };
   for (const auto& [change, says] : cases) {
     Request request = WithTools();

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <malloc.h>
 
+#include <algorithm>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
 #include "common/status/retry_delay.h"
 #include "tests/edge/agent/agent_fixture.h"
 
@@ -28,11 +32,12 @@ TEST_F(AgentTest, LocalAnswerIsTheGenerators) {
   auto pool = KvPool::Create((*loaded)->config(), {.n_blocks = 64, .block_tokens = 16});
   Generator generator(loaded->get(), pool->get(), {});
   ASSERT_TRUE(generator.Prefill(prompt->tokens).ok());
+  const std::vector<int32_t>& ends = model->served().stop_tokens();
   std::vector<int32_t> expected;
   while (expected.size() < 40) {
     auto next = generator.Next();
     ASSERT_TRUE(next.ok());
-    if (model->served().IsEnd(next->token)) break;
+    if (std::count(ends.begin(), ends.end(), next->token) > 0) break;
     expected.push_back(next->token);
   }
   EXPECT_GE(expected.size(), 10u) << "the random model ends too soon to test with";
@@ -199,6 +204,42 @@ TEST_F(AgentTest, FullQueueRefusesAtOnceWithARetryDelay) {
   }
   EXPECT_GT(refused, 0);
   EXPECT_LT(refused, 12);
+}
+
+// The first is being written and its reader holds it up; of all the others, however many come at once, one may wait.
+TEST_F(AgentTest, NoMoreWaitThanMay) {
+  class HeldSink final : public AnswerSink {
+   public:
+    absl::Status OnChunk(const v1::Chunk&) override {
+      begun.Notify();
+      go_on.WaitForNotification();
+      return absl::CancelledError("enough");
+    }
+    void OnEnd(const absl::Status&, const v1::Done&) override { ended.Notify(); }
+    absl::Notification begun, go_on, ended;
+  };
+  auto agent = MakeAgent("", {.max_queued = 1});
+  auto held = std::make_shared<HeldSink>();
+  agent->Submit(ChatRequest("hello there", 400), SteadyTime::InfiniteFuture(), held);
+  held->begun.WaitForNotification();
+  constexpr int kAtOnce = 32;
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kAtOnce; ++i) sinks.push_back(std::make_shared<CollectingSink>());
+  for (int i = 0; i < kAtOnce; ++i) {
+    threads.emplace_back(
+        [&, i] { agent->Submit(ChatRequest("hello there", 4), SteadyTime::InfiniteFuture(), sinks[i]); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(agent->CurrentLoad().queued_requests(), 1);
+  held->go_on.Notify();
+  int n_refused = 0;
+  for (auto& sink : sinks) {
+    ASSERT_TRUE(sink->Wait());
+    n_refused += absl::IsResourceExhausted(sink->status()) ? 1 : 0;
+  }
+  EXPECT_EQ(n_refused, kAtOnce - 1);
+  held->ended.WaitForNotification();
 }
 
 // A transport may keep its handle until its connection goes, long after the answer.

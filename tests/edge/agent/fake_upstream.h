@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,7 @@ struct Script {
   int end_after = -1;  // chunks sent before `end` happens; negative: all of them, then Done
   enum class End { kStatus, kStall, kNoDone } end = End::kStatus;
   grpc::Status status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the script says so");
-  int retry_delay_ms = 0;             // as trailer, when positive
+  std::optional<int> retry_delay_ms;  // as trailer
   absl::Duration gap;                 // between chunks
   std::vector<v1::Chunk> after_done;  // against the contract
   v1::FinishReason finish = v1::FINISH_REASON_STOP;
@@ -100,8 +101,8 @@ class FakeUpstream final : public v1::Inference::Service {
           return grpc::Status::OK;
         case Script::End::kStatus:
           script.before_end();
-          if (script.retry_delay_ms > 0) {
-            context->AddTrailingMetadata("updraft-retry-delay-ms", std::to_string(script.retry_delay_ms));
+          if (script.retry_delay_ms) {
+            context->AddTrailingMetadata("updraft-retry-delay-ms", std::to_string(*script.retry_delay_ms));
           }
           return script.status;
       }

@@ -135,8 +135,8 @@ class Maker {
     Fill(group, "told-to-wait", 1.0, 6);
     for (int i : {1, 3}) {
       MustEnd(group.requests[i], 0, grpc::StatusCode::RESOURCE_EXHAUSTED, "full");
-      group.requests[i].script.retry_delay_ms = i == 1 ? 1 : 3600000;
-      absl::StrAppend(&group.requests[i].what, i == 1 ? " for-1-ms" : " for-an-hour");
+      group.requests[i].script.retry_delay_ms = i == 1 ? 0 : 3600000;
+      absl::StrAppend(&group.requests[i].what, i == 1 ? " for-0-ms" : " for-an-hour");
     }
   }
   void Other(RecordedGroup& group) {

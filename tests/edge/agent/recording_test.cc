@@ -113,7 +113,7 @@ std::string Described(const std::string& text) { return absl::StrCat(text.size()
 
 // Times become T; those that are set by configuration stay ("tried again after 60.0 s", "the 10.00 s allowed").
 std::string WithoutTimes(const std::string& reason) {
-  static const std::regex times(R"((about|take|of|,) -?[0-9]+\.[0-9]+ s)");
+  static const std::regex times(R"((about|another|take|of|,) -?[0-9]+\.[0-9]+ s)");
   static const std::regex connection(R"(UNAVAILABLE: [^)]*(connect|Connect)[^)]*)");
   return std::regex_replace(std::regex_replace(reason, times, "$1 T s"), connection, "UNAVAILABLE: cannot connect");
 }

@@ -50,6 +50,7 @@ class ScriptedUpstream final : public Upstream {
     identity.tokenizer_fingerprint = fingerprint_;
     return identity;
   }
+  std::optional<v1::GetStatusResponse> LastStatus() const override { return std::nullopt; }
   void ForgetFingerprint() override {
     MutexLock lock(mu_);
     fingerprint_.clear();

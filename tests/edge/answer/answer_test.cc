@@ -12,40 +12,14 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "tests/edge/answer/fake_host.h"
 
 namespace updraft {
 namespace {
 
+using testing::FakeHost;
+
 constexpr int kVocab = 100;
-
-// The routing session of the product over a link that the test makes up.
-class FakeHost final : public AnswerHost {
- public:
-  FakeHost(const RoutingPolicy& policy, int n_upstreams) : session_(OptionsOf(policy, n_upstreams)) {}
-  DecisionRecord Decide(const Situation& situation) override { return session_.Decide(situation); }
-  void OnLocalRun(const LocalRunMeasured& run) override { session_.OnLocalRun(run); }
-  double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures&) const override {
-    return evidence.empty() ? 0.0 : evidence.back().top_prob;
-  }
-  bool UpstreamReadsOurIds() const override { return ids_agree; }
-  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text, bool) const override {
-    if (encode_fails) return absl::InvalidArgumentError("not in this vocabulary");
-    return std::vector<int32_t>(text.begin(), text.end());
-  }
-  RoutingSession& session() { return session_; }
-
-  bool ids_agree = true;
-  bool encode_fails = false;
-
- private:
-  static SessionOptions OptionsOf(const RoutingPolicy& policy, int n_upstreams) {
-    SessionOptions options;
-    options.policy = policy;
-    options.n_upstreams = n_upstreams;
-    return options;
-  }
-  RoutingSession session_;
-};
 
 // Plays worker, upstream and reader by a seed, and checks what the answer wants of them.
 class Schedule {
@@ -72,11 +46,12 @@ class Schedule {
   }
 
   void Run() {
-    if (OneIn(20)) Deliver(Interrupt{Interruption::kShutDown});  // before it was taken in
+    if (OneIn(20)) Deliver(Interrupt{absl::UnavailableError("shutting down")});  // before it was taken in
     Deliver(OneIn(20) ? Event(Refused{absl::ResourceExhaustedError("full")}) : Event(Admitted()));
     for (int i = 0; i < 10000 && !answer_->ended() && !::testing::Test::HasFailure(); ++i) {
       now_ = now_ + absl::Milliseconds(Below(5));
-      if (OneIn(60)) Deliver(Interrupt{OneIn(2) ? Interruption::kCancelled : Interruption::kShutDown});
+      if (OneIn(60))
+        Deliver(Interrupt{OneIn(2) ? absl::CancelledError("gone") : absl::UnavailableError("shutting down")});
       if (answer_->ended()) break;
       ASSERT_TRUE(local_ || call_) << "not ended, and nothing goes on";
       local_ ? AdvanceLocal() : AdvanceUpstream();
@@ -199,7 +174,7 @@ class Schedule {
     }
     EXPECT_FALSE(give.chunk.tier().empty());
     for (const int32_t id : give.chunk.tokens()) EXPECT_LT(id, kVocab) << "an id that is none of ours";
-    if (--reader_takes_ == 0) posted_.push_back(Interrupt{Interruption::kCancelled});
+    if (--reader_takes_ == 0) posted_.push_back(Interrupt{absl::CancelledError("gone")});
   }
   void Carry(const StartLocal& start) {
     EXPECT_FALSE(local_) << "two local runs";
@@ -287,7 +262,6 @@ class Schedule {
   void StopRun(const absl::Status& status) {
     LocalStopped stopped;
     stopped.status = status;
-    stopped.began = local_->state == Local::kRunning;
     stopped.ran = absl::Milliseconds(3);
     stopped.decoded = absl::Milliseconds(2);
     local_.reset();
@@ -312,7 +286,9 @@ class Schedule {
     if (call_->state != Call::kWriting) return EndCall(call_->end);
     call_->state = Call::kDone;
     if (OneIn(4)) call_->n_left = 1;  // against the contract: it goes on after its last message
-    Deliver(UpstreamDone{OneIn(2) ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH});
+    constexpr v1::FinishReason kReasons[] = {v1::FINISH_REASON_STOP, v1::FINISH_REASON_LENGTH,
+                                             v1::FINISH_REASON_UNSPECIFIED};
+    Deliver(UpstreamDone{kReasons[Below(3)]});
   }
 
   void EndCall(absl::Status status) {

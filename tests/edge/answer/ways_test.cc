@@ -1,0 +1,186 @@
+// The ways of an answer step by step: which confidence decides, what is recorded and counted, when an answer is whole.
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/edge/answer/fake_host.h"
+
+namespace updraft {
+namespace {
+
+using testing::FakeHost;
+using ::testing::HasSubstr;
+
+RoutingPolicy Policy(PolicyMode mode) {
+  RoutingPolicy policy;
+  policy.mode = mode;
+  policy.confidence_threshold = 0.5;
+  return policy;
+}
+
+// One answer, told what happens; its actions are kept.
+class Told {
+ public:
+  Told(PolicyMode mode, int n_upstreams, int n_prefix = 0) : host(Policy(mode), n_upstreams) {
+    tier_.name = "edge";
+    tier_.vocab_size = 100;
+    tier_.max_sequence_tokens = 4096;
+    Asked asked;
+    asked.arrived = now_;
+    asked.mode = mode;
+    asked.max_tokens = 100;
+    asked.prompt.tokens = {1, 2, 3};
+    asked.request.set_request_id("r");
+    asked.request.set_prompt("x");
+    if (n_prefix > 0) asked.request.mutable_tokens()->add_ids(1);
+    for (int i = 0; i < n_prefix; ++i) asked.request.add_accepted_prefix(5);
+    answer_.emplace(&tier_, &host, std::move(asked));
+    On(Admitted());
+  }
+
+  void On(const Event& event) {
+    for (Action& action : answer_->On(event, now_)) actions.push_back(std::move(action));
+  }
+  // n tokens, all of that probability; the last one ends the answer where `end` says so.
+  void Write(int n, float top_prob, AnswerEnd end = AnswerEnd::kOpen) {
+    for (int i = 1; i <= n; ++i) {
+      LocalStep step;
+      step.chunk.set_tier("edge");
+      step.chunk.add_tokens(7);
+      step.chunk.set_text("t");
+      step.evidence.emplace().top_prob = top_prob;
+      if (i == n) step.end = end;
+      On(step);
+    }
+  }
+  template <typename A>
+  const A* Last() const {
+    for (auto it = actions.rbegin(); it != actions.rend(); ++it) {
+      if (const A* action = std::get_if<A>(&*it)) return action;
+    }
+    return nullptr;
+  }
+
+  FakeHost host;
+  Actions actions;
+
+ private:
+  TierFacts tier_;
+  SteadyTime now_ = SteadyTime::FromOrigin(absl::Seconds(1000));
+  std::optional<Answer> answer_;
+};
+
+TEST(WaysTest, NothingIsKnownBeforeTheFirstTokenAndNotCalledZero) {
+  for (const int n_upstreams : {0, 1}) {
+    Told told(PolicyMode::kAuto, n_upstreams);
+    ASSERT_EQ(told.host.records.size(), 1u);
+    EXPECT_TRUE(std::isnan(told.host.records[0].situation.evidence.confidence));
+  }
+}
+
+// Of an answer that nobody judged there is none to count.
+TEST(WaysTest, AnAnswerThatWasNotJudgedHasNoConfidence) {
+  for (const int n_upstreams : {0, 1}) {
+    Told told(PolicyMode::kAuto, n_upstreams);
+    told.On(LocalBegan());
+    told.Write(5, 0.9f);
+    told.On(Interrupt{absl::CancelledError("gone")});
+    told.On(LocalStopped());
+    ASSERT_NE(told.Last<EndAnswer>(), nullptr);
+    EXPECT_EQ(told.Last<EndAnswer>()->status, absl::CancelledError("gone"));
+    EXPECT_EQ(told.Last<EndAnswer>()->confidence, std::nullopt) << n_upstreams;
+  }
+  // Upstream dies before it wrote, and the answer is finished here.
+  Told told(PolicyMode::kUpstream, 1);
+  ASSERT_NE(told.Last<CallUpstream>(), nullptr);
+  told.On(UpstreamEnded{.status = absl::InternalError("gone"), .bytes_up = 1});
+  ASSERT_NE(told.Last<StartLocal>(), nullptr);
+  told.On(LocalBegan());
+  told.Write(5, 0.9f, AnswerEnd::kStop);
+  told.On(LocalStopped());
+  ASSERT_NE(told.Last<EndAnswer>(), nullptr);
+  EXPECT_TRUE(told.Last<EndAnswer>()->status.ok());
+  EXPECT_EQ(told.Last<EndAnswer>()->confidence, std::nullopt);
+}
+
+TEST(WaysTest, AJudgedAnswerHasItsConfidence) {
+  Told told(PolicyMode::kAuto, 0);
+  told.On(LocalBegan());
+  told.Write(5, 0.25f, AnswerEnd::kStop);
+  told.On(LocalStopped());
+  ASSERT_NE(told.Last<EndAnswer>(), nullptr);
+  EXPECT_EQ(told.Last<EndAnswer>()->confidence, 0.25);
+  EXPECT_EQ(told.Last<EndAnswer>()->done.provenance().confidence(), 0.25);
+}
+
+// What was written after the prefix decides: neither nothing, nor an earlier part of it.
+TEST(WaysTest, ADraftAfterAnAcceptedPrefixIsDecidedByItsOwnConfidence) {
+  Told short_one(PolicyMode::kAuto, 1, /*n_prefix=*/2);
+  short_one.On(LocalBegan());
+  short_one.Write(5, 0.9f, AnswerEnd::kStop);
+  short_one.On(LocalStopped());
+  EXPECT_EQ(short_one.Last<CallUpstream>(), nullptr) << "it is confident enough";
+  ASSERT_NE(short_one.Last<EndAnswer>(), nullptr);
+  EXPECT_NEAR(short_one.Last<EndAnswer>()->confidence.value_or(-1), 0.9, 1e-6);
+  EXPECT_THAT(short_one.Last<EndAnswer>()->done.provenance().reason(), HasSubstr("confidence 0.90 reaches 0.50"));
+
+  Told turns_doubtful(PolicyMode::kAuto, 1, /*n_prefix=*/2);
+  turns_doubtful.On(LocalBegan());
+  turns_doubtful.Write(8, 0.9f);
+  turns_doubtful.Write(2, 0.1f, AnswerEnd::kStop);
+  turns_doubtful.On(LocalStopped());
+  EXPECT_NE(turns_doubtful.Last<CallUpstream>(), nullptr) << "the last look was confident, the whole is not";
+}
+
+// All of it was accepted below: there is nothing to doubt, and nobody to ask.
+TEST(WaysTest, AnAcceptedPrefixThatIsAWholeAnswerIsKept) {
+  Told told(PolicyMode::kAuto, 1, /*n_prefix=*/3);
+  told.On(LocalBegan());
+  LocalStep rest;
+  rest.chunk.set_tier("edge");
+  rest.chunk.set_text("held back");
+  rest.end = AnswerEnd::kStop;
+  told.On(rest);
+  told.On(LocalStopped());
+  EXPECT_EQ(told.Last<CallUpstream>(), nullptr);
+  ASSERT_NE(told.Last<EndAnswer>(), nullptr);
+  EXPECT_TRUE(told.Last<EndAnswer>()->status.ok());
+  EXPECT_EQ(told.Last<EndAnswer>()->confidence, std::nullopt);
+}
+
+// An upstream that ends without saying why has ended: nothing is written after it.
+TEST(WaysTest, ALastMessageWithoutAReasonIsALastMessage) {
+  Told told(PolicyMode::kUpstream, 1);
+  UpstreamChunk chunk;
+  chunk.chunk.set_text("whole");
+  chunk.chunk.add_tokens(7);
+  told.On(chunk);
+  told.On(UpstreamDone{v1::FINISH_REASON_UNSPECIFIED});
+  told.On(UpstreamEnded{});
+  EXPECT_EQ(told.Last<StartLocal>(), nullptr);
+  ASSERT_NE(told.Last<EndAnswer>(), nullptr);
+  EXPECT_TRUE(told.Last<EndAnswer>()->status.ok());
+  EXPECT_EQ(told.Last<EndAnswer>()->done.finish_reason(), v1::FINISH_REASON_STOP);
+  EXPECT_FALSE(told.Last<EndAnswer>()->done.provenance().degraded());
+}
+
+// Whoever gave up first says why it ended.
+TEST(WaysTest, TheFirstInterruptionSaysWhatItEndsWith) {
+  Told told(PolicyMode::kAuto, 0);
+  told.On(LocalBegan());
+  told.Write(2, 0.9f);
+  told.On(Interrupt{absl::ResourceExhaustedError("read too slowly")});
+  told.On(Interrupt{absl::CancelledError("gone")});
+  told.On(LocalStopped());
+  ASSERT_NE(told.Last<EndAnswer>(), nullptr);
+  EXPECT_EQ(told.Last<EndAnswer>()->status, absl::ResourceExhaustedError("read too slowly"));
+}
+
+}  // namespace
+}  // namespace updraft
