@@ -63,13 +63,33 @@ class PackedSource {
 // and in no order: small enough that a source which looks at what it read finds it in a core's private cache.
 inline constexpr size_t kPackedPiece = size_t{256} << 10;
 
-// One product of a group that shares its input: y [n_tok, n_out] = x W^T (+ bias).
+// What a product adds beside its weights W: y += B (A x), for A [rank, n_in] and B [n_out, rank] (low-rank adaptation,
+// Hu et al. 2021). Made by Ops::PackLowRank at load; owns its bytes.
+class LowRank {
+ public:
+  virtual ~LowRank() = default;
+  int64_t rank() const { return rank_; }
+  int64_t n_out() const { return n_out_; }
+  int64_t n_in() const { return n_in_; }
+  size_t packed_bytes() const { return packed_bytes_; }  // bytes read by one MatMul with n_tok = 1
+
+ protected:
+  LowRank(int64_t rank, int64_t n_out, int64_t n_in, size_t packed_bytes)
+      : rank_(rank), n_out_(n_out), n_in_(n_in), packed_bytes_(packed_bytes) {}
+
+ private:
+  int64_t rank_, n_out_, n_in_;
+  size_t packed_bytes_;
+};
+
+// One product of a group that shares its input: y [n_tok, n_out] = x W^T (+ bias) (+ x A^T B^T).
 struct MatMulTarget {
   const PackedMatrix* w = nullptr;
-  float* y = nullptr;           // row stride = y_stride floats
-  int64_t y_stride = 0;         // 0: n_out
-  const float* bias = nullptr;  // [n_out] or null
-  bool accumulate = false;      // y += ... instead of y = ... (residual connections)
+  float* y = nullptr;                 // row stride = y_stride floats
+  int64_t y_stride = 0;               // 0: n_out
+  const float* bias = nullptr;        // [n_out] or null
+  bool accumulate = false;            // y += ... instead of y = ... (residual connections)
+  const LowRank* low_rank = nullptr;  // of w's shape and for its type, or null
 };
 
 // The input of a product: rows x [n_tok, n_in]. Where there is a gain [n_in] they are first normalized as by RmsNorm,
@@ -136,6 +156,9 @@ struct FeedForwardWeights {
   const PackedMatrix* down = nullptr;  // [d_model, d_ff]
   int group = 0;                       // 0: every neuron counts; else a multiple of kNeuronGroup that divides d_ff
   float threshold = 0.0f;
+  const LowRank* gate_low_rank = nullptr;  // or null, as are all three
+  const LowRank* up_low_rank = nullptr;
+  const LowRank* down_low_rank = nullptr;
 };
 inline constexpr int kNeuronGroup = 32;
 
@@ -147,7 +170,8 @@ struct FeedForwardArgs {
   float* gate = nullptr;
   float* up = nullptr;
   // Skipping is worth it up to this share of active groups (Ops::TuneSparsity). Decides about time alone: the result is
-  // the same, bit for bit, unless weights of a skipped neuron are NaN or infinite.
+  // the same, bit for bit, unless weights of a skipped neuron are NaN or infinite. 0 where `up` or `down` have a
+  // low-rank addition.
   float sparse_share = 1.0f;
 };
 
@@ -188,6 +212,13 @@ class Ops : public Memory {
 
   // A table [n_rows, width] whose rows EmbedRows reads, given as for Pack.
   virtual std::unique_ptr<PackedMatrix> Table(DType type, int64_t n_rows, int64_t width, const void* data) = 0;
+
+  // What is added beside a matrix [n_out, n_in] that Pack makes of `type`: a [rank, n_in] and b [n_out, rank], finite
+  // numbers of the host's, read during the call only; rank >= 1. Beside quantized weights A, B and B's inputs are
+  // rounded to 8 bits, with a scale for 32 inputs of a rank of A, for an output of B and for a token; beside others A
+  // and B stay as they are.
+  virtual std::unique_ptr<LowRank> PackLowRank(DType type, int64_t rank, int64_t n_out, int64_t n_in, const float* a,
+                                               const float* b) = 0;
 
   // What Pack measured so far on this machine, for types that leave out elements: once for each type and shape, a tenth
   // of a second each. Either layout gives the same bits.

@@ -82,7 +82,10 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
   // Before the model is loaded, which may take long.
   if (absl::Status status = Fronts::Check(front_options); !status.ok()) return status;
   std::unique_ptr<CloudServer> cloud(new CloudServer);
-  LoadOptions load{.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()};
+  LoadOptions load{.n_threads = config.threads(),
+                   .pin_threads = config.pin(),
+                   .adapter = config.adapter(),
+                   .packed_cache = config.packed_cache()};
   if (!IsPaced(config)) {
     load.admit =
         AdmitWithinMemory(config.kv_tokens(), KvOptionsOf(config), /*one_sequence=*/false, config.max_step_tokens());

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/model/adapter.h"
 #include "kernels/ops.h"
 
 namespace updraft {
@@ -177,15 +178,7 @@ void ReadRope(const gguf::File& file, KeyReader& keys, ModelConfig& config) {
 void ReadExits(const gguf::File& file, KeyReader& keys, ModelConfig& config) {
   if (!file.Has("updraft.exit.layers")) return;
   const absl::StatusOr<std::vector<uint32_t>> layers = file.GetU32s("updraft.exit.layers");
-  const absl::StatusOr<std::vector<float>> thresholds = file.GetF32s("updraft.exit.thresholds");
   if (!layers.ok()) return keys.Refuse(layers.status());
-  if (!thresholds.ok()) return keys.Refuse(thresholds.status());
-  if (layers->size() != thresholds->size()) {
-    return keys.Refuse(absl::InvalidArgumentError(absl::StrFormat(
-        "model '%s': expected one updraft.exit.thresholds entry for each of the %d updraft.exit.layers, "
-        "found %d",
-        file.path(), layers->size(), thresholds->size())));
-  }
   uint32_t previous = 0;
   for (const uint32_t layer : *layers) {
     if (layer <= previous || layer >= static_cast<uint32_t>(config.n_layer)) {
@@ -196,13 +189,7 @@ void ReadExits(const gguf::File& file, KeyReader& keys, ModelConfig& config) {
     config.exit_layers.push_back(static_cast<int>(layer));
     previous = layer;
   }
-  for (const float threshold : *thresholds) {
-    if (!(threshold >= 0.0f && std::isfinite(threshold))) {
-      return keys.Refuse(absl::InvalidArgumentError(absl::StrFormat(
-          "model '%s': key 'updraft.exit.thresholds': expected probabilities, found %g", file.path(), threshold)));
-    }
-  }
-  config.exit_thresholds = *thresholds;
+  keys.Refuse(config.ReadExitThresholds(file));
 }
 
 void ReadSparsity(const gguf::File& file, KeyReader& keys, ModelConfig& config) {
@@ -243,7 +230,31 @@ const char* ArchitectureName(Architecture architecture) {
   return "unknown";
 }
 
+absl::Status ModelConfig::ReadExitThresholds(const gguf::File& file) {
+  absl::StatusOr<std::vector<float>> thresholds = file.GetF32s("updraft.exit.thresholds");
+  if (!thresholds.ok()) return thresholds.status();
+  if (thresholds->size() != exit_layers.size()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "model '%s': expected one updraft.exit.thresholds entry for each of the %d updraft.exit.layers, found %d",
+        file.path(), exit_layers.size(), thresholds->size()));
+  }
+  for (const float threshold : *thresholds) {
+    if (!(threshold >= 0.0f && std::isfinite(threshold))) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "model '%s': key 'updraft.exit.thresholds': expected probabilities, found %g", file.path(), threshold));
+    }
+  }
+  exit_thresholds = *std::move(thresholds);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ModelConfig> ModelConfig::FromGguf(const gguf::File& file) {
+  if (IsAdapter(file)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "model '%s': expected a whole model, found an adapter; give it as --adapter, and the model that "
+        "it was trained on as --model",
+        file.path()));
+  }
   const absl::StatusOr<std::string_view> architecture = file.GetString("general.architecture");
   if (!architecture.ok()) return architecture.status();
   const Family* family = nullptr;

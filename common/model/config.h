@@ -58,6 +58,9 @@ struct ModelConfig {
   // Reads and checks every field; impossible values are InvalidArgument with key, expected and found, and what this
   // build lacks (another architecture, mixture of experts, another position scaling) is Unimplemented by name.
   static absl::StatusOr<ModelConfig> FromGguf(const gguf::File& file);
+
+  // `updraft.exit.thresholds` of a file, one for each of exit_layers; InvalidArgument as above.
+  absl::Status ReadExitThresholds(const gguf::File& file);
 };
 
 }  // namespace updraft

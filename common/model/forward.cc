@@ -23,6 +23,8 @@ bool Prepare(const Model& model, const Batch& batch, bool some_wanted, int block
       !GrowTo(ops, n_tok * c.d_ff, s.gate) || !GrowTo(ops, n_tok * c.d_ff, s.up)) {
     return false;
   }
+  const EmbeddingLowRank* const embedding = model.embedding_low_rank();
+  if (embedding != nullptr && !GrowTo(ops, n_tok * embedding->a->n_in(), s.embedding)) return false;
   s.rows.resize(n_tok);
   for (size_t t = 0; t < n_tok; ++t) {
     s.rows[t] = {.block_table = batch.block_tables[t], .position = batch.positions[t]};
@@ -52,9 +54,9 @@ void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted
   std::span<const kernels::AttentionRow> rows = s.rows;
 
   // Attention: x += Wo attend(rope(norm(x) Wq), rope(norm(x) Wk), norm(x) Wv).
-  const kernels::MatMulTarget q{.w = w.wq.get(), .y = s.q.floats(), .bias = w.bq.floats()};
-  const kernels::MatMulTarget k{.w = w.wk.get(), .y = s.k.floats(), .bias = w.bk.floats()};
-  const kernels::MatMulTarget v{.w = w.wv.get(), .y = s.v.floats(), .bias = w.bv.floats()};
+  const kernels::MatMulTarget q{.w = w.wq.get(), .y = s.q.floats(), .bias = w.bq.floats(), .low_rank = w.lq.get()};
+  const kernels::MatMulTarget k{.w = w.wk.get(), .y = s.k.floats(), .bias = w.bk.floats(), .low_rank = w.lk.get()};
+  const kernels::MatMulTarget v{.w = w.wv.get(), .y = s.v.floats(), .bias = w.bv.floats(), .low_rank = w.lv.get()};
   const auto normalized = [&c](const float* rows_of_x, const kernels::Buffer& gain) {
     return kernels::MatMulInput{.x = rows_of_x, .gain = gain.floats(), .eps = c.rms_eps};
   };
@@ -90,7 +92,7 @@ void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted
                  .n_head = c.n_head,
                  .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
                  .window = c.sliding_window});
-  const kernels::MatMulTarget o{.w = w.wo.get(), .y = x, .accumulate = true};
+  const kernels::MatMulTarget o{.w = w.wo.get(), .y = x, .accumulate = true, .low_rank = w.lo.get()};
   ops.MatMul({&o, 1}, {s.attn.floats()}, n_tok);
 
   // Feed-forward: x += Wdown (silu(norm(x) Wgate) * norm(x) Wup).
@@ -103,6 +105,17 @@ void DecoderLayer(const Model& model, int layer, const Batch& batch, bool wanted
   if (wanted_only) ops.ScatterRows(x, *batch.wanted, c.d_model, whole_x);
 }
 
+// hidden: [n_tok, d_model]
+void Embed(const Model& model, const Batch& batch, float* hidden, Scratch& s) {
+  kernels::Ops& ops = model.ops();
+  ops.EmbedRows(model.embedding(), batch.tokens, hidden);
+  const EmbeddingLowRank* const low_rank = model.embedding_low_rank();
+  if (low_rank == nullptr) return;
+  ops.EmbedRows(*low_rank->a, batch.tokens, s.embedding.floats());
+  const kernels::MatMulTarget target{.w = low_rank->b.get(), .y = hidden, .accumulate = true};
+  ops.MatMul({&target, 1}, {s.embedding.floats()}, batch.n_tok());
+}
+
 }  // namespace
 
 void Forward(const Model& model, const Batch& batch, LayerRange layers, std::span<float> hidden, KvStore& kv,
@@ -113,7 +126,7 @@ void Forward(const Model& model, const Batch& batch, LayerRange layers, std::spa
   } catch (const std::bad_alloc&) {  // of the lists on the host
     return model.ops().Fail(kernels::Fault::kOutOfMemory);
   }
-  if (layers.from == 0) model.ops().EmbedRows(model.embedding(), batch.tokens, hidden.data());
+  if (layers.from == 0) Embed(model, batch, hidden.data(), scratch);
   for (int i = layers.from; i < layers.to; ++i) {
     DecoderLayer(model, i, batch, some_wanted && i == layers.to - 1, kv, hidden.data(), scratch);
   }
@@ -122,7 +135,7 @@ void Forward(const Model& model, const Batch& batch, LayerRange layers, std::spa
 void ComputeLogits(const Model& model, int exit, std::span<const float> hidden_rows, int n_rows,
                    std::span<float> logits) {
   const kernels::Buffer& gain = exit < 0 ? model.output_norm() : model.exit_norm(exit);
-  const kernels::MatMulTarget head{.w = &model.output(), .y = logits.data()};
+  const kernels::MatMulTarget head{.w = &model.output(), .y = logits.data(), .low_rank = model.output_low_rank()};
   model.ops().MatMul({&head, 1}, {.x = hidden_rows.data(), .gain = gain.floats(), .eps = model.config().rms_eps},
                      n_rows);
 }

@@ -35,6 +35,7 @@ struct Scratch {
   kernels::Buffer gate;                     // [n_tok, d_ff]
   kernels::Buffer up;                       // [n_tok, d_ff]
   kernels::Buffer wanted_x;                 // [n_wanted, d_model], in the last layer
+  kernels::Buffer embedding;                // [n_tok, rank], where an adapter works beside the embedding
   std::vector<kernels::AttentionRow> rows;  // [n_tok]
   // Of the wanted rows alone, in the last layer.
   std::vector<int32_t> wanted_positions;

@@ -21,6 +21,8 @@ struct LoadOptions {
   // the system has no thread to give it packs on the caller's, which is then confined to one CPU for good. The thread
   // that runs the model is confined in any case, from its first forward pass on.
   bool pin_threads = false;
+  // GGUF file of an adapter that is applied beside the model's weights (adapter.h); empty: none.
+  std::string adapter = {};
   // Folder of packed files (packed_file.h), made if it is missing; empty: none. Who may write there decides what the
   // weights are.
   std::string packed_cache = {};

@@ -1,5 +1,6 @@
 #include "common/model/model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <exception>
@@ -15,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "common/files/file_error.h"
 #include "common/model/memory_need.h"
+#include "common/model/tensor_shape.h"
 #include "common/model/weight_packer.h"
 #include "kernels/formats/codec.h"
 
@@ -31,17 +33,20 @@ class WeightLoader {
 
  private:
   using Slot = std::unique_ptr<kernels::PackedMatrix> LayerWeights::*;
+  using LowRankSlot = std::unique_ptr<kernels::LowRank> LayerWeights::*;
 
   absl::Status FindAll();
   WeightsNeed Need() const;
   void PackAll(const LoadOptions& options);
+  absl::Status PackAdapter();
+  absl::Status AdaptEmbedding();
   LayerWeights Layer(int i);
   void Exits();
   void Rope();
   void RefuseUnused();
 
   const gguf::TensorInfo* Find(const std::string& name, int64_t n_in, int64_t n_out);
-  void Matrix(Slot slot, const std::string& name, int64_t n_out, int64_t n_in);
+  void Matrix(Slot slot, LowRankSlot low_rank, const std::string& name, int64_t n_out, int64_t n_in);
   std::vector<float> Vector(const std::string& name, int64_t n);
   kernels::Buffer Uploaded(const std::string& name, int64_t n);
   void Fail(absl::Status status) { status_.Update(std::move(status)); }
@@ -53,25 +58,12 @@ class WeightLoader {
   struct Place {
     size_t layer;
     Slot slot;  // null: the head
+    LowRankSlot low_rank;
   };
   std::vector<Place> places_;  // of matrices_
   absl::flat_hash_set<std::string> used_;
   absl::Status status_;
 };
-
-namespace {
-
-std::string Shape(int64_t n_in, int64_t n_out) {
-  return n_out == 1 ? absl::StrFormat("[%d]", n_in) : absl::StrFormat("[%d, %d]", n_in, n_out);
-}
-
-std::string ShapeOf(const gguf::TensorInfo& tensor) {
-  std::string shape = "[";
-  for (int i = 0; i < tensor.n_dims; ++i) absl::StrAppend(&shape, i > 0 ? ", " : "", tensor.dims[i]);
-  return shape + "]";
-}
-
-}  // namespace
 
 const gguf::TensorInfo* WeightLoader::Find(const std::string& name, int64_t n_in, int64_t n_out) {
   if (!status_.ok()) return nullptr;
@@ -80,23 +72,23 @@ const gguf::TensorInfo* WeightLoader::Find(const std::string& name, int64_t n_in
     Fail(absl::InvalidArgumentError(
         absl::StrFormat("model '%s': tensor '%s': expected %s, found none; the file is incomplete or of another "
                         "architecture than the %s that it states",
-                        file_.path(), name, Shape(n_in, n_out), ArchitectureName(model_.config_.architecture))));
+                        file_.path(), name, ShapeText(n_in, n_out), ArchitectureName(model_.config_.architecture))));
     return nullptr;
   }
-  if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->elements() != n_in * n_out) {
+  if (!HasShape(*tensor, n_in, n_out)) {
     Fail(absl::InvalidArgumentError(absl::StrFormat("model '%s': tensor '%s': expected %s, found %s", file_.path(),
-                                                    name, Shape(n_in, n_out), ShapeOf(*tensor))));
+                                                    name, ShapeText(n_in, n_out), ShapeText(*tensor))));
     return nullptr;
   }
   used_.insert(name);
   return tensor;
 }
 
-void WeightLoader::Matrix(Slot slot, const std::string& name, int64_t n_out, int64_t n_in) {
+void WeightLoader::Matrix(Slot slot, LowRankSlot low_rank, const std::string& name, int64_t n_out, int64_t n_in) {
   const gguf::TensorInfo* tensor = Find(name, n_in, n_out);
   if (tensor == nullptr) return;
   matrices_.push_back({tensor, n_out, n_in});
-  places_.push_back({model_.layers_.size(), slot});
+  places_.push_back({model_.layers_.size(), slot, low_rank});
 }
 
 std::vector<float> WeightLoader::Vector(const std::string& name, int64_t n) {
@@ -131,10 +123,10 @@ LayerWeights WeightLoader::Layer(int i) {
 
   LayerWeights w;
   w.attn_norm = Uploaded(blk + "attn_norm.weight", c.d_model);
-  Matrix(&LayerWeights::wq, blk + "attn_q.weight", q_width, c.d_model);
-  Matrix(&LayerWeights::wk, blk + "attn_k.weight", kv_width, c.d_model);
-  Matrix(&LayerWeights::wv, blk + "attn_v.weight", kv_width, c.d_model);
-  Matrix(&LayerWeights::wo, blk + "attn_output.weight", c.d_model, q_width);
+  Matrix(&LayerWeights::wq, &LayerWeights::lq, blk + "attn_q.weight", q_width, c.d_model);
+  Matrix(&LayerWeights::wk, &LayerWeights::lk, blk + "attn_k.weight", kv_width, c.d_model);
+  Matrix(&LayerWeights::wv, &LayerWeights::lv, blk + "attn_v.weight", kv_width, c.d_model);
+  Matrix(&LayerWeights::wo, &LayerWeights::lo, blk + "attn_output.weight", c.d_model, q_width);
   if (c.qkv_bias) {
     w.bq = Uploaded(blk + "attn_q.bias", q_width);
     w.bk = Uploaded(blk + "attn_k.bias", kv_width);
@@ -145,9 +137,9 @@ LayerWeights WeightLoader::Layer(int i) {
     w.k_norm = Uploaded(blk + "attn_k_norm.weight", c.head_dim);
   }
   w.ffn_norm = Uploaded(blk + "ffn_norm.weight", c.d_model);
-  Matrix(&LayerWeights::w_gate, blk + "ffn_gate.weight", c.d_ff, c.d_model);
-  Matrix(&LayerWeights::w_up, blk + "ffn_up.weight", c.d_ff, c.d_model);
-  Matrix(&LayerWeights::w_down, blk + "ffn_down.weight", c.d_model, c.d_ff);
+  Matrix(&LayerWeights::w_gate, &LayerWeights::l_gate, blk + "ffn_gate.weight", c.d_ff, c.d_model);
+  Matrix(&LayerWeights::w_up, &LayerWeights::l_up, blk + "ffn_up.weight", c.d_ff, c.d_model);
+  Matrix(&LayerWeights::w_down, &LayerWeights::l_down, blk + "ffn_down.weight", c.d_model, c.d_ff);
   return w;
 }
 
@@ -200,7 +192,7 @@ absl::Status WeightLoader::FindAll() {
   Rope();
   Exits();
   for (int i = 0; i < c.n_layer && status_.ok(); ++i) model_.layers_.push_back(Layer(i));
-  Matrix(nullptr, c.tied_output ? "token_embd.weight" : "output.weight", c.n_vocab, c.d_model);
+  Matrix(nullptr, nullptr, c.tied_output ? "token_embd.weight" : "output.weight", c.n_vocab, c.d_model);
   RefuseUnused();
   return status_;
 }
@@ -208,8 +200,8 @@ absl::Status WeightLoader::FindAll() {
 void WeightLoader::PackAll(const LoadOptions& options) {
   auto packed = PackMatrices(matrices_, file_, *model_.ops_, options, model_.packed_cache_);
   for (size_t i = 0; i < packed.size(); ++i) {
-    const auto [layer, slot] = places_[i];
-    (slot == nullptr ? model_.output_ : model_.layers_[layer].*slot) = std::move(packed[i]);
+    const Place& at = places_[i];
+    (at.slot == nullptr ? model_.output_ : model_.layers_[at.layer].*at.slot) = std::move(packed[i]);
   }
 }
 
@@ -222,17 +214,62 @@ WeightsNeed WeightLoader::Need() const {
     const bool again = m.tensor == embedding_;
     need.weights_bytes += packed > 0 || again ? packed : m.tensor->data.size();
   }
+  if (model_.adapter_ != nullptr) {
+    // As floats while it is packed.
+    for (const gguf::TensorInfo& tensor : model_.adapter_->file().tensors())
+      need.weights_bytes += 4 * tensor.elements();
+  }
   for (const gguf::File::Part& part : file_.parts()) need.header_bytes += part.data_offset;
   return need;
 }
 
+absl::Status WeightLoader::PackAdapter() {
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    const MatrixToPack& matrix = matrices_[i];
+    const Place& at = places_[i];
+    const auto pair = model_.adapter_->Pair(at.slot == nullptr ? "output.weight" : matrix.tensor->name);
+    if (!pair.ok()) return pair.status();
+    if (!pair->has_value()) continue;
+    (at.slot == nullptr ? model_.output_low_rank_ : model_.layers_[at.layer].*at.low_rank) = model_.ops_->PackLowRank(
+        matrix.tensor->type, (*pair)->rank, matrix.n_out, matrix.n_in, (*pair)->a.data(), (*pair)->b.data());
+  }
+  return AdaptEmbedding();
+}
+
+absl::Status WeightLoader::AdaptEmbedding() {
+  auto pair = model_.adapter_->Pair("token_embd.weight");
+  if (!pair.ok()) return pair.status();
+  if (!pair->has_value()) return absl::OkStatus();
+  EmbeddingLowRank& to = model_.embedding_low_rank_.emplace();
+  to.a_floats = std::move((*pair)->a);
+  to.b_floats = std::move((*pair)->b);
+  const ModelConfig& c = model_.config_;
+  const int64_t rank = (*pair)->rank;
+  to.a = model_.ops_->Table(kernels::DType::kF32, c.n_vocab, rank, to.a_floats.data());
+  to.b = model_.ops_->Pack(kernels::DType::kF32, c.d_model, rank, to.b_floats.data());
+  return absl::OkStatus();
+}
+
 absl::Status WeightLoader::LoadAll(const LoadOptions& options) {
   if (absl::Status status = FindAll(); !status.ok()) return status;
+  if (!options.adapter.empty()) {
+    absl::StatusOr<Adapter> adapter = Adapter::Open(options.adapter, file_, model_.config_);
+    if (!adapter.ok()) return adapter.status();
+    model_.adapter_ = std::make_unique<Adapter>(*std::move(adapter));
+    if (model_.adapter_->file().Has("updraft.exit.thresholds")) {
+      absl::Status status = model_.config_.ReadExitThresholds(model_.adapter_->file());
+      if (!status.ok()) return status;
+    }
+  }
   if (options.admit) {
     if (absl::Status status = options.admit(model_.config_, Need()); !status.ok()) return status;
   }
   model_.embedding_ =
       model_.ops_->Table(embedding_->type, model_.config_.n_vocab, model_.config_.d_model, embedding_->data.data());
+  // First what may still be refused.
+  if (model_.adapter_ != nullptr) {
+    if (absl::Status status = PackAdapter(); !status.ok()) return status;
+  }
   PackAll(options);
   return absl::OkStatus();
 }
@@ -296,7 +333,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::FromFile(gguf::File file, std::uni
   std::unique_ptr<Model> model(new Model(std::move(file), std::move(ops)));
   model->config_ = *std::move(config);
   if (absl::Status status = WeightLoader(*model).LoadAll(options); !status.ok()) return status;
-  if (model->config_.ffn_group > 0) {
+  if (model->config_.ffn_group > 0 && !model->AdaptsFeedForward()) {
     // Layers of the first one's types: the others are few where a file mixes types at all.
     std::vector<kernels::FeedForwardWeights> alike;
     for (int i = 0; i < model->config_.n_layer; ++i) {
@@ -326,12 +363,25 @@ kernels::FeedForwardWeights Model::feed_forward(int i) const {
           .up = w.w_up.get(),
           .down = w.w_down.get(),
           .group = config_.ffn_group,
-          .threshold = config_.ffn_group > 0 ? config_.ffn_thresholds[i] : 0.0f};
+          .threshold = config_.ffn_group > 0 ? config_.ffn_thresholds[i] : 0.0f,
+          .gate_low_rank = w.l_gate.get(),
+          .up_low_rank = w.l_up.get(),
+          .down_low_rank = w.l_down.get()};
+}
+
+const gguf::File& Model::FileWith(std::string_view key) const {
+  return adapter_ != nullptr && adapter_->file().Has(key) ? adapter_->file() : file_;
+}
+
+bool Model::AdaptsFeedForward() const {
+  return std::any_of(layers_.begin(), layers_.end(),
+                     [](const LayerWeights& w) { return w.l_up != nullptr || w.l_down != nullptr; });
 }
 
 std::string Model::DescribeSparsity() const {
   if (config_.ffn_group == 0) return "";
   std::string text = absl::StrFormat("feed-forward groups of %d neurons;", config_.ffn_group);
+  if (AdaptsFeedForward()) return text + " skipped ones are computed and masked, as an adapter works beside them";
   if (sparsity_.points.empty()) return text + " skipped ones are computed and masked, as these weights are not tiled";
   for (const auto& point : sparsity_.points) {
     absl::StrAppendFormat(&text, " %.0f %% active: %.2fx,", 100 * point.active, point.speedup);
@@ -351,11 +401,16 @@ std::string Model::DescribeLayouts() const {
 }
 
 size_t Model::bytes_per_token() const {
-  size_t bytes = output_->packed_bytes();
+  const auto bytes_of = [](const auto* part) { return part == nullptr ? size_t{0} : part->packed_bytes(); };
+  size_t bytes = bytes_of(output_.get()) + bytes_of(output_low_rank_.get());
   for (const LayerWeights& w : layers_) {
     for (const kernels::PackedMatrix* matrix :
          {w.wq.get(), w.wk.get(), w.wv.get(), w.wo.get(), w.w_gate.get(), w.w_up.get(), w.w_down.get()}) {
-      bytes += matrix->packed_bytes();
+      bytes += bytes_of(matrix);
+    }
+    for (const kernels::LowRank* low_rank :
+         {w.lq.get(), w.lk.get(), w.lv.get(), w.lo.get(), w.l_gate.get(), w.l_up.get(), w.l_down.get()}) {
+      bytes += bytes_of(low_rank);
     }
   }
   return bytes;

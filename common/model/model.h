@@ -3,13 +3,16 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/gguf/reader.h"
+#include "common/model/adapter.h"
 #include "common/model/config.h"
 #include "common/model/load_options.h"
 #include "kernels/ops.h"
@@ -24,6 +27,14 @@ struct LayerWeights {
   kernels::Buffer q_norm, k_norm;  // [head_dim]; empty: none
   kernels::Buffer ffn_norm;        // [d_model]
   std::unique_ptr<kernels::PackedMatrix> w_gate, w_up, w_down;
+  // What an adapter adds beside these matrices; null: nothing.
+  std::unique_ptr<kernels::LowRank> lq, lk, lv, lo, l_gate, l_up, l_down;
+};
+
+// What an adapter adds to an embedded token: b a[token], for a [n_vocab, rank] and b [d_model, rank].
+struct EmbeddingLowRank {
+  std::vector<float> a_floats, b_floats;  // what the others are made of
+  std::unique_ptr<kernels::PackedMatrix> a, b;
 };
 
 // Immutable after Load except for the Ops inside (its thread pool and scratch), so one thread runs a Model at a time.
@@ -36,6 +47,7 @@ class Model {
   // ignored, as they only add to what a model can do. ResourceExhausted when memory runs out, Unavailable when the file
   // was written to meanwhile, or what options.admit says. Trouble with options.packed_cache is no error: see
   // packed_cache().
+  // Errors of options.adapter are Adapter::Open's.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& path, const LoadOptions& options);
   // The same for an open file, on the calling thread; options.n_threads and pin_threads are what `ops` says. Throws
   // std::bad_alloc when memory for matrices runs out.
@@ -44,6 +56,11 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   const gguf::File& file() const { return file_; }
+  const Adapter* adapter() const { return adapter_.get(); }  // null: none
+  // Where a key that an adapter may bring stands: in the adapter where it does, else in the model's file.
+  const gguf::File& FileWith(std::string_view key) const;
+  // Whose `updraft.confidence.*` are fitted to what this model answers: the adapter's, or without one the model's own.
+  const gguf::File& confidence_file() const { return adapter_ != nullptr ? adapter_->file() : file_; }
   kernels::Ops& ops() const { return *ops_; }
 
   // gguf::File::CheckIntact of every file whose bytes the model reads where they lie.
@@ -52,6 +69,8 @@ class Model {
   const LayerWeights& layer(int i) const { return layers_[i]; }
   // [n_vocab, d_model], for Ops::EmbedRows.
   const kernels::PackedMatrix& embedding() const { return *embedding_; }
+  const EmbeddingLowRank* embedding_low_rank() const { return embedding_low_rank_ ? &*embedding_low_rank_ : nullptr; }
+  const kernels::LowRank* output_low_rank() const { return output_low_rank_.get(); }
   const kernels::Buffer& output_norm() const { return output_norm_; }
   const kernels::PackedMatrix& output() const { return *output_; }  // the head; packed from the embedding when tied
   const kernels::Buffer& exit_norm(int exit) const { return exit_norms_[exit]; }  // [d_model]
@@ -73,12 +92,16 @@ class Model {
  private:
   Model(gguf::File file, std::unique_ptr<kernels::Ops> ops) : file_(std::move(file)), ops_(std::move(ops)) {}
   friend class WeightLoader;
+  bool AdaptsFeedForward() const;
 
   gguf::File file_;
   std::unique_ptr<kernels::Ops> ops_;
+  std::unique_ptr<Adapter> adapter_;
   ModelConfig config_;
   std::vector<LayerWeights> layers_;
   std::unique_ptr<kernels::PackedMatrix> embedding_;
+  std::optional<EmbeddingLowRank> embedding_low_rank_;
+  std::unique_ptr<kernels::LowRank> output_low_rank_;
   kernels::Buffer output_norm_;
   std::unique_ptr<kernels::PackedMatrix> output_;
   std::vector<kernels::Buffer> exit_norms_;

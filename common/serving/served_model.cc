@@ -40,6 +40,12 @@ v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, con
   for (const int layer : config.exit_layers) info.add_exit_layers(layer);
   info.set_tokenizer_fingerprint(tokenizer.fingerprint());
   info.set_path(text::BoundedUtf8(path, kMaxPathBytes));
+  if (const Adapter* adapter = model.adapter(); adapter != nullptr) {
+    for (const gguf::TensorInfo& tensor : adapter->file().tensors()) n_parameters += tensor.elements();
+    info.set_n_parameters(n_parameters);
+    info.mutable_adapter()->set_path(text::BoundedUtf8(adapter->file().path(), kMaxPathBytes));
+    info.mutable_adapter()->set_sha256(adapter->sha256());
+  }
   return info;
 }
 
@@ -92,6 +98,10 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   if (served->model_->config().ffn_group > 0) {
     LogEvent(LogLevel::kInfo, "sparsity", {{"measured", served->model_->DescribeSparsity()}});
   }
+  if (const Adapter* adapter = served->model_->adapter(); adapter != nullptr) {
+    LogEvent(LogLevel::kInfo, "adapter",
+             {{"path", adapter->file().path()}, {"sha256", adapter->sha256()}, {"holds", adapter->Describe()}});
+  }
   if (const std::string layouts = served->model_->DescribeLayouts(); !layouts.empty()) {
     LogEvent(LogLevel::kInfo, "layouts", {{"measured", layouts}});
   }
@@ -103,7 +113,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
     LogEvent(LogLevel::kWarn, "tokenizer", {{"model", path}, {"problem", warning}});
   }
   served->stop_tokens_ = served->tokenizer_->EndOfGenerationIds();
-  served->chat_template_ = text::ChatTemplate::FromGguf(file);
+  served->chat_template_ = text::ChatTemplate::FromGguf(served->model_->FileWith("tokenizer.chat_template"));
   if (served->chat_template_.ok()) served->stop_tokens_ = served->chat_template_->StopTokenIds(*served->tokenizer_);
   for (int32_t id = 0; id < served->tokenizer_->vocab_size(); ++id) {
     served->max_token_bytes_ =

@@ -18,6 +18,7 @@ AnswerOptions AnswerOptionsOf(const CalibrateOptions& options, ExitMode exit_mod
   answer.exit_mode = exit_mode;
   answer.max_tokens = options.max_tokens;
   answer.n_workers = options.n_workers;
+  answer.adapter = options.adapter;
   if (options.on_progress) {
     answer.on_progress = [stage, report = options.on_progress](int done, int total) { report(stage, done, total); };
   }
@@ -102,7 +103,7 @@ absl::StatusOr<std::vector<Outcome>> OutcomesOf(std::span<const TaskItem> items,
 absl::StatusOr<std::vector<std::vector<ExitTrace>>> TraceAll(const std::string& model_path,
                                                              std::span<const LocalAnswer> full_answers,
                                                              const CalibrateOptions& options) {
-  auto answerer = Answerer::Load(model_path, options.n_workers);
+  auto answerer = Answerer::Load(model_path, options.n_workers, options.adapter);
   if (!answerer.ok()) return answerer.status();
   std::vector<std::vector<ExitTrace>> traces;
   for (const LocalAnswer& answer : full_answers) {
@@ -276,7 +277,7 @@ absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, c
                                                 std::span<const TaskItem> items, const CalibrateOptions& options) {
   auto calibration = Calibrate(model_path, items, options);
   if (!calibration.ok()) return calibration.status();
-  auto file = gguf::File::Open(model_path);
+  auto file = gguf::File::Open(options.adapter.empty() ? model_path : options.adapter);
   if (!file.ok()) return file.status();
   const absl::Status written = CopyWithMetadata(*file, out_path, [&](gguf::Writer& writer) {
     if (!calibration->exit_thresholds.empty()) writer.SetF32s("updraft.exit.thresholds", calibration->exit_thresholds);
@@ -289,7 +290,7 @@ absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, c
 absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_path, std::span<const TaskItem> items,
                                                     const CalibrateOptions& options) {
   if (absl::Status status = options.Validate(); !status.ok()) return status;
-  auto file = gguf::File::Open(model_path);
+  auto file = gguf::File::Open(options.adapter.empty() ? model_path : options.adapter);
   if (!file.ok()) return file.status();
   auto model = ConfidenceModel::FromGguf(*file);
   if (!model.ok()) return AsFileError(model.status());

@@ -16,6 +16,8 @@
 namespace updraft {
 
 struct CalibrateOptions {
+  // Applied beside the model (LoadOptions::adapter); then it is the adapter that carries the calibration. Empty: none.
+  std::string adapter;
   // ---- Behaviour ----
   ExitMode exit_mode = ExitMode::kLossy;  // the agent's: confidence is fitted on answers made this way
   bool fit_exit_thresholds = true;        // of a model with exits; otherwise those of the file stay
@@ -78,7 +80,8 @@ struct Calibration {
 absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<const TaskItem> items,
                                       const CalibrateOptions& options);
 
-// Calibrate, then a new file at out_path (which may be model_path: the file is replaced as a whole).
+// Calibrate, then a new file at out_path: a copy of the model, or of the adapter where there is one, with the results
+// (out_path may be that very file: it is replaced as a whole).
 absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, const std::string& out_path,
                                                 std::span<const TaskItem> items, const CalibrateOptions& options);
 

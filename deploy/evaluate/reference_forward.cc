@@ -51,7 +51,8 @@ void RoundToHalf(std::vector<double>& x) {
 
 ReferenceModel::ReferenceModel(const Model& model, const ReferenceOptions& options)
     : model_(model), options_(options), embedding_(Weights("token_embd.weight")) {
-  if (!config().tied_output) output_ = Weights("output.weight");
+  // An adapter of the embedding leaves the head alone, tied or not.
+  if (!config().tied_output || model.adapter() != nullptr) output_ = Weights("output.weight");
   for (int i = 0; i < config().n_layer; ++i) {
     const std::string blk = absl::StrFormat("blk.%d.", i);
     layers_.push_back({.attn_norm = Weights(blk + "attn_norm.weight"),
@@ -72,10 +73,30 @@ ReferenceModel::ReferenceModel(const Model& model, const ReferenceOptions& optio
 }
 
 std::vector<float> ReferenceModel::Weights(const std::string& name) const {
-  const gguf::TensorInfo& tensor = *model_.file().FindTensor(name);
+  const gguf::TensorInfo* found = model_.file().FindTensor(name);
+  const gguf::TensorInfo& tensor = found != nullptr ? *found : *model_.file().FindTensor("token_embd.weight");
   std::vector<float> values(tensor.elements());
   kernels::DequantizeRow(tensor.type, tensor.data.data(), values.data(), tensor.elements());
+  Merge(name, tensor.dims[0], values);
   return values;
+}
+
+void ReferenceModel::Merge(const std::string& name, int64_t n_in, std::vector<float>& w) const {
+  if (model_.adapter() == nullptr) return;
+  const auto pair = model_.adapter()->Pair(name);
+  if (!pair.ok() || !pair->has_value()) return;  // refused when the model was loaded
+  const auto& [rank, a, b] = **pair;
+  const int64_t n_out = static_cast<int64_t>(w.size()) / n_in;
+  const bool by_row = name == "token_embd.weight";  // a [n_out, rank] and b [n_in, rank], else a [rank, n_in]
+  for (int64_t out = 0; out < n_out; ++out) {
+    for (int64_t in = 0; in < n_in; ++in) {
+      double sum = w[out * n_in + in];
+      for (int64_t k = 0; k < rank; ++k) {
+        sum += by_row ? double{a[out * rank + k]} * b[in * rank + k] : double{b[out * rank + k]} * a[k * n_in + in];
+      }
+      w[out * n_in + in] = static_cast<float>(sum);
+    }
+  }
 }
 
 std::vector<float> ReferenceModel::WeightsOrNone(const std::string& name) const {

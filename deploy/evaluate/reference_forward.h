@@ -30,8 +30,10 @@ class ReferenceModel {
   const ModelConfig& config() const { return model_.config(); }
 
  private:
-  // A tensor's values, which every supported type can state exactly in float.
+  // A tensor's values, which every supported type can state exactly in float, with what an adapter adds to them. Of
+  // output.weight where it is tied: the embedding's.
   std::vector<float> Weights(const std::string& name) const;
+  void Merge(const std::string& name, int64_t n_in, std::vector<float>& w) const;
 
   std::vector<float> WeightsOrNone(const std::string& name) const;
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/gguf/writer.h"
+#include "deploy/synth/random.h"
 #include "deploy/synth/vocabulary.h"
 #include "kernels/formats/codec.h"
 #include "kernels/ops.h"
@@ -49,26 +50,6 @@ float SparseThreshold(double active) {
   const double gate = kMostGate * low;
   return static_cast<float>(gate / (1.0 + std::exp(-gate)));
 }
-
-// SplitMix64 (Steele, Lea and Flood 2014): one state per piece of work, so pieces can be filled in any order.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-  float Normal() {
-    const double u = (static_cast<double>(Next() >> 11) + 0.5) * 0x1p-53;
-    const double v = static_cast<double>(Next() >> 11) * 0x1p-53;
-    return static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v));
-  }
-
- private:
-  uint64_t state_;
-};
 
 bool FewerBitsThanQ6K(DType type) { return kernels::BitsPerElement(type) < kernels::BitsPerElement(DType::kQ6_K); }
 

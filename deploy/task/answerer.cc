@@ -29,15 +29,14 @@ double LocalAnswer::mean_exit_layer() const {
   return evidence.empty() ? 0.0 : layers / static_cast<double>(evidence.size());
 }
 
-absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& model_path, int n_threads) {
-  LoadOptions load;
-  load.n_threads = n_threads;
-  auto model = Model::Load(model_path, load);
+absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& model_path, int n_threads,
+                                                         const std::string& adapter) {
+  auto model = Model::Load(model_path, {.n_threads = n_threads, .adapter = adapter});
   if (!model.ok()) return model.status();
   auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
   if (!tokenizer.ok()) return AsFileError(tokenizer.status());
   std::unique_ptr<Answerer> answerer(new Answerer());
-  auto chat_template = text::ChatTemplate::FromGguf((*model)->file());
+  auto chat_template = text::ChatTemplate::FromGguf((*model)->FileWith("tokenizer.chat_template"));
   if (chat_template.ok()) {
     answerer->stop_tokens_ = chat_template->StopTokenIds(**tokenizer);
     answerer->chat_template_ = std::make_unique<text::ChatTemplate>(*std::move(chat_template));
@@ -127,7 +126,7 @@ absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path
     next_index = total;  // the others stop at their next conversation
   };
   const auto work = [&] {
-    auto answerer = Answerer::Load(model_path, /*n_threads=*/1);
+    auto answerer = Answerer::Load(model_path, /*n_threads=*/1, options.adapter);
     if (!answerer.ok()) return fail(answerer.status());
     for (int i = next_index++; i < total; i = next_index++) {
       auto answer = (*answerer)->Answer(conversations[i], options);

@@ -23,6 +23,7 @@ namespace updraft {
 using Conversation = std::vector<text::ChatMessage>;
 
 struct AnswerOptions {
+  std::string adapter;  // LoadOptions::adapter of the model; empty: none
   ExitMode exit_mode = ExitMode::kOff;
   std::vector<float> exit_thresholds;  // empty: those of the file
   int max_tokens = 256;                // of an answer, at least 1
@@ -50,7 +51,8 @@ class Answerer {
  public:
   // Errors of Model::Load and of the tokenizer. A file without a chat template is given the contents of the messages,
   // line by line.
-  static absl::StatusOr<std::unique_ptr<Answerer>> Load(const std::string& model_path, int n_threads);
+  static absl::StatusOr<std::unique_ptr<Answerer>> Load(const std::string& model_path, int n_threads,
+                                                        const std::string& adapter = "");
 
   absl::StatusOr<LocalAnswer> Answer(const Conversation& conversation, const AnswerOptions& options);
 

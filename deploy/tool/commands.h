@@ -28,7 +28,10 @@ int Fail(const absl::Status& status);
 // `status` with the flag that the object came from in front of its message.
 absl::Status WithFlag(const std::string& flag, const absl::Status& status);
 
-// --threads N, --pin and --packed-cache DIR of a command that loads a model.
+// --adapter FILE of a command that loads a model.
+void AddAdapterOption(CLI::App* command, std::string* path);
+
+// --threads N, --pin, --packed-cache DIR and --adapter FILE of a command that loads a model.
 void AddLoadOptions(CLI::App* command, LoadOptions* options);
 
 // --kv-type f16|i8|i4 of a command that runs a model.

@@ -36,7 +36,7 @@ void ShowProgress(const std::string& what, int done, int total) {
 // ---- perplexity, compare ------------------------------------------------------------------------------------------
 
 struct TextFlags {
-  std::string model, reference, text;
+  std::string model, reference, reference_adapter, text;
   int context = 512, chunks = 0;
   LoadOptions load;
   kernels::KvType kv_type = kernels::KvType::kF16;
@@ -96,7 +96,9 @@ absl::Status RunPerplexity(const TextFlags& flags) {
 absl::Status RunCompare(const TextFlags& flags) {
   auto loaded = LoadWithText(flags);
   if (!loaded.ok()) return loaded.status();
-  auto reference = LoadModel(flags.reference, flags.load);
+  LoadOptions reference_load = flags.load;
+  reference_load.adapter = flags.reference_adapter;
+  auto reference = LoadModel(flags.reference, reference_load);
   if (!reference.ok()) return reference.status();
   absl::StatusOr<ComparisonResult> result;
   if (flags.reference_double) {
@@ -143,7 +145,8 @@ void AddTextOptions(CLI::App* command, TextFlags* flags) {
 // ---- task, confidence, calibrate ----------------------------------------------------------------------------------
 
 struct TaskFlags {
-  std::string model, edge, data, out, exit = "off", tier = "auto", upstream_model, answers, split = "test";
+  std::string model, adapter, upstream_adapter, edge, data, out, exit = "off", tier = "auto", upstream_model, answers,
+                                                                 split = "test";
   int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
   uint64_t seed = 1;
   double max_loss = 0.01, exit_budget = 0.005, max_escalated = 1.0;
@@ -185,6 +188,7 @@ absl::Status RunTask(const TaskFlags& flags) {
   auto exit_mode = ParseExit(flags.exit);
   if (!exit_mode.ok()) return exit_mode.status();
   AnswerOptions options;
+  options.adapter = flags.adapter;
   options.exit_mode = *exit_mode;
   options.max_tokens = flags.max_tokens;
   options.n_workers = flags.workers;
@@ -204,6 +208,7 @@ absl::StatusOr<std::vector<std::string>> UpstreamAnswers(const TaskFlags& flags,
   std::vector<std::string> texts;
   if (flags.upstream_model.empty()) return texts;
   AnswerOptions options;
+  options.adapter = flags.upstream_adapter;
   options.n_workers = flags.workers;
   options.max_tokens = flags.max_tokens;
   if (!flags.as_json) options.on_progress = [](int done, int total) { ShowProgress("upstream answers", done, total); };
@@ -215,6 +220,7 @@ absl::StatusOr<std::vector<std::string>> UpstreamAnswers(const TaskFlags& flags,
 
 absl::StatusOr<CalibrateOptions> CalibrateOptionsOf(const TaskFlags& flags, const std::vector<TaskItem>& items) {
   CalibrateOptions options;
+  options.adapter = flags.adapter;
   options.max_loss = flags.max_loss;
   options.exit_budget = flags.exit_budget;
   options.max_escalated = flags.max_escalated;
@@ -251,6 +257,12 @@ absl::Status RunCalibrate(const TaskFlags& flags) {
   return absl::OkStatus();
 }
 
+void AddAdapterOptions(CLI::App* command, TaskFlags* flags, bool has_upstream) {
+  AddAdapterOption(command, &flags->adapter);
+  if (!has_upstream) return;
+  command->add_option("--upstream-adapter", flags->upstream_adapter, "LoRA GGUF beside the upstream's model");
+}
+
 void AddDataOptions(CLI::App* command, TaskFlags* flags) {
   command->add_option("--data", flags->data,
                       "JSONL with messages and answer; without it held-out cockpit queries are generated");
@@ -283,6 +295,7 @@ void AddTextCommands(CLI::App* evaluate, int* exit_code) {
       evaluate->add_subcommand("compare", "KL divergence and agreement of a model with a reference on a text");
   AddTextOptions(compare, flags.get());
   compare->add_option("--reference", flags->reference, "GGUF file with the same vocabulary")->required();
+  compare->add_option("--reference-adapter", flags->reference_adapter, "LoRA GGUF beside the reference");
   compare->add_flag("--double", flags->reference_double,
                     "Run the reference in double precision on its dequantized weights (slow)");
   compare->callback(run(RunCompare));
@@ -298,6 +311,7 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<TaskFlags>();
   CLI::App* task = evaluate->add_subcommand("task", "Exact match, F1 and BLEU on a task, by family");
   task->add_option("--model", flags->model, "GGUF file to answer with");
+  AddAdapterOptions(task, flags.get(), /*has_upstream=*/false);
   task->add_option("--edge", flags->edge, "HOST:PORT of a running agent to ask instead");
   task->add_option("--tier", flags->tier, "With --edge: auto, local or upstream")
       ->check(CLI::IsMember({"auto", "local", "upstream"}));
@@ -315,13 +329,17 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code) {
   confidence->add_option("--model", flags->model, "GGUF file")->required();
   confidence->add_option("--upstream-model", flags->upstream_model,
                          "GGUF file of the upstream, for the risk against it");
+  AddAdapterOptions(confidence, flags.get(), /*has_upstream=*/true);
   AddDataOptions(confidence, flags.get());
   confidence->callback(Run(RunConfidence, flags, exit_code));
 
   CLI::App* calibrate = app.add_subcommand(
       "calibrate", "Fit confidence, threshold and exits of an edge model; write them into a new file");
   calibrate->add_option("--model", flags->model, "GGUF file")->required();
-  calibrate->add_option("--out", flags->out, "GGUF file to write; may be the same")->required();
+  calibrate
+      ->add_option("--out", flags->out,
+                   "GGUF file to write: the model, or its adapter where there is one; may be the same")
+      ->required();
   calibrate->add_option("--upstream-model", flags->upstream_model,
                         "GGUF file of the upstream; without it upstream counts as always right");
   calibrate
@@ -332,6 +350,7 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code) {
       ->add_option("--max-escalated", flags->max_escalated, "Hand over no more than this share, whatever that costs")
       ->check(CLI::Range(0.0, 1.0));
   calibrate->add_option("--exit-budget", flags->exit_budget, "Share of answers that lossy exits may change");
+  AddAdapterOptions(calibrate, flags.get(), /*has_upstream=*/true);
   AddDataOptions(calibrate, flags.get());
   calibrate->callback(Run(RunCalibrate, flags, exit_code));
 }

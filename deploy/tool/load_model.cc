@@ -42,11 +42,16 @@ void Warn(const std::vector<std::string>& warnings) {
 
 }  // namespace
 
+void AddAdapterOption(CLI::App* command, std::string* path) {
+  command->add_option("--adapter", *path, "LoRA GGUF in llama.cpp's layout, applied beside the model's weights");
+}
+
 void AddLoadOptions(CLI::App* command, LoadOptions* options) {
   command->add_option("--threads", options->n_threads, "0: what the process may use")->check(CLI::Range(0, 1024));
   command->add_flag("--pin", options->pin_threads, "Each thread stays on one CPU, neighbours on one NUMA node");
   command->add_option("--packed-cache", options->packed_cache,
                       "Folder where packed weights are kept, so that the next load reads them; default: none");
+  AddAdapterOption(command, &options->adapter);
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, LoadOptions options) {

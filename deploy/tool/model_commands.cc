@@ -18,6 +18,7 @@
 #include "common/model/model.h"
 #include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
+#include "deploy/synth/adapter.h"
 #include "deploy/synth/synth.h"
 #include "deploy/tool/commands.h"
 
@@ -42,10 +43,10 @@ absl::StatusOr<ExitMode> ParseExitMode(const std::string& name) {
   return absl::InvalidArgumentError(absl::StrCat("--exit: expected off, lossless or lossy, found '", name, "'"));
 }
 
-absl::StatusOr<std::vector<int32_t>> EncodePrompt(const GenerateFlags& flags, const gguf::File& file,
+absl::StatusOr<std::vector<int32_t>> EncodePrompt(const GenerateFlags& flags, const Model& model,
                                                   const text::Tokenizer& tokenizer) {
   if (!flags.chat) return tokenizer.Encode(flags.prompt, {.add_special = true, .parse_special = flags.parse_special});
-  auto chat = text::ChatTemplate::FromGguf(file);
+  auto chat = text::ChatTemplate::FromGguf(model.FileWith("tokenizer.chat_template"));
   if (!chat.ok()) return AsFileError(chat.status());
   const std::vector<text::ChatMessage> messages = {{"user", flags.prompt}};
   return chat->RenderTokens(tokenizer, messages, /*add_generation_prompt=*/true);
@@ -86,7 +87,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   if (!model.ok()) return model.status();
   auto tokenizer = LoadTokenizer((*model)->file());
   if (!tokenizer.ok()) return tokenizer.status();
-  auto prompt = EncodePrompt(flags, (*model)->file(), **tokenizer);
+  auto prompt = EncodePrompt(flags, **model, **tokenizer);
   if (!prompt.ok()) return prompt.status();
   if (prompt->empty()) return absl::InvalidArgumentError("--prompt: is empty; expected text to continue");
   const ModelConfig& config = (*model)->config();
@@ -102,7 +103,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   options.exit_mode = *exit_mode;
   Generator generator(model->get(), pool->get(), options);
   if (absl::Status status = generator.Prefill(*prompt); !status.ok()) return status;
-  const auto chat = text::ChatTemplate::FromGguf((*model)->file());
+  const auto chat = text::ChatTemplate::FromGguf((*model)->FileWith("tokenizer.chat_template"));
   const std::vector<int32_t> stop_tokens =
       flags.chat && chat.ok() ? chat->StopTokenIds(**tokenizer) : (*tokenizer)->EndOfGenerationIds();
   AssemblerOptions limits{.max_tokens = flags.max_tokens};
@@ -250,7 +251,8 @@ void AddInspect(CLI::App& app, int* exit_code) {
 
 void AddSynth(CLI::App& app, int* exit_code) {
   struct Flags {
-    std::string shape, type = "q4_0", ffn_type, gate_type, out;
+    std::string shape, adapter_for, type = "q4_0", ffn_type, gate_type, out;
+    int rank = 16;
     double ffn_active = 0.0;
     int ffn_group = 64;
     SynthOptions options;
@@ -258,7 +260,11 @@ void AddSynth(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command =
       app.add_subcommand("synth", "Write a model file of a real shape with random weights, for speed work");
-  command->add_option("--shape", flags->shape, "tinyllama-1.1b, qwen2.5-0.5b, ...")->required();
+  CLI::Option* shape = command->add_option("--shape", flags->shape, "tinyllama-1.1b, qwen2.5-0.5b, ...");
+  CLI::Option* adapter_for = command->add_option("--adapter-for", flags->adapter_for,
+                                                 "Instead of a model, a random LoRA beside this one, in f16");
+  command->add_option("--rank", flags->rank, "Of the LoRA")->check(CLI::Range(1, 4096))->needs(adapter_for);
+  adapter_for->excludes(shape);
   command->add_option("--type", flags->type, "Tensor type: q4_0, q8_0, f16, ...");
   command->add_option("--ffn-type", flags->ffn_type, "Type of the feed-forward matrices; default: --type");
   command->add_option("--gate-type", flags->gate_type, "Type of the gate among them; default: --ffn-type");
@@ -269,6 +275,15 @@ void AddSynth(CLI::App& app, int* exit_code) {
   command->add_option("--seed", flags->options.seed, "Of the weights");
   command->add_option("--out", flags->out, "GGUF file to write")->required();
   command->callback([flags, exit_code] {
+    if (flags->shape.empty() == flags->adapter_for.empty()) {
+      *exit_code = Fail(absl::InvalidArgumentError("synth: give one of --shape and --adapter-for"));
+      return;
+    }
+    if (!flags->adapter_for.empty()) {
+      const absl::Status status = SynthesizeAdapter(flags->adapter_for, flags->out, {.rank = flags->rank});
+      if (!status.ok()) *exit_code = Fail(status);
+      return;
+    }
     const auto parse = [exit_code](const char* flag, const std::string& name) {
       const auto type = kernels::ParseDType(name);
       if (!type) {

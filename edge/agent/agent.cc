@@ -1,6 +1,7 @@
 #include "edge/agent/agent.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,9 +28,11 @@ TierFacts FactsOf(const AgentOptions& options, const LocalModel& model) {
 
 // FNV-1a over what the confidence was fitted on and read by.
 uint64_t FingerprintOf(const LocalModel& model) {
+  std::vector<std::string> parts = {model.confidence().data_fingerprint(), model.info().tokenizer_fingerprint(),
+                                    model.info().name(), std::to_string(model.info().file_bytes())};
+  if (model.info().has_adapter()) parts.push_back(model.info().adapter().sha256());
   uint64_t hash = 0xcbf29ce484222325;
-  for (const std::string& part : {model.confidence().data_fingerprint(), model.info().tokenizer_fingerprint(),
-                                  model.info().name(), std::to_string(model.info().file_bytes())}) {
+  for (const std::string& part : parts) {
     for (const char c : part) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
     hash *= 0x100000001b3;
   }

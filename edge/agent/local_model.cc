@@ -25,8 +25,10 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
   if (!served.ok()) return served.status();
   local->served_ = *std::move(served);
   const Model& model = local->served_->model();
-  auto confidence = ConfidenceModel::FromGguf(model.file());
-  if (!confidence.ok()) return Annotate(confidence.status(), absl::StrFormat("model '%s'", options.path));
+  auto confidence = ConfidenceModel::FromGguf(model.confidence_file());
+  if (!confidence.ok()) {
+    return Annotate(confidence.status(), absl::StrFormat("model '%s'", model.confidence_file().path()));
+  }
   local->confidence_ = *std::move(confidence);
 
   KvPoolOptions pool_options;

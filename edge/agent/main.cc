@@ -46,7 +46,10 @@ kernels::KvType KvTypeOf(const std::string& name) {
 
 LocalModelOptions MakeModelOptions(const v1::EdgeConfig& config) {
   return {.path = config.model(),
-          .load = {.n_threads = config.threads(), .pin_threads = config.pin(), .packed_cache = config.packed_cache()},
+          .load = {.n_threads = config.threads(),
+                   .pin_threads = config.pin(),
+                   .adapter = config.adapter(),
+                   .packed_cache = config.packed_cache()},
           .kv_tokens = config.kv_tokens(),
           .kv_type = KvTypeOf(config.kv_type()),
           .exit_mode = ExitModeOf(config.exit_mode())};

@@ -12,6 +12,7 @@
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/layout_choice.h"
+#include "kernels/cpu/low_rank.h"
 #include "kernels/cpu/reference/reference_ops.h"
 #include "kernels/cpu/rope/rope.h"
 #include "kernels/cpu/sparse_feed_forward.h"
@@ -32,6 +33,9 @@ constexpr int64_t kTokenBlockBytes = int64_t{256} << 10;
 constexpr int64_t kKeptTokenBlockBytes = int64_t{512}
                                          << 10;              // putting bytes where they belong is shared by more tokens
 constexpr int64_t kDenseTokenBlockBytes = int64_t{1} << 20;  // these kernels cut what is left themselves
+
+// Of a product that something is added to: a part that is still near when that happens.
+constexpr int64_t kAddedBytes = int64_t{256} << 10;
 
 // With up to so many tokens a product waits for memory rather than for arithmetic.
 constexpr int kMemoryBoundTokens = 4;
@@ -69,6 +73,7 @@ class CpuOps : public HostMemory<Ops> {
         layouts_(rules.layouts),
         pool_(n_threads, rules.pin_threads),
         activations_(kernels_, pool_),
+        low_rank_(kernels_, pool_),
         sparse_(kernels_, pool_),
         scratch_(n_threads) {}
 
@@ -85,6 +90,11 @@ class CpuOps : public HostMemory<Ops> {
 
   std::unique_ptr<PackedMatrix> Table(DType type, int64_t n_rows, int64_t width, const void* data) override {
     return std::make_unique<RowMajorMatrix>(type, n_rows, width, data);
+  }
+
+  std::unique_ptr<LowRank> PackLowRank(DType type, int64_t rank, int64_t n_out, int64_t n_in, const float* a,
+                                       const float* b) override {
+    return std::make_unique<CpuLowRank>(type, rank, n_out, n_in, a, b, low_rank_store_, pool_);
   }
 
   std::vector<LayoutChoice> layout_choices() const override { return layout_choices_; }
@@ -189,18 +199,18 @@ class CpuOps : public HostMemory<Ops> {
 
  private:
   void AllNeurons(const FeedForwardWeights& w, const FeedForwardArgs& args) {
-    const MatMulTarget gate{.w = w.gate, .y = args.gate};
-    const MatMulTarget up{.w = w.up, .y = args.up};
-    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+    const MatMulTarget gate{.w = w.gate, .y = args.gate, .low_rank = w.gate_low_rank};
+    const MatMulTarget up{.w = w.up, .y = args.up, .low_rank = w.up_low_rank};
+    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true, .low_rank = w.down_low_rank};
     Multiply(std::array{gate, up}, args.x, args.n_tok);
     Multiply({&down, 1}, ActivationSource{.x = args.gate, .up = args.up}, args.n_tok);
   }
 
   void ActiveNeurons(const FeedForwardWeights& w, const FeedForwardArgs& args) {
     const int64_t d_ff = w.gate->n_out();
-    const MatMulTarget gate{.w = w.gate, .y = args.gate};
-    const MatMulTarget up{.w = w.up, .y = args.up};
-    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+    const MatMulTarget gate{.w = w.gate, .y = args.gate, .low_rank = w.gate_low_rank};
+    const MatMulTarget up{.w = w.up, .y = args.up, .low_rank = w.up_low_rank};
+    const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true, .low_rank = w.down_low_rank};
     const int n_groups = static_cast<int>(d_ff / w.group);
     active_.resize(static_cast<size_t>(args.n_tok) * n_groups);
     if (args.n_tok == 1 && args.sparse_share > 0 && SparseFeedForward::Supports(w)) {
@@ -293,9 +303,11 @@ class CpuOps : public HostMemory<Ops> {
   void Multiply(std::span<const MatMulTarget> targets, const ActivationSource& from, int n_tok) {
     pool_.PinCaller();  // also where all products are too small for the pool
     int64_t bytes = 0;
+    bool adds_low_rank = false;
     ActivationForms forms;
     for (const MatMulTarget& target : targets) {
       bytes += static_cast<int64_t>(target.w->packed_bytes());
+      adds_low_rank |= target.low_rank != nullptr;
       forms.set(static_cast<size_t>(FormOf(target.w->type())));
       if (!IsTiled(target.w->type())) {
         if (n_tok > 1) GrowScratch(kernels_.dense_matmul->scratch_floats * sizeof(float));
@@ -303,8 +315,10 @@ class CpuOps : public HostMemory<Ops> {
         GrowScratch(kernels_.tile_matmul.scratch_bytes);
       }
     }
+    if (adds_low_rank) LowRankProducts::AddForms(targets, forms);
     const bool serial = pool_.n_threads() == 1 || bytes * ((n_tok + 3) / 4) < kSerialBytes;
     const Activations x = activations_.Write(from, n_tok, targets[0].w->n_in(), forms);
+    if (adds_low_rank) low_rank_.Project(targets, x, n_tok, scratch_);
 
     splits_.clear();
     target_chunks_.clear();
@@ -317,14 +331,14 @@ class CpuOps : public HostMemory<Ops> {
     if (serial) {
       for (size_t i = 0; i < targets.size(); ++i) {
         for (int chunk = 0; chunk < target_chunks_[i]; ++chunk) {
-          RunChunk(targets[i], splits_[i], chunk, x, scratch_[0].data());
+          RunChunk(targets, i, chunk, x, scratch_[0].data());
         }
       }
       return;
     }
     const auto run = [&](int chunk, int thread) {
       const ChunkPlace at = PlaceOfChunk(chunk, target_chunks_, pool_.n_threads());
-      RunChunk(targets[at.target], splits_[at.target], at.chunk, x, scratch_[thread].data());
+      RunChunk(targets, at.target, at.chunk, x, scratch_[thread].data());
     };
     const MemoryAhead* ahead = nullptr;
     if (n_tok <= kMemoryBoundTokens) {
@@ -402,47 +416,74 @@ class CpuOps : public HostMemory<Ops> {
     }
   }
 
-  void RunChunk(const MatMulTarget& target, const Split& split, int chunk, const Activations& x,
+  void RunChunk(std::span<const MatMulTarget> targets, size_t index, int chunk, const Activations& x,
                 uint8_t* scratch) const {
-    const PackedMatrix& w = *target.w;
+    const MatMulTarget& target = targets[index];
+    const Split& split = splits_[index];
     const int64_t range = chunk % split.n_ranges;
     const int64_t block = chunk / split.n_ranges;  // token blocks outermost: a block's activations stay near
     const int64_t unit_from = split.n_units * range / split.n_ranges;
     const int64_t unit_to = split.n_units * (range + 1) / split.n_ranges;
     const int tok_from = static_cast<int>(split.tokens * block / split.n_token_blocks);
     const int tok_to = static_cast<int>(split.tokens * (block + 1) / split.n_token_blocks);
-    const int64_t y_stride = target.y_stride == 0 ? w.n_out() : target.y_stride;
-    const ActivationForm form = FormOf(w.type());
-    if (IsTiled(w.type())) {
-      const TiledWeights& weights = static_cast<const TiledMatrix&>(w).weights();
-      const TileMatMulArgs args{.w = weights.view(),
-                                .tile_from = 2 * unit_from,
-                                .tile_to = 2 * unit_to,
-                                .x = x.Quantized(form),
-                                .group_from = tok_from,
-                                .group_to = tok_to,
-                                .out = {.n_out = w.n_out(),
-                                        .y = target.y,
-                                        .y_stride = y_stride,
-                                        .bias = target.bias,
-                                        .accumulate = target.accumulate},
-                                .scratch = scratch};
-      kernels_.tile_matmul.run[static_cast<int>(weights.kind())](args);
+    if (!IsTiled(target.w->type())) {
+      RunDense(target, unit_from, unit_to, tok_from, tok_to, x, scratch);
+      if (target.low_rank == nullptr) return;
+      low_rank_.Add(index, target, unit_from, unit_to, tok_from, tok_to, scratch);
       return;
     }
-    const bool bf16 = form == ActivationForm::kBf16;
-    const DenseMatMulArgs args{static_cast<const RowMajorMatrix&>(w).data(),
-                               w.n_in(),
-                               unit_from,
-                               unit_to,
-                               bf16 ? static_cast<const void*>(x.bf16) : x.f32,
-                               tok_from,
-                               tok_to,
-                               target.y,
-                               y_stride,
-                               target.bias,
-                               target.accumulate,
-                               reinterpret_cast<float*>(scratch)};
+    if (target.low_rank == nullptr) {
+      RunTiled(target, 2 * unit_from, 2 * unit_to, tok_from, tok_to, x, scratch);
+      return;
+    }
+    const auto first_token = [&x](int group) {
+      return group == x.blocks.n_groups ? x.blocks.n_tok : GroupOf(x.blocks.n_tok, x.blocks.n_groups, group).from;
+    };
+    const int from = first_token(tok_from), to = first_token(tok_to);
+    const int64_t step =
+        std::max<int64_t>(2, kAddedBytes / (int64_t{kTileOutputs} * sizeof(float) * (to - from)) / 2 * 2);
+    for (int64_t tile = 2 * unit_from; tile < 2 * unit_to; tile += step) {
+      const int64_t end = std::min(tile + step, 2 * unit_to);
+      RunTiled(target, tile, end, tok_from, tok_to, x, scratch);
+      low_rank_.Add(index, target, kTileOutputs * tile, kTileOutputs * end, from, to, scratch);
+    }
+  }
+
+  void RunTiled(const MatMulTarget& target, int64_t tile_from, int64_t tile_to, int group_from, int group_to,
+                const Activations& x, uint8_t* scratch) const {
+    const TiledWeights& weights = static_cast<const TiledMatrix&>(*target.w).weights();
+    const int64_t n_out = target.w->n_out();
+    const TileMatMulArgs args{.w = weights.view(),
+                              .tile_from = tile_from,
+                              .tile_to = tile_to,
+                              .x = x.Quantized(FormOf(target.w->type())),
+                              .group_from = group_from,
+                              .group_to = group_to,
+                              .out = {.n_out = n_out,
+                                      .y = target.y,
+                                      .y_stride = target.y_stride == 0 ? n_out : target.y_stride,
+                                      .bias = target.bias,
+                                      .accumulate = target.accumulate},
+                              .scratch = scratch};
+    kernels_.tile_matmul.run[static_cast<int>(weights.kind())](args);
+  }
+
+  void RunDense(const MatMulTarget& target, int64_t out_from, int64_t out_to, int tok_from, int tok_to,
+                const Activations& x, uint8_t* scratch) const {
+    const PackedMatrix& w = *target.w;
+    const bool bf16 = FormOf(w.type()) == ActivationForm::kBf16;
+    const DenseMatMulArgs args{.w = static_cast<const RowMajorMatrix&>(w).data(),
+                               .n_in = w.n_in(),
+                               .out_from = out_from,
+                               .out_to = out_to,
+                               .x = bf16 ? static_cast<const void*>(x.bf16) : x.f32,
+                               .tok_from = tok_from,
+                               .tok_to = tok_to,
+                               .y = target.y,
+                               .y_stride = target.y_stride == 0 ? w.n_out() : target.y_stride,
+                               .bias = target.bias,
+                               .accumulate = target.accumulate,
+                               .scratch = reinterpret_cast<float*>(scratch)};
     const DenseMatMulKernels& dense = *kernels_.dense_matmul;
     (bf16 ? dense.bf16 : w.type() == DType::kF16 ? dense.f16 : dense.f32)(args);
   }
@@ -479,6 +520,8 @@ class CpuOps : public HostMemory<Ops> {
   WeightsAhead weights_ahead_;  // outlives the threads that look at it
   ThreadPool pool_;
   ActivationWriter activations_;
+  LowRankStore low_rank_store_;
+  LowRankProducts low_rank_;
   SparseFeedForward sparse_;
   RopeTable rope_;
   std::vector<LayoutChoice> layout_choices_;

@@ -15,6 +15,7 @@
 #include "common/routing/choose.h"
 #include "common/routing/record_json.h"
 #include "common/rpc/inference_client.h"
+#include "deploy/synth/adapter.h"
 #include "tests/common/http/raw_client.h"
 #include "tests/e2e/process.h"
 #include "tests/e2e/request.h"
@@ -330,6 +331,37 @@ TEST_F(TiersTest, TheSameDamagedFileIsAFailureOfBothDaemons) {
 }
 
 // HTTP of a cloud is the edge's, when it is asked for.
+// Edge alone (one row a step), cloud (rows in batches): the same answers, which are not the base's.
+TEST_F(TiersTest, AdapterIsAppliedAndNamedByBothDaemons) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::string adapter = TempPath("adapter.gguf");
+  ASSERT_TRUE(SynthesizeAdapter(*small_, adapter, {.rank = 8, .strength = 0.5}).ok());
+  std::vector<std::string> texts;
+  for (const char* program : {"updraft-edge", "updraft-cloud"}) {
+    for (const bool adapted : {false, true}) {
+      std::vector<std::string> flags = {"--model", *small_};
+      if (adapted) flags.insert(flags.end(), {"--adapter", adapter});
+      Daemon daemon(program, flags);
+      ASSERT_TRUE(daemon.ready());
+      InferenceClient client(daemon.address());
+      auto answer = client.Generate(Request(), absl::Seconds(60));
+      ASSERT_TRUE(answer.ok()) << answer.status();
+      texts.push_back(answer->text);
+      auto status = client.GetStatus(absl::Seconds(60));
+      ASSERT_TRUE(status.ok()) << status.status();
+      EXPECT_EQ(status->model().has_adapter(), adapted);
+      EXPECT_EQ(status->model().adapter().path(), adapted ? adapter : "");
+      EXPECT_EQ(status->model().adapter().sha256().size(), adapted ? 64u : 0u);
+      EXPECT_EQ(daemon.process().Output().find("lora of rank 8") != std::string::npos, adapted);
+    }
+  }
+  EXPECT_EQ(texts[0], texts[2]);
+  EXPECT_EQ(texts[1], texts[3]);
+  EXPECT_NE(texts[0], texts[1]) << "the adapter changes too little to test";
+  std::remove(adapter.c_str());
+}
+
 TEST_F(TiersTest, CloudServesHttpWhenAskedTo) {
   SKIP_WITHOUT("updraft-cloud");
   Daemon silent("updraft-cloud", {"--model", *small_});

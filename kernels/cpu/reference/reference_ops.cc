@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,28 @@ class FileMatrix : public PackedMatrix {
   const std::byte* data_;  // the file's bytes
 };
 
+class ReferenceLowRank : public LowRank {
+ public:
+  ReferenceLowRank(int64_t rank, int64_t n_out, int64_t n_in, const float* a, const float* b)
+      : LowRank(rank, n_out, n_in, sizeof(float) * rank * (n_out + n_in)),
+        a_(a, a + rank * n_in),
+        b_(b, b + n_out * rank) {}
+
+  // y [n_tok, n_out] += B (A x) with row stride y_stride.
+  void Add(const float* x, int n_tok, int64_t y_stride, float* y) const {
+    std::vector<double> h(rank());
+    for (int t = 0; t < n_tok; ++t, x += n_in(), y += y_stride) {
+      for (int64_t k = 0; k < rank(); ++k) h[k] = std::inner_product(x, x + n_in(), a_.data() + k * n_in(), 0.0);
+      for (int64_t out = 0; out < n_out(); ++out) {
+        y[out] += static_cast<float>(std::inner_product(h.begin(), h.end(), b_.data() + out * rank(), 0.0));
+      }
+    }
+  }
+
+ private:
+  std::vector<double> a_, b_;
+};
+
 class ReferenceOps : public HostMemory<Ops> {
  public:
   ReferenceOps(int n_threads, bool pin_threads) : pool_(n_threads, pin_threads) {}
@@ -38,6 +61,11 @@ class ReferenceOps : public HostMemory<Ops> {
 
   std::unique_ptr<PackedMatrix> Table(DType type, int64_t n_rows, int64_t width, const void* data) override {
     return std::make_unique<FileMatrix>(type, n_rows, width, data);
+  }
+
+  std::unique_ptr<LowRank> PackLowRank(DType /*type*/, int64_t rank, int64_t n_out, int64_t n_in, const float* a,
+                                       const float* b) override {
+    return std::make_unique<ReferenceLowRank>(rank, n_out, n_in, a, b);
   }
 
   // Everything is read in place.
@@ -64,6 +92,9 @@ class ReferenceOps : public HostMemory<Ops> {
           const int64_t to = w.n_out() * (chunk + 1) / n_chunks;
           MatMulRows(target, w, from, to, x, n_tok);
         });
+        if (target.low_rank == nullptr) continue;
+        const int64_t y_stride = target.y_stride == 0 ? w.n_out() : target.y_stride;
+        static_cast<const ReferenceLowRank&>(*target.low_rank).Add(x, n_tok, y_stride, target.y);
       }
     });
   }
@@ -117,9 +148,9 @@ class ReferenceOps : public HostMemory<Ops> {
   void FeedForward(const FeedForwardWeights& w, const FeedForwardArgs& args) override {
     Guarded([&] {
       const int64_t d_ff = w.gate->n_out();
-      const MatMulTarget gate{.w = w.gate, .y = args.gate};
-      const MatMulTarget up{.w = w.up, .y = args.up};
-      const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true};
+      const MatMulTarget gate{.w = w.gate, .y = args.gate, .low_rank = w.gate_low_rank};
+      const MatMulTarget up{.w = w.up, .y = args.up, .low_rank = w.up_low_rank};
+      const MatMulTarget down{.w = w.down, .y = args.y, .accumulate = true, .low_rank = w.down_low_rank};
       MatMul({&gate, 1}, args.x, args.n_tok);
       MatMul({&up, 1}, args.x, args.n_tok);
       if (w.group > 0) {

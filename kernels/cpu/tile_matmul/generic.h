@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "kernels/cpu/tile_matmul/low_rank.h"
 #include "kernels/cpu/tile_matmul/quantize.h"
 #include "kernels/cpu/tile_matmul/tile_matmul.h"
 #include "kernels/cpu/tile_matmul/tile_reader.h"
@@ -377,13 +378,13 @@ struct TileKernel {
 
 // Few tokens: one tile at a time, so that memory is read as few streams.
 template <typename S, TileKind kKind, int kTok = S::kSkinny>
-void RunSkinny(const TileMatMulArgs& args, int64_t tile, TokenGroup group) {
+void RunSkinny(const TileMatMulArgs& args, TokenGroup group) {
   if (group.size == kTok) {
-    for (int n = 0; n < S::kTiles; ++n) {
-      TileKernel<S, kKind, kTok, 1, PackedTile>::RunAlone(args, tile + n, group.from);
+    for (int64_t tile = args.tile_from; tile < args.tile_to; ++tile) {
+      TileKernel<S, kKind, kTok, 1, PackedTile>::RunAlone(args, tile, group.from);
     }
   } else if constexpr (kTok > 1) {
-    RunSkinny<S, kKind, kTok - 1>(args, tile, group);
+    RunSkinny<S, kKind, kTok - 1>(args, group);
   }
 }
 
@@ -409,8 +410,8 @@ UPDRAFT_INLINE void ForGroupSize(int size, const Body& run) {
   }
 }
 
-// Asks for the planes of the tiles from `tile` on, a part in each of n_parts calls of Next.
-template <typename S, TileKind kKind>
+// Asks for the planes of the kTiles tiles from `tile` on, a part in each of n_parts calls of Next.
+template <typename S, TileKind kKind, int kTiles = S::kTiles>
 class TilesAhead {
  public:
   TilesAhead(const TileView& w, int64_t tile, int64_t n_parts) {
@@ -419,7 +420,7 @@ class TilesAhead {
     const int block_bytes[] = {kFormat.low_bytes(), kFormat.high_bytes(), kFormat.scale_bytes()};
     for (int i = 0; i < 3; ++i) {
       at_[i] = planes[i] + tile * w.n_blocks * block_bytes[i];
-      end_[i] = at_[i] + S::kTiles * w.n_blocks * block_bytes[i];
+      end_[i] = at_[i] + kTiles * w.n_blocks * block_bytes[i];
       part_[i] = ((end_[i] - at_[i]) / n_parts + 63) / 64 * 64;
     }
   }
@@ -438,28 +439,28 @@ class TilesAhead {
 };
 
 // What a group of tokens will write, before it does: rows lie far apart, and a row's line would be waited for.
-template <typename S>
+template <typename S, int kTiles = S::kTiles>
 void PrefetchOutputs(const TileOutput& to, int64_t tile, TokenGroup group) {
   for (int t = group.from; t < group.from + group.size; ++t) {
-    for (int n = 0; n < S::kTiles; ++n) {
+    for (int n = 0; n < kTiles; ++n) {
       const int64_t out = (tile + n) * kTileOutputs;
       if (out < to.n_out) S::PrefetchWrite(to.y + t * to.y_stride + out);
     }
   }
 }
 
-// The tiles from `tile` on times groups [group_from, group_to), each group in a pass over the packed tiles.
-template <typename S, TileKind kKind>
+// The kTiles tiles from `tile` on times groups [group_from, group_to), each group in a pass over the packed tiles.
+template <typename S, TileKind kKind, int kTiles = S::kTiles>
 void RunPacked(const TileMatMulArgs& args, int64_t tile) {
   const int n_groups = args.group_to - args.group_from;
-  TilesAhead<S, kKind> ahead(args.w, tile + S::kTiles, n_groups);
+  TilesAhead<S, kKind, kTiles> ahead(args.w, tile + kTiles, n_groups);
   for (int i = 0; i < n_groups; ++i) {
     // Between the passes, where asking costs the passes nothing.
-    if (n_groups > kMaxPrefetchPasses && tile + S::kTiles < args.tile_to) ahead.Next();
+    if (n_groups > kMaxPrefetchPasses && tile + kTiles < args.tile_to) ahead.Next();
     const TokenGroup group = GroupOf(args.x.n_tok, args.x.n_groups, args.group_from + i);
-    PrefetchOutputs<S>(args.out, tile, group);
+    PrefetchOutputs<S, kTiles>(args.out, tile, group);
     ForGroupSize<S>(group.size, [&]<int kTok>() {
-      using Kernel = TileKernel<S, kKind, kTok, S::kTiles, PackedTile>;
+      using Kernel = TileKernel<S, kKind, kTok, kTiles, PackedTile>;
       auto* sums = reinterpret_cast<float*>(args.scratch);
       if (n_groups <= kMaxPrefetchPasses) {
         Kernel::template RunInTurn<true>(args, tile, group.from, i, n_groups, sums);
@@ -509,9 +510,7 @@ template <typename S, TileKind kKind>
 void TileMatMul(const TileMatMulArgs& args) {
   const int n_groups = args.group_to - args.group_from;
   if (args.x.n_tok <= S::kSkinny) {
-    for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) {
-      RunSkinny<S, kKind>(args, tile, {0, args.x.n_tok});
-    }
+    RunSkinny<S, kKind>(args, {0, args.x.n_tok});
   } else if (!Expands<S>(kKind) || n_groups < kMinExpandedGroups) {
     // Groups innermost: the weights of one tile stay in a near cache while all tokens pass by.
     for (int64_t tile = args.tile_from; tile < args.tile_to; tile += S::kTiles) RunPacked<S, kKind>(args, tile);
@@ -524,6 +523,16 @@ void TileMatMul(const TileMatMulArgs& args) {
         RunExpanded<S, kKind>(args, tile, from, to);
       }
     }
+  }
+}
+
+// A matrix of one tile or few.
+template <typename S>
+void NarrowTileMatMul(const TileMatMulArgs& args) {
+  if (args.x.n_tok <= S::kSkinny) {
+    RunSkinny<S, TileKind::k8>(args, {0, args.x.n_tok});
+  } else {
+    for (int64_t tile = args.tile_from; tile < args.tile_to; ++tile) RunPacked<S, TileKind::k8, 1>(args, tile);
   }
 }
 
@@ -550,6 +559,9 @@ constexpr TileMatMulKernels MakeTileMatMulKernels() {
   kernels.scratch_bytes = RecordBytes<S>() + SumBytes<S>();
   SetKernels<S>(kernels, std::make_integer_sequence<int, kNumTileKinds>());
   kernels.quantize = QuantizeToken<S>;
+  kernels.run_narrow = NarrowTileMatMul<S>;
+  kernels.quantize_low_rank = QuantizeLowRank<S>;
+  kernels.add_low_rank = LowRankKernel<S>::Run;
   return kernels;
 }
 

@@ -99,6 +99,28 @@ struct SparseTileMatMulArgs {
   TileOutput out;
 };
 
+// What goes with the inputs of B of one token, in a low-rank addition.
+struct LowRankInput {
+  float scale;      // input ~ scale * q; NaN when one of them is NaN or infinite
+  int32_t neg_sum;  // -(sum of q)
+};
+
+// y += B h (low_rank.h) for outputs of tiles [tile_from, tile_to) and tokens [token_from, token_to).
+struct LowRankArgs {
+  const uint8_t* codes = nullptr;    // [tiles][rank / 4][16 outputs][4 ranks], 128 + code in [-127, 127]
+  const uint16_t* scales = nullptr;  // [tiles][16], bf16: B ~ scale * code
+  int64_t rank = 0;                  // a multiple of 16
+  int64_t n_out = 0;
+  int64_t tile_from = 0;
+  int64_t tile_to = 0;
+  const int8_t* q = nullptr;             // [n_tok][rank]
+  const LowRankInput* inputs = nullptr;  // [n_tok]
+  int token_from = 0;
+  int token_to = 0;
+  float* y = nullptr;  // [n_tok, n_out] with row stride y_stride
+  int64_t y_stride = 0;
+};
+
 using TileMatMulFunction = void (*)(const TileMatMulArgs& args);
 using SparseTileMatMulFunction = void (*)(const SparseTileMatMulArgs& args);
 
@@ -115,6 +137,10 @@ struct TileMatMulKernels {
   // multiple of 32 * span_blocks.
   void (*quantize)(const float* x, int64_t n_in, int span_blocks, int index, int size, int8_t* q,
                    ActivationBlock* blocks) = nullptr;
+  // Of low-rank additions: as run of TileKind::k8, but tile_from and tile_to may be odd; inputs of B; B.
+  TileMatMulFunction run_narrow = nullptr;
+  void (*quantize_low_rank)(const float* h, int rank, int8_t* q, LowRankInput* input) = nullptr;
+  void (*add_low_rank)(const LowRankArgs& args) = nullptr;
 };
 
 // An instruction set's kernels of TileKind::k8Kept alone, where it differs in these from the one that it extends.

@@ -107,6 +107,10 @@ class DeviceOps : public kernels::Ops {
                                                const void* data) override {
     return inner_->Table(type, n_rows, width, data);
   }
+  std::unique_ptr<kernels::LowRank> PackLowRank(kernels::DType type, int64_t rank, int64_t n_out, int64_t n_in,
+                                                const float* a, const float* b) override {
+    return inner_->PackLowRank(type, rank, n_out, n_in, a, b);
+  }
   std::vector<kernels::LayoutChoice> layout_choices() const override { return inner_->layout_choices(); }
   uint32_t PackedLayout() const override { return inner_->PackedLayout(); }
   size_t PackedSize(kernels::DType type, int64_t n_out, int64_t n_in) const override {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "deploy/calibrate/exit_thresholds.h"
+#include "deploy/synth/adapter.h"
 #include "deploy/synth/synth.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -214,6 +215,29 @@ TEST_F(CalibrateTest, WritesAFileThatKnowsItself) {
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->exits.thresholds, report->exits.thresholds);
   EXPECT_EQ(again->confidence.threshold, report->confidence.threshold);
+  std::filesystem::remove(out);
+}
+
+// A model that is answered with an adapter is another one: the adapter carries what is said of it, the base nothing.
+TEST_F(CalibrateTest, OfAnAdapterIsWrittenBesideTheAdapter) {
+  const std::string adapter = TempPath("adapter.gguf"), out = TempPath("adapter_out.gguf");
+  ASSERT_TRUE(SynthesizeAdapter(*path_, adapter, {.rank = 2, .strength = 1e-3}).ok());
+  CalibrateOptions options = Options();
+  options.adapter = adapter;
+  const auto report = CalibrateFile(*path_, out, *items_, options);
+  ASSERT_TRUE(report.ok()) << report.status();
+  const auto file = gguf::File::Open(out);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_TRUE(IsAdapter(*file));
+  EXPECT_EQ(*file->GetF32s("updraft.exit.thresholds"), report->exits.thresholds);
+  options.adapter = out;
+  const auto evaluated = EvaluateConfidence(*path_, *items_, options);
+  ASSERT_TRUE(evaluated.ok()) << evaluated.status();
+  EXPECT_TRUE(evaluated->calibrated);
+  EXPECT_EQ(evaluated->accuracy, report->confidence.accuracy);
+  options.adapter = adapter;
+  EXPECT_FALSE(EvaluateConfidence(*path_, *items_, options)->calibrated);
+  std::filesystem::remove(adapter);
   std::filesystem::remove(out);
 }
 
