@@ -41,6 +41,13 @@ bool IsAdapter(const gguf::File& file) {
   return type.ok() && *type == "adapter";
 }
 
+// Of a file that is one: parts have no hash that the whole would have.
+static absl::StatusOr<std::string> HashOf(const gguf::File& file) {
+  if (file.parts().size() == 1) return Sha256Hex(file.parts().front().bytes);
+  return absl::UnimplementedError(absl::StrFormat("'%s' comes in %d parts, which have no hash of the whole", file.path(),
+                                                  static_cast<int>(file.parts().size())));
+}
+
 absl::StatusOr<Adapter> Adapter::Open(const std::string& path, const gguf::File& base, const ModelConfig& config) {
   absl::StatusOr<gguf::File> file = gguf::File::Open(path);
   if (!file.ok()) return file.status();
@@ -56,7 +63,7 @@ absl::StatusOr<Adapter> Adapter::FromFile(gguf::File file, const gguf::File& bas
     adapter.max_rank_ = std::max(adapter.max_rank_, pair.b->dims[0]);
   }
   if (absl::Status status = adapter.CheckBase(base); !status.ok()) return status;
-  if (auto hash = Sha256Hex(adapter.file_.bytes()); hash.ok()) adapter.sha256_ = *std::move(hash);
+  if (auto hash = HashOf(adapter.file_); hash.ok()) adapter.sha256_ = *std::move(hash);
   return adapter;
 }
 
@@ -102,7 +109,7 @@ absl::Status Adapter::CheckBase(const gguf::File& base) const {
   const auto stated = file_.GetStringOr("updraft.adapter.base_sha256", "");
   if (!stated.ok()) return stated.status();
   if (stated->empty()) return absl::OkStatus();
-  const auto found = Sha256Hex(base.bytes());
+  const auto found = HashOf(base);
   if (!found.ok()) {
     return absl::Status(found.status().code(),
                         absl::StrFormat("adapter '%s': key 'updraft.adapter.base_sha256': cannot be held against the "
