@@ -90,7 +90,7 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
     load.admit =
         AdmitWithinMemory(config.kv_tokens(), KvOptionsOf(config), /*one_sequence=*/false, config.max_step_tokens());
   }
-  absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(config.model(), load);
+  absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(config.model(), load, config.chat_template());
   if (!model.ok()) return AsFileError(model.status());
   cloud->model_ = *std::move(model);
   absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, *cloud->model_);

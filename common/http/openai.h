@@ -35,7 +35,7 @@ struct Message {
 struct Tool {
   std::string name;
   std::string description;
-  std::string parameters;  // JSON schema, an object; empty: none
+  std::string parameters;  // JSON schema, an object, keys in the order of the request; empty: none
 };
 
 struct ToolChoice {
@@ -65,6 +65,9 @@ struct ChatRequest {
   GenerationParams params;
   std::vector<Tool> tools = {};
   ToolChoice tool_choice = {};
+  // As vLLM has it: whether the answer goes on with the last message. Nullopt: where that is an assistant's.
+  std::optional<bool> continue_final_message = {};
+  std::optional<bool> thinking = {};  // chat_template_kwargs.enable_thinking
 };
 
 struct CompletionRequest {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "common/http/openai.h"
+#include "common/http/tool_parameters.h"
 
 namespace updraft::http::openai {
 
@@ -232,9 +233,10 @@ std::string ReadRequired(FieldReader& reader, const char* field, size_t max_byte
   return text;
 }
 
-void ReadTools(FieldReader& reader, std::vector<Tool>& tools) {
+void ReadTools(FieldReader& reader, std::string_view body, std::vector<Tool>& tools) {
   const Json* list = reader.Find("tools");
   if (list == nullptr) return;
+  const std::vector<std::string> parameters_as_written = ToolParameters(body);
   if (!list->is_array()) return reader.Fail(WrongType("tools", "an array", *list));
   for (size_t i = 0; i < list->size() && reader.status().ok(); ++i) {
     const std::string field = absl::StrFormat("tools[%d]", i);
@@ -246,7 +248,7 @@ void ReadTools(FieldReader& reader, std::vector<Tool>& tools) {
     inner.String("description", kMaxToolBytes, tool.description);
     if (const Json* parameters = inner.Find("parameters")) {
       if (!parameters->is_object()) inner.Fail(WrongType(inner.Name("parameters"), "an object", *parameters));
-      tool.parameters = DumpJson(*parameters);
+      tool.parameters = i < parameters_as_written.size() ? parameters_as_written[i] : DumpJson(*parameters);
     }
     reader.Fail(inner.status());
     tools.push_back(std::move(tool));
@@ -275,6 +277,27 @@ void ReadToolChoice(FieldReader& reader, ToolChoice& choice) {
                            "found " +
                                DumpJson(*value).substr(0, 64)));
   }
+}
+
+// Fields beside OpenAI's that say how the conversation is rendered.
+void ReadTemplateFields(FieldReader& reader, ChatRequest& request) {
+  if (reader.Find("continue_final_message") != nullptr) {
+    request.continue_final_message.emplace();
+    reader.Bool("continue_final_message", *request.continue_final_message);
+  }
+  const Json* kwargs = reader.Find("chat_template_kwargs");
+  if (kwargs == nullptr) return;
+  if (!kwargs->is_object()) return reader.Fail(WrongType("chat_template_kwargs", "an object", *kwargs));
+  for (const auto& item : kwargs->items()) {
+    if (item.key() == "enable_thinking") continue;
+    return reader.Fail(
+        FieldError("chat_template_kwargs." + item.key().substr(0, 64), "not known; only enable_thinking is"));
+  }
+  FieldReader inner(*kwargs, "chat_template_kwargs.");
+  if (inner.Find("enable_thinking") == nullptr) return;
+  request.thinking.emplace();
+  inner.Bool("enable_thinking", *request.thinking);
+  reader.Fail(inner.status());
 }
 
 absl::Status ReadToolCalls(const Json& json, const std::string& prefix, std::vector<ToolCall>& calls) {
@@ -388,11 +411,12 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
   ReadParams(reader, request.params);
   reader.Unsupported("parse_special", "control tokens in messages are");
   if (accepts.tools) {
-    ReadTools(reader, request.tools);
+    ReadTools(reader, body, request.tools);
     ReadToolChoice(reader, request.tool_choice);
   } else {
     reader.Unsupported("tools", "tools are");
   }
+  ReadTemplateFields(reader, request);
   std::optional<int64_t> top_logprobs;
   reader.Bool("logprobs", request.params.logprobs);
   reader.Integer("top_logprobs", 0, 20, top_logprobs);

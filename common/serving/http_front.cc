@@ -95,6 +95,10 @@ void FillConversation(openai::ChatRequest& parsed, v1::GenerateRequest& request)
       made->set_arguments(std::move(call.arguments));
     }
   }
+  if (parsed.continue_final_message) {
+    request.mutable_conversation()->set_continue_final_message(*parsed.continue_final_message);
+  }
+  if (parsed.thinking) request.mutable_conversation()->set_thinking(*parsed.thinking);
   for (openai::Tool& tool : parsed.tools) {
     v1::Tool* out = request.add_tools();
     out->set_name(std::move(tool.name));

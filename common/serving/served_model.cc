@@ -24,7 +24,7 @@ absl::Status Annotate(const absl::Status& status, const std::string& what) {
   return absl::Status(status.code(), absl::StrCat(what, ": ", std::string(status.message())));
 }
 
-v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, const std::string& path) {
+v1::ModelInfo MakeInfo(const Model& model, const std::string& fingerprint, const std::string& path) {
   const ModelConfig& config = model.config();
   v1::ModelInfo info;
   // Neither a file nor its name need be UTF-8, and a message that is not is refused by whoever gets it.
@@ -38,7 +38,7 @@ v1::ModelInfo MakeInfo(const Model& model, const text::Tokenizer& tokenizer, con
   info.set_n_layer(config.n_layer);
   info.set_context_length(config.context_length);
   for (const int layer : config.exit_layers) info.add_exit_layers(layer);
-  info.set_tokenizer_fingerprint(tokenizer.fingerprint());
+  info.set_tokenizer_fingerprint(fingerprint);
   info.set_path(text::BoundedUtf8(path, kMaxPathBytes));
   if (const Adapter* adapter = model.adapter(); adapter != nullptr) {
     for (const gguf::TensorInfo& tensor : adapter->file().tensors()) n_parameters += tensor.elements();
@@ -88,7 +88,8 @@ absl::Status CheckTokenIds(const char* field, const google::protobuf::RepeatedFi
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, const LoadOptions& options) {
+absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, const LoadOptions& options,
+                                                               const std::string& chat_template) {
   std::unique_ptr<ServedModel> served(new ServedModel);
   absl::StatusOr<std::unique_ptr<Model>> model = LoadAndLog(path, options);
   if (!model.ok()) return model.status();
@@ -112,15 +113,31 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   for (const std::string& warning : served->tokenizer_->warnings()) {
     LogEvent(LogLevel::kWarn, "tokenizer", {{"model", path}, {"problem", warning}});
   }
-  served->stop_tokens_ = served->tokenizer_->EndOfGenerationIds();
-  served->chat_template_ = text::ChatTemplate::FromGguf(served->model_->FileWith("tokenizer.chat_template"));
-  if (served->chat_template_.ok()) served->stop_tokens_ = served->chat_template_->StopTokenIds(*served->tokenizer_);
+  if (absl::Status status = served->TakeChatTemplate(chat_template); !status.ok()) return status;
   for (int32_t id = 0; id < served->tokenizer_->vocab_size(); ++id) {
     served->max_token_bytes_ =
         std::max(served->max_token_bytes_, served->tokenizer_->TokenBytes(id, /*render_special=*/true).size());
   }
-  served->info_ = MakeInfo(*served->model_, *served->tokenizer_, path);
+  const auto fingerprint = text::ChatFingerprint(*served->tokenizer_, served->chat_template_);
+  if (!fingerprint.ok()) return fingerprint.status();
+  served->info_ = MakeInfo(*served->model_, *fingerprint, path);
   return served;
+}
+
+absl::Status ServedModel::TakeChatTemplate(const std::string& choice) {
+  chat_template_ = text::ChatTemplate::Choose(model_->FileWith("tokenizer.chat_template"), choice);
+  stop_tokens_ = tokenizer_->EndOfGenerationIds();
+  if (chat_template_.ok()) {
+    stop_tokens_ = chat_template_->StopTokenIds(*tokenizer_);
+    chat_stops_ = chat_template_->StopStrings(*tokenizer_);
+    LogEvent(
+        LogLevel::kInfo, "chat-template",
+        {{"name", chat_template_->name()}, {"why", chat_template_->why()}, {"tools", chat_template_->renders_tools()}});
+    return absl::OkStatus();
+  }
+  if (!choice.empty()) return chat_template_.status();
+  LogEvent(LogLevel::kWarn, "chat-template", {{"problem", std::string(chat_template_.status().message())}});
+  return absl::OkStatus();
 }
 
 absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const {
@@ -152,19 +169,19 @@ absl::Status ServedModel::CheckTools(const v1::GenerateRequest& request) const {
   const std::string format = chat_template_.ok() ? chat_template_->name() : "none";
   if (request.tools_size() > 0 && request.tool_choice().mode() != v1::ToolChoice::MODE_NONE) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("tools: the model's chat format (%s) has none; leave them out", format));
+        absl::StrFormat("tools: the model's chat template (%s) has none; leave them out", format));
   }
   for (int i = 0; i < request.conversation().messages_size(); ++i) {
     const v1::Message& message = request.conversation().messages(i);
     if (message.role() == "tool") {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "conversation.messages[%d].role: expected system, user or assistant, found 'tool': the model's chat format "
+          "conversation.messages[%d].role: expected system, user or assistant, found 'tool': the model's chat template "
           "(%s) has no tools",
           i, format));
     }
     if (message.tool_calls_size() > 0) {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "conversation.messages[%d].tool_calls: the model's chat format (%s) has no tools; leave the calls out", i,
+          "conversation.messages[%d].tool_calls: the model's chat template (%s) has no tools; leave the calls out", i,
           format));
     }
   }
@@ -178,21 +195,34 @@ absl::StatusOr<Prompt> ServedModel::FromConversation(const v1::GenerateRequest& 
                         "spells out control tokens)",
                         std::string(chat_template_.status().message())));
   }
+  const v1::Conversation& conversation = request.conversation();
   std::vector<text::ChatMessage> messages;
   std::vector<std::string_view> user_messages;
   size_t n_bytes = 0;
-  for (const v1::Message& message : request.conversation().messages()) {
+  for (const v1::Message& message : conversation.messages()) {
     messages.push_back(ToChatMessage(message));
     if (message.role() == "user") user_messages.push_back(message.content());
     n_bytes += message.content().size();
   }
   if (absl::Status status = CheckBytes("conversation", n_bytes, max_tokens); !status.ok()) return status;
-  auto tokens = chat_template_->RenderTokens(*tokenizer_, messages, /*add_generation_prompt=*/true);
+  std::vector<text::ChatTool> tools;
+  if (request.tool_choice().mode() != v1::ToolChoice::MODE_NONE) {
+    for (const v1::Tool& tool : request.tools()) tools.push_back({tool.name(), tool.description(), tool.parameters()});
+  }
+  text::Chat chat{.messages = messages, .tools = tools};
+  const bool goes_on =
+      conversation.has_continue_final_message()
+          ? conversation.continue_final_message()
+          : !messages.empty() && messages.back().role == "assistant" && messages.back().tool_calls.empty();
+  if (goes_on) chat.ending = text::Chat::Ending::kContinuesAnswer;
+  if (conversation.has_thinking()) chat.thinking = conversation.thinking();
+  auto tokens = chat_template_->RenderTokens(*tokenizer_, chat);
   if (!tokens.ok()) return Annotate(tokens.status(), "conversation");
   Prompt prompt;
   prompt.tokens = *std::move(tokens);
   prompt.features = PromptFeaturesOf(user_messages, static_cast<int>(prompt.tokens.size()));
-  prompt.stops = chat_template_->StopStrings();
+  prompt.at_text_start = !goes_on;
+  prompt.stops = chat_stops_;
   return prompt;
 }
 
@@ -216,10 +246,10 @@ absl::StatusOr<Prompt> ServedModel::FromText(const std::string& text, bool parse
 
 absl::StatusOr<Prompt> ServedModel::FromTokens(const v1::GenerateRequest& request) const {
   const v1::TokenIds& tokens = request.tokens();
-  if (tokens.tokenizer_fingerprint() != tokenizer_->fingerprint()) {
+  if (tokens.tokenizer_fingerprint() != info_.tokenizer_fingerprint()) {
     return absl::FailedPreconditionError(
         absl::StrFormat("tokens.tokenizer_fingerprint: expected '%s', found '%s'; send text instead of token ids",
-                        tokenizer_->fingerprint(), tokens.tokenizer_fingerprint().substr(0, 80)));
+                        info_.tokenizer_fingerprint(), tokens.tokenizer_fingerprint().substr(0, 80)));
   }
   if (tokens.ids().empty()) return absl::InvalidArgumentError("tokens.ids: is empty; expected at least one token");
   const int32_t n_vocab = tokenizer_->vocab_size();
@@ -231,7 +261,7 @@ absl::StatusOr<Prompt> ServedModel::FromTokens(const v1::GenerateRequest& reques
   prompt.tokens.assign(tokens.ids().begin(), tokens.ids().end());
   prompt.features = PromptFeaturesOf({}, static_cast<int>(prompt.tokens.size()));
   // A tier that renders conversations sends them as ids; the format's own stop strings then apply here as well.
-  if (chat_template_.ok()) prompt.stops = chat_template_->StopStrings();
+  prompt.stops = chat_stops_;
   return prompt;
 }
 

@@ -20,10 +20,12 @@ namespace updraft {
 // Immutable after Load: any thread may make prompts.
 class ServedModel {
  public:
-  // Errors name the file and what to do. A file whose chat template is missing or unknown loads, and refuses
-  // conversations. Logs when it begins and when it has ended, and trouble with options.packed_cache and
-  // warnings of the tokenizer.
-  static absl::StatusOr<std::unique_ptr<ServedModel>> Load(const std::string& path, const LoadOptions& options);
+  // Errors name the file and what to do. chat_template: ChatTemplate::Choose; what was chosen must work, while a file
+  // whose own template is missing or broken loads, and refuses conversations. Logs when it begins and when it has
+  // ended, which chat template it took and why, and trouble with options.packed_cache
+  // and warnings of the tokenizer.
+  static absl::StatusOr<std::unique_ptr<ServedModel>> Load(const std::string& path, const LoadOptions& options,
+                                                           const std::string& chat_template = "");
 
   const Model& model() const { return *model_; }
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
@@ -34,19 +36,19 @@ class ServedModel {
 
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
 
-  // Whether requests may carry tools, and messages calls and results of them: the file's chat format knows how to write
-  // them.
+  // Whether requests may carry tools, and messages calls and results of them: the chat template writes them.
   bool can_use_tools() const { return chat_template_.ok() && chat_template_->renders_tools(); }
 
   // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
   // refused before time is spent on it (OutOfRange). InvalidArgument names the field, tools that this model cannot use
-  // among them; FailedPrecondition for token ids of another vocabulary and for conversations where the file's chat
-  // template is not known.
+  // among them; FailedPrecondition for token ids of another vocabulary or chat template, and for conversations where
+  // there is no template.
   absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request,
                                     size_t max_tokens = std::numeric_limits<size_t>::max()) const;
 
  private:
   ServedModel() = default;
+  absl::Status TakeChatTemplate(const std::string& choice);
   absl::StatusOr<Prompt> FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const;
   absl::Status CheckTools(const v1::GenerateRequest& request) const;
   absl::StatusOr<Prompt> FromText(const std::string& text, bool parse_special, size_t max_tokens) const;
@@ -57,6 +59,7 @@ class ServedModel {
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   absl::StatusOr<text::ChatTemplate> chat_template_ = absl::UnknownError("");
   std::vector<int32_t> stop_tokens_;
+  std::vector<std::string> chat_stops_;
   size_t max_token_bytes_ = 1;  // of the longest token: bounds from below how many tokens a text has
   v1::ModelInfo info_;
 };

@@ -1,263 +1,368 @@
 #include "common/text/chat_template.h"
 
 #include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <iterator>
+#include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "common/gguf/reader.h"
-#include "common/text/chat_renderer.h"
+#include "common/jinja/budget.h"
+#include "common/jinja/unicode.h"
+#include "common/text/chat_input.h"
+#include "common/text/named_templates.h"
+#include "common/text/sha256.h"
 
 namespace updraft::text {
 namespace {
 
-constexpr char kWhatToDo[] =
-    "name the format that the model was trained with (chatml, llama2, llama3, gemma, phi3, "
-    "mistral, mistral-v1 or mistral-v7)";
+using jinja::Source;
+using jinja::SourcedText;
 
-void ReplaceAll(std::string* text, std::string_view from, std::string_view to) {
-  std::string replaced;
-  size_t pos = 0;
-  for (size_t hit = text->find(from); hit != text->npos; hit = text->find(from, pos)) {
-    replaced.append(*text, pos, hit - pos).append(to);
-    pos = hit + from.size();
-  }
-  replaced.append(*text, pos);
-  *text = std::move(replaced);
+constexpr char kOwnKey[] = "tokenizer.chat_template";
+constexpr char kToolKey[] = "tokenizer.chat_template.tool_use";
+constexpr size_t kMaxMarkerBytes = 64;
+
+std::string WhatToChoose() {
+  return absl::StrCat("choose one with --chat-template: the name of the format that the model was trained with (",
+                      absl::StrJoin(NamedTemplates(), ", "), ") or the path of a file with its Jinja template");
 }
 
-// One spelling for what programs write in several: line breaks in literals are line breaks, literals that are added
-// together are one, and no space surrounds a filter's bar.
-std::string Normalized(std::string_view source) {
-  std::string text(source);
-  ReplaceAll(&text, "\\n", "\n");
-  for (const char* joint : {"' + '", "'+'", "\" + \"", "\"+\""}) ReplaceAll(&text, joint, "");
-  for (const char* bar : {" | ", "| ", " |"}) ReplaceAll(&text, bar, "|");
+absl::Status In(const std::string& what, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(what, ": ", std::string(status.message())));
+}
+
+absl::StatusOr<std::string> ReadTemplateFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(jinja::kMaxSourceBytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad() || (!file.eof() && file.fail())) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--chat-template: expected one of %s, or the path of a file that can be read, found '%s'",
+                        absl::StrJoin(NamedTemplates(), ", "), path.substr(0, 200)));
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
   return text;
 }
 
-bool Has(std::string_view text, std::string_view part) { return text.find(part) != text.npos; }
-
-bool TrimsContent(std::string_view source) {
-  for (const char* way :
-       {"content']|trim", "content\"]|trim", "content|trim", "content'].strip()", "content.strip()"}) {
-    if (Has(source, way)) return true;
-  }
-  return false;
+// Whether the text has a part of this source.
+bool Has(const SourcedText& text, Source source) {
+  return std::any_of(text.runs().begin(), text.runs().end(),
+                     [&](const SourcedText::Run& run) { return run.source == source; });
 }
 
-absl::Status UnknownFormat(std::string_view source) {
-  std::string begin(source.substr(0, 60));
-  for (char& c : begin) {
-    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7F) c = ' ';
+bool IsBlank(std::string_view text) { return jinja::StripRange(text, nullptr, true, false).begin == text.size(); }
+
+// <...> without white space, or [...] of capitals, that begins here; empty: neither.
+std::string_view MarkerAt(std::string_view text) {
+  if (text.empty() || (text[0] != '<' && text[0] != '[')) return {};
+  const bool angle = text[0] == '<';
+  size_t end = 1;
+  while (end < text.size() && end < kMaxMarkerBytes && text[end] != (angle ? '>' : ']')) {
+    const char c = text[end];
+    if (angle ? absl::ascii_isspace(static_cast<unsigned char>(c)) || (c == '<' && end > 1)
+              : !absl::ascii_isupper(static_cast<unsigned char>(c)) && c != '_' && c != '/') {
+      return {};
+    }
+    ++end;
   }
-  return absl::UnimplementedError(
-      absl::StrFormat("tokenizer.chat_template: expected ChatML, Llama 2, Llama 3, Gemma, Phi-3 or Mistral, found none "
-                      "of their features "
-                      "(it begins: %s); %s",
-                      begin, kWhatToDo));
+  if (end == text.size() || end == kMaxMarkerBytes || end == 1) return {};
+  while (angle && end + 1 < text.size() && text[end + 1] == '>') ++end;  // <<SYS>>
+  return text.substr(0, end + 1);
+}
+
+const std::vector<ChatMessage>& ProbeTurns() {
+  static const auto* const turns = new std::vector<ChatMessage>{{"user", "Q"}, {"assistant", "A"}, {"user", "R"}};
+  return *turns;
 }
 
 }  // namespace
 
-const std::vector<std::string>& ChatTemplate::Names() {
-  static const std::vector<std::string> names = {"chatml", "llama2",  "llama3",     "gemma",
-                                                 "phi3",   "mistral", "mistral-v1", "mistral-v7"};
-  return names;
-}
+// ---- Where templates come from --------------------------------------------------------------------------------------
 
-absl::StatusOr<ChatTemplate> ChatTemplate::ByName(std::string_view name) {
-  const std::string key(name);
-  if (key == "chatml") return ChatTemplate(ChatFormat::kChatMl, key);
-  if (key == "llama2" || key == "llama3" || key == "gemma") {
-    const ChatFormat format = key == "llama2"   ? ChatFormat::kLlama2
-                              : key == "llama3" ? ChatFormat::kLlama3
-                                                : ChatFormat::kGemma;
-    ChatTemplate chat(format, key);
-    chat.bos_ = true;
-    chat.trim_ = true;
-    chat.alternate_ = format != ChatFormat::kLlama3;
-    chat.system_ = format != ChatFormat::kGemma;
-    return chat;
-  }
-  if (key == "phi3") return ChatTemplate(ChatFormat::kPhi3, key);
-  if (key == "mistral" || key == "mistral-v1" || key == "mistral-v7") {
-    ChatTemplate chat(ChatFormat::kMistral, key);
-    chat.bos_ = true;
-    chat.alternate_ = true;
-    chat.trim_ = key == "mistral";
-    chat.space_before_inst_ = chat.space_before_inst_end_ = key == "mistral-v1";
-    chat.system_prompt_ = key == "mistral-v7";
-    chat.system_in_last_user_ = key == "mistral";
-    return chat;
-  }
-  return absl::InvalidArgumentError(absl::StrFormat("chat template: expected one of %s, found '%s'",
-                                                    absl::StrJoin(Names(), ", "), key.substr(0, 40)));
-}
-
-absl::StatusOr<ChatTemplate> ChatTemplate::FromGguf(const gguf::File& file) {
-  const auto in_file = [&](absl::StatusCode code, const std::string& message) {
-    return absl::Status(code, absl::StrFormat("chat template of '%s': %s", file.path(), message));
-  };
-  if (!file.Has("tokenizer.chat_template")) {
-    return in_file(absl::StatusCode::kNotFound,
-                   absl::StrFormat("the file has no key tokenizer.chat_template; %s", kWhatToDo));
-  }
-  const absl::StatusOr<std::string_view> source = file.GetString("tokenizer.chat_template");
-  if (!source.ok()) return in_file(source.status().code(), std::string(source.status().message()));
-  absl::StatusOr<ChatTemplate> chat = FromJinja(*source);
-  if (!chat.ok()) return in_file(chat.status().code(), std::string(chat.status().message()));
-  return chat;
+absl::StatusOr<ChatTemplate> ChatTemplate::Make(std::string name, std::string_view source) {
+  absl::StatusOr<jinja::Template> program = jinja::Template::Parse(source);
+  if (!program.ok()) return In(name, program.status());
+  return ChatTemplate(std::move(name), std::string(source), *std::move(program));
 }
 
 absl::StatusOr<ChatTemplate> ChatTemplate::FromJinja(std::string_view source) {
-  const std::string text = Normalized(source);
-  const bool bos = Has(text, "bos_token");
-  if (Has(text, "<|im_start|>") && Has(text, "<|im_end|>\n") && !Has(text, "<|im_sep|>")) {
-    ChatTemplate chat(ChatFormat::kChatMl, "chatml");
-    chat.bos_ = bos;
-    chat.ReadChatMl(text);
-    return chat;
+  absl::StatusOr<ChatTemplate> made = Make("chat template", source);
+  if (made.ok()) made->FindOut();
+  return made;
+}
+
+absl::StatusOr<ChatTemplate> ChatTemplate::ByName(std::string_view name) {
+  const std::optional<std::string_view> source = NamedTemplate(name);
+  if (!source) {
+    return absl::InvalidArgumentError(absl::StrFormat("chat template: expected one of %s, found '%s'",
+                                                      absl::StrJoin(NamedTemplates(), ", "),
+                                                      std::string(name.substr(0, 40))));
   }
-  if (Has(text, "<|start_header_id|>") && Has(text, "<|end_header_id|>\n\n") && Has(text, "<|eot_id|>")) {
-    ChatTemplate chat(ChatFormat::kLlama3, "llama3");
-    chat.bos_ = bos;
-    chat.trim_ = TrimsContent(text);
-    chat.dates_ = Has(text, "Cutting Knowledge Date: December 2023\n") && Has(text, "Today Date: ");
-    return chat;
+  absl::StatusOr<ChatTemplate> made = Make(std::string(name), *source);
+  if (made.ok()) made->FindOut();
+  return made;
+}
+
+absl::StatusOr<ChatTemplate> ChatTemplate::Choose(const gguf::File& file, const std::string& choice) {
+  if (NamedTemplate(choice)) {
+    absl::StatusOr<ChatTemplate> made = ByName(choice);
+    if (made.ok()) made->why_ = absl::StrFormat("the built-in '%s', as chosen", choice);
+    return made;
   }
-  if (Has(text, "<start_of_turn>") && Has(text, "<end_of_turn>\n")) {
-    ChatTemplate chat(ChatFormat::kGemma, "gemma");
-    chat.bos_ = bos;
-    chat.trim_ = TrimsContent(text);
-    chat.system_ = Has(text, "first_user_prefix");
-    chat.alternate_ = Has(text, "must alternate");
-    return chat;
+  if (!choice.empty()) {
+    absl::StatusOr<std::string> source = ReadTemplateFile(choice);
+    if (!source.ok()) return source.status();
+    absl::StatusOr<ChatTemplate> made = Make(choice, *source);
+    if (!made.ok()) return In("--chat-template", made.status());
+    made->why_ = absl::StrFormat("the file '%s', as chosen", choice);
+    made->FindOut();
+    return made;
   }
-  if (Has(text, "<|assistant|>\n") && Has(text, "<|end|>\n")) {
-    ChatTemplate chat(ChatFormat::kPhi3, "phi3");
-    chat.bos_ = bos;
-    chat.trim_ = TrimsContent(text);
-    // Programs that write '<|' + role + '|>' take any role.
-    chat.system_ = Has(text, "<|system|>") || Has(text, "'<|' + message['role']");
-    chat.eos_at_end_ = Has(text, "eos_token");
-    return chat;
+  const std::string where = absl::StrFormat("chat template of '%s'", file.path());
+  if (!file.Has(kOwnKey)) {
+    return absl::NotFoundError(absl::StrFormat("%s: the file has no key %s; %s", where, kOwnKey, WhatToChoose()));
   }
-  if (Has(text, "[INST]") && Has(text, "[/INST]")) {
-    if (Has(text, "<<SYS>>") && !Has(text, "[SYSTEM_PROMPT]")) {
-      ChatTemplate chat(ChatFormat::kLlama2, "llama2");
-      chat.bos_ = bos;
-      chat.alternate_ = true;
-      return chat;
+  const absl::StatusOr<std::string_view> source = file.GetString(kOwnKey);
+  if (!source.ok()) return In(where, source.status());
+  absl::StatusOr<ChatTemplate> made = Make(kOwnKey, *source);
+  if (!made.ok()) {
+    return absl::Status(made.status().code(),
+                        absl::StrCat(where, ": ", std::string(made.status().message()), "; ", WhatToChoose()));
+  }
+  made->why_ = "the model file's own";
+  if (file.Has(kToolKey)) {
+    const absl::StatusOr<std::string_view> tool_source = file.GetString(kToolKey);
+    if (!tool_source.ok()) return In(where, tool_source.status());
+    absl::StatusOr<jinja::Template> program = jinja::Template::Parse(*tool_source);
+    if (!program.ok()) return In(absl::StrCat(where, ": ", kToolKey), program.status());
+    made->tool_program_ = *std::move(program);
+    made->tool_source_ = std::string(*tool_source);
+    made->why_ = "the model file's own, with one for tools";
+  }
+  made->FindOut();
+  return made;
+}
+
+absl::StatusOr<std::string> ChatFingerprint(const Tokenizer& tokenizer, const absl::StatusOr<ChatTemplate>& chat) {
+  FieldHasher hasher;
+  hasher.Add(tokenizer.fingerprint());
+  hasher.Add(chat.ok() ? chat->source() : "");
+  hasher.Add(chat.ok() ? chat->tool_source() : "");
+  return hasher.Finish();
+}
+
+// ---- What a template does -------------------------------------------------------------------------------------------
+
+bool ChatTemplate::RendersCalls(const CallForm& form) const {
+  ChatTemplate trial = *this;
+  trial.call_form_ = form;
+  const std::vector<ChatMessage> messages = {
+      {"user", "Q"},
+      {"assistant", "", {{"call00001", "probe_name", R"({"probe_key": "probe_value"})"}}},
+      {.role = "tool", .content = "probe_result", .tool_call_id = "call00001", .name = "probe_name"}};
+  const std::vector<ChatTool> tools = {{"probe_name", "probe_description"}};
+  const absl::StatusOr<SourcedText> text = trial.Run({.messages = messages, .tools = tools}, "<s>", "</s>");
+  if (!text.ok()) return false;
+  const auto has = [&](const char* what) { return text->bytes().find(what) != std::string::npos; };
+  return Has(*text, ChatInput::kTools) && Has(*text, ChatInput::OfCalls(1)) && has("probe_key") && has("probe_value") &&
+         has("probe_result");
+}
+
+void ChatTemplate::FindOut() {
+  for (const CallForm& form :
+       {CallForm{false, false}, CallForm{false, true}, CallForm{true, false}, CallForm{true, true}}) {
+    if (!RendersCalls(form)) continue;
+    call_form_ = form;
+    renders_tools_ = true;
+    break;
+  }
+  const std::span<const ChatMessage> question(ProbeTurns().data(), 1);
+  const auto with = [&](bool thinking) { return Run({.messages = question, .thinking = thinking}, "<s>", "</s>"); };
+  const absl::StatusOr<SourcedText> on = with(true), off = with(false);
+  can_skip_thought_ = on.ok() && off.ok() && on->bytes() != off->bytes();
+}
+
+// What the template writes between an answer and the next question.
+std::string ChatTemplate::AfterAnswer(std::string_view bos, std::string_view eos) const {
+  const absl::StatusOr<SourcedText> text = Run({.messages = ProbeTurns()}, bos, eos);
+  if (!text.ok()) return "";
+  const SourcedText::Runs& runs = text->runs();
+  size_t answer = 0;
+  for (const SourcedText::Run& run : runs) {
+    if (run.source == ChatInput::OfContent(1)) answer = run.end;
+  }
+  for (const SourcedText::Run& run : runs) {
+    if (answer > 0 && run.end > answer && run.source == jinja::kTemplate) {
+      return text->bytes().substr(answer, run.end - answer);
     }
-    ChatTemplate chat(ChatFormat::kMistral, "mistral");
-    chat.bos_ = bos;
-    chat.ReadMistral(text);
-    return chat;
   }
-  return UnknownFormat(source);
+  return "";
 }
 
-void ChatTemplate::ReadChatMl(std::string_view source) {
-  trim_ = TrimsContent(source);
-  drops_thoughts_ = Has(source, "split('</think>')");
-  keeps_last_thought_ = Has(source, "last_query_index");
-  opens_thought_ = Has(source, "<|im_start|>assistant\n<think>\n");
-  can_skip_thought_ = Has(source, "enable_thinking");
-  // A system message written out in one literal, rather than put together from the conversation, is the default.
-  constexpr std::string_view kBegin = "<|im_start|>system\n";
-  for (size_t at = source.find(kBegin); at != source.npos; at = source.find(kBegin, at + 1)) {
-    const std::string_view rest = source.substr(at + kBegin.size());
-    const std::string_view system = rest.substr(0, rest.find("<|im_end|>"));
-    if (system.size() == rest.size() || system.find_first_of("'\"{}") != system.npos) continue;
-    default_system_ = std::string(system);
-    return;
+std::vector<std::string> ChatTemplate::StopStrings(const Tokenizer& tokenizer) const {
+  const std::string after =
+      AfterAnswer(tokenizer.SpecialText(tokenizer.bos_id()), tokenizer.SpecialText(tokenizer.eos_id()));
+  const std::string_view behind = std::string_view(after).substr(jinja::StripRange(after, nullptr, true, false).begin);
+  std::string_view stop = MarkerAt(behind);
+  if (stop.empty()) {
+    stop = behind.substr(0, behind.find('\n'));
+    stop = stop.substr(0, jinja::StripRange(stop, nullptr, false, true).end);
   }
+  // A single letter or sign would end answers that it happens to be in.
+  if (stop.size() < 3 || stop.size() > kMaxMarkerBytes) return {};
+  return {std::string(stop)};
 }
 
-void ChatTemplate::ReadMistral(std::string_view source) {
-  // Formats of the tokenizer's versions: v1 " [INST] x [/INST] y</s>", v3 "[INST] x[/INST] y</s>", and with Tekken
-  // "[INST]x[/INST]y</s>".
-  const auto literal = [&](std::string_view inside) {
-    return Has(source, "'" + std::string(inside) + "'") || Has(source, "\"" + std::string(inside) + "\"");
-  };
-  system_ = Has(source, "system");
-  system_prompt_ = Has(source, "[SYSTEM_PROMPT]");
-  system_in_last_user_ = Has(source, "loop.last and system_message");
-  alternate_ = Has(source, "alternat");
-  trim_ = TrimsContent(source);
-  space_before_inst_ = Has(source, "' [INST]") || Has(source, "\" [INST]");
-  space_after_inst_ = Has(source, "[INST] ");
-  space_before_inst_end_ = Has(source, " [/INST]");
-  space_before_answer_ = literal(" ") || space_before_inst_;
+std::vector<int32_t> ChatTemplate::StopTokenIds(const Tokenizer& tokenizer) const {
+  std::vector<int32_t> ids = tokenizer.EndOfGenerationIds();
+  for (const std::string& stop : StopStrings(tokenizer)) {
+    const std::optional<int32_t> id = tokenizer.SpecialTokenId(stop);
+    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
+  }
+  std::sort(ids.begin(), ids.end());
+  return ids;
 }
 
-absl::StatusOr<std::vector<TextSegment>> ChatTemplate::Render(std::span<const ChatMessage> messages,
-                                                              bool add_generation_prompt, std::string_view bos,
+// ---- Rendering ------------------------------------------------------------------------------------------------------
+
+absl::Status ChatTemplate::CheckMessages(const Chat& chat) const {
+  if (chat.messages.empty()) {
+    return absl::InvalidArgumentError("conversation: expected at least one message, found none; send a user message");
+  }
+  for (size_t i = 0; i < chat.messages.size(); ++i) {
+    const ChatMessage& message = chat.messages[i];
+    const bool is_tool = message.role == "tool";
+    if (message.role != "system" && message.role != "user" && message.role != "assistant" &&
+        !(is_tool && renders_tools_)) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("messages[%u].role: expected system, user or assistant, found '%s'%s", i,
+                          message.role.substr(0, 40), is_tool ? "; the model's chat template has no tools" : ""));
+    }
+    if (!message.tool_calls.empty() && !renders_tools_) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "messages[%u].tool_calls: the model's chat template (%s) has no tools; leave the calls out", i, name_));
+    }
+  }
+  if (chat.ending == Chat::Ending::kContinuesAnswer && chat.messages.back().role != "assistant") {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("messages[%u].role: expected assistant, since the last message is to be continued, found %s",
+                        chat.messages.size() - 1, chat.messages.back().role));
+  }
+  if (!chat.tools.empty() && !renders_tools_) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("tools: the model's chat template (%s) has none; leave them out", name_));
+  }
+  return absl::OkStatus();
+}
+
+// A model that is not shown a message answers as if it had not been sent.
+absl::Status ChatTemplate::CheckNothingLost(const Chat& chat, const SourcedText& text) const {
+  for (size_t i = 0; i < chat.messages.size(); ++i) {
+    const ChatMessage& message = chat.messages[i];
+    if (message.role != "assistant" && !IsBlank(message.content) && !Has(text, ChatInput::OfContent(i))) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "messages[%u]: the model's chat template (%s) %s", i, name_,
+          message.role == "system" ? "has no system role; put the text into the first user message"
+                                   : "leaves this message out; change the order or the roles of the messages"));
+    }
+    if (!message.tool_calls.empty() && !Has(text, ChatInput::OfCalls(i))) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("messages[%u].tool_calls: the model's chat template (%s) leaves the calls out", i, name_));
+    }
+  }
+  if (!chat.tools.empty() && !Has(text, ChatInput::kTools)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("tools: the model's chat template (%s) leaves them out of this conversation", name_));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SourcedText> ChatTemplate::Run(const Chat& chat, std::string_view bos, std::string_view eos) const {
+  const absl::StatusOr<jinja::Dict> variables = ChatInput::Variables(chat, call_form_, bos, eos);
+  if (!variables.ok()) return variables.status();
+  bool has_tools = !chat.tools.empty();
+  for (const ChatMessage& message : chat.messages) {
+    has_tools = has_tools || message.role == "tool" || !message.tool_calls.empty();
+  }
+  const jinja::Template& program = has_tools && tool_program_ ? *tool_program_ : program_;
+  absl::StatusOr<SourcedText> text = program.Render(*variables, now_ ? *now_ : absl::Now());
+  if (!text.ok()) return In(absl::StrFormat("the model's chat template (%s)", name_), text.status());
+  if (chat.ending == Chat::Ending::kContinuesAnswer) {
+    if (absl::Status cut = ChatInput::CutBehindLast(&*text); !cut.ok()) return cut;
+  }
+  return text;
+}
+
+absl::StatusOr<std::vector<TextSegment>> ChatTemplate::Render(const Chat& chat, std::string_view bos,
                                                               std::string_view eos) const {
-  ChatRenderer renderer(*this, messages, add_generation_prompt, bos, eos);
-  if (absl::Status ok = renderer.Check(); !ok.ok()) return ok;
-  return renderer.Run();
+  if (absl::Status status = CheckMessages(chat); !status.ok()) return status;
+  const absl::StatusOr<SourcedText> text = Run(chat, bos, eos);
+  if (!text.ok()) return text.status();
+  if (absl::Status status = CheckNothingLost(chat, *text); !status.ok()) return status;
+  std::vector<TextSegment> segments;
+  size_t begin = 0;
+  for (const SourcedText::Run& run : text->runs()) {
+    const bool is_special = run.source == jinja::kTemplate;
+    if (segments.empty() || segments.back().is_special != is_special) segments.push_back({"", is_special});
+    segments.back().text.append(text->bytes(), begin, run.end - begin);
+    begin = run.end;
+  }
+  return segments;
 }
 
-absl::StatusOr<std::string> ChatTemplate::RenderText(std::span<const ChatMessage> messages, bool add_generation_prompt,
-                                                     std::string_view bos, std::string_view eos) const {
-  const absl::StatusOr<std::vector<TextSegment>> segments = Render(messages, add_generation_prompt, bos, eos);
+absl::StatusOr<std::string> ChatTemplate::RenderText(const Chat& chat, std::string_view bos,
+                                                     std::string_view eos) const {
+  const absl::StatusOr<std::vector<TextSegment>> segments = Render(chat, bos, eos);
   if (!segments.ok()) return segments.status();
   std::string text;
   for (const TextSegment& segment : *segments) text += segment.text;
   return text;
 }
 
-absl::StatusOr<std::vector<int32_t>> ChatTemplate::RenderTokens(const Tokenizer& tokenizer,
-                                                                std::span<const ChatMessage> messages,
-                                                                bool add_generation_prompt) const {
-  const auto written = [&](std::optional<int32_t> id) {
-    const std::string text = id ? tokenizer.TokenBytes(*id, /*render_special=*/true) : std::string();
-    return tokenizer.SpecialTokenId(text) == id ? text : std::string();
+// The markers of turns, without those of tools: what a template says of tools is full of things in angle brackets.
+absl::Status ChatTemplate::CheckMarkers(const Tokenizer& tokenizer, const Chat& chat, std::string_view bos,
+                                        std::string_view eos) const {
+  const auto may_have = [](const ChatMessage& message) {
+    return message.content.find_first_of("<[") != std::string::npos;
   };
-  const std::string bos = written(tokenizer.bos_id());
-  const std::string eos = written(tokenizer.eos_id());
-  const absl::StatusOr<std::vector<TextSegment>> segments = Render(messages, add_generation_prompt, bos, eos);
-  if (!segments.ok()) return segments.status();
-  for (const TextSegment& segment : *segments) {
-    if (!segment.is_special || tokenizer.SpecialTokenId(segment.text)) continue;
-    for (size_t i = 0; i < messages.size(); ++i) {
-      if (!Has(messages[i].content, segment.text)) continue;
+  if (std::none_of(chat.messages.begin(), chat.messages.end(), may_have)) return absl::OkStatus();
+  const bool has_system = chat.messages[0].role == "system";
+  std::vector<ChatMessage> turns = ProbeTurns();
+  if (has_system) turns.insert(turns.begin(), {"system", "S"});
+  const absl::StatusOr<SourcedText> text = Run({.messages = turns}, bos, eos);
+  if (!text.ok()) return absl::OkStatus();
+  const std::string_view bytes = text->bytes();
+  for (size_t at = 0; at < bytes.size(); ++at) {
+    const std::string marker(MarkerAt(bytes.substr(at)));
+    if (marker.empty() || tokenizer.SpecialTokenId(marker) || text->SourceAt(at) != jinja::kTemplate) continue;
+    for (size_t i = 0; i < chat.messages.size(); ++i) {
+      const ChatMessage& message = chat.messages[i];
+      if (message.content.find(marker) == std::string::npos) continue;
+      // A model's own thoughts come back with its answers.
+      if (message.role == "assistant" && (marker == "<think>" || marker == "</think>")) continue;
       return absl::InvalidArgumentError(absl::StrFormat(
           "messages[%u].content: contains '%s', which this model cannot tell from the chat format's own; remove it", i,
-          segment.text));
+          marker));
     }
   }
-  // The format writes bos and eos itself.
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int32_t>> ChatTemplate::RenderTokens(const Tokenizer& tokenizer, const Chat& chat) const {
+  const std::string bos = tokenizer.SpecialText(tokenizer.bos_id());
+  const std::string eos = tokenizer.SpecialText(tokenizer.eos_id());
+  const absl::StatusOr<std::vector<TextSegment>> segments = Render(chat, bos, eos);
+  if (!segments.ok()) return segments.status();
+  if (absl::Status status = CheckMarkers(tokenizer, chat, bos, eos); !status.ok()) return status;
+  // The template writes bos and eos itself.
   return tokenizer.EncodeSegments(*segments, {.add_special = false});
-}
-
-std::vector<std::string> ChatTemplate::StopStrings() const {
-  switch (format_) {
-    case ChatFormat::kChatMl:
-      return {"<|im_end|>"};
-    case ChatFormat::kLlama3:
-      return {"<|eot_id|>"};
-    case ChatFormat::kGemma:
-      return {"<end_of_turn>"};
-    case ChatFormat::kPhi3:
-      return {"<|end|>"};
-    case ChatFormat::kLlama2:
-    case ChatFormat::kMistral:
-      return {"</s>"};
-  }
-  return {};
-}
-
-std::vector<int32_t> ChatTemplate::StopTokenIds(const Tokenizer& tokenizer) const {
-  std::vector<int32_t> ids = tokenizer.EndOfGenerationIds();
-  for (const std::string& stop : StopStrings()) {
-    const std::optional<int32_t> id = tokenizer.SpecialTokenId(stop);
-    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
-  }
-  std::sort(ids.begin(), ids.end());
-  return ids;
 }
 
 }  // namespace updraft::text

@@ -2,13 +2,15 @@
 #define UPDRAFT_COMMON_TEXT_CHAT_TEMPLATE_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/jinja/template.h"
 #include "common/text/tokenizer.h"
 
 namespace updraft::text {
@@ -21,110 +23,112 @@ struct ChatToolCall {
 };
 
 struct ChatMessage {
-  std::string role;  // "system", "user" or "assistant"; "tool" where the format has tools
+  std::string role;  // "system", "user" or "assistant"; "tool" where the template writes tools
   std::string content;
   std::vector<ChatToolCall> tool_calls = {};  // of an assistant
   std::string tool_call_id = {};              // of a tool: the call that `content` is the result of
   std::string name = {};                      // of a tool
 };
 
-enum class ChatFormat {
-  kChatMl,   // <|im_start|>user\n...<|im_end|>\n
-  kLlama2,   // [INST] <<SYS>>\n...\n<</SYS>>\n\n ... [/INST]
-  kLlama3,   // <|start_header_id|>user<|end_header_id|>\n\n...<|eot_id|>
-  kGemma,    // <start_of_turn>user\n...<end_of_turn>\n
-  kPhi3,     // <|user|>\n...<|end|>\n
-  kMistral,  // [INST] ... [/INST] ...</s>
+struct ChatTool {
+  std::string name;
+  std::string description = {};
+  std::string parameters = {};  // JSON schema, an object; empty: none
 };
 
-// How a model was taught to see a conversation. Files carry a Jinja program for it; the published ones are a handful of
-// formats with small differences, which are recognised by their features and rendered here. Rendering gives the same
-// text as the program, and keeps apart what the template wrote from what people wrote: control tokens come from the
-// template alone. Immutable but for its two settings; concurrent rendering is fine.
+// What is rendered.
+struct Chat {
+  enum class Ending {
+    kOpensAnswer,      // the opening of an assistant's message (add_generation_prompt)
+    kContinuesAnswer,  // the last message, an assistant's, without what closes it (continue_final_message)
+    kNothing,
+  };
+  std::span<const ChatMessage> messages;
+  std::span<const ChatTool> tools = {};
+  Ending ending = Ending::kOpensAnswer;
+  std::optional<bool> thinking = {};  // for templates that ask (enable_thinking, thinking); nullopt: as they like
+};
+
+// How a model was taught to see a conversation: a Jinja program, most often from the model's own file, which is run for
+// each conversation. Rendering keeps apart what the template wrote from what people wrote, whatever the program does
+// with it: control tokens come from the template alone. Immutable but for the date; concurrent rendering is fine.
 class ChatTemplate {
  public:
-  // From `tokenizer.chat_template`. NOT_FOUND when the file has none, UNIMPLEMENTED when its format is not known; both
-  // say how to choose one by name.
-  static absl::StatusOr<ChatTemplate> FromGguf(const gguf::File& file);
+  // `choice` is what a person chose: a name (ByName) or the path of a file with a template. Empty:
+  // tokenizer.chat_template of the model file, with tokenizer.chat_template.tool_use beside it where it has one.
+  // NOT_FOUND when it has none and nothing was chosen: says what to choose. INVALID_ARGUMENT for a program that does
+  // not parse, with its line.
+  static absl::StatusOr<ChatTemplate> Choose(const gguf::File& file, const std::string& choice);
 
   // From the program itself.
   static absl::StatusOr<ChatTemplate> FromJinja(std::string_view source);
 
-  // "chatml", "llama2", "llama3", "gemma", "phi3", "mistral" (the format of its third tokenizer), "mistral-v1",
-  // "mistral-v7". INVALID_ARGUMENT lists them.
+  // One of NamedTemplates(). INVALID_ARGUMENT lists them.
   static absl::StatusOr<ChatTemplate> ByName(std::string_view name);
-  static const std::vector<std::string>& Names();
 
-  ChatFormat format() const { return format_; }
-  const std::string& name() const { return name_; }
+  const std::string& name() const { return name_; }  // "chatml", "tokenizer.chat_template", a file's path, ...
+  const std::string& why() const { return why_; }    // one line for a person: where it comes from
+  const std::string& source() const { return source_; }
+  // That of the template for conversations with tools, where it is another; else empty.
+  const std::string& tool_source() const { return tool_source_; }
 
-  // What the template says when a conversation has no system message; empty: nothing.
-  const std::string& default_system() const { return default_system_; }
+  // What the template does, found out by rendering small conversations.
+  bool renders_tools() const { return renders_tools_; }        // tools, calls and results
+  bool can_skip_thought() const { return can_skip_thought_; }  // Chat::thinking makes a difference
 
-  // The date that templates of Llama 3.1 and later tell the model, as "26 Jul 2024" (their own default).
-  void set_date(std::string date) { date_ = std::move(date); }
+  // What strftime_now of the template says; by default the time of each rendering.
+  void set_now(absl::Time now) { now_ = now; }
 
-  // Qwen3: false opens the answer with an empty thought, so that the model answers at once. No effect on formats that
-  // have no such switch.
-  bool can_skip_thought() const { return can_skip_thought_; }
-  void set_thinking(bool thinking) { thinking_ = thinking; }
+  // The prompt, with `bos` and `eos` for the tokens of these names (empty: none). INVALID_ARGUMENT names the message:
+  // an empty conversation, a role that is not known, what the template refuses, and what it would leave out without a
+  // word (a system message, tools).
+  absl::StatusOr<std::vector<TextSegment>> Render(const Chat& chat, std::string_view bos, std::string_view eos) const;
 
-  // The prompt, with `bos` and `eos` for the tokens of these names (empty: none). `add_generation_prompt`: end with the
-  // opening of an assistant's message. INVALID_ARGUMENT for an empty conversation, a role that is not known or that the
-  // format has not, an order that it does not allow, each with what to do.
-  absl::StatusOr<std::vector<TextSegment>> Render(std::span<const ChatMessage> messages, bool add_generation_prompt,
-                                                  std::string_view bos, std::string_view eos) const;
-
-  // The prompt as tokens. Where a marker of the format is no token of the vocabulary it is written as plain text; then
-  // a message that contains it is refused, since the model could not tell the two apart.
-  absl::StatusOr<std::vector<int32_t>> RenderTokens(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
-                                                    bool add_generation_prompt) const;
+  // The prompt as tokens. Where a marker of the template (<|user|>, [INST]) is no token of the vocabulary it is written
+  // as plain text; then a message that contains it is refused, since the model could not tell the two apart.
+  absl::StatusOr<std::vector<int32_t>> RenderTokens(const Tokenizer& tokenizer, const Chat& chat) const;
 
   // The prompt for people to look at. Never tokenize it: the difference between markers and contents is lost.
-  absl::StatusOr<std::string> RenderText(std::span<const ChatMessage> messages, bool add_generation_prompt,
-                                         std::string_view bos = "<s>", std::string_view eos = "</s>") const;
+  absl::StatusOr<std::string> RenderText(const Chat& chat, std::string_view bos = "<s>",
+                                         std::string_view eos = "</s>") const;
 
-  // Whether calls and results of tools can be rendered. No format that is known here has them yet: such messages are
-  // refused by name.
-  bool renders_tools() const { return false; }
-
-  // What ends an answer: tokens of this vocabulary (end of generation in general, and of this format), and texts to
-  // stop at where they are not tokens.
+  // What ends an answer: the text that the template writes behind one (<|im_end|>, or the next turn's heading), and
+  // tokens of this vocabulary (end of generation in general, and that text where it is one).
+  std::vector<std::string> StopStrings(const Tokenizer& tokenizer) const;
   std::vector<int32_t> StopTokenIds(const Tokenizer& tokenizer) const;
-  std::vector<std::string> StopStrings() const;
 
  private:
-  friend class ChatRenderer;
-  ChatTemplate(ChatFormat format, std::string name) : format_(format), name_(std::move(name)) {}
+  // How calls are given to a template: published ones disagree.
+  struct CallForm {
+    bool arguments_as_text = false;  // JSON text rather than an object
+    bool silence_as_none = false;    // the content of a message that only calls: none rather than ""
+  };
+  friend class ChatInput;
 
-  // Set the differences below from a program's (normalized) source.
-  void ReadChatMl(std::string_view source);
-  void ReadMistral(std::string_view source);
+  ChatTemplate(std::string name, std::string source, jinja::Template program)
+      : name_(std::move(name)), source_(std::move(source)), program_(std::move(program)) {}
+  static absl::StatusOr<ChatTemplate> Make(std::string name, std::string_view source);
 
-  ChatFormat format_;
-  std::string name_;
-  std::string date_ = "26 Jul 2024";
-  bool thinking_ = true;
+  void FindOut();
+  bool RendersCalls(const CallForm& form) const;
+  absl::StatusOr<jinja::SourcedText> Run(const Chat& chat, std::string_view bos, std::string_view eos) const;
+  std::string AfterAnswer(std::string_view bos, std::string_view eos) const;
+  absl::Status CheckMessages(const Chat& chat) const;
+  absl::Status CheckNothingLost(const Chat& chat, const jinja::SourcedText& text) const;
+  absl::Status CheckMarkers(const Tokenizer& tokenizer, const Chat& chat, std::string_view bos,
+                            std::string_view eos) const;
 
-  // The differences among files of one format.
-  bool bos_ = false;                 // begins with bos
-  bool system_ = true;               // knows a system message
-  bool trim_ = false;                // white space around contents is dropped
-  bool alternate_ = false;           // user and assistant must take turns
-  std::string default_system_;       // kChatMl
-  bool drops_thoughts_ = false;      // kChatMl: <think>...</think> of earlier answers is left out
-  bool keeps_last_thought_ = false;  // kChatMl (Qwen3): but not of answers after the last question
-  bool opens_thought_ = false;       // kChatMl (QwQ): the generation prompt opens a thought
-  bool can_skip_thought_ = false;    // kChatMl (Qwen3): knows enable_thinking
-  bool dates_ = false;               // kLlama3: tells the model the date
-  bool system_in_user_ = false;      // kGemma: the system message opens the first user message
-  bool eos_at_end_ = false;          // kPhi3: eos where no answer is asked for
-  // kMistral: the spaces around markers and answers, and where the system message goes.
-  bool space_before_inst_ = false, space_after_inst_ = true, space_before_inst_end_ = false;
-  bool space_before_answer_ = true;
-  bool system_prompt_ = false;        // in [SYSTEM_PROMPT]...[/SYSTEM_PROMPT]
-  bool system_in_last_user_ = false;  // else before the first user message
+  std::string name_, why_, source_, tool_source_;
+  jinja::Template program_;
+  std::optional<jinja::Template> tool_program_;  // for conversations with tools
+  std::optional<absl::Time> now_;
+  CallForm call_form_;
+  bool renders_tools_ = false, can_skip_thought_ = false;
 };
+
+// What two tiers compare before they exchange token ids: SHA-256 (hexadecimal) over the tokenizer's fingerprint and the
+// template's. A template that is missing counts as an empty one.
+absl::StatusOr<std::string> ChatFingerprint(const Tokenizer& tokenizer, const absl::StatusOr<ChatTemplate>& chat);
 
 }  // namespace updraft::text
 

@@ -75,6 +75,11 @@ std::string_view Tokenizer::Stored(int32_t id) const {
 
 std::optional<int32_t> Tokenizer::SpecialTokenId(std::string_view text) const { return all_special_.Exact(text); }
 
+std::string Tokenizer::SpecialText(std::optional<int32_t> id) const {
+  std::string text = id ? TokenBytes(*id, /*render_special=*/true) : std::string();
+  return SpecialTokenId(text) == id ? text : std::string();
+}
+
 std::vector<int32_t> Tokenizer::EndOfGenerationIds() const {
   std::vector<int32_t> ids(end_of_generation_.begin(), end_of_generation_.end());
   std::sort(ids.begin(), ids.end());

@@ -128,6 +128,10 @@ class Tokenizer {
   // The control or user-defined token that is written `text`.
   std::optional<int32_t> SpecialTokenId(std::string_view text) const;
 
+  // How a special token is written in a template (bos_token, eos_token); empty where it is none, or its text is
+  // another's.
+  std::string SpecialText(std::optional<int32_t> id) const;
+
   // Whether a model that says this token has finished: eos, end of turn, end of message, and the well-known
   // <|im_end|>, <|eot_id|>, <end_of_turn>, <|end|>, <|endoftext|> and their like where they are control tokens.
   bool IsEndOfGeneration(int32_t id) const { return end_of_generation_.contains(id); }

@@ -36,9 +36,10 @@ absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& mode
   auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
   if (!tokenizer.ok()) return AsFileError(tokenizer.status());
   std::unique_ptr<Answerer> answerer(new Answerer());
-  auto chat_template = text::ChatTemplate::FromGguf((*model)->FileWith("tokenizer.chat_template"));
+  auto chat_template = text::ChatTemplate::Choose((*model)->FileWith("tokenizer.chat_template"), /*choice=*/"");
   if (chat_template.ok()) {
     answerer->stop_tokens_ = chat_template->StopTokenIds(**tokenizer);
+    answerer->chat_stops_ = chat_template->StopStrings(**tokenizer);
     answerer->chat_template_ = std::make_unique<text::ChatTemplate>(*std::move(chat_template));
   } else if (absl::IsNotFound(chat_template.status())) {
     answerer->stop_tokens_ = (*tokenizer)->EndOfGenerationIds();
@@ -57,7 +58,7 @@ absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& mode
 
 absl::StatusOr<std::vector<int32_t>> Answerer::Render(const Conversation& conversation) const {
   if (chat_template_ != nullptr) {
-    return chat_template_->RenderTokens(*tokenizer_, conversation, /*add_generation_prompt=*/true);
+    return chat_template_->RenderTokens(*tokenizer_, {.messages = conversation});
   }
   std::string plain;
   for (const text::ChatMessage& message : conversation) plain += message.content + "\n";
@@ -83,7 +84,7 @@ absl::StatusOr<LocalAnswer> Answerer::Answer(const Conversation& conversation, c
   Generator generator(model_.get(), pool_.get(), generator_options);
   if (absl::Status status = generator.Prefill(answer.prompt_tokens); !status.ok()) return status;
   AssemblerOptions assembler_options;
-  if (chat_template_ != nullptr) assembler_options.stops = chat_template_->StopStrings();
+  assembler_options.stops = chat_stops_;
   assembler_options.stop_tokens = stop_tokens_;
   assembler_options.max_tokens = options.max_tokens;
   AnswerAssembler assembler(std::make_unique<DetokenizedText>(tokenizer_, /*at_text_start=*/true),

@@ -67,6 +67,7 @@ class Answerer {
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   std::unique_ptr<text::ChatTemplate> chat_template_;  // null: the file has none
   std::vector<int32_t> stop_tokens_;
+  std::vector<std::string> chat_stops_;
   std::unique_ptr<KvPool> pool_;
 };
 

@@ -34,6 +34,9 @@ void AddAdapterOption(CLI::App* command, std::string* path);
 // --threads N, --pin, --packed-cache DIR and --adapter FILE of a command that loads a model.
 void AddLoadOptions(CLI::App* command, LoadOptions* options);
 
+// --chat-template NAME|FILE of a command that renders conversations.
+void AddChatTemplateOption(CLI::App* command, std::string* choice);
+
 // --kv-type f16|i8|i4 of a command that runs a model.
 void AddKvTypeOption(CLI::App* command, kernels::KvType* type);
 

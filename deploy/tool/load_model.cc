@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "absl/strings/str_join.h"
 #include "common/files/file_error.h"
+#include "common/text/named_templates.h"
 #include "deploy/tool/commands.h"
 
 namespace updraft::tool {
@@ -52,6 +54,13 @@ void AddLoadOptions(CLI::App* command, LoadOptions* options) {
   command->add_option("--packed-cache", options->packed_cache,
                       "Folder where packed weights are kept, so that the next load reads them; default: none");
   AddAdapterOption(command, &options->adapter);
+}
+
+void AddChatTemplateOption(CLI::App* command, std::string* choice) {
+  command->add_option("--chat-template", *choice,
+                      "How a conversation becomes a prompt: a built-in name (" +
+                          absl::StrJoin(text::NamedTemplates(), ", ") +
+                          ") or a file with a Jinja template; default: the model file's own");
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, LoadOptions options) {

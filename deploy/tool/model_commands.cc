@@ -28,7 +28,7 @@ namespace {
 using nlohmann::json;
 
 struct GenerateFlags {
-  std::string model, prompt, exit = "off";
+  std::string model, prompt, chat_template, exit = "off";
   bool chat = false, as_json = false, ignore_eos = false, parse_special = false;
   int max_tokens = 128;
   LoadOptions load;
@@ -43,13 +43,33 @@ absl::StatusOr<ExitMode> ParseExitMode(const std::string& name) {
   return absl::InvalidArgumentError(absl::StrCat("--exit: expected off, lossless or lossy, found '", name, "'"));
 }
 
-absl::StatusOr<std::vector<int32_t>> EncodePrompt(const GenerateFlags& flags, const Model& model,
-                                                  const text::Tokenizer& tokenizer) {
-  if (!flags.chat) return tokenizer.Encode(flags.prompt, {.add_special = true, .parse_special = flags.parse_special});
-  auto chat = text::ChatTemplate::FromGguf(model.FileWith("tokenizer.chat_template"));
-  if (!chat.ok()) return AsFileError(chat.status());
-  const std::vector<text::ChatMessage> messages = {{"user", flags.prompt}};
-  return chat->RenderTokens(tokenizer, messages, /*add_generation_prompt=*/true);
+// The prompt's tokens, and those that end an answer to it.
+struct EncodedPrompt {
+  std::vector<int32_t> tokens, stop_tokens;
+  std::vector<std::string> stops;
+  bool is_chat = false;
+};
+
+absl::StatusOr<EncodedPrompt> EncodePrompt(const GenerateFlags& flags, const Model& model,
+                                           const text::Tokenizer& tokenizer) {
+  EncodedPrompt prompt;
+  absl::StatusOr<std::vector<int32_t>> tokens;
+  if (flags.chat || !flags.chat_template.empty()) {
+    const auto chat = text::ChatTemplate::Choose(model.FileWith("tokenizer.chat_template"), flags.chat_template);
+    if (!chat.ok()) return AsFileError(chat.status());
+    const std::vector<text::ChatMessage> messages = {{"user", flags.prompt}};
+    tokens = chat->RenderTokens(tokenizer, {.messages = messages});
+    prompt.stop_tokens = chat->StopTokenIds(tokenizer);
+    prompt.stops = chat->StopStrings(tokenizer);
+    prompt.is_chat = true;
+  } else {
+    tokens = tokenizer.Encode(flags.prompt, {.add_special = true, .parse_special = flags.parse_special});
+    prompt.stop_tokens = tokenizer.EndOfGenerationIds();
+  }
+  if (!tokens.ok()) return tokens.status();
+  prompt.tokens = *std::move(tokens);
+  if (prompt.tokens.empty()) return absl::InvalidArgumentError("--prompt: is empty; expected text to continue");
+  return prompt;
 }
 
 struct Written {
@@ -89,10 +109,10 @@ absl::Status Generate(const GenerateFlags& flags) {
   if (!tokenizer.ok()) return tokenizer.status();
   auto prompt = EncodePrompt(flags, **model, **tokenizer);
   if (!prompt.ok()) return prompt.status();
-  if (prompt->empty()) return absl::InvalidArgumentError("--prompt: is empty; expected text to continue");
   const ModelConfig& config = (*model)->config();
   KvPoolOptions pool_options;
-  const int n_positions = std::min<int>(config.context_length, static_cast<int>(prompt->size()) + flags.max_tokens + 1);
+  const int n_positions =
+      std::min<int>(config.context_length, static_cast<int>(prompt->tokens.size()) + flags.max_tokens + 1);
   pool_options.n_blocks = n_positions / pool_options.block_tokens + 2;
   pool_options.type = flags.kv_type;
   auto pool = KvPool::Create((*model)->ops(), config, pool_options);
@@ -102,14 +122,11 @@ absl::Status Generate(const GenerateFlags& flags) {
   options.sampling = flags.sampling;
   options.exit_mode = *exit_mode;
   Generator generator(model->get(), pool->get(), options);
-  if (absl::Status status = generator.Prefill(*prompt); !status.ok()) return status;
-  const auto chat = text::ChatTemplate::FromGguf((*model)->FileWith("tokenizer.chat_template"));
-  const std::vector<int32_t> stop_tokens =
-      flags.chat && chat.ok() ? chat->StopTokenIds(**tokenizer) : (*tokenizer)->EndOfGenerationIds();
+  if (absl::Status status = generator.Prefill(prompt->tokens); !status.ok()) return status;
   AssemblerOptions limits{.max_tokens = flags.max_tokens};
-  if (flags.chat && chat.ok()) limits.stops = chat->StopStrings();
-  if (!flags.ignore_eos) limits.stop_tokens = stop_tokens;
-  AnswerAssembler assembler(std::make_unique<DetokenizedText>(*tokenizer, /*at_text_start=*/flags.chat),
+  limits.stops = prompt->stops;
+  if (!flags.ignore_eos) limits.stop_tokens = prompt->stop_tokens;
+  AnswerAssembler assembler(std::make_unique<DetokenizedText>(*tokenizer, /*at_text_start=*/prompt->is_chat),
                             std::move(limits));
   auto written = Write(generator, assembler, /*echo=*/!flags.as_json);
   if (!written.ok()) return written.status();
@@ -119,7 +136,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   }
   std::cout << json{{"text", written->text},
                     {"tokens", written->tokens},
-                    {"prompt_tokens", prompt->size()},
+                    {"prompt_tokens", prompt->tokens.size()},
                     {"mean_exit_layer", static_cast<double>(generator.layers_run()) / std::max(1, written->n_chosen)}}
                    .dump(-1, ' ', false, json::error_handler_t::replace)
             << "\n";
@@ -131,7 +148,8 @@ void AddGenerate(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand("generate", "Generate with one model in this process");
   command->add_option("--model", flags->model, "GGUF file")->required();
   command->add_option("--prompt", flags->prompt, "Prompt text")->required();
-  command->add_flag("--chat", flags->chat, "Render the prompt as a user message with the file's chat template");
+  command->add_flag("--chat", flags->chat, "Render the prompt as a user message with the chat template");
+  AddChatTemplateOption(command, &flags->chat_template);
   command->add_flag("--parse-special", flags->parse_special,
                     "Read special tokens such as <|im_start|> in the prompt; not with --chat");
   command->add_option("--max-tokens", flags->max_tokens, "Tokens to generate")->check(CLI::Range(1, 1 << 20));
@@ -224,14 +242,39 @@ std::vector<std::string> TokenizerWarnings(const gguf::File& file) {
   return tokenizer.ok() ? (*tokenizer)->warnings() : std::vector{std::string(tokenizer.status().message())};
 }
 
+// What `inspect` says of the chat template: which one was chosen and why, and what it was found to do.
+json DescribeChat(const gguf::File& file, const std::string& choice) {
+  const auto chat = text::ChatTemplate::Choose(file, choice);
+  if (!chat.ok()) return {{"problem", std::string(chat.status().message())}};
+  json described{{"name", chat->name()},
+                 {"why", chat->why()},
+                 {"bytes", chat->source().size()},
+                 {"tools", chat->renders_tools()},
+                 {"can_skip_thought", chat->can_skip_thought()}};
+  const auto tokenizer = text::Tokenizer::FromGguf(file);
+  if (tokenizer.ok()) described["stops"] = chat->StopStrings(**tokenizer);
+  return described;
+}
+
+std::string ChatLine(const json& chat) {
+  if (chat.contains("problem")) return "chat template: none. " + chat["problem"].get<std::string>();
+  std::string line =
+      absl::StrCat("chat template: ", chat["name"].get<std::string>(), " (", chat["why"].get<std::string>(), "), ",
+                   chat["bytes"].get<size_t>(), " bytes; tools: ", chat["tools"] ? "yes" : "no",
+                   "; thoughts can be switched off: ", chat["can_skip_thought"] ? "yes" : "no");
+  if (chat.contains("stops")) line += "; answers end at " + chat["stops"].dump();
+  return line;
+}
+
 void AddInspect(CLI::App& app, int* exit_code) {
   struct Flags {
-    std::string model;
+    std::string model, chat_template;
     bool as_json = false;
   };
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("inspect", "Facts, tensors, types and bits per weight of a model file");
   command->add_option("model", flags->model, "GGUF file")->required();
+  AddChatTemplateOption(command, &flags->chat_template);
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
   command->callback([flags, exit_code] {
     auto file = gguf::File::Open(flags->model);
@@ -245,7 +288,14 @@ void AddInspect(CLI::App& app, int* exit_code) {
       return;
     }
     inspection->warnings = TokenizerWarnings(*file);
-    std::cout << (flags->as_json ? gguf::ToJson(*inspection) : gguf::ToText(*inspection)) << "\n";
+    const json chat = DescribeChat(*file, flags->chat_template);
+    if (flags->as_json) {
+      auto whole = nlohmann::ordered_json::parse(gguf::ToJson(*inspection));
+      whole["chat_template"] = chat;
+      std::cout << whole.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
+    } else {
+      std::cout << gguf::ToText(*inspection) << "\n" << ChatLine(chat) << "\n";
+    }
   });
 }
 

@@ -50,6 +50,7 @@ LocalModelOptions MakeModelOptions(const v1::EdgeConfig& config) {
                    .pin_threads = config.pin(),
                    .adapter = config.adapter(),
                    .packed_cache = config.packed_cache()},
+          .chat_template = config.chat_template(),
           .kv_tokens = config.kv_tokens(),
           .kv_type = KvTypeOf(config.kv_type()),
           .exit_mode = ExitModeOf(config.exit_mode())};

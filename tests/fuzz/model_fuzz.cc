@@ -33,7 +33,7 @@ void Require(bool holds) {
 void RequireSaid(const absl::Status& status) { Require(status.ok() || !status.message().empty()); }
 
 void CheckText(const gguf::File& file) {
-  const auto chat = text::ChatTemplate::FromGguf(file);
+  const auto chat = text::ChatTemplate::Choose(file, "");
   RequireSaid(chat.status());
   const auto tokenizer = text::Tokenizer::FromGguf(file);
   RequireSaid(tokenizer.status());
@@ -41,7 +41,7 @@ void CheckText(const gguf::File& file) {
   const auto ids = (*tokenizer)->Encode("hello there");
   if (ids.ok()) (*tokenizer)->Decode(*ids);
   const std::vector<text::ChatMessage> messages = {{"user", "hello"}};
-  if (chat.ok()) RequireSaid(chat->RenderTokens(**tokenizer, messages, true).status());
+  if (chat.ok()) RequireSaid(chat->RenderTokens(**tokenizer, {.messages = messages}).status());
 }
 
 void CheckConfidence(const gguf::File& file) {

@@ -15,6 +15,8 @@
 #include "common/rpc/convert.h"
 #include "common/serving/request_check.h"
 #include "common/serving/served_model.h"
+#include "common/text/chat_template.h"
+#include "common/text/named_templates.h"
 #include "common/text/utf8.h"
 #include "deploy/synth/synth.h"
 #include "tests/common/text/small_vocab.h"
@@ -74,12 +76,12 @@ void CheckFormats(const v1::Conversation& conversation) {
     n_bytes += message.content().size();
   }
   if (n_bytes > 4096) return;
-  for (const std::string& name : text::ChatTemplate::Names()) {
+  for (const std::string& name : text::NamedTemplates()) {
     const auto chat = text::ChatTemplate::ByName(name);
     Require(chat.ok());
     for (const auto& tokenizer : tokenizers) {
-      const auto ids = chat->RenderTokens(*tokenizer, messages, true);
-      const auto plain = chat->RenderTokens(*tokenizer, blank, true);
+      const auto ids = chat->RenderTokens(*tokenizer, {.messages = messages});
+      const auto plain = chat->RenderTokens(*tokenizer, {.messages = blank});
       Require(ids.ok() || !ids.status().message().empty());
       if (!ids.ok() || !plain.ok()) continue;
       const auto controls = [&](const std::vector<int32_t>& tokens) {
@@ -117,7 +119,7 @@ v1::GenerateRequest FromLines(std::string_view lines) {
     }
     if (line[0] == 'p') request.set_prompt(rest);
     if (line[0] == 'i') {
-      request.mutable_tokens()->set_tokenizer_fingerprint(Served().tokenizer()->fingerprint());
+      request.mutable_tokens()->set_tokenizer_fingerprint(Served().info().tokenizer_fingerprint());
       for (const char c : line.substr(1)) request.mutable_tokens()->add_ids(c * 3);
     }
     for (const char c : line[0] == 'a' ? line.substr(1) : "") request.add_accepted_prefix(c * 2);
@@ -166,7 +168,7 @@ extern "C" void UpdraftFuzzSeeds(UpdraftFuzzAddSeed add, void* context) {
   prompt.set_tenant("fleet");
   seed(prompt);
   v1::GenerateRequest tokens;
-  tokens.mutable_tokens()->set_tokenizer_fingerprint(Served().tokenizer()->fingerprint());
+  tokens.mutable_tokens()->set_tokenizer_fingerprint(Served().info().tokenizer_fingerprint());
   for (int id = 60; id < 70; ++id) tokens.mutable_tokens()->add_ids(id);
   for (int id = 70; id < 75; ++id) tokens.add_accepted_prefix(id);
   tokens.set_hops(2);

@@ -78,7 +78,7 @@ void CheckText(const TokenizerPtr& tokenizer, const std::string& text) {
 void CheckChat(const TokenizerPtr& tokenizer, std::string_view content) {
   static const ChatTemplate chat = *ChatTemplate::ByName("chatml");
   const std::vector<updraft::text::ChatMessage> messages = {{"user", std::string(content)}};
-  const auto ids = chat.RenderTokens(*tokenizer, messages, true);
+  const auto ids = chat.RenderTokens(*tokenizer, {.messages = messages});
   const auto start = tokenizer->SpecialTokenId("<|im_start|>");
   if (!ids.ok() || !start) return;
   int starts = 0;

@@ -30,7 +30,7 @@ absl::StatusOr<ChatEncoder> ChatEncoder::Create(std::shared_ptr<const text::Toke
 absl::StatusOr<Sequence> ChatEncoder::Encode(const cockpit::Example& example, const LossWeights& weights) const {
   std::vector<text::ChatMessage> messages;
   for (const cockpit::ChatTurn& turn : example.turns) messages.push_back({turn.role, turn.content});
-  absl::StatusOr<std::vector<int32_t>> prompt = chat_.RenderTokens(*tokenizer_, messages, true);
+  absl::StatusOr<std::vector<int32_t>> prompt = chat_.RenderTokens(*tokenizer_, {.messages = messages});
   if (!prompt.ok()) return prompt.status();
   const size_t border = example.answer.rfind(kBeforeReply);
   if (border == std::string::npos) {

@@ -45,6 +45,20 @@ TEST(ParseChatTest, ReadsEveryField) {
   EXPECT_EQ(params.top_logprobs, 2);
 }
 
+TEST(ParseChatTest, HowTheConversationIsRendered) {
+  auto request =
+      ParseChatRequest(Chat(R"("continue_final_message":false,"chat_template_kwargs":{"enable_thinking":false})"));
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->continue_final_message, false);
+  EXPECT_EQ(request->thinking, false);
+  EXPECT_FALSE(ParseChatRequest(Chat(""))->continue_final_message.has_value());
+  for (const char* wrong :
+       {R"("continue_final_message":1)", R"("chat_template_kwargs":[])", R"("chat_template_kwargs":{"x":1})",
+        R"("chat_template_kwargs":{"enable_thinking":"no"})"}) {
+    EXPECT_FALSE(ParseChatRequest(Chat(wrong)).ok()) << wrong;
+  }
+}
+
 TEST(ParseChatTest, DefaultsAreGreedy) {
   auto request = ParseChatRequest(Chat(R"("stop":null,"stream":null,"seed":null)"));
   ASSERT_TRUE(request.ok()) << request.status();
@@ -89,6 +103,13 @@ TEST(ParseChatTest, ReadsToolsWhereTheyAreAccepted) {
   EXPECT_EQ(request->tools[0].description, "of the cabin");
   EXPECT_EQ(ParseJson(request->tools[0].parameters)->at("type"), "object");
   EXPECT_EQ(request->tools[1].parameters, "");
+  // A model is shown a schema as it was written.
+  auto ordered = ParseChatRequest(Chat(R"("tools":[{"function":{"parameters":{"z":0}},"type":"function"}],"tools":[
+    {"type":"function","function":{"parameters":1,"name":"f","parameters":{"b":[1,{"d":"\u00e9\"","a":2.50}],"a":{}}}}])"),
+                                  {.tools = true});
+  ASSERT_TRUE(ordered.ok()) << ordered.status();
+  ASSERT_EQ(ordered->tools.size(), 1u);
+  EXPECT_EQ(ordered->tools[0].parameters, "{\"b\": [1, {\"d\": \"\u00e9\\\"\", \"a\": 2.50}], \"a\": {}}");
   EXPECT_EQ(request->tool_choice.mode, ToolChoice::Mode::kRequired);
   EXPECT_EQ(request->tool_choice.name, "get");
   // Without them the first message that has to do with tools is refused, as before there were any.

@@ -2,55 +2,21 @@
 // environment that run_oracle.sh makes) writes the cases; without it the test skips.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "common/jinja/json.h"
 #include "common/jinja/template.h"
+#include "tests/common/jinja/oracle_cases.h"
 
 namespace updraft::jinja {
 namespace {
 
-// As in oracle.py.
-absl::Time Now() { return absl::FromCivil(absl::CivilSecond(2024, 7, 26, 12, 0, 0), absl::LocalTimeZone()); }
-
-struct Case {
-  std::string name, source;
-  Dict globals;
-  bool fails = false;
-  std::string expected;  // the text, or the oracle's words where it fails
-};
-
-std::string TextOf(const Dict& line, const char* key) {
-  const Value* value = line.Find(key);
-  return value != nullptr && value->is_text() ? value->text().bytes() : std::string();
-}
-
-std::vector<Case> ReadCases(const std::string& path) {
-  std::vector<Case> cases;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    const auto parsed = ParseJson(line, kTemplate);
-    if (!parsed.ok() || !parsed->is_dict()) {
-      ADD_FAILURE() << path << ": line " << cases.size() + 1 << " is no case: " << parsed.status();
-      break;
-    }
-    const Dict& dict = parsed->dict();
-    const bool fails = dict.Find("error") != nullptr;
-    cases.push_back({TextOf(dict, "name"), TextOf(dict, "template"), dict.Find("globals")->dict(), fails,
-                     TextOf(dict, fails ? "error" : "expected")});
-  }
-  return cases;
-}
-
 absl::StatusOr<std::string> Rendered(const Case& c) {
   const auto parsed = Template::Parse(c.source);
   if (!parsed.ok()) return parsed.status();
-  const auto text = parsed->Render(c.globals, Now());
+  const auto text = parsed->Render(c.globals, OracleNow());
   if (!text.ok()) return text.status();
   return text->bytes();
 }
@@ -85,42 +51,14 @@ void ExpectEqual(const std::string& path, size_t at_least) {
             << " refused by both\n";
 }
 
-constexpr int kGenerated = 10000;
-
-// A file of cases by hand, or those that oracle.sh makes; null, after saying why, where it cannot.
-class DifferentialTest : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    const char* const seed = std::getenv("UPDRAFT_SEED");
-    const char* const source = std::getenv("UPDRAFT_SOURCE_DIR");
-    const char* const bin = std::getenv("UPDRAFT_BIN_DIR");
-    if (source == nullptr || bin == nullptr) return;
-    dir_ = absl::StrCat(bin, "/../oracle/jinja");
-    const std::string log = absl::StrCat(dir_, ".log");
-    std::cout << "seed " << (seed != nullptr ? seed : "1") << "\n";
-    const std::string command =
-        absl::StrCat("mkdir -p '", bin, "/../oracle' && '", source, "/tests/common/jinja/oracle.sh' '", dir_, "' '",
-                     seed != nullptr ? seed : "1", "' ", kGenerated, " >'", log, "' 2>&1");
-    there_ = std::system(command.c_str()) == 0;
-    if (there_) return;
-    std::ifstream file(log);
-    for (std::string line; std::getline(file, line);) why_ = line.empty() ? why_ : line;
-  }
-
-  static std::string dir_, why_;
-  static bool there_;
-};
-std::string DifferentialTest::dir_, DifferentialTest::why_ = "UPDRAFT_SOURCE_DIR or UPDRAFT_BIN_DIR is not set";
-bool DifferentialTest::there_ = false;
-
-TEST_F(DifferentialTest, PublishedTemplates) {
-  if (!there_) GTEST_SKIP() << "no jinja2 to compare with: " << why_;
-  ExpectEqual(dir_ + "/templates.jsonl", 600);
+TEST(DifferentialTest, PublishedTemplates) {
+  UPDRAFT_NEED_ORACLE();
+  ExpectEqual(Oracle::Get().dir + "/templates.jsonl", 600);
 }
 
-TEST_F(DifferentialTest, GeneratedTemplates) {
-  if (!there_) GTEST_SKIP() << "no jinja2 to compare with: " << why_;
-  ExpectEqual(dir_ + "/random.jsonl", kGenerated);
+TEST(DifferentialTest, GeneratedTemplates) {
+  UPDRAFT_NEED_ORACLE();
+  ExpectEqual(Oracle::Get().dir + "/random.jsonl", kGenerated);
 }
 
 }  // namespace

@@ -63,6 +63,23 @@ def case(name, template, values):
     return line
 
 
+def continued(template, values):
+    """apply_chat_template(continue_final_message=True) of the same file; None where it raises."""
+    tag = "CONTINUE_FINAL_MESSAGE_TAG "
+    values = json.loads(json.dumps(values))
+    last = values["messages"][-1]
+    begun = last["content"]
+    last["content"] += tag
+    try:
+        text = ENV.from_string(template).render(**values)
+    except Exception:
+        return None
+    if begun.strip() not in text or tag.strip() not in text:
+        return None
+    at = text.rindex(tag.strip())
+    return text[:at] if text[at : at + len(tag)] == tag else text[:at].rstrip()
+
+
 # ---- Published templates ---------------------------------------------------------------------------------------------
 
 SYSTEM = {"role": "system", "content": "You are a terse assistant.\nAnswer in one line."}
@@ -143,7 +160,10 @@ def templates(folders):
             for name, changes in conversations().items():
                 values = {"tools": None, "documents": None, "add_generation_prompt": True, "bos_token": "<s>",
                           "eos_token": "</s>", **changes}
-                yield case(f"{path.name}: {name}", source, values)
+                line = case(f"{path.name}: {name}", source, values)
+                if values["messages"][-1]["role"] == "assistant":
+                    line["continued"] = continued(source, values)
+                yield line
 
 
 

@@ -110,7 +110,7 @@ TEST_P(GrpcFrontCases, StatusTellsWhatIsServed) {
   EXPECT_EQ(status->tier(), tier_->tier());
   EXPECT_EQ(status->version(), "test");
   EXPECT_EQ(status->model().name(), tier_->model_name());
-  EXPECT_EQ(status->model().tokenizer_fingerprint(), tier_->backend().served().tokenizer()->fingerprint());
+  EXPECT_EQ(status->model().tokenizer_fingerprint(), tier_->backend().served().info().tokenizer_fingerprint());
   EXPECT_GT(status->resident_bytes(), 1u << 20);
 }
 

@@ -131,8 +131,8 @@ TEST(RequestCheck, ToolsThatCannotBeAreRefusedByName) {
   }
 }
 
-// No chat format that is known renders tools yet; a request for them is refused, not answered without them.
-TEST(ServedModel, RefusesByNameWhatItsChatFormatCannotRender) {
+// A request for tools is refused where the template has none, not answered without them.
+TEST(ServedModel, RefusesByNameWhatItsChatTemplateDoesNotWrite) {
   const ServedModel& model = FakeServedModel();
   ASSERT_FALSE(model.can_use_tools());
   v1::GenerateRequest request = WithTools();
@@ -141,9 +141,9 @@ TEST(ServedModel, RefusesByNameWhatItsChatFormatCannotRender) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     return std::string(status.message());
   };
-  EXPECT_THAT(refusal(), HasSubstr("tools: the model's chat format"));
+  EXPECT_THAT(refusal(), HasSubstr("tools: the model's chat template"));
   request.clear_tools();
-  EXPECT_THAT(refusal(), HasSubstr("conversation.messages[1].tool_calls: the model's chat format"));
+  EXPECT_THAT(refusal(), HasSubstr("conversation.messages[1].tool_calls: the model's chat template"));
   request.mutable_conversation()->mutable_messages(1)->clear_tool_calls();
   request.mutable_conversation()->mutable_messages(1)->set_content("it is 22 degrees");
   EXPECT_THAT(refusal(), HasSubstr("conversation.messages[2].role: expected system, user or assistant, found 'tool'"));

@@ -57,7 +57,8 @@ std::string RandomText(Random& random, int n_words) {
 
 class Maker {
  public:
-  Maker(uint64_t seed, const Tokenizers& tokenizers) : random_(seed), tokenizers_(tokenizers) {}
+  Maker(uint64_t seed, const Tokenizers& tokenizers, const Fingerprints& fingerprints)
+      : random_(seed), tokenizers_(tokenizers), fingerprints_(fingerprints) {}
 
   std::vector<RecordedGroup> Make() {
     constexpr void (Maker::*kKinds[])(RecordedGroup&) = {
@@ -306,7 +307,7 @@ class Maker {
   void Ids(const RecordedGroup& group, v1::GenerateRequest& request, const std::vector<int32_t>& ids) {
     request.clear_accepted_prefix();
     request.mutable_tokens()->Clear();
-    request.mutable_tokens()->set_tokenizer_fingerprint(TokenizerOf(group)->fingerprint());
+    request.mutable_tokens()->set_tokenizer_fingerprint(fingerprints_[static_cast<size_t>(group.vocabulary)]);
     request.mutable_tokens()->mutable_ids()->Add(ids.begin(), ids.end());
   }
 
@@ -448,14 +449,16 @@ class Maker {
 
   Random random_;
   const Tokenizers& tokenizers_;
+  const Fingerprints& fingerprints_;
   int n_requests_ = 0;
   int words_ = 10;  // most words of a prompt
 };
 
 }  // namespace
 
-std::vector<RecordedGroup> MakeRecording(uint64_t seed, const Tokenizers& tokenizers) {
-  return Maker(seed, tokenizers).Make();
+std::vector<RecordedGroup> MakeRecording(uint64_t seed, const Tokenizers& tokenizers,
+                                         const Fingerprints& fingerprints) {
+  return Maker(seed, tokenizers, fingerprints).Make();
 }
 
 }  // namespace updraft::testing

@@ -28,6 +28,8 @@ inline constexpr int kRecordedDefaultTokens = 12;  // answer tokens of a request
 enum class Vocabulary { kByteLevel, kSentencePiece };
 inline constexpr std::array kVocabularies = {Vocabulary::kByteLevel, Vocabulary::kSentencePiece};
 using Tokenizers = std::array<std::shared_ptr<const text::Tokenizer>, kVocabularies.size()>;
+// What tiers with the same tokenizer and chat template have in common (ModelInfo.tokenizer_fingerprint).
+using Fingerprints = std::array<std::string, kVocabularies.size()>;
 
 enum class AskedDeadline { kNone, kFar, kOver };
 
@@ -65,6 +67,6 @@ struct RecordedGroup {
 };
 
 // kRecordedRequests requests; those asked twice count as two.
-std::vector<RecordedGroup> MakeRecording(uint64_t seed, const Tokenizers& tokenizers);
+std::vector<RecordedGroup> MakeRecording(uint64_t seed, const Tokenizers& tokenizers, const Fingerprints& fingerprints);
 
 }  // namespace updraft::testing

@@ -21,6 +21,7 @@
 #include "absl/strings/str_join.h"
 #include "common/clock/steady.h"
 #include "common/gguf/reader.h"
+#include "common/text/chat_template.h"
 #include "common/text/utf8.h"
 #include "tests/common/model/test_models.h"
 #include "tests/edge/agent/agent_fixture.h"
@@ -287,20 +288,24 @@ class RecordingTest : public ::testing::TestWithParam<int> {
       const auto tokenizer = text::Tokenizer::FromGguf(*file);
       ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
       state_->tokenizers[i] = *tokenizer;
+      const auto fingerprint = text::ChatFingerprint(**tokenizer, text::ChatTemplate::Choose(*file, ""));
+      ASSERT_TRUE(fingerprint.ok()) << fingerprint.status();
+      state_->fingerprints[i] = *fingerprint;
     }
-    state_->groups = MakeRecording(kRecordingSeed, state_->tokenizers);
+    state_->groups = MakeRecording(kRecordingSeed, state_->tokenizers, state_->fingerprints);
   }
   static void TearDownTestSuite() { delete state_; }
 
   struct State {
     std::array<TempFile, kVocabularies.size()> files;
     Tokenizers tokenizers;
+    Fingerprints fingerprints;
     std::vector<RecordedGroup> groups;
   };
 
   static std::vector<std::string> Play(const RecordedGroup& group) {
     const size_t vocabulary = static_cast<size_t>(group.vocabulary);
-    return Player(group, state_->files[vocabulary].path(), state_->tokenizers[vocabulary]->fingerprint()).Play();
+    return Player(group, state_->files[vocabulary].path(), state_->fingerprints[vocabulary]).Play();
   }
 
   // Every kSlices-th group, several at a time.

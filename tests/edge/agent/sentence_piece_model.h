@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "common/text/named_templates.h"
 #include "deploy/synth/synth.h"
 #include "tests/common/model/test_models.h"
 #include "tests/common/text/small_vocab.h"
@@ -52,9 +53,7 @@ inline absl::Status MakeSentencePieceModel(const std::string& path) {
                     writer.SetU32("tokenizer.ggml.padding_token_id", *parts.eos_id);
                     writer.SetBool("tokenizer.ggml.add_bos_token", true);
                     writer.SetBool("tokenizer.ggml.add_space_prefix", true);
-                    writer.SetString("tokenizer.chat_template",
-                                     "{{ bos_token }}{{ '[INST] <<SYS>>' + system + '<</SYS>>' + message['content'] + "
-                                     "' [/INST]' + eos_token }}");
+                    writer.SetString("tokenizer.chat_template", std::string(*text::NamedTemplate("llama2")));
                   }});
 }
 
