@@ -17,8 +17,23 @@ absl::Status SystemError(int error, const std::string& path, const char* what) {
   return absl::ErrnoToStatus(error, absl::StrFormat("file '%s': cannot %s", path, what));
 }
 
-int64_t ModifiedNs(const struct stat& facts) {
-  return int64_t{facts.st_mtim.tv_sec} * 1'000'000'000 + facts.st_mtim.tv_nsec;
+struct Facts {
+  mode_t mode;
+  gid_t group;
+  size_t size;
+  int64_t modified_ns;
+};
+
+// By statx: fstat is one of the calls that programs which fake the wall clock (libfaketime) answer themselves, and a
+// step of that clock is no write.
+bool Look(int fd, Facts* facts) {
+  struct statx x;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &x) != 0) return false;
+  *facts = {.mode = x.stx_mode,
+            .group = x.stx_gid,
+            .size = static_cast<size_t>(x.stx_size),
+            .modified_ns = int64_t{x.stx_mtime.tv_sec} * 1'000'000'000 + x.stx_mtime.tv_nsec};
+  return true;
 }
 
 }  // namespace
@@ -29,17 +44,16 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOp
   // O_NONBLOCK: opening a FIFO must not hang; it has no effect on regular files.
   file.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file.fd_ < 0) return SystemError(errno, path, "open it for reading");
-  struct stat facts;
-  if (fstat(file.fd_, &facts) != 0) return SystemError(errno, path, "read its size");
-  if (!S_ISREG(facts.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("file '%s': expected a regular file, found a %s", path,
-                        S_ISDIR(facts.st_mode) ? "directory" : "device, pipe or socket"));
+  Facts facts;
+  if (!Look(file.fd_, &facts)) return SystemError(errno, path, "read its size");
+  if (!S_ISREG(facts.mode)) {
+    return absl::FailedPreconditionError(absl::StrFormat("file '%s': expected a regular file, found a %s", path,
+                                                         S_ISDIR(facts.mode) ? "directory" : "device, pipe or socket"));
   }
-  file.modified_ns_ = ModifiedNs(facts);
-  file.access_ = {.mode = facts.st_mode & 0777, .group = facts.st_gid};
-  if (facts.st_size == 0) return file;
-  const size_t size = static_cast<size_t>(facts.st_size);
+  file.modified_ns_ = facts.modified_ns;
+  file.access_ = {.mode = facts.mode & 0777, .group = facts.group};
+  if (facts.size == 0) return file;
+  const size_t size = facts.size;
   const int flags = MAP_SHARED | (options.populate ? MAP_POPULATE : 0);
   void* address = mmap(nullptr, size, PROT_READ, flags, file.fd_, 0);
   if (address == MAP_FAILED) return SystemError(errno, path, "map it into memory");
@@ -55,21 +69,19 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path, const MapOp
 
 absl::Status MappedFile::CheckIntact() const {
   if (guard_ == nullptr) return absl::OkStatus();
-  struct stat facts;
+  Facts facts;
+  const bool known = Look(fd_, &facts);
   if (!IsLost(guard_)) {
-    const bool known = fstat(fd_, &facts) == 0;
-    if (known && static_cast<size_t>(facts.st_size) == bytes_.size() && ModifiedNs(facts) == modified_ns_) {
-      return absl::OkStatus();
-    }
+    if (known && facts.size == bytes_.size() && facts.modified_ns == modified_ns_) return absl::OkStatus();
     SetLost(guard_);
   }
-  const bool resized = fstat(fd_, &facts) == 0 && static_cast<size_t>(facts.st_size) != bytes_.size();
+  const bool resized = known && facts.size != bytes_.size();
   return absl::UnavailableError(absl::StrFormat(
       "file '%s': expected it to stay as it was opened, %d bytes, found %s; what is computed from it is worthless "
       "until "
       "the program starts again; replace files by renaming new ones over them, never in place",
       path_, bytes_.size(),
-      resized ? absl::StrFormat("%d bytes", facts.st_size) : "that it was written to or could not be read"));
+      resized ? absl::StrFormat("%d bytes", facts.size) : "that it was written to or could not be read"));
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
