@@ -25,10 +25,10 @@ using testing::Process;
 
 constexpr int kTokens = 32;
 
-// Both programs round activations to 8 bits beside this base, each in its own way, and we round the adapter too. What
-// that moves a logarithm of a probability by was measured on the base alone, where nothing is ours but the kernels: of
-// the first tokens that differ the largest gap was kNearTie / 3.
-constexpr double kNearTie = 0.3;
+// Both programs round activations to 8 bits beside this base, each in its own way, and we round the adapter too. The
+// base alone, where nothing is ours but the kernels, is the control: of the first tokens that differ the largest gap
+// between logarithms of probabilities was 0.40 there and 0.54 with the adapter.
+constexpr double kNearTie = 0.8;
 
 const char* const kPrompts[] = {
     "The capital of France is",
