@@ -102,6 +102,18 @@ std::vector<Request> Written(bool joined) {
   return requests;
 }
 
+// Every message, the assistant's (JSON with what it says) included.
+std::vector<Request> EveryMessage() {
+  std::vector<Request> messages;
+  ForEachJsonLine(SheetFolder(), [&messages](const Json& line, const std::string& where) {
+    for (const Json& message : line.at("messages")) {
+      const auto& text = message.at("content").get_ref<const std::string&>();
+      messages.push_back({where, text, Normalized(text)});
+    }
+  });
+  return messages;
+}
+
 // ---- near copies ----
 
 using Grams = std::vector<uint64_t>;  // distinct, rarest first
@@ -201,7 +213,7 @@ Measure ReadMeasure(const fs::path& data, const MeasuringSet& set) {
   return measure;
 }
 
-// Finds which sentences stand inside a text: Chinese ones anywhere, English ones as whole words.
+// Finds which sentences stand inside a text, also where they begin or end within a word.
 class Finder {
  public:
   Finder(const std::vector<std::u32string>& sentences, size_t shortest_english) : shortest_(shortest_english) {
@@ -218,7 +230,7 @@ class Finder {
         const auto it = by_start_.find(text.substr(at, length));
         if (it == by_start_.end()) continue;
         for (const std::u32string* sentence : it->second) {
-          if (StandsAt(text, at, *sentence)) found.push_back(sentence);
+          if (text.substr(at, sentence->size()) == *sentence) found.push_back(sentence);
         }
       }
     }
@@ -226,13 +238,6 @@ class Finder {
   }
 
  private:
-  static bool StandsAt(std::u32string_view text, size_t at, const std::u32string& sentence) {
-    if (text.substr(at, sentence.size()) != sentence) return false;
-    if (IsChinese(sentence)) return true;
-    const size_t end = at + sentence.size();
-    return (at == 0 || text[at - 1] == ' ') && (end == text.size() || text[end] == ' ');
-  }
-
   size_t shortest_;
   std::unordered_map<std::u32string_view, std::vector<const std::u32string*>> by_start_;
 };
@@ -242,7 +247,7 @@ TEST_P(MeasuringTest, NoWrittenRequestHoldsItsSentences) {
   if (!fs::exists(data)) GTEST_SKIP() << "the requests that measure are not at " << data;
   const Measure measure = ReadMeasure(data, GetParam());
   ASSERT_GT(measure.sentences.size(), GetParam().enough) << "the requests that measure were not read";
-  const std::vector<Request> written = Written(/*joined=*/false);
+  const std::vector<Request> written = EveryMessage();
   ASSERT_GT(written.size(), 12000u) << "the written requests were not read";
 
   const Finder finder(measure.sentences, GetParam().shortest);
@@ -265,10 +270,10 @@ TEST_P(MeasuringTest, NoWrittenRequestComesNearItsSentences) {
   });
 }
 
-// Phrases of 15 letters are anybody's in a set of thousands ("thank you kindly"), where one of hundreds has sentences.
+// Phrases of 12 letters are anybody's in a set of thousands ("thank you kindly"), where one of hundreds has sentences.
 INSTANTIATE_TEST_SUITE_P(Sets, MeasuringTest,
-                         testing::Values(MeasuringSet{"cockpit_wild", "", 200, 15},
-                                         MeasuringSet{"cockpit_real", "", 900, 15},
+                         testing::Values(MeasuringSet{"cockpit_wild", "", 200, 12},
+                                         MeasuringSet{"cockpit_real", "", 900, 12},
                                          MeasuringSet{"task_clinc150/dev", "csv", 20000, 20},
                                          MeasuringSet{"task_macslu_zh_cabin/dev", "query", 500, 20},
                                          MeasuringSet{"task_snips/dev", "text", 10000, 20},
