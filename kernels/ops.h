@@ -215,8 +215,8 @@ class Ops : public Memory {
 
   // What is added beside a matrix [n_out, n_in] that Pack makes of `type`: a [rank, n_in] and b [n_out, rank], finite
   // numbers of the host's, read during the call only; rank >= 1. Beside quantized weights A, B and B's inputs are
-  // rounded to 8 bits, with a scale for 32 inputs of a rank of A, for an output of B and for a token; beside others A
-  // and B stay as they are.
+  // rounded to 8 bits, with a scale for 32 inputs of a rank of A, for an output of B and for a token, after powers of
+  // two have brought the ranks of A to one size; beside others A and B stay as they are.
   virtual std::unique_ptr<LowRank> PackLowRank(DType type, int64_t rank, int64_t n_out, int64_t n_in, const float* a,
                                                const float* b) = 0;
 

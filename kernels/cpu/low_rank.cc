@@ -27,6 +27,24 @@ const CpuLowRank& Of(const MatMulTarget& target) { return static_cast<const CpuL
 // The least bf16 that is not below x >= 0, so that no code passes kMaxCode.
 uint16_t Bf16Above(float x) { return static_cast<uint16_t>((std::bit_cast<uint32_t>(x) + 0xffff) >> 16); }
 
+// Rows of A with largest magnitudes in [1, 2), and columns of B the other way, by powers of two: what B takes in of
+// different ranks is of one size, and no scale of A is too small for half precision. b: [n_out, rank].
+struct Levelled {
+  std::vector<float> a, b;
+};
+Levelled Level(const float* a, const float* b, int64_t rank, int64_t n_out, int64_t n_in) {
+  Levelled to = {{a, a + rank * n_in}, {b, b + n_out * rank}};
+  for (int64_t k = 0; k < rank; ++k) {
+    float max = 0.0f;
+    for (int64_t i = k * n_in; i < (k + 1) * n_in; ++i) max = std::max(max, std::fabs(a[i]));
+    if (max == 0.0f) continue;
+    const int exponent = std::ilogb(max);
+    for (int64_t i = k * n_in; i < (k + 1) * n_in; ++i) to.a[i] = std::ldexp(a[i], -exponent);
+    for (int64_t out = 0; out < n_out; ++out) to.b[out * rank + k] = std::ldexp(b[out * rank + k], exponent);
+  }
+  return to;
+}
+
 // A as rows of q8_0, the rows of zeros included.
 std::vector<std::byte> QuantizeA(const float* a, int64_t rank, int64_t rank_padded, int64_t n_in) {
   const size_t row_bytes = RowBytes(DType::kQ8_0, n_in);
@@ -63,7 +81,8 @@ CpuLowRank::CpuLowRank(DType beside, int64_t rank, int64_t n_out, int64_t n_in, 
   }
   rank_padded_ = RoundUp(rank, kTileOutputs);
   const int64_t n_padded = RoundUp(n_out, kTileOutputs);
-  const std::vector<std::byte> rows = QuantizeA(a, rank, rank_padded_, n_in);
+  const Levelled levelled = Level(a, b, rank, n_out, n_in);
+  const std::vector<std::byte> rows = QuantizeA(levelled.a.data(), rank, rank_padded_, n_in);
   const TiledWeights tiles(DType::kQ8_0, TileKind::k8, rank_padded_, n_in, rows.data(), pool);
   // Of the planes without the tile that evens their number.
   constexpr TileFormat kFormat = TileFormatOf(TileKind::k8);
@@ -80,7 +99,7 @@ CpuLowRank::CpuLowRank(DType beside, int64_t rank, int64_t n_out, int64_t n_in, 
               .n_blocks = n_in / kTileBlock};
   b_codes_ = bytes.get() + codes_at;
   b_scales_ = reinterpret_cast<uint16_t*>(bytes.get() + scales_at);
-  PackB(b, bytes.get() + codes_at, reinterpret_cast<uint16_t*>(bytes.get() + scales_at));
+  PackB(levelled.b.data(), bytes.get() + codes_at, reinterpret_cast<uint16_t*>(bytes.get() + scales_at));
   bytes_ = bytes;
 }
 

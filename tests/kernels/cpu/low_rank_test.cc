@@ -20,9 +20,17 @@ struct Case {
   uint64_t seed;
 
   std::vector<std::byte> w = EncodedWeights(type, n_out, n_in, seed);  // takes long
-  std::vector<float> a() const { return Gaussian(rank * n_in, seed + 1); }
-  std::vector<float> b() const { return Gaussian(n_out * rank, seed + 2); }
+  // Ranks of sizes far apart, the products of all about the same.
+  std::vector<float> a() const { return Scaled(Gaussian(rank * n_in, seed + 1), 1); }
+  std::vector<float> b() const { return Scaled(Gaussian(n_out * rank, seed + 2), -1); }
   std::vector<float> x(int n_tok) const { return Gaussian(n_tok * n_in, seed + 3); }
+  std::vector<float> Scaled(std::vector<float> values, int sign) const {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto k = static_cast<int>(sign > 0 ? i / n_in : i % rank);
+      values[i] = std::ldexp(values[i], sign * (5 * k % 23 - 18));
+    }
+    return values;
+  }
   std::string Name() const {
     return std::string(Info(type).name) + " rank " + std::to_string(rank) + " n_out " + std::to_string(n_out) +
            " n_in " + std::to_string(n_in) + " seed " + std::to_string(seed);
@@ -56,13 +64,19 @@ std::vector<float> Products(Ops& ops, const Case& c, const float* x, int n_tok, 
 //
 // Beside quantized weights each of A, x, B and h = A x is rounded to half a step of its largest magnitude / 127 (of a
 // block of 32, of an output, of a token), A's steps besides to half precision: 2^-11 of a code; B's are up to 2^-7
-// longer. An error of x counts
-// beside the rounded A and so on, so magnitudes are taken a step larger. Sums in float add the rest: one rounding for
-// each block of A and two for the addition; beside others n / 16 fused steps and 7 additions as in matmul_test.
+// longer. Powers of two have brought ranks of A to largest magnitudes in [1, 2), and B the other way. An error of x
+// counts beside the rounded A and so on, so magnitudes are taken a step larger. Sums in float add the rest: one
+// rounding for each block of A and two for the addition; beside others n / 16 fused steps and 7 additions as in
+// matmul_test.
 class Bound {
  public:
-  Bound(const Case& c, const float* a, const float* x) : c_(c), h_(c.rank), h_error_(c.rank) {
-    for (int64_t k = 0; k < c.rank; ++k) Project(a + k * c.n_in, x, k);
+  Bound(const Case& c, const float* a, const float* x) : c_(c), h_(c.rank), h_error_(c.rank), exponent_(c.rank) {
+    for (int64_t k = 0; k < c.rank; ++k) {
+      float max = 0.0f;
+      for (int64_t i = 0; i < c.n_in; ++i) max = std::max(max, std::fabs(a[k * c.n_in + i]));
+      exponent_[k] = std::ilogb(max);
+      Project(a + k * c.n_in, x, k);
+    }
   }
 
   double Exact(const float* b) const {
@@ -73,11 +87,12 @@ class Bound {
   double Error(const float* b) const {
     double max_b = 0.0, max_h = 0.0, error = 0.0, sum_h = 0.0, sum_b = 0.0;
     for (int64_t k = 0; k < c_.rank; ++k) {
-      const double h = std::fabs(h_[k]) + h_error_[k];
-      max_b = std::max(max_b, std::fabs(double{b[k]}));
+      const double h = std::ldexp(std::fabs(h_[k]) + h_error_[k], -exponent_[k]);
+      const double size_b = std::ldexp(std::fabs(b[k]), exponent_[k]);
+      max_b = std::max(max_b, size_b);
       max_h = std::max(max_h, h);
       sum_h += h;
-      sum_b += std::fabs(b[k]);
+      sum_b += size_b;
       error += h_error_[k] * std::fabs(b[k]);
     }
     if (!IsTiled(c_.type)) return error + (static_cast<double>(c_.rank) / 16 + 7) * kUnit * max_b * sum_h;
@@ -112,6 +127,7 @@ class Bound {
 
   const Case& c_;
   std::vector<double> h_, h_error_;
+  std::vector<int> exponent_;
 };
 
 class LowRankTest : public ::testing::TestWithParam<DType> {};
