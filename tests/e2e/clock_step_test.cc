@@ -72,6 +72,16 @@ bool WallClockIsOffBy(int http_port, int days) {
   return absl::AbsDuration(date - absl::Now() - days * absl::Hours(24)) < absl::Minutes(5);
 }
 
+// Whether it says so within ten seconds: absl::Now, where it is called often, counts CPU cycles and looks at the clock
+// every two seconds.
+bool Follows(const Daemon& daemon, int days) {
+  for (int i = 0; i < 100; ++i) {
+    if (WallClockIsOffBy(daemon.http_port(), days)) return true;
+    absl::SleepFor(absl::Milliseconds(100));
+  }
+  return false;
+}
+
 TEST_F(ClockStepTest, NoAnswerNotices) {
   SKIP_WITHOUT("updraft-edge");
   SKIP_WITHOUT("updraft-cloud");
@@ -107,8 +117,9 @@ TEST_F(ClockStepTest, NoAnswerNotices) {
        std::vector<std::pair<const char*, int>>{{"+1d", 1}, {"-1d", -1}, {"+0", 0}, {"+1d", 1}, {"-1d", -1}}) {
     absl::SleepFor(absl::Milliseconds(700));
     wall.Set(offset);
-    n_moved += WallClockIsOffBy(edge.http_port(), days) && WallClockIsOffBy(cloud.http_port(), days) ? 1 : 0;
+    n_moved += Follows(edge, days) && Follows(cloud, days) ? 1 : 0;
   }
+  EXPECT_EQ(n_moved, 5) << "the daemons' wall clocks did not follow: nothing was tried";
   absl::SleepFor(absl::Milliseconds(700));
   stop = true;
   for (std::thread& client : clients) client.join();
@@ -137,8 +148,6 @@ TEST_F(ClockStepTest, NoAnswerNotices) {
   EXPECT_LT(status->uptime_s(), 600.0);
   EXPECT_GE(status->uptime_s(), 0.0);
   std::printf("%d answers while the wall clock stepped by a day five times\n", n);
-  // The preloaded library loses its place in processes that look at files often while many threads read clocks.
-  if (n_moved != 5) GTEST_SKIP() << "libfaketime moved the daemons' wall clocks in " << n_moved << " of 5 steps alone";
 }
 
 }  // namespace
