@@ -34,18 +34,18 @@ bool IsAdaptable(std::string_view name) {
   return false;
 }
 
+// Of a file that is one: parts have no hash that the whole would have.
+absl::StatusOr<std::string> HashOf(const gguf::File& file) {
+  if (file.parts().size() == 1) return Sha256Hex(file.parts().front().bytes);
+  return absl::UnimplementedError(absl::StrFormat("'%s' comes in %d parts, which have no hash of the whole",
+                                                  file.path(), static_cast<int>(file.parts().size())));
+}
+
 }  // namespace
 
 bool IsAdapter(const gguf::File& file) {
   const auto type = file.GetString("general.type");
   return type.ok() && *type == "adapter";
-}
-
-// Of a file that is one: parts have no hash that the whole would have.
-static absl::StatusOr<std::string> HashOf(const gguf::File& file) {
-  if (file.parts().size() == 1) return Sha256Hex(file.parts().front().bytes);
-  return absl::UnimplementedError(absl::StrFormat("'%s' comes in %d parts, which have no hash of the whole", file.path(),
-                                                  static_cast<int>(file.parts().size())));
 }
 
 absl::StatusOr<Adapter> Adapter::Open(const std::string& path, const gguf::File& base, const ModelConfig& config) {
@@ -55,6 +55,12 @@ absl::StatusOr<Adapter> Adapter::Open(const std::string& path, const gguf::File&
 }
 
 absl::StatusOr<Adapter> Adapter::FromFile(gguf::File file, const gguf::File& base, const ModelConfig& config) {
+  if (file.parts().size() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("adapter '%s': expected one file, found one of %d parts; join them "
+                        "(llama-gguf-split --merge)",
+                        file.path(), static_cast<int>(file.parts().size())));
+  }
   Adapter adapter(std::move(file));
   if (absl::Status status = adapter.ReadMetadata(config); !status.ok()) return status;
   if (absl::Status status = adapter.CollectPairs(); !status.ok()) return status;
@@ -63,7 +69,10 @@ absl::StatusOr<Adapter> Adapter::FromFile(gguf::File file, const gguf::File& bas
     adapter.max_rank_ = std::max(adapter.max_rank_, pair.b->dims[0]);
   }
   if (absl::Status status = adapter.CheckBase(base); !status.ok()) return status;
-  if (auto hash = HashOf(adapter.file_); hash.ok()) adapter.sha256_ = *std::move(hash);
+  absl::StatusOr<std::string> hash = HashOf(adapter.file_);
+  if (hash.ok()) adapter.sha256_ = *std::move(hash);
+  // A build without a hash has no fingerprints either.
+  if (!hash.ok() && !absl::IsUnimplemented(hash.status())) return hash.status();
   return adapter;
 }
 

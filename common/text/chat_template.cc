@@ -17,7 +17,7 @@
 #include "common/jinja/unicode.h"
 #include "common/text/chat_input.h"
 #include "common/text/named_templates.h"
-#include "common/text/sha256.h"
+#include "common/text/field_hasher.h"
 
 namespace updraft::text {
 namespace {

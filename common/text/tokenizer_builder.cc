@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "common/text/sha256.h"
+#include "common/text/field_hasher.h"
 
 namespace updraft::text {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/files/file_error.h"
-#include "common/text/sha256.h"
+#include "common/text/field_hasher.h"
 #include "deploy/calibrate/exit_thresholds.h"
 
 namespace updraft {

@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/files/sha256.h"
 #include "common/gguf/reader.h"
 #include "common/memory/available.h"
-#include "common/text/sha256.h"
 #include "deploy/train/gguf_model.h"
 
 namespace updraft::train {
@@ -49,7 +49,7 @@ absl::Status CheckHash(const gguf::File& file, const std::string& expected, std:
         " files of a model, and an adapter names its base by the hash of one; join them (llama-gguf-split --merge)"));
   }
   const std::span<const std::byte> bytes = file.parts().front().bytes;
-  const absl::StatusOr<std::string> hash = text::Sha256({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const absl::StatusOr<std::string> hash = Sha256Hex(bytes);
   if (!hash.ok()) return hash.status();
   *found = *hash;
   if (!expected.empty() && *hash != expected) {

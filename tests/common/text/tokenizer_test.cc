@@ -17,7 +17,7 @@
 
 #include "common/gguf/writer.h"
 #include "common/text/score_bpe.h"
-#include "common/text/sha256.h"
+#include "common/text/field_hasher.h"
 #include "common/text/utf8.h"
 #include "tests/common/text/small_vocab.h"
 

@@ -1,30 +1,14 @@
-#include "common/text/sha256.h"
+#include "common/text/field_hasher.h"
 
 #include <openssl/evp.h>
 
 #include <array>
 #include <cstddef>
-#include <span>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 
 namespace updraft::text {
-namespace {
-
-std::string Hexadecimal(std::span<const unsigned char> bytes) {
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string text;
-  for (unsigned char byte : bytes) {
-    text.push_back(kHex[byte >> 4]);
-    text.push_back(kHex[byte & 15]);
-  }
-  return text;
-}
-
-absl::Status Refused() { return absl::InternalError("OpenSSL could not compute SHA-256; check its configuration"); }
-
-}  // namespace
-
 struct FieldHasher::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
   bool ok = context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1;
@@ -50,15 +34,10 @@ void FieldHasher::Add(int64_t number) {
 absl::StatusOr<std::string> FieldHasher::Finish() {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
   unsigned int bytes = 0;
-  if (!state_->ok || EVP_DigestFinal_ex(state_->context, digest.data(), &bytes) != 1) return Refused();
-  return Hexadecimal({digest.data(), bytes});
-}
-
-absl::StatusOr<std::string> Sha256(std::string_view bytes) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  unsigned int length = 0;
-  if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), &length, EVP_sha256(), nullptr) != 1) return Refused();
-  return Hexadecimal({digest.data(), length});
+  if (!state_->ok || EVP_DigestFinal_ex(state_->context, digest.data(), &bytes) != 1) {
+    return absl::InternalError("OpenSSL could not compute SHA-256; check its configuration");
+  }
+  return absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), bytes});
 }
 
 }  // namespace updraft::text

@@ -1,5 +1,5 @@
-#ifndef UPDRAFT_COMMON_TEXT_SHA256_H_
-#define UPDRAFT_COMMON_TEXT_SHA256_H_
+#ifndef UPDRAFT_COMMON_TEXT_FIELD_HASHER_H_
+#define UPDRAFT_COMMON_TEXT_FIELD_HASHER_H_
 
 #include <cstdint>
 #include <memory>
@@ -9,10 +9,6 @@
 #include "absl/status/statusor.h"
 
 namespace updraft::text {
-
-// SHA-256 of the bytes themselves (what sha256sum prints): hexadecimal, lower case. INTERNAL when the cryptographic
-// library refuses.
-absl::StatusOr<std::string> Sha256(std::string_view bytes);
 
 // SHA-256 over a sequence of fields, each written with its length, so that no two sequences look alike.
 class FieldHasher {
@@ -35,4 +31,4 @@ class FieldHasher {
 
 }  // namespace updraft::text
 
-#endif  // UPDRAFT_COMMON_TEXT_SHA256_H_
+#endif  // UPDRAFT_COMMON_TEXT_FIELD_HASHER_H_
