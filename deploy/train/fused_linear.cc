@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "deploy/train/fused_math.h"
+#include "deploy/train/products.h"
 
 namespace updraft::train {
 namespace {
@@ -69,12 +70,12 @@ class CrossEntropy : public Function<CrossEntropy> {
     double loss = 0;
     for (int64_t begin = 0; begin < n; begin += kRows) {
       const int64_t end = std::min(n, begin + kRows);
-      Tensor logits = torch::linear(rows.slice(0, begin, end), head);
+      Tensor logits = Linear(rows.slice(0, begin, end), head);
       for (int64_t i = begin; i < end; ++i) {
         loss += SoftmaxRow(Bits(logits) + (i - begin) * vocabulary, vocabulary, targets.data_ptr<int64_t>()[i],
                            weights.data_ptr<float>()[i]);
       }
-      gradient.slice(0, begin, end).copy_(torch::matmul(logits, head));
+      gradient.slice(0, begin, end).copy_(MatMul(logits, head));
     }
     context->save_for_backward({gradient});
     return torch::tensor(loss, torch::kFloat64).to(torch::kFloat);
@@ -95,7 +96,7 @@ Tensor LinearArgmax(const Tensor& rows, const Tensor& head) {
   Tensor out = torch::empty({n}, torch::kInt64);
   for (int64_t begin = 0; begin < n; begin += kRows) {
     const int64_t end = std::min(n, begin + kRows);
-    const Tensor logits = torch::linear(rows.slice(0, begin, end), head);
+    const Tensor logits = Linear(rows.slice(0, begin, end), head);
     for (int64_t i = begin; i < end; ++i) {
       const uint16_t* row = Bits(logits) + (i - begin) * vocabulary;
       // Rounded to 8 bits each: the true largest is at most one step below the largest of the rounded.

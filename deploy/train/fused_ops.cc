@@ -135,8 +135,18 @@ class SwiGlu : public Function<SwiGlu> {
 // Matrices of one head: q, k, v and their gradients [time, head] f32; kt and vt [head, time] are transposed. Buffers
 // have a vector of slack at the end, which products may read and write.
 
-constexpr int64_t kLanes = 16;
-using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
+constexpr int64_t kMaxLanes = 16;
+// Vectors of a size that the instruction set has: the compiler keeps wider ones in memory.
+template <int kLanes>
+struct VectorOf;
+template <>
+struct VectorOf<8> {
+  using Type = float __attribute__((vector_size(32), aligned(4), may_alias));
+};
+template <>
+struct VectorOf<16> {
+  using Type = float __attribute__((vector_size(64), aligned(4), may_alias));
+};
 
 // One head's slice of rows that are `stride` apart: widened, scaled, and rotated where there are angles.
 UPDRAFT_CLONES void LoadHead(const uint16_t* rows, int64_t stride, const float* cosine, const float* sine, float scale,
@@ -178,8 +188,9 @@ UPDRAFT_CLONES void Transpose(const float* in, int64_t time, int64_t head, float
 }
 
 // y[j] = sum over i < kHead of x[i] * m[i * time + j], for j < n rounded up to whole vectors.
-template <int kHead>
+template <int kHead, int kLanes>
 UPDRAFT_INLINE void RowTimesMatrix(const float* x, const float* m, int64_t n, int64_t time, float* y) {
+  using Lanes = typename VectorOf<kLanes>::Type;
   int64_t j = 0;
   for (; j + 4 * kLanes <= n; j += 4 * kLanes) {
     Lanes sum0 = {}, sum1 = {}, sum2 = {}, sum3 = {};
@@ -207,11 +218,11 @@ UPDRAFT_INLINE void RowTimesMatrix(const float* x, const float* m, int64_t n, in
 }
 
 // p[t] = softmax of q[t] kt over the positions up to t.
-template <int kHead>
+template <int kHead, int kLanes>
 UPDRAFT_INLINE void Probabilities(const float* q, const float* kt, int64_t time, float* p) {
   for (int64_t t = 0; t < time; ++t, p += time) {
     const int64_t n = t + 1;
-    RowTimesMatrix<kHead>(q + t * kHead, kt, n, time, p);
+    RowTimesMatrix<kHead, kLanes>(q + t * kHead, kt, n, time, p);
     float largest = p[0];
     for (int64_t j = 1; j < n; ++j) largest = std::max(largest, p[j]);
     float sum = 0;
@@ -221,10 +232,10 @@ UPDRAFT_INLINE void Probabilities(const float* q, const float* kt, int64_t time,
   }
 }
 
-template <int kHead>
+template <int kHead, int kLanes>
 UPDRAFT_INLINE void HeadForward(const float* q, const float* kt, const float* v, int64_t time, int64_t stride, float* p,
                                 uint16_t* out) {
-  Probabilities<kHead>(q, kt, time, p);
+  Probabilities<kHead, kLanes>(q, kt, time, p);
   for (int64_t t = 0; t < time; ++t, p += time, out += stride) {
     float sum[kHead] = {};
     for (int64_t j = 0; j <= t; ++j) {
@@ -239,57 +250,84 @@ struct HeadGradients {
 };
 
 // dy: [time, head]. Adds to dk and dv, writes dq.
-template <int kHead>
+template <int kHead, int kLanes>
 UPDRAFT_INLINE void HeadBackward(const float* q, const float* k, const float* kt, const float* vt, const float* dy,
                                  int64_t time, const HeadGradients& out) {
-  constexpr int kVectors = kHead / static_cast<int>(kLanes);
-  Probabilities<kHead>(q, kt, time, out.p);
+  using Lanes = typename VectorOf<kLanes>::Type;
+  // As many columns at a time as three sets of registers hold.
+  constexpr int kVectors = std::min(4, kHead / kLanes), kColumns = kVectors * kLanes;
+  Probabilities<kHead, kLanes>(q, kt, time, out.p);
   for (int64_t t = 0; t < time; ++t) {
     const float* p = out.p + t * time;
     const int64_t n = t + 1;
-    RowTimesMatrix<kHead>(dy + t * kHead, vt, n, time, out.dp);
+    RowTimesMatrix<kHead, kLanes>(dy + t * kHead, vt, n, time, out.dp);
     float dot = 0;
     for (int64_t j = 0; j < n; ++j) dot += out.dp[j] * p[j];
     for (int64_t j = 0; j < n; ++j) out.dp[j] = p[j] * (out.dp[j] - dot);
-    Lanes query[kVectors], gradient[kVectors], sum[kVectors] = {};
-    for (int c = 0; c < kVectors; ++c) {
-      query[c] = reinterpret_cast<const Lanes*>(q + t * kHead)[c];
-      gradient[c] = reinterpret_cast<const Lanes*>(dy + t * kHead)[c];
-    }
-    for (int64_t j = 0; j < n; ++j) {
-      const auto* key = reinterpret_cast<const Lanes*>(k + j * kHead);
-      auto* dk = reinterpret_cast<Lanes*>(out.dk + j * kHead);
-      auto* dv = reinterpret_cast<Lanes*>(out.dv + j * kHead);
+    for (int column = 0; column < kHead; column += kColumns) {
+      Lanes query[kVectors], gradient[kVectors], sum[kVectors] = {};
       for (int c = 0; c < kVectors; ++c) {
-        sum[c] += out.dp[j] * key[c];
-        dk[c] += out.dp[j] * query[c];
-        dv[c] += p[j] * gradient[c];
+        query[c] = reinterpret_cast<const Lanes*>(q + t * kHead + column)[c];
+        gradient[c] = reinterpret_cast<const Lanes*>(dy + t * kHead + column)[c];
       }
+      for (int64_t j = 0; j < n; ++j) {
+        const auto* key = reinterpret_cast<const Lanes*>(k + j * kHead + column);
+        auto* dk = reinterpret_cast<Lanes*>(out.dk + j * kHead + column);
+        auto* dv = reinterpret_cast<Lanes*>(out.dv + j * kHead + column);
+        for (int c = 0; c < kVectors; ++c) {
+          sum[c] += out.dp[j] * key[c];
+          dk[c] += out.dp[j] * query[c];
+          dv[c] += p[j] * gradient[c];
+        }
+      }
+      for (int c = 0; c < kVectors; ++c) reinterpret_cast<Lanes*>(out.dq + t * kHead + column)[c] = sum[c];
     }
-    for (int c = 0; c < kVectors; ++c) reinterpret_cast<Lanes*>(out.dq + t * kHead)[c] = sum[c];
   }
 }
 
-#define UPDRAFT_HEAD_BODIES(SIZE)                                                                                      \
-  UPDRAFT_CLONES void HeadForward##SIZE(const float* q, const float* kt, const float* v, int64_t time, int64_t stride, \
-                                        float* p, uint16_t* out) {                                                     \
-    HeadForward<SIZE>(q, kt, v, time, stride, p, out);                                                                 \
-  }                                                                                                                    \
-  UPDRAFT_CLONES void HeadBackward##SIZE(const float* q, const float* k, const float* kt, const float* vt,             \
-                                         const float* dy, int64_t time, const HeadGradients& out) {                    \
-    HeadBackward<SIZE>(q, k, kt, vt, dy, time, out);                                                                   \
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define UPDRAFT_WIDE __attribute__((target("arch=x86-64-v4")))
+bool IsWide() {
+  static const bool wide = __builtin_cpu_supports("x86-64-v4") != 0;
+  return wide;
+}
+#else
+#define UPDRAFT_WIDE
+bool IsWide() { return false; }
+#endif
+
+#define UPDRAFT_HEAD_BODIES(TARGET, NAME, SIZE, LANES)                                                              \
+  TARGET void HeadForward##NAME(const float* q, const float* kt, const float* v, int64_t time, int64_t stride,      \
+                                float* p, uint16_t* out) {                                                          \
+    HeadForward<SIZE, LANES>(q, kt, v, time, stride, p, out);                                                       \
+  }                                                                                                                 \
+  TARGET void HeadBackward##NAME(const float* q, const float* k, const float* kt, const float* vt, const float* dy, \
+                                 int64_t time, const HeadGradients& out) {                                          \
+    HeadBackward<SIZE, LANES>(q, k, kt, vt, dy, time, out);                                                         \
   }
-UPDRAFT_HEAD_BODIES(32)
-UPDRAFT_HEAD_BODIES(64)
+UPDRAFT_HEAD_BODIES(UPDRAFT_CLONES, 32, 32, 8)
+UPDRAFT_HEAD_BODIES(UPDRAFT_CLONES, 64, 64, 8)
+UPDRAFT_HEAD_BODIES(UPDRAFT_WIDE, 32Wide, 32, 16)
+UPDRAFT_HEAD_BODIES(UPDRAFT_WIDE, 64Wide, 64, 16)
 #undef UPDRAFT_HEAD_BODIES
+
+struct HeadBodies {
+  decltype(&HeadForward32) forward;
+  decltype(&HeadBackward32) backward;
+};
+HeadBodies BodiesFor(int64_t head) {
+  if (head == 32)
+    return IsWide() ? HeadBodies{HeadForward32Wide, HeadBackward32Wide} : HeadBodies{HeadForward32, HeadBackward32};
+  return IsWide() ? HeadBodies{HeadForward64Wide, HeadBackward64Wide} : HeadBodies{HeadForward64, HeadBackward64};
+}
 
 struct AttentionShape {
   int64_t batch, time, heads, kv_heads, head;
 
   int64_t columns() const { return (heads + 2 * kv_heads) * head; }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(head)); }
-  size_t HeadElements() const { return static_cast<size_t>(time * head + kLanes); }
-  size_t ScoreElements() const { return static_cast<size_t>(time * time + kLanes); }
+  size_t HeadElements() const { return static_cast<size_t>(time * head + kMaxLanes); }
+  size_t ScoreElements() const { return static_cast<size_t>(time * time + kMaxLanes); }
 };
 
 class Attention : public Function<Attention> {
@@ -309,9 +347,8 @@ class Attention : public Function<Attention> {
         LoadHead(rows + (heads + kv) * s.head, s.columns(), c, w, 1, s.time, s.head, k.data());
         LoadHead(rows + (heads + kv_heads + kv) * s.head, s.columns(), nullptr, nullptr, 1, s.time, s.head, v.data());
         Transpose(k.data(), s.time, s.head, kt.data());
-        const auto body = s.head == 32 ? HeadForward32 : HeadForward64;
-        body(q.data(), kt.data(), v.data(), s.time, heads * s.head, p.data(),
-             Bits(out) + b * s.time * heads * s.head + h * s.head);
+        BodiesFor(s.head).forward(q.data(), kt.data(), v.data(), s.time, heads * s.head, p.data(),
+                                  Bits(out) + b * s.time * heads * s.head + h * s.head);
       }
     });
     context->save_for_backward({qkv, cosine, sine});
@@ -343,7 +380,7 @@ class Attention : public Function<Attention> {
   static void KeyHeadBackward(const AttentionShape& s, int64_t kv, const uint16_t* rows, const uint16_t* dout,
                               const float* cosine, const float* sine, uint16_t* drows) {
     std::vector<float> q(s.HeadElements()), k(q), kt(q), v(q), vt(q), dy(q), dq(q), dk(q), dv(q);
-    std::vector<float> p(s.ScoreElements()), dp(static_cast<size_t>(s.time + kLanes));
+    std::vector<float> p(s.ScoreElements()), dp(static_cast<size_t>(s.time + kMaxLanes));
     const int64_t groups = s.heads / s.kv_heads;
     const int64_t key_at = (s.heads + kv) * s.head, value_at = (s.heads + s.kv_heads + kv) * s.head;
     LoadHead(rows + key_at, s.columns(), cosine, sine, 1, s.time, s.head, k.data());
@@ -353,9 +390,8 @@ class Attention : public Function<Attention> {
     for (int64_t h = kv * groups; h < (kv + 1) * groups; ++h) {
       LoadHead(rows + h * s.head, s.columns(), cosine, sine, s.scale(), s.time, s.head, q.data());
       LoadHead(dout + h * s.head, s.heads * s.head, nullptr, nullptr, 1, s.time, s.head, dy.data());
-      const auto body = s.head == 32 ? HeadBackward32 : HeadBackward64;
-      body(q.data(), k.data(), kt.data(), vt.data(), dy.data(), s.time,
-           {p.data(), dp.data(), dq.data(), dk.data(), dv.data()});
+      BodiesFor(s.head).backward(q.data(), k.data(), kt.data(), vt.data(), dy.data(), s.time,
+                                 {p.data(), dp.data(), dq.data(), dk.data(), dv.data()});
       StoreHead(dq.data(), cosine, sine, s.scale(), s.time, s.head, s.columns(), drows + h * s.head);
     }
     StoreHead(dk.data(), cosine, sine, 1, s.time, s.head, s.columns(), drows + key_at);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "deploy/train/fused_ops.h"
+#include "deploy/train/products.h"
 
 namespace updraft::train {
 namespace {
@@ -148,7 +149,7 @@ torch::Tensor Transformer::Project(const torch::Tensor& x, const std::string& bl
   if (projection_) return projection_(block + *names.begin(), x);
   std::vector<torch::Tensor> matrices;
   for (const char* name : names) matrices.push_back(Matrix(block + name));
-  return torch::linear(x, matrices.size() == 1 ? matrices[0] : torch::cat(matrices));
+  return Linear(x, matrices.size() == 1 ? matrices[0] : torch::cat(matrices));
 }
 
 torch::Tensor Transformer::Attention(const torch::Tensor& x, const std::string& block, const torch::Tensor& mask) {
@@ -210,7 +211,7 @@ Transformer::Output Transformer::Forward(const torch::Tensor& tokens, const torc
   const torch::Tensor output = Embedding().to(bf16_ ? torch::kBFloat16 : torch::kFloat);
   Output out;
   for (const torch::Tensor& rows : Rows(tokens, selected)) {
-    out.exits.push_back(torch::linear(rows, output).to(torch::kFloat));
+    out.exits.push_back(Linear(rows, output).to(torch::kFloat));
   }
   out.logits = out.exits.back();
   out.exits.pop_back();

@@ -4,6 +4,7 @@
 
 #include "deploy/train/adapter/lora_file.h"
 #include "deploy/train/fused_linear.h"
+#include "deploy/train/products.h"
 #include "deploy/train/workers.h"
 
 namespace updraft::train {
@@ -21,7 +22,7 @@ class AdaptedLinear : public Function<AdaptedLinear> {
                         const Tensor& b, double scale) {
     context->save_for_backward({x, merged, a, b});
     context->saved_data["scale"] = scale;
-    return torch::linear(x, merged);
+    return Linear(x, merged);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -30,13 +31,13 @@ class AdaptedLinear : public Function<AdaptedLinear> {
     const Tensor x = saved[0].reshape({-1, merged.size(1)});
     const Tensor dy = gradients[0].reshape({-1, merged.size(0)}).contiguous();
     const double scale = context->saved_data["scale"].toDouble();
-    const Tensor dx = torch::matmul(dy, merged).view(saved[0].sizes());
+    const Tensor dx = MatMul(dy, merged).view(saved[0].sizes());
     const Tensor a = saved[2].to(x.scalar_type()), b = saved[3].to(x.scalar_type());
     // The narrow side is transposed in memory: products of plain layouts.
-    const Tensor back = torch::matmul(dy, b).t().contiguous();  // [ranks, n]
-    const Tensor ahead = torch::linear(x, a).t().contiguous();  // [ranks, n]
-    const Tensor da = torch::matmul(back, x).to(torch::kFloat) * scale;
-    const Tensor db = torch::matmul(ahead, dy).to(torch::kFloat).t() * scale;
+    const Tensor back = MatMul(dy, b).t().contiguous();  // [ranks, n]
+    const Tensor ahead = Linear(x, a).t().contiguous();  // [ranks, n]
+    const Tensor da = MatMul(back, x).to(torch::kFloat) * scale;
+    const Tensor db = MatMul(ahead, dy).to(torch::kFloat).t() * scale;
     return {dx, Tensor(), da, db, Tensor()};
   }
 };
@@ -126,7 +127,7 @@ Tensor AdaptedModel::Rows(const LossBatch& batch, std::map<std::string, Leaves>*
   Transformer pass = *model_;  // the same weights
   pass.set_projection([&](const std::string& first, const Tensor& x) {
     const Group& group = groups_.at(first);
-    if (!group.a.defined() || leaves == nullptr) return torch::linear(x, group.merged);
+    if (!group.a.defined() || leaves == nullptr) return Linear(x, group.merged);
     Leaves& leaf = (*leaves)[first];
     leaf.a = group.a.detach().set_requires_grad(true);
     leaf.b = group.b.detach().set_requires_grad(true);
@@ -173,7 +174,7 @@ Tensor AdaptedModel::Argmax(const LossBatch& batch) const {
 
 Tensor AdaptedModel::Logits(const LossBatch& batch) const {
   torch::NoGradGuard no_gradient;
-  return torch::linear(Rows(batch, nullptr), output_).to(torch::kFloat);
+  return Linear(Rows(batch, nullptr), output_).to(torch::kFloat);
 }
 
 int64_t AdaptedModel::ParameterCount() const {

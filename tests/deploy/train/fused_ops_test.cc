@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "deploy/train/products.h"
+
 namespace updraft::train {
 namespace {
 
@@ -86,6 +88,27 @@ INSTANTIATE_TEST_SUITE_P(Shapes, FusedAttentionTest,
                          testing::Values(std::array<int64_t, 4>{1, 2, 1, 32}, std::array<int64_t, 4>{15, 2, 2, 32},
                                          std::array<int64_t, 4>{16, 4, 2, 32}, std::array<int64_t, 4>{77, 8, 4, 32},
                                          std::array<int64_t, 4>{130, 3, 1, 64}));
+
+// Whether the CPU multiplies bf16 or the operands are widened: exact products of bf16, f32 sums, one rounding.
+TEST(ProductsTest, Bf16OperandsLoseOneRounding) {
+  torch::manual_seed(4);
+  const Tensor x = Leaf(torch::randn({3, 5, 96}).to(torch::kBFloat16)),
+               w = Leaf(torch::randn({40, 96}).to(torch::kBFloat16));
+  const Tensor x2 = Leaf(x.to(torch::kDouble)), w2 = Leaf(w.to(torch::kDouble));
+  const Tensor weights = torch::randn({3, 5, 40}).to(torch::kBFloat16);
+  const Tensor y = Linear(x, w), y2 = torch::linear(x2, w2);
+  EXPECT_EQ(y.scalar_type(), torch::kBFloat16);
+  // Half a unit of the last of 8 bits, and what 96 additions in f32 leave.
+  EXPECT_TRUE(torch::allclose(y.to(torch::kDouble), y2, 1.0 / 256, 1e-4));
+  (y.to(torch::kDouble) * weights.to(torch::kDouble)).sum().backward();
+  (y2 * weights.to(torch::kDouble)).sum().backward();
+  EXPECT_LT(Distance(x.grad(), x2.grad().to(torch::kFloat)), kTolerance);
+  EXPECT_LT(Distance(w.grad(), w2.grad().to(torch::kFloat)), kTolerance);
+  const Tensor a = x.detach().reshape({15, 96}), b = w.detach().t().contiguous();
+  EXPECT_TRUE(torch::allclose(MatMul(a, b).to(torch::kDouble), y2.reshape({15, 40}), 1.0 / 256, 1e-4));
+  // Other types are libtorch's own affair.
+  EXPECT_TRUE(torch::equal(Linear(x2, w2), torch::linear(x2, w2)));
+}
 
 }  // namespace
 }  // namespace updraft::train
