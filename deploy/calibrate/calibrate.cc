@@ -122,6 +122,7 @@ bool SameMeaning(const TaskItem& item, const std::string& full, const std::strin
   if (full == other) return true;
   TaskItem as_expected = item;
   as_expected.expected = full;
+  as_expected.accept.reset();
   return IsCorrect(as_expected, other);
 }
 

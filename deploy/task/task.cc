@@ -45,18 +45,35 @@ absl::StatusOr<Conversation> MessagesOf(const json& object) {
   return messages;
 }
 
+// The first bytes of U+4000 to U+9FFF in UTF-8.
+bool HasHan(std::string_view text) { return text.find_first_of("\xE4\xE5\xE6\xE7\xE8\xE9") != std::string_view::npos; }
+
+absl::StatusOr<TaskItem> ListedItem(const json& object, TaskItem item) {
+  auto accept = AcceptList::FromJson(object["accept"]);
+  if (!accept.ok()) return accept.status();
+  if (item.language.empty()) item.language = HasHan(item.messages.back().content) ? "zh" : "en";
+  item.expected = accept->ToJson();
+  item.accept = *std::move(accept);
+  return item;
+}
+
 absl::StatusOr<TaskItem> ParseLine(const std::string& line) {
   const json object = json::parse(line, /*cb=*/nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) return absl::InvalidArgumentError("expected one JSON object");
   auto messages = MessagesOf(object);
   if (!messages.ok()) return messages.status();
+  const bool listed = object.contains("accept");
   const auto answer = StringMember(object, "answer"), id = StringMember(object, "id"),
-             family = StringMember(object, "family"), language = StringMember(object, "language");
-  if (!answer || !object.contains("answer")) return absl::InvalidArgumentError("expected \"answer\" as text");
+             family = StringMember(object, listed ? "kind" : "family"), language = StringMember(object, "language");
   if (!id || !family || !language) {
-    return absl::InvalidArgumentError("\"id\", \"family\" and \"language\": expected text where present");
+    return absl::InvalidArgumentError(
+        absl::StrFormat("\"id\", \"%s\" and \"language\": expected text where present", listed ? "kind" : "family"));
   }
-  TaskItem item{*id, *family, *language, *std::move(messages), *answer, false};
+  if (listed) return ListedItem(object, {*id, *family, *language, *std::move(messages), "", true, std::nullopt});
+  if (!answer || !object.contains("answer")) {
+    return absl::InvalidArgumentError("expected \"answer\" as text, or \"accept\"");
+  }
+  TaskItem item{*id, *family, *language, *std::move(messages), *answer, false, std::nullopt};
   item.cockpit = cockpit::FamilyFromName(item.family).ok() && cockpit::CanonicalSettings(item.expected).ok();
   return item;
 }
@@ -73,7 +90,7 @@ json GroupsToJson(const std::vector<GroupScore>& groups) {
   json object = json::object();
   for (const GroupScore& group : groups) {
     object[group.name] = {{"n", group.n},
-                          {"exact_match", group.exact_match()},
+                          {"exact_match", group.share()},
                           {"exact_match_ci95", {group.interval.low, group.interval.high}}};
   }
   return object;
@@ -118,6 +135,7 @@ absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path) {
 }
 
 bool IsCorrect(const TaskItem& item, std::string_view answer) {
+  if (item.accept) return item.accept->Fits(answer);
   return item.cockpit ? cockpit::ExactMatch(item.expected, answer) : ExactText(item.expected, answer);
 }
 
@@ -136,8 +154,16 @@ TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::st
   for (int i = 0; i < report.n; ++i) {
     const bool right = IsCorrect(items[i], answers[i]);
     correct += right ? 1 : 0;
-    f1.push_back(WordF1(items[i].expected, answers[i]));
-    bleu.Add(items[i].expected, answers[i]);
+    if (items[i].cockpit) {
+      const Disposition disposition = DispositionOf(answers[i]);
+      for (GroupScore* score : {&report.asked_back, &report.acted_wrong}) ++score->n;
+      report.asked_back.correct += disposition.asks_back ? 1 : 0;
+      report.acted_wrong.correct += disposition.acts && !right ? 1 : 0;
+    }
+    if (!items[i].accept) {
+      f1.push_back(WordF1(items[i].expected, answers[i]));
+      bleu.Add(items[i].expected, answers[i]);
+    }
     for (auto [groups, name] :
          {std::pair(&report.by_family, &items[i].family), std::pair(&report.by_language, &items[i].language)}) {
       if (name->empty()) continue;
@@ -146,6 +172,10 @@ TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::st
       group.correct += right ? 1 : 0;
     }
   }
+  for (GroupScore* score : {&report.asked_back, &report.acted_wrong}) {
+    score->interval = WilsonInterval(score->correct, score->n);
+  }
+  report.n_worded = static_cast<int>(f1.size());
   for (auto* groups : {&report.by_family, &report.by_language}) {
     for (GroupScore& group : *groups) group.interval = WilsonInterval(group.correct, group.n);
   }
@@ -210,11 +240,20 @@ std::string ToJson(const TaskReport& report) {
   json object = {{"n", report.n},
                  {"exact_match", report.exact_match},
                  {"exact_match_ci95", {report.exact_match_interval.low, report.exact_match_interval.high}},
-                 {"f1", report.f1},
-                 {"f1_ci95", {report.f1_interval.low, report.f1_interval.high}},
-                 {"bleu", report.bleu},
                  {"by_family", GroupsToJson(report.by_family)},
                  {"by_language", GroupsToJson(report.by_language)}};
+  if (report.n_worded > 0) {
+    object["f1"] = report.f1;
+    object["f1_ci95"] = {report.f1_interval.low, report.f1_interval.high};
+    object["bleu"] = report.bleu;
+  }
+  if (report.acted_wrong.n > 0) {
+    const auto& [back, wrong] = std::pair(report.asked_back, report.acted_wrong);
+    object["asked_back"] = back.share();
+    object["asked_back_ci95"] = {back.interval.low, back.interval.high};
+    object["acted_and_wrong"] = wrong.share();
+    object["acted_and_wrong_ci95"] = {wrong.interval.low, wrong.interval.high};
+  }
   if (report.n_layer > 0) {
     object["n_layer"] = report.n_layer;
     object["mean_exit_layer"] = report.mean_exit_layer;
@@ -233,10 +272,15 @@ std::string ToText(const TaskReport& report) {
                           100 * interval.high);
   };
   for (const auto* groups : {&report.by_family, &report.by_language}) {
-    for (const GroupScore& group : *groups) line(group.name, group.n, group.exact_match(), group.interval);
+    for (const GroupScore& group : *groups) line(group.name, group.n, group.share(), group.interval);
   }
   line("all", report.n, report.exact_match, report.exact_match_interval);
-  absl::StrAppendFormat(&text, "word F1 %.3f, BLEU %.3f\n", report.f1, report.bleu);
+  if (report.acted_wrong.n > 0) {
+    for (const GroupScore& score : {report.asked_back, report.acted_wrong}) {
+      line(score.name, score.n, score.share(), score.interval);
+    }
+  }
+  if (report.n_worded > 0) absl::StrAppendFormat(&text, "word F1 %.3f, BLEU %.3f\n", report.f1, report.bleu);
   if (report.n_layer > 0) {
     absl::StrAppendFormat(&text, "mean exit layer %.2f of %d, %.1f tokens an answer, %d unfinished, %.1f s\n",
                           report.mean_exit_layer, report.n_layer, report.mean_answer_tokens, report.unfinished,

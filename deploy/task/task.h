@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "deploy/task/accept_list.h"
 #include "deploy/task/answerer.h"
 #include "deploy/task/statistics.h"
 #include "deploy/train/cockpit/example.h"
@@ -20,7 +22,8 @@ struct TaskItem {
   std::string family, language;  // empty: none
   Conversation messages;
   std::string expected;
-  bool cockpit = false;  // judged by cockpit::ExactMatch
+  bool cockpit = false;              // judged by cockpit::ExactMatch
+  std::optional<AcceptList> accept;  // where there is one it judges, and `expected` is its text
 };
 
 TaskItem TaskItemOf(const cockpit::Example& example);
@@ -29,8 +32,9 @@ TaskItem TaskItemOf(const cockpit::Example& example);
 std::vector<TaskItem> CockpitTask(cockpit::Split split, int n, uint64_t seed);
 
 // JSONL, one object a line: {"messages": [{"role","content"}...] or "prompt": "...", "answer": "...", and if wanted
-// "id", "family", "language"}. A line whose family is a cockpit one is judged as such. DataLoss names the line;
-// NotFound the file.
+// "id", "family", "language"}. A line whose family is a cockpit one is judged as such; one with "accept" instead of an
+// answer by that (accept_list.h), with "kind" for a family, and its language is seen in what is asked last. DataLoss
+// names the line; NotFound the file.
 absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path);
 
 bool IsCorrect(const TaskItem& item, std::string_view answer);
@@ -39,13 +43,17 @@ struct GroupScore {
   std::string name;
   int n = 0, correct = 0;
   Interval interval;  // Wilson, 95 %
-  double exact_match() const { return n > 0 ? static_cast<double>(correct) / n : 0.0; }
+  double share() const { return n > 0 ? static_cast<double>(correct) / n : 0.0; }
 };
 
 struct TaskReport {
   int n = 0;
   double exact_match = 0.0;
-  Interval exact_match_interval;                   // Wilson, 95 %
+  Interval exact_match_interval;  // Wilson, 95 %
+  // Of answers that are cockpit ones: neither right nor wrong; and setting or calling something that is not right.
+  GroupScore asked_back{"asked back", 0, 0, {}}, acted_wrong{"acted and wrong", 0, 0, {}};
+  // Words are compared where there is one answer to compare with.
+  int n_worded = 0;
   double f1 = 0.0;                                 // mean over items
   Interval f1_interval;                            // bootstrap, 95 %
   double bleu = 0.0;                               // corpus
