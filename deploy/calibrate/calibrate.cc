@@ -123,6 +123,7 @@ bool SameMeaning(const TaskItem& item, const std::string& full, const std::strin
   TaskItem as_expected = item;
   as_expected.expected = full;
   as_expected.accept.reset();
+  as_expected.clarify = false;
   return IsCorrect(as_expected, other);
 }
 

@@ -207,7 +207,7 @@ absl::Status WriteReport(const DemoReport& report, const std::string& folder) {
 }
 
 absl::StatusOr<EdgeTaskReport> EvaluateTaskOnEdge(const DemoOptions& options, const std::vector<TaskItem>& items,
-                                                  v1::TierChoice tier) {
+                                                  v1::TierChoice tier, std::vector<std::string>* answer_texts) {
   if (absl::Status status = options.Validate(); !status.ok()) return status;
   InferenceClient client(options.edge_address);
   auto answers = RunPass(client, options, items, "queries", tier);
@@ -216,16 +216,29 @@ absl::StatusOr<EdgeTaskReport> EvaluateTaskOnEdge(const DemoOptions& options, co
   std::vector<std::string> texts;
   std::vector<double> latency;
   int escalated = 0;
+  double stated = 0.0;
   for (const AnswerRecord& answer : *answers) {
+    ++report.kept.n;
+    if (answer.status.ok() && !answer.escalated() && !EffectOf(answer.text).asks_back) {
+      ++report.kept.correct;
+      ++report.wrong_among_kept.n;
+      report.wrong_among_kept.correct += answer.correct ? 0 : 1;
+      stated += answer.confidence;
+    }
     texts.push_back(answer.text);
     report.errors += answer.status.ok() ? 0 : 1;
     escalated += answer.escalated() ? 1 : 0;
     if (answer.status.ok()) latency.push_back(answer.latency_ms);
   }
+  report.kept_stated = report.kept.correct > 0 ? stated / report.kept.correct : 0.0;
+  for (GroupScore* score : {&report.kept, &report.wrong_among_kept}) {
+    score->interval = WilsonInterval(score->correct, score->n);
+  }
   report.task = ScoreAnswers(items, texts);
   report.escalated_share = items.empty() ? 0.0 : static_cast<double>(escalated) / static_cast<double>(items.size());
   report.p50_ms = Quantile(latency, 0.5);
   report.p95_ms = Quantile(latency, 0.95);
+  if (answer_texts != nullptr) *answer_texts = std::move(texts);
   return report;
 }
 

@@ -51,11 +51,15 @@ std::string ToHtml(const DemoReport& report);  // one page without external asse
 struct EdgeTaskReport {
   TaskReport task;
   double escalated_share = 0.0;
+  // Answers that are the edge's to their end and do not ask back: how many of all, and how many of those are wrong.
+  GroupScore kept{"kept", 0, 0, {}}, wrong_among_kept{"wrong among kept", 0, 0, {}};
+  double kept_stated = 0.0;  // mean confidence that was stated of them
   double p50_ms = 0.0, p95_ms = 0.0;
   int errors = 0;
 };
 absl::StatusOr<EdgeTaskReport> EvaluateTaskOnEdge(const DemoOptions& options, const std::vector<TaskItem>& items,
-                                                  v1::TierChoice tier);
+                                                  v1::TierChoice tier, std::vector<std::string>* texts = nullptr);
 std::string ToJson(const EdgeTaskReport& report);
+std::string ToText(const EdgeTaskReport& report);
 
 }  // namespace updraft

@@ -132,6 +132,12 @@ std::string ToJson(const DemoReport& report) {
 std::string ToJson(const EdgeTaskReport& report) {
   json object = json::parse(ToJson(report.task), /*cb=*/nullptr, /*allow_exceptions=*/false);
   object["escalated_share"] = report.escalated_share;
+  const GroupScore &kept = report.kept, &wrong = report.wrong_among_kept;
+  object["kept_share"] = kept.share();
+  object["kept_share_ci95"] = {kept.interval.low, kept.interval.high};
+  object["wrong_among_kept"] = wrong.share();
+  object["wrong_among_kept_ci95"] = {wrong.interval.low, wrong.interval.high};
+  object["kept_stated_confidence"] = report.kept_stated;
   object["latency_ms"] = {{"p50", report.p50_ms}, {"p95", report.p95_ms}};
   object["errors"] = report.errors;
   return object.dump();

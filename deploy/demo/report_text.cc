@@ -97,4 +97,16 @@ std::string ToText(const DemoReport& report) {
   return text;
 }
 
+std::string ToText(const EdgeTaskReport& report) {
+  const GroupScore &kept = report.kept, &wrong = report.wrong_among_kept;
+  return ToText(report.task) +
+         absl::StrFormat(
+             "kept on the edge %.1f %% (%.1f to %.1f), wrong among those %.1f %% (%.1f to %.1f); of them it said %.3f, "
+             "true is %.3f\n"
+             "half of the answers within %.0f ms, 95 %% within %.0f ms; %d errors\n",
+             100 * kept.share(), 100 * kept.interval.low, 100 * kept.interval.high, 100 * wrong.share(),
+             100 * wrong.interval.low, 100 * wrong.interval.high, report.kept_stated, 1 - wrong.share(), report.p50_ms,
+             report.p95_ms, report.errors);
+}
+
 }  // namespace updraft

@@ -160,7 +160,7 @@ bool AcceptList::Fits(std::string_view answer) const {
                      [&](const json& alternative) { return AlternativeFits(alternative, *object); });
 }
 
-Disposition DispositionOf(std::string_view answer) {
+Effect EffectOf(std::string_view answer) {
   const absl::StatusOr<json> object = cockpit::ParseObject(answer, "answer");
   if (!object.ok()) return {};
   return {.asks_back = Says(*object, "clarify"), .acts = Says(*object, "set") || Says(*object, "call")};

@@ -36,10 +36,10 @@ class AcceptList {
 };
 
 // What an answer does, whether it is right or not. Neither is true of what is no JSON object.
-struct Disposition {
+struct Effect {
   bool asks_back = false;  // "clarify": neither right nor wrong
   bool acts = false;       // it sets or calls something
 };
-Disposition DispositionOf(std::string_view answer);
+Effect EffectOf(std::string_view answer);
 
 }  // namespace updraft

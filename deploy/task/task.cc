@@ -48,12 +48,20 @@ absl::StatusOr<Conversation> MessagesOf(const json& object) {
 // The first bytes of U+4000 to U+9FFF in UTF-8.
 bool HasHan(std::string_view text) { return text.find_first_of("\xE4\xE5\xE6\xE7\xE8\xE9") != std::string_view::npos; }
 
-absl::StatusOr<TaskItem> ListedItem(const json& object, TaskItem item) {
-  auto accept = AcceptList::FromJson(object["accept"]);
-  if (!accept.ok()) return accept.status();
+// A line that was labelled by hand. item: what any line has.
+absl::StatusOr<TaskItem> LabelledItem(const json& object, TaskItem item) {
+  item.cockpit = true;
   if (item.language.empty()) item.language = HasHan(item.messages.back().content) ? "zh" : "en";
-  item.expected = accept->ToJson();
-  item.accept = *std::move(accept);
+  if (object.contains("accept")) {
+    auto accept = AcceptList::FromJson(object["accept"]);
+    if (!accept.ok()) return accept.status();
+    item.expected = accept->ToJson();
+    item.accept = *std::move(accept);
+    return item;
+  }
+  item.expected = object["answer"].dump(-1, ' ', false, json::error_handler_t::replace);
+  item.clarify = EffectOf(item.expected).asks_back;
+  if (const auto settings = cockpit::CanonicalSettings(item.expected); !settings.ok()) return settings.status();
   return item;
 }
 
@@ -62,18 +70,19 @@ absl::StatusOr<TaskItem> ParseLine(const std::string& line) {
   if (!object.is_object()) return absl::InvalidArgumentError("expected one JSON object");
   auto messages = MessagesOf(object);
   if (!messages.ok()) return messages.status();
-  const bool listed = object.contains("accept");
+  const bool labelled = object.contains("accept") || (object.contains("answer") && object["answer"].is_object());
   const auto answer = StringMember(object, "answer"), id = StringMember(object, "id"),
-             family = StringMember(object, listed ? "kind" : "family"), language = StringMember(object, "language");
+             family = StringMember(object, labelled ? "kind" : "family"), language = StringMember(object, "language");
   if (!id || !family || !language) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("\"id\", \"%s\" and \"language\": expected text where present", listed ? "kind" : "family"));
+        absl::StrFormat("\"id\", \"%s\" and \"language\": expected text where present", labelled ? "kind" : "family"));
   }
-  if (listed) return ListedItem(object, {*id, *family, *language, *std::move(messages), "", true, std::nullopt});
+  if (labelled)
+    return LabelledItem(object, {*id, *family, *language, *std::move(messages), "", true, false, std::nullopt});
   if (!answer || !object.contains("answer")) {
     return absl::InvalidArgumentError("expected \"answer\" as text, or \"accept\"");
   }
-  TaskItem item{*id, *family, *language, *std::move(messages), *answer, false, std::nullopt};
+  TaskItem item{*id, *family, *language, *std::move(messages), *answer, false, false, std::nullopt};
   item.cockpit = cockpit::FamilyFromName(item.family).ok() && cockpit::CanonicalSettings(item.expected).ok();
   return item;
 }
@@ -136,6 +145,7 @@ absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path) {
 
 bool IsCorrect(const TaskItem& item, std::string_view answer) {
   if (item.accept) return item.accept->Fits(answer);
+  if (item.clarify) return EffectOf(answer).asks_back;
   return item.cockpit ? cockpit::ExactMatch(item.expected, answer) : ExactText(item.expected, answer);
 }
 
@@ -155,12 +165,12 @@ TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::st
     const bool right = IsCorrect(items[i], answers[i]);
     correct += right ? 1 : 0;
     if (items[i].cockpit) {
-      const Disposition disposition = DispositionOf(answers[i]);
+      const Effect effect = EffectOf(answers[i]);
       for (GroupScore* score : {&report.asked_back, &report.acted_wrong}) ++score->n;
-      report.asked_back.correct += disposition.asks_back ? 1 : 0;
-      report.acted_wrong.correct += disposition.acts && !right ? 1 : 0;
+      report.asked_back.correct += effect.asks_back ? 1 : 0;
+      report.acted_wrong.correct += effect.acts && !right ? 1 : 0;
     }
-    if (!items[i].accept) {
+    if (!items[i].accept && !items[i].clarify) {
       f1.push_back(WordF1(items[i].expected, answers[i]));
       bleu.Add(items[i].expected, answers[i]);
     }

@@ -23,6 +23,7 @@ struct TaskItem {
   Conversation messages;
   std::string expected;
   bool cockpit = false;              // judged by cockpit::ExactMatch
+  bool clarify = false;              // a sensible assistant asks back, and that alone is right
   std::optional<AcceptList> accept;  // where there is one it judges, and `expected` is its text
 };
 
@@ -32,9 +33,10 @@ TaskItem TaskItemOf(const cockpit::Example& example);
 std::vector<TaskItem> CockpitTask(cockpit::Split split, int n, uint64_t seed);
 
 // JSONL, one object a line: {"messages": [{"role","content"}...] or "prompt": "...", "answer": "...", and if wanted
-// "id", "family", "language"}. A line whose family is a cockpit one is judged as such; one with "accept" instead of an
-// answer by that (accept_list.h), with "kind" for a family, and its language is seen in what is asked last. DataLoss
-// names the line; NotFound the file.
+// "id", "family", "language"}. A line whose family is a cockpit one is judged as such. Lines that were labelled by hand
+// have a "kind" for a family, are in the language of what is asked last, and have "accept" instead of an answer
+// (accept_list.h), or an answer that is an object (deploy/train/cockpit/written). DataLoss names the line; NotFound the
+// file.
 absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path);
 
 bool IsCorrect(const TaskItem& item, std::string_view answer);

@@ -49,8 +49,9 @@ absl::StatusOr<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(const gguf:
 
 void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth
-void AddEvaluateCommands(CLI::App& app,
-                         int* exit_code);              // evaluate perplexity | compare | task | confidence, calibrate
+// evaluate perplexity | compare | task | pair | confidence, calibrate
+void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& program);
+void AddPairCommand(CLI::App& evaluate, int* exit_code, const std::string& program);  // pair
 void AddBenchCommands(CLI::App& app, int* exit_code);  // bench model | kernels | peers | serve
 void AddTrainCommands(CLI::App& app, int* exit_code, const std::string& program);  // train, cockpit-data
 void AddRelayCommand(CLI::App& app, int* exit_code);                               // relay

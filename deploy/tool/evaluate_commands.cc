@@ -180,9 +180,13 @@ absl::Status RunTask(const TaskFlags& flags) {
     options.concurrency = flags.concurrency;
     options.progress = !flags.as_json;
     const v1::TierChoice tier = AskedToProto(FromName<PolicyMode>(flags.tier).value_or(PolicyMode::kAuto));
-    auto report = EvaluateTaskOnEdge(options, *items, tier);
+    std::vector<std::string> texts;
+    auto report = EvaluateTaskOnEdge(options, *items, tier, &texts);
     if (!report.ok()) return report.status();
-    std::cout << (flags.as_json ? ToJson(*report) : ToText(report->task)) << "\n";
+    if (!flags.answers.empty()) {
+      if (absl::Status status = WriteAnswers(flags.answers, *items, texts); !status.ok()) return status;
+    }
+    std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
     return absl::OkStatus();
   }
   auto exit_mode = ParseExit(flags.exit);
@@ -303,10 +307,12 @@ void AddTextCommands(CLI::App* evaluate, int* exit_code) {
 
 }  // namespace
 
-void AddEvaluateCommands(CLI::App& app, int* exit_code) {
-  CLI::App* evaluate = app.add_subcommand("evaluate", "Measure quality: perplexity, compare, task, confidence");
+void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& program) {
+  CLI::App* evaluate = app.add_subcommand("evaluate", "Measure quality: perplexity, compare, task, pair, confidence");
   evaluate->require_subcommand(1);
   AddTextCommands(evaluate, exit_code);
+
+  AddPairCommand(*evaluate, exit_code, program);
 
   auto flags = std::make_shared<TaskFlags>();
   CLI::App* task = evaluate->add_subcommand("task", "Exact match, F1 and BLEU on a task, by family");
@@ -317,8 +323,7 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code) {
       ->check(CLI::IsMember({"auto", "local", "upstream"}));
   task->add_option("--concurrency", flags->concurrency, "With --edge: queries in flight")->check(CLI::Range(1, 1024));
   task->add_option("--exit", flags->exit, "Early exits: off, lossless or lossy");
-  task->add_option("--answers", flags->answers, "With --model: file for every answer beside what was expected, JSONL")
-      ->excludes("--edge");
+  task->add_option("--answers", flags->answers, "File for every answer beside what was expected, JSONL");
   task->add_option("--split", flags->split, "Of the generated queries: train, calibrate or test")
       ->check(CLI::IsMember({"train", "calibrate", "test"}));
   AddDataOptions(task, flags.get());

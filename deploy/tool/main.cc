@@ -49,7 +49,7 @@ int Main(int argc, char** argv) {
   int exit_code = kOk;
   AddClientCommands(app, &exit_code);
   AddModelCommands(app, &exit_code);
-  AddEvaluateCommands(app, &exit_code);
+  AddEvaluateCommands(app, &exit_code, argv[0]);
   AddBenchCommands(app, &exit_code);
   AddTrainCommands(app, &exit_code, argv[0]);
   AddRelayCommand(app, &exit_code);

@@ -184,6 +184,22 @@ TEST_F(RunDemoTest, TaskOnALiveAgent) {
   EXPECT_EQ(report->task.exact_match, 1.0);
   EXPECT_EQ(report->escalated_share, 0.25);
   EXPECT_THAT(ToJson(*report), HasSubstr("\"escalated_share\":0.25"));
+  EXPECT_EQ(report->kept.share(), 0.75);
+  EXPECT_EQ(report->wrong_among_kept.n, 3);
+  EXPECT_NEAR(report->kept_stated, 0.9, 1e-6);
+  EXPECT_EQ(report->wrong_among_kept.correct, 0);
+}
+
+TEST_F(RunDemoTest, TellsWhatWasKeptAndIsWrong) {
+  std::vector<TaskItem> items = Items({"easy", "hard", "easy", "easy"});
+  items[0].expected = "what nobody answers";
+  std::vector<std::string> texts;
+  const auto report = EvaluateTaskOnEdge(options_, items, v1::TIER_CHOICE_UNSPECIFIED, &texts);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(texts.size(), 4u);
+  EXPECT_NEAR(report->wrong_among_kept.share(), 1.0 / 3, 1e-12);
+  EXPECT_THAT(ToJson(*report), HasSubstr("\"wrong_among_kept\":0.333"));
+  EXPECT_THAT(ToText(*report), HasSubstr("wrong among those 33.3 %"));
 }
 
 }  // namespace

@@ -81,13 +81,13 @@ TEST(AcceptListTest, RefusesWhatIsNoList) {
   EXPECT_FALSE(AcceptList::FromJson(json::parse(R"([{"set": {"A": )" + deep + "}}]")).ok());
 }
 
-TEST(DispositionTest, WhatAnAnswerDoes) {
-  EXPECT_TRUE(DispositionOf(R"({"set": {"A": 1}})").acts);
-  EXPECT_TRUE(DispositionOf(R"({"call": {"name": "phone"}})").acts);
-  EXPECT_FALSE(DispositionOf(R"({"set": {}, "refuse": true})").acts);
-  EXPECT_TRUE(DispositionOf(R"({"set": {}, "clarify": [{}]})").asks_back);
-  EXPECT_FALSE(DispositionOf(R"({"set": {}, "clarify": []})").asks_back);
-  EXPECT_FALSE(DispositionOf("{").acts);
+TEST(EffectTest, WhatAnAnswerDoes) {
+  EXPECT_TRUE(EffectOf(R"({"set": {"A": 1}})").acts);
+  EXPECT_TRUE(EffectOf(R"({"call": {"name": "phone"}})").acts);
+  EXPECT_FALSE(EffectOf(R"({"set": {}, "refuse": true})").acts);
+  EXPECT_TRUE(EffectOf(R"({"set": {}, "clarify": [{}]})").asks_back);
+  EXPECT_FALSE(EffectOf(R"({"set": {}, "clarify": []})").asks_back);
+  EXPECT_FALSE(EffectOf("{").acts);
 }
 
 // ---- Against the script by which requests from outside are judged -------------------------------------------------
@@ -175,8 +175,8 @@ TEST(AcceptListTest, JudgesAsTheScriptDoes) {
       answers << json{{"id", id}, {"text", answer}, {"tier", "edge"}, {"confidence", 0.5}}.dump() << "\n";
       const bool right = Made(accept.dump()).Fits(answer);
       if (!right) wrong.insert(id);
-      acted_wrong += !right && DispositionOf(answer).acts ? 1 : 0;
-      asked_back += DispositionOf(answer).asks_back ? 1 : 0;
+      acted_wrong += !right && EffectOf(answer).acts ? 1 : 0;
+      asked_back += EffectOf(answer).asks_back ? 1 : 0;
     }
   }
   const std::string command = "python3 '" + script.string() + "' --json --show-wrong --data '" +

@@ -48,6 +48,44 @@ TEST(ReadTaskTest, PromptsMessagesAndCockpit) {
   EXPECT_FALSE(IsCorrect((*items)[2], "{"));
 }
 
+TEST(ReadTaskTest, LinesThatWereLabelledByHand) {
+  const std::string path = TempPath("labelled.jsonl");
+  {
+    std::ofstream file(path);
+    file << R"({"id": "en-1", "kind": "direct", "messages": [{"role": "user", "content": "fan up"}],)"
+         << R"( "accept": [{"set": {"Fan": {"range": [50, 60]}}}]})"
+         << "\n"
+         << R"({"sheet": "zh1", "kind": "multi", "messages": [{"role": "user", "content": "风大一点"}],)"
+         << R"( "answer": {"set": {"Fan": 60}, "adjust": {"Fan": "up"}, "partly": true}})"
+         << "\n"
+         << R"({"kind": "direct", "messages": [{"role": "user", "content": "set it to 20"}],)"
+         << R"( "answer": {"clarify": [{"set": {"Fan": 20}}, {"set": {"Volume": 20}}]}})"
+         << "\n";
+  }
+  const auto items = ReadTask(path);
+  std::filesystem::remove(path);
+  ASSERT_TRUE(items.ok()) << items.status();
+  ASSERT_EQ(items->size(), 3u);
+  EXPECT_EQ((*items)[0].family, "direct");
+  EXPECT_EQ((*items)[0].language, "en");
+  EXPECT_TRUE(IsCorrect((*items)[0], R"({"set": {"Fan": 55}, "say": "The fan is at 55."})"));
+  EXPECT_FALSE(IsCorrect((*items)[0], R"({"set": {"Fan": 45}})"));
+  EXPECT_EQ((*items)[1].language, "zh");
+  EXPECT_TRUE(IsCorrect((*items)[1], R"({"set": {"Fan": 60.0}, "say": ""})"));
+  EXPECT_FALSE(IsCorrect((*items)[1], R"({"set": {"Fan": 61}})"));
+  EXPECT_TRUE((*items)[2].clarify);
+  EXPECT_FALSE(IsCorrect((*items)[2], R"({"set": {"Fan": 20}})"));
+  EXPECT_FALSE(IsCorrect((*items)[2], R"({"set": {}})"));
+  EXPECT_TRUE(IsCorrect((*items)[2], R"({"set": {}, "clarify": [{"set": {"Fan": 20}}]})"));
+  const std::vector<std::string> answers = {R"({"set": {"Fan": 55}})", R"({"set": {"Fan": 50}})",
+                                            R"({"clarify": [{"set": {"Fan": 20}}]})"};
+  const TaskReport report = ScoreAnswers(*items, answers);
+  EXPECT_NEAR(report.exact_match, 2.0 / 3, 1e-12);
+  EXPECT_EQ(report.asked_back.correct, 1);
+  EXPECT_EQ(report.acted_wrong.correct, 1);
+  EXPECT_EQ(report.n_worded, 1);
+}
+
 TEST(ReadTaskTest, RefusesByLine) {
   const std::string bad_lines[] = {"not json",
                                    "[1]",
@@ -57,7 +95,11 @@ TEST(ReadTaskTest, RefusesByLine) {
                                    R"({"messages":[],"answer":"x"})",
                                    R"({"messages":[{"role":1,"content":"x"}],"answer":"x"})",
                                    R"({"messages":["x"],"answer":"x"})",
-                                   R"({"prompt":"x","answer":"y","family":{}})"};
+                                   R"({"prompt":"x","answer":"y","family":{}})",
+                                   R"({"prompt":"x","answer":{"set":1}})",
+                                   R"({"prompt":"x","answer":{},"kind":3})",
+                                   R"({"prompt":"x","accept":[]})",
+                                   R"({"prompt":"x","accept":[{"set":{"A":{"range":[2,1]}}}]})"};
   const std::string path = TempPath("bad.jsonl");
   for (const std::string& bad : bad_lines) {
     {
