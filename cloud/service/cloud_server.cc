@@ -72,6 +72,8 @@ FrontOptions MakeFrontOptions(const v1::CloudConfig& config) {
   return {.listen = config.listen(),
           .http_listen = config.http_listen(),
           .max_http_body_bytes = static_cast<size_t>(config.max_http_body_bytes()),
+          .http_access = {{config.allow_host().begin(), config.allow_host().end()},
+                          {config.allow_origin().begin(), config.allow_origin().end()}},
           .service = {.version = UPDRAFT_VERSION, .process_start = ProcessStartTime(), .stream = limits}};
 }
 

@@ -52,10 +52,11 @@ std::string ToString(const StringView& view) {
 }
 
 // Clients that take this server for a proxy send a whole URL; a server must take that too (RFC 9112, section 3.2.2).
-std::string WithoutAuthority(const std::string& target) {
+std::string WithoutAuthority(const std::string& target, std::string& authority) {
   for (const std::string scheme : {"http://", "https://"}) {
     if (!absl::StartsWithIgnoreCase(target, scheme)) continue;
     const size_t path = target.find_first_of("/?", scheme.size());
+    authority = target.substr(scheme.size(), path - scheme.size());
     if (path == std::string::npos) return "/";
     return target[path] == '/' ? target.substr(path) : "/" + target.substr(path);
   }
@@ -67,7 +68,7 @@ template <typename Message>
 Request HeadOf(const Message& message) {
   Request request;
   request.method = ToString(message.method_string());
-  const std::string target = WithoutAuthority(ToString(message.target()));
+  const std::string target = WithoutAuthority(ToString(message.target()), request.authority);
   const size_t mark = target.find('?');
   request.path = target.substr(0, mark);
   if (mark != std::string::npos) request.query = target.substr(mark + 1);
@@ -101,6 +102,7 @@ std::string ExchangeState::Head(const Response& response, std::optional<size_t> 
                       absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
                       response.content_type, framing_.keep_alive ? "keep-alive" : "close");
   for (const auto& [name, value] : response.headers) absl::StrAppendFormat(&head, "%s: %s\r\n", name, value);
+  for (const auto& [name, value] : framing_.headers) absl::StrAppendFormat(&head, "%s: %s\r\n", name, value);
   if (length) {
     absl::StrAppendFormat(&head, "Content-Length: %d\r\n", *length);
   } else if (framing_.chunked) {
@@ -289,6 +291,7 @@ void Connection::ReadRequest() {
 
 void Connection::ReadHeader() {
   parser_.emplace();
+  headers_.clear();
   body_share_ = std::make_unique<BodyShare>(state_->body_bytes);
   parser_->header_limit(static_cast<uint32_t>(state_->options.max_header_bytes));
   parser_->body_limit(state_->options.max_body_bytes);
@@ -298,7 +301,9 @@ void Connection::ReadHeader() {
 }
 
 void Connection::OnHeader(Error error) {
-  if (error) return OnReadFailed(error);
+  // A body that will be too large is told by a header that is whole.
+  const bool too_large = error == bhttp::error::body_limit;
+  if (error && !too_large) return OnReadFailed(error);
   const auto& message = parser_->get();
   // RFC 9112, section 3.2.
   const size_t n_hosts = message.count(bhttp::field::host);
@@ -310,6 +315,14 @@ void Connection::OnHeader(Error error) {
   if (message.count(bhttp::field::transfer_encoding) != 0 && !parser_->chunked()) {
     return AnswerError(400, "Transfer-Encoding: only 'chunked' is supported");
   }
+  Verdict verdict = state_->router.Judge(HeadOf(message));
+  headers_ = std::move(verdict.headers);
+  if (verdict.answer) {
+    // Behind a body that is not read the next request cannot be found.
+    return Answer(*verdict.answer, {.keep_alive = message.keep_alive() && !too_large && parser_->is_done(),
+                                    .no_body = message.method() == bhttp::verb::head});
+  }
+  if (too_large) return OnReadFailed(error);
   if (beast::iequals(message[bhttp::field::expect], "100-continue")) {
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(
@@ -362,24 +375,29 @@ void Connection::Dispatch() {
   framing.keep_alive = message.keep_alive();
   framing.chunked = message.version() >= 11;
   framing.no_body = message.method() == bhttp::verb::head;
-  exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
+  framing.headers = std::move(headers_);
+  exchange_ = std::make_shared<ExchangeState>(shared_from_this(), std::move(framing));
   auto exchange = exchange_;
   state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), std::move(body_share_), exchange));
   if (exchange_ == exchange && !exchange->complete()) Watch();
 }
 
 void Connection::AnswerError(int status, const std::string& message) {
-  if (closed_) return;  // by another while the read's end was on its way: an exchange begun now would never be parted
-  waiting_since_ = 0;
+  if (closed_) return;
   Request request;
   if (parser_) request = HeadOf(parser_->get());  // the fields that were read before the trouble
-  parser_.reset();                                // with what has arrived of the body
-  body_share_.reset();
-  ExchangeState::Framing framing;
-  framing.keep_alive = false;  // where the next request starts is not known
-  exchange_ = std::make_shared<ExchangeState>(shared_from_this(), framing);
   Response response = state_->router.Error(status, message, request);
   if (status == 503) response.headers.emplace_back("Retry-After", "1");
+  Answer(response, {.keep_alive = false});  // where the next request starts is not known
+}
+
+void Connection::Answer(const Response& response, ExchangeState::Framing framing) {
+  if (closed_) return;  // by another while the read's end was on its way: an exchange begun now would never be parted
+  waiting_since_ = 0;
+  parser_.reset();  // with what has arrived of the body
+  body_share_.reset();
+  framing.headers = std::move(headers_);
+  exchange_ = std::make_shared<ExchangeState>(shared_from_this(), std::move(framing));
   exchange_->Respond(response);
 }
 

@@ -26,6 +26,8 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -73,10 +75,11 @@ class ExchangeState {
     bool keep_alive = true;  // the connection goes on after this answer
     bool chunked = true;     // streams are chunked; otherwise (HTTP/1.0) the close ends them
     bool no_body = false;    // HEAD
+    std::vector<std::pair<std::string, std::string>> headers = {};  // of every answer
   };
 
   ExchangeState(std::shared_ptr<Connection> connection, Framing framing)
-      : connection_(std::move(connection)), framing_(framing) {}
+      : connection_(std::move(connection)), framing_(std::move(framing)) {}
 
   // Any thread.
   void Respond(const Response& response);
@@ -138,6 +141,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void OnReadFailed(Error error);
   void Dispatch();
   void AnswerError(int status, const std::string& message);
+  void Answer(const Response& response, ExchangeState::Framing framing);  // of the server itself
   void Watch();  // notices the client's going while a request is answered
   void OnWatch(Error error, size_t n_bytes);
   void Flush();
@@ -151,10 +155,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::tcp_stream stream_;
   boost::beast::flat_buffer buffer_;  // read but not yet parsed
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
-  std::unique_ptr<BodyShare> body_share_;    // of the body that is arriving
-  std::shared_ptr<ExchangeState> exchange_;  // null between requests
-  std::string in_flight_;                    // being written
-  size_t written_ = 0;                       // of in_flight_
+  std::vector<std::pair<std::string, std::string>> headers_;  // the gate's, for whatever answers the request
+  std::unique_ptr<BodyShare> body_share_;                     // of the body that is arriving
+  std::shared_ptr<ExchangeState> exchange_;                   // null between requests
+  std::string in_flight_;                                     // being written
+  size_t written_ = 0;                                        // of in_flight_
   size_t discarded_ = 0;
   bool writing_ = false;
   bool watching_ = false;

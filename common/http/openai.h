@@ -137,8 +137,9 @@ Json ModelList(const std::vector<ModelEntry>& models);
 
 // ---- Errors -------------------------------------------------------------------------------------------------------
 
-// The HTTP status of an absl code: 400, 404, 429, 499, 500, 501, 503, 504, ...
-int HttpStatusOf(absl::StatusCode code);
+// 400, 403, 404, 429, 499, 500, 501, 503, 504, ... by the status's code; 415 where an InvalidArgument names the header
+// Content-Type or Content-Encoding.
+int HttpStatusOf(const absl::Status& status);
 // {"error": {"message", "type", "param", "code"}}
 Json ErrorObject(const absl::Status& status);
 // The whole answer. ResourceExhausted and Unavailable carry Retry-After: the status's retry delay (common/status), or

@@ -102,6 +102,8 @@ Json ErrorCode(const absl::Status& status, const std::string& field) {
   switch (status.code()) {
     case absl::StatusCode::kNotFound:
       return field == "model" ? "model_not_found" : "not_found";
+    case absl::StatusCode::kPermissionDenied:
+      return "forbidden";
     case absl::StatusCode::kResourceExhausted:
       return "rate_limit_exceeded";
     case absl::StatusCode::kDeadlineExceeded:
@@ -161,11 +163,14 @@ Json ModelList(const std::vector<ModelEntry>& models) {
   return {{"object", "list"}, {"data", std::move(data)}};
 }
 
-int HttpStatusOf(absl::StatusCode code) {
-  switch (code) {
+int HttpStatusOf(const absl::Status& status) {
+  switch (status.code()) {
     case absl::StatusCode::kOk:
       return 200;
-    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kInvalidArgument: {
+      const std::string field = FieldOf(status);
+      return field == "Content-Type" || field == "Content-Encoding" ? 415 : 400;
+    }
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kOutOfRange:
       return 400;
@@ -195,12 +200,12 @@ int HttpStatusOf(absl::StatusCode code) {
 
 Json ErrorObject(const absl::Status& status) {
   const std::string field = FieldOf(status);
-  return ErrorJson(HttpStatusOf(status.code()), std::string(status.message()), field, ErrorCode(status, field));
+  return ErrorJson(HttpStatusOf(status), std::string(status.message()), field, ErrorCode(status, field));
 }
 
 Response ErrorResponse(const absl::Status& status) {
   Response response;
-  response.status = HttpStatusOf(status.code());
+  response.status = HttpStatusOf(status);
   response.body = DumpJson(ErrorObject(status));
   if (response.status == 429 || response.status == 503) {
     const absl::Duration delay = RetryDelayOf(status).value_or(absl::Seconds(1));

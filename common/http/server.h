@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,9 +42,10 @@ struct ServerOptions {
 };
 
 struct Request {
-  std::string method;  // as sent, e.g. "POST"
-  std::string path;    // of the target, without the query; not decoded
-  std::string query;   // without '?'
+  std::string method;     // as sent, e.g. "POST"
+  std::string path;       // of the target, without the query; not decoded
+  std::string query;      // without '?'
+  std::string authority;  // of a target that is a whole URL; empty: a path alone
   std::string body;
   std::map<std::string, std::string> headers;  // names in lower case; the last of equal names
 
@@ -56,6 +58,12 @@ struct Response {
   std::string content_type = "application/json";
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;  // extra ones, of the server's own making
+};
+
+// What the head of a request decides, before anything of its body is read.
+struct Verdict {
+  std::optional<Response> answer = {};  // the request is answered with it, and no handler sees it
+  std::vector<std::pair<std::string, std::string>> headers = {};  // of whatever else answers it, streams and errors too
 };
 
 // The answering half of one request. Any thread may call; nothing here blocks. One that is dropped without an answer
@@ -88,20 +96,26 @@ using Handler = std::function<void(std::shared_ptr<Exchange>)>;
 // Makes the response of what the server itself refuses (malformed, too large, unknown path), so that errors look alike.
 // request: as far as it was read, without its body; of one that cannot be read, nothing.
 using ErrorBody = std::function<Response(int status, const std::string& message, const Request& request)>;
+// head: a request without its body. Runs on a server thread, for every request whose head is well-formed.
+using Gate = std::function<Verdict(const Request& head)>;
 
 // Exact paths to handlers, per method.
 class Router {
  public:
   void Handle(const std::string& method, const std::string& path, Handler handler);
   void set_error_body(ErrorBody error_body) { error_body_ = std::move(error_body); }
+  void set_gate(Gate gate) { gate_ = std::move(gate); }
 
   // Runs the handler, or answers 404 or 405 (with Allow).
   void Dispatch(std::shared_ptr<Exchange> exchange) const;
   Response Error(int status, const std::string& message, const Request& request) const;
+  // The gate's; without one everything passes.
+  Verdict Judge(const Request& head) const { return gate_ ? gate_(head) : Verdict(); }
 
  private:
   std::map<std::string, std::map<std::string, Handler>> routes_;  // path -> method -> handler
   ErrorBody error_body_;
+  Gate gate_;
 };
 
 class Server {

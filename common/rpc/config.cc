@@ -82,16 +82,27 @@ absl::Status SetFromText(const FieldDescriptor& field, const std::string& text, 
       reflection->SetBool(config, &field, text == "true");
       return absl::OkStatus();
     case FieldDescriptor::CPPTYPE_STRING:
-      reflection->SetString(config, &field, text);
+      if (field.is_repeated()) {
+        reflection->AddString(config, &field, text);
+      } else {
+        reflection->SetString(config, &field, text);
+      }
       return absl::OkStatus();
     default:
       return absl::InternalError(absl::StrFormat(
-          "field '%s': a configuration field is an int32, int64, double, bool or string", field.name()));
+          "field '%s': a configuration field is an int32, int64, double, bool, string or list of strings",
+          field.name()));
   }
 }
 
 void CopyField(const FieldDescriptor& field, const Message& from, Message* to) {
   const auto* reflection = from.GetReflection();
+  if (field.is_repeated()) {
+    for (int i = 0; i < reflection->FieldSize(from, &field); ++i) {
+      reflection->AddString(to, &field, reflection->GetRepeatedString(from, &field, i));
+    }
+    return;
+  }
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
       return reflection->SetInt32(to, &field, reflection->GetInt32(from, &field));
@@ -214,15 +225,26 @@ std::string RangeText(const v1::FieldInfo& info) {
   return "";
 }
 
+absl::Status CheckUtf8(const FieldDescriptor& field, const std::string& value) {
+  const size_t at = text::FirstIllFormed(value);
+  if (at == std::string::npos) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("%s: expected text in UTF-8, found byte 0x%02x at position %d",
+                                                    field.name(), static_cast<unsigned char>(value[at]), at));
+}
+
 absl::Status CheckField(const FieldDescriptor& field, const Message& config) {
   const v1::FieldInfo& info = InfoOf(field);
   const auto* reflection = config.GetReflection();
+  if (field.is_repeated()) {
+    for (int i = 0; i < reflection->FieldSize(config, &field); ++i) {
+      absl::Status status = CheckUtf8(field, reflection->GetRepeatedString(config, &field, i));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
     const std::string value = reflection->GetString(config, &field);
-    if (const size_t at = text::FirstIllFormed(value); at != std::string::npos) {
-      return absl::InvalidArgumentError(absl::StrFormat("%s: expected text in UTF-8, found byte 0x%02x at position %d",
-                                                        field.name(), static_cast<unsigned char>(value[at]), at));
-    }
+    if (absl::Status status = CheckUtf8(field, value); !status.ok()) return status;
     if (info.required() && value.empty()) {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: expected %s, found nothing; give --%s or the field '%s' in --config", field.name(),
@@ -271,6 +293,10 @@ absl::StatusOr<ConfigAction> LoadConfig(std::span<const char* const> args, Messa
     if (flag.name != "config") continue;
     if (absl::Status status = ApplyFile(*flag.value, config); !status.ok()) return status;
   }
+  for (const Flag& flag : *flags) {  // the file's lists go
+    const FieldDescriptor* field = descriptor.FindFieldByName(flag.name);
+    if (field != nullptr && field->is_repeated()) config->GetReflection()->ClearField(config, field);
+  }
   for (const Flag& flag : *flags) {
     if (flag.name == "config") continue;
     const absl::Status status = SetFromText(*descriptor.FindFieldByName(flag.name), *flag.value, config);
@@ -299,6 +325,7 @@ std::string ConfigHelp(std::string_view program, std::string_view summary, const
                                                      : absl::StrCat("default ", info.default_value());
     const std::string range = info.choices_size() > 0 ? absl::StrJoin(info.choices(), "|") : RangeText(info);
     if (!range.empty()) absl::StrAppend(&notes, notes.empty() ? "" : "; ", range);
+    if (field.is_repeated()) absl::StrAppend(&notes, notes.empty() ? "" : "; ", "may be given several times");
     absl::StrAppend(&help, "  --", FlagName(field), " <", TypeName(field), ">\n      ", info.help(),
                     notes.empty() ? "" : absl::StrCat(" (", notes, ")"), "\n");
   }

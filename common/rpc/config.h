@@ -1,7 +1,7 @@
 // Configuration of a daemon: a protobuf message, filled from its defaults, a JSON file and flags, in that order.
 //
 // Help text, default, range and choices of a field are its (updraft.v1.info) option in proto/updraft/v1/config.proto,
-// so a field is described once. Fields are scalars; a daemon needs no nested configuration.
+// so a field is described once. Fields are scalars, or lists of strings; a daemon needs no nested configuration.
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -21,7 +21,8 @@ namespace updraft {
 enum class ConfigAction { kRun, kShowHelp };
 
 // `args` are the words after the program's name: --config FILE, --field-name=value, --field-name value, --help. Flags
-// win over the file, the file over the defaults, whatever their order. InvalidArgument names the flag or the field and
+// win over the file, the file over the defaults, whatever their order. A list's flag may be given several times; all
+// together they are the list. InvalidArgument names the flag or the field and
 // says what works: unknown name, wrong type, outside the range, missing required value. `*config` is overwritten.
 absl::StatusOr<ConfigAction> LoadConfig(std::span<const char* const> args, google::protobuf::Message* config);
 

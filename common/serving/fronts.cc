@@ -9,11 +9,22 @@
 #include "common/serving/http_front.h"
 
 namespace updraft {
+namespace {
+
+absl::StatusOr<HttpAccess> AccessOf(const FrontOptions& options) {
+  HttpAccessOptions access = options.http_access;
+  auto listen = ParseHostPort(options.http_listen, "http_listen", PortZero::kAllowed);
+  if (!listen.ok()) return listen.status();
+  if (listen->host.find(':') == std::string::npos) access.hosts.push_back(listen->host);
+  return HttpAccess::Make(access);
+}
+
+}  // namespace
 
 absl::Status Fronts::Check(const FrontOptions& options) {
   if (auto grpc = ParseHostPort(options.listen, "listen", PortZero::kAllowed); !grpc.ok()) return grpc.status();
   if (options.http_listen.empty()) return absl::OkStatus();
-  return ParseHostPort(options.http_listen, "http_listen", PortZero::kAllowed).status();
+  return AccessOf(options).status();
 }
 
 absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics* metrics, FrontOptions options) {
@@ -28,7 +39,9 @@ absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics*
   http_options.listen = options.http_listen;
   http_options.max_body_bytes = options.max_http_body_bytes;
   http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
-  auto http = http::Server::Start(http_options, MakeHttpFront(backend, metrics));
+  auto access = AccessOf(options);
+  if (!access.ok()) return access.status();
+  auto http = http::Server::Start(http_options, MakeHttpFront(backend, metrics, *std::move(access)));
   if (!http.ok()) return http.status();
   fronts->http_ = *std::move(http);
   return fronts;

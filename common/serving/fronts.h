@@ -12,6 +12,7 @@
 #include "common/rpc/server.h"
 #include "common/serving/backend.h"
 #include "common/serving/health_watch.h"
+#include "common/serving/http_access.h"
 #include "common/serving/inference_service.h"
 #include "common/telemetry/metrics.h"
 
@@ -21,12 +22,14 @@ struct FrontOptions {
   std::string listen;       // gRPC HOST:PORT; port 0 picks a free one
   std::string http_listen;  // the same for HTTP; empty: no HTTP
   size_t max_http_body_bytes = 1 << 20;
+  HttpAccessOptions http_access = {};  // beside the name in http_listen
   InferenceServiceOptions service;
 };
 
 class Fronts {
  public:
-  // What is wrong with the addresses as such, to be told before a model is loaded. InvalidArgument names the field.
+  // What is wrong with addresses, hosts and origins as such, to be told before a model is loaded. InvalidArgument names
+  // the field.
   static absl::Status Check(const FrontOptions& options);
 
   // Serves at once; health over gRPC and HTTP follows HealthOf(*backend). Backend and metrics must outlive the fronts.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -18,6 +19,7 @@
 #include "common/serving/health_watch.h"
 #include "common/serving/http_answer.h"
 #include "common/serving/request_check.h"
+#include "common/telemetry/log.h"
 
 namespace updraft {
 
@@ -29,6 +31,7 @@ namespace openai = http::openai;
 
 constexpr char kAnyModel[] = "updraft";  // a name that always fits, whatever file is loaded
 constexpr int64_t kMaxDeadline_ms = 24 * 3600 * 1000;
+constexpr size_t kMaxLoggedBytes = 200;  // of a path
 
 // ---- Headers --------------------------------------------------------------------------------------------------------
 
@@ -175,15 +178,32 @@ absl::Status ServeCompletion(Backend* backend, const std::shared_ptr<Exchange>& 
   return Serve(backend, exchange, parsed->params, /*chat=*/false, headers, std::move(request));
 }
 
+// ---- Refusals -------------------------------------------------------------------------------------------------------
+
+// What the backend does not see it cannot count and log.
+Response Refused(Metrics* metrics, const http::Request& request, const std::string& id, const std::string& reason,
+                 Response response) {
+  metrics->OnRefused("http", absl::StrCat(response.status));
+  LogEvent(LogLevel::kInfo, "refused",
+           {{"id", id},
+            {"status", response.status},
+            {"method", request.method},
+            {"path", request.path.substr(0, kMaxLoggedBytes)},
+            {"reason", reason}});
+  return WithRequestId(std::move(response), id);
+}
+
 using Service = absl::Status (*)(Backend*, const std::shared_ptr<Exchange>&, const HeaderFields&);
 
 // Whatever is refused before there is an answer to speak for itself.
-http::Handler Handled(Backend* backend, Service service) {
-  return [backend, service](std::shared_ptr<Exchange> exchange) {
+http::Handler Handled(Backend* backend, Metrics* metrics, Service service) {
+  return [backend, metrics, service](std::shared_ptr<Exchange> exchange) {
     HeaderFields headers;
     absl::Status status = ReadHeaders(exchange->request(), headers);
     if (status.ok()) status = service(backend, exchange, headers);
-    if (!status.ok()) exchange->Respond(WithRequestId(openai::ErrorResponse(status), headers.request_id));
+    if (status.ok()) return;
+    exchange->Respond(Refused(metrics, exchange->request(), headers.request_id, std::string(status.message()),
+                              openai::ErrorResponse(status)));
   };
 }
 
@@ -224,17 +244,34 @@ http::Handler Told(Make make) {
   };
 }
 
-Response ErrorOf(int status, const std::string& message, const http::Request& request) {
-  return WithRequestId(openai::ServerErrorBody(status, message), RequestIdOf(request));
+// What the server itself refuses.
+http::ErrorBody Errors(Metrics* metrics) {
+  return [metrics](int status, const std::string& message, const http::Request& request) {
+    return Refused(metrics, request, RequestIdOf(request), message, openai::ServerErrorBody(status, message));
+  };
+}
+
+http::Gate GateOf(HttpAccess access, Metrics* metrics) {
+  return [access = std::move(access), metrics](const http::Request& head) {
+    http::Verdict verdict = access.Grant(head);
+    if (absl::Status status = access.Check(head); !status.ok()) {
+      verdict.answer =
+          Refused(metrics, head, RequestIdOf(head), std::string(status.message()), openai::ErrorResponse(status));
+    } else if (verdict.answer) {
+      verdict.answer = WithRequestId(*std::move(verdict.answer), RequestIdOf(head));
+    }
+    return verdict;
+  };
 }
 
 }  // namespace
 
-http::Router MakeHttpFront(Backend* backend, Metrics* metrics) {
+http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access) {
   http::Router router;
-  router.set_error_body(ErrorOf);
-  router.Handle("POST", "/v1/chat/completions", Handled(backend, ServeChat));
-  router.Handle("POST", "/v1/completions", Handled(backend, ServeCompletion));
+  router.set_error_body(Errors(metrics));
+  router.set_gate(GateOf(std::move(access), metrics));
+  router.Handle("POST", "/v1/chat/completions", Handled(backend, metrics, ServeChat));
+  router.Handle("POST", "/v1/completions", Handled(backend, metrics, ServeCompletion));
   const int64_t created = absl::ToUnixSeconds(absl::Now());
   router.Handle("GET", "/v1/models", Told([backend, created] { return ModelsOf(backend, created); }));
   router.Handle("GET", "/metrics", Told([backend, metrics] { return MetricsOf(backend, metrics); }));

@@ -3,6 +3,7 @@
 
 #include "common/http/server.h"
 #include "common/serving/backend.h"
+#include "common/serving/http_access.h"
 #include "common/telemetry/metrics.h"
 
 namespace updraft {
@@ -13,6 +14,8 @@ namespace updraft {
 //                          has it in the same header, refusals of the server itself too
 //   X-Updraft-Deadline-Ms  milliseconds, from when the request is whole, after which nobody waits for the answer: 504
 // A value that cannot be is a 400 that names the header.
-http::Router MakeHttpFront(Backend* backend, Metrics* metrics);
+// What is refused before the backend has seen it leaves a line in the log (`refused`) and is counted
+// (updraft_refused_total), as the backend does with what it refuses.
+http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access = {});
 
 }  // namespace updraft

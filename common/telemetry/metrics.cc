@@ -41,6 +41,11 @@ struct Metrics::Families {
                      .Help("Requests by how they ended and what routing decided")
                      .Labels(labels)
                      .Register(registry)),
+        refused(BuildCounter()
+                    .Name("updraft_refused_total")
+                    .Help("Requests refused before the tier saw them")
+                    .Labels(labels)
+                    .Register(registry)),
         tokens(BuildCounter()
                    .Name("updraft_tokens_total")
                    .Help("Answer tokens by the tier that wrote them")
@@ -81,6 +86,7 @@ struct Metrics::Families {
   const prometheus::Labels labels;
   const prometheus::Labels model;
   Family<Counter>& requests;
+  Family<Counter>& refused;
   Family<Counter>& tokens;
   Family<Counter>& link_bytes;
   Family<Gauge>& goodput;
@@ -117,6 +123,10 @@ void Metrics::OnRequest(const RequestRecord& record) {
   if (record.confidence >= 0.0) f.confidence.Observe(record.confidence);
   f.bytes_up.Increment(static_cast<double>(record.bytes_up));
   f.bytes_down.Increment(static_cast<double>(record.bytes_down));
+}
+
+void Metrics::OnRefused(const std::string& front, const std::string& status) {
+  families_->refused.Add({{"front", front}, {"status", status}}).Increment();
 }
 
 void Metrics::OnTokens(const std::string& tier, int n_tokens) {

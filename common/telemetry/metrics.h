@@ -46,7 +46,8 @@ struct EngineGauges {
   int n_free_blocks = 0;
 };
 
-// Thread-safe. Names: updraft_requests_total{outcome,decision}, updraft_degraded_total, updraft_tokens_total{tier},
+// Thread-safe. Names: updraft_requests_total{outcome,decision}, updraft_refused_total{front,status},
+// updraft_degraded_total, updraft_tokens_total{tier},
 // updraft_link_bytes_total{direction}, updraft_request_seconds, updraft_first_token_seconds, updraft_queue_seconds,
 // updraft_confidence, updraft_link_{reachable,rtt_seconds,rtt_jitter_seconds},
 // updraft_link_goodput_bytes_per_second{direction}, updraft_engine_{steps,rows,preemptions}_total,
@@ -61,6 +62,9 @@ class Metrics {
   ~Metrics();
 
   void OnRequest(const RequestRecord& record);
+  // One that the tier itself never saw. front: "http" or "grpc"; status: as that front says it ("403",
+  // "invalid_argument").
+  void OnRefused(const std::string& front, const std::string& status);
   void OnTokens(const std::string& tier, int n_tokens);  // tier that wrote them; the 16 first names, then "other"
   void SetLoad(const LoadGauges& load);
   void SetLink(const LinkGauges& link);

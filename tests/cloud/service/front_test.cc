@@ -164,6 +164,34 @@ TEST(CloudHttp, ADrainIsSaidAloud) {
   }
 }
 
+// What people write in flags reaches the front.
+TEST(CloudHttp, HostsAndOriginsOfFlagsPass) {
+  const auto cloud = StartCloud({"--http-listen=127.0.0.1:0", "--allow-host=car.example.com", "--allow-host=*.local",
+                                 "--allow-origin=https://ui.example.com"});
+  ASSERT_NE(cloud, nullptr);
+  const std::pair<const char*, int> cases[] = {
+      {"Host: car.example.com:8080\r\n", 200},
+      {"Host: hub.local\r\n", 200},
+      {"Host: evil.com\r\n", 403},
+      {"Host: localhost\r\nOrigin: https://ui.example.com\r\n", 200},
+      {"Host: localhost\r\nOrigin: https://evil.com\r\n", 403},
+  };
+  for (const auto& [headers, status] : cases) {
+    RawClient client(cloud->http_port());
+    ASSERT_TRUE(client.Send(absl::StrFormat("GET /v1/models HTTP/1.1\r\n%s\r\n", headers)));
+    EXPECT_EQ(client.Receive().status, status) << headers;
+  }
+  v1::CloudConfig config;
+  for (const auto& [flag, said] : {std::pair("--allow-host=http://a", "allow_host: expected a host's name"),
+                                   std::pair("--allow-origin=a.com", "allow_origin: expected SCHEME://HOST")}) {
+    const std::vector<const char*> args = {"--model=/nonexistent/m.gguf", "--http-listen=127.0.0.1:0", flag};
+    ASSERT_TRUE(LoadConfig(args, &config).ok());
+    const absl::Status status = CloudServer::Start(config).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(said));
+  }
+}
+
 TEST(CloudHttp, AnAddressThatCannotBeIsToldBeforeTheModelLoads) {
   v1::CloudConfig config;
   const std::vector<const char*> args = {"--model=/nonexistent/m.gguf", "--http-listen=nonsense"};

@@ -54,6 +54,53 @@ TEST_F(ServerTest, PipelinedRequestWaitsForTheOneInProgress) {
   EXPECT_EQ(client.Receive().body, "hello");
 }
 
+// It sees heads alone: nothing of a body is read, or asked for, on the word of somebody who is refused.
+TEST_F(ServerTest, TheGateDecidesByTheHead) {
+  Router router;
+  std::atomic<int> n_handled{0};
+  router.set_gate([](const Request& head) {
+    EXPECT_EQ(head.body, "");
+    Verdict verdict;
+    if (!head.header("x-refuse").empty()) verdict.answer = Response{403, "text/plain", "no", {}};
+    if (head.method == "OPTIONS") verdict.answer = Response{200, "text/plain", "", {}};
+    verdict.headers = {{"X-Gate", head.authority.empty() ? head.path : head.authority}};
+    return verdict;
+  });
+  router.Handle("POST", "/echo", [&](std::shared_ptr<Exchange> e) {
+    ++n_handled;
+    e->StartStream(Response{200, "text/plain", "", {}});
+    EXPECT_TRUE(e->Write(e->request().body).ok());
+    e->Finish();
+  });
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.max_body_bytes = 1000;
+  auto server = Server::Start(options, std::move(router));
+  ASSERT_TRUE(server.ok()) << server.status();
+  const int port = (*server)->port();
+  RawClient client(port);
+  ASSERT_TRUE(client.Send(RequestText("OPTIONS", "/echo") + RequestText("POST", "/echo", "words")));
+  RawResponse response = client.Receive();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers["x-gate"], "/echo");
+  response = client.Receive();
+  EXPECT_EQ(response.body, "words") << "the connection goes on behind an answer of the gate";
+  EXPECT_EQ(response.headers["x-gate"], "/echo");
+  EXPECT_EQ(n_handled, 1);
+  RawClient waits(port);
+  ASSERT_TRUE(
+      waits.Send("POST http://a.b:1/echo HTTP/1.1\r\nHost: a\r\nX-Refuse: 1\r\nExpect: 100-continue\r\n"
+                 "Content-Length: 5\r\n\r\n"));
+  ASSERT_TRUE(waits.WaitFor("\r\n\r\n"));
+  response = waits.Receive();
+  EXPECT_EQ(response.status, 403);
+  EXPECT_EQ(response.headers["x-gate"], "a.b:1");
+  EXPECT_EQ(response.headers["connection"], "close") << "what follows is the body that nobody reads";
+  EXPECT_EQ(n_handled, 1);
+  EXPECT_EQ(Fetch(port, "GET", "/none").headers["x-gate"], "/none");
+  EXPECT_EQ(Fetch(port, "POST", "/echo", std::string(1001, 'x')).headers["x-gate"], "/echo") << "413";
+}
+
 TEST_F(ServerTest, HeadGetsNoBody) {
   Start();
   RawClient client(port());

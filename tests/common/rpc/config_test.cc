@@ -96,6 +96,30 @@ TEST(LoadConfig, SwitchesNeedNoValue) {
   EXPECT_THAT(ErrorOf({"--model=m", "--pin=2"}), HasSubstr("--pin: expected true|false, found '2'"));
 }
 
+TEST(LoadConfig, AListsFlagMayBeGivenSeveralTimes) {
+  const auto config = Load({"--model=m", "--allow-host=a", "--allow-host", "b.c", "--allow_origin=https://d"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->allow_host(), ::testing::ElementsAre("a", "b.c"));
+  EXPECT_THAT(config->allow_origin(), ::testing::ElementsAre("https://d"));
+  EXPECT_TRUE(Load({"--model=m"})->allow_host().empty());
+  EXPECT_THAT(ErrorOf({"--model=m", "--allow-host=a", "--allow-host=\xff"}),
+              HasSubstr("allow_host: expected text in UTF-8"));
+  EXPECT_THAT(ErrorOf({"--model=m", "--allow-host"}), HasSubstr("--allow-host: expected a value"));
+  EXPECT_THAT(ConfigHelp("p", "s", *v1::CloudConfig::descriptor()), HasSubstr("*: any (may be given several times)"));
+}
+
+TEST_F(ConfigFile, AListsFlagsReplaceTheFilesList) {
+  const char* path = Write(R"({"model": "m", "allow_host": ["a", "b"], "allowOrigin": ["https://c"]})");
+  auto config = Load({"--config", path});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->allow_host(), ::testing::ElementsAre("a", "b"));
+  EXPECT_THAT(config->allow_origin(), ::testing::ElementsAre("https://c"));
+  config = Load({"--allow-host=d", "--config", path, "--allow-host=e"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->allow_host(), ::testing::ElementsAre("d", "e"));
+  EXPECT_THAT(config->allow_origin(), ::testing::ElementsAre("https://c"));
+}
+
 TEST(LoadConfig, HelpWinsOverMissingValues) {
   v1::CloudConfig config;
   const std::vector<const char*> args = {"--help"};
@@ -154,7 +178,7 @@ TEST_F(ConfigFile, RefusesByName) {
 }
 
 TEST_F(ConfigFile, PrintedConfigurationReadsBack) {
-  const auto config = Load({"--model=m", "--max-queued=12", "--tier=t \"q\""});
+  const auto config = Load({"--model=m", "--max-queued=12", "--tier=t \"q\"", "--allow-host=a", "--allow-host=b"});
   ASSERT_TRUE(config.ok());
   const auto again = Load({"--config", Write(ConfigToJson(*config))});
   ASSERT_TRUE(again.ok()) << again.status();

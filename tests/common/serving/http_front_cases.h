@@ -70,12 +70,12 @@ inline std::vector<Json> Events(const std::string& body) {
 }
 
 // A front over a backend, with limits that a test can reach.
-inline std::unique_ptr<http::Server> ServeHttp(Backend& backend, Metrics& metrics) {
+inline std::unique_ptr<http::Server> ServeHttp(Backend& backend, Metrics& metrics, HttpAccess access = {}) {
   http::ServerOptions options;
   options.listen = "127.0.0.1:0";
   options.max_body_bytes = 64 << 10;
   options.read_timeout = absl::Seconds(2);
-  auto server = http::Server::Start(options, MakeHttpFront(&backend, &metrics));
+  auto server = http::Server::Start(options, MakeHttpFront(&backend, &metrics, std::move(access)));
   EXPECT_TRUE(server.ok()) << server.status();
   return *std::move(server);
 }
@@ -253,8 +253,9 @@ TEST_P(HttpFrontCases, EveryRefusalHasAnId) {
       {"wrong method", RequestText("GET", kChat, "", id), 405},
       {"too large", RequestText("POST", kChat, std::string(65 << 10, ' '), id), 413},
       {"two hosts", "GET /v1/models HTTP/1.1\r\nHost: a\r\nHost: b\r\n" + id + "\r\n", 400},
-      {"header too large", "GET /v1/models HTTP/1.1\r\nHost: a\r\n" + id + "X: " + std::string(20000, 'x') + "\r\n\r\n",
-       431, false},
+      {"header too large",
+       "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" + id + "X: " + std::string(20000, 'x') + "\r\n\r\n", 431,
+       false},
       {"no HTTP", "hello there\r\n\r\n", 400, false},
   };
   for (const Case& c : cases) {
@@ -305,6 +306,61 @@ TEST_P(HttpFrontCases, HeadersThatCannotBeAre400AndNamed) {
   }
 }
 
+// What a page in a browser can send: by a name that was made to point here, or from another origin.
+TEST_P(HttpFrontCases, PagesOfOthersAreRefused) {
+  struct Case {
+    const char* method;
+    const char* path;
+    std::string headers;  // Host included
+    int status;
+    const char* param;
+  };
+  const std::string json = "Content-Type: application/json\r\n";
+  const Case cases[] = {
+      {"POST", kChat, "Host: evil.com:8080\r\n" + json, 403, "Host"},
+      {"POST", kChat, "Host: evil.com\r\nOrigin: http://evil.com\r\n" + json, 403, "Host"},
+      {"GET", "/v1/models", "Host: evil.com\r\n", 403, "Host"},
+      {"GET", "/metrics", "Host: evil.com\r\n", 403, "Host"},
+      {"GET", "/healthz", "Host: evil.com\r\n", 403, "Host"},
+      {"GET", "http://evil.com/v1/models", "Host: localhost\r\n", 403, "Host"},
+      {"POST", kChat, "Host: localhost\r\nOrigin: http://evil.com\r\n" + json, 403, "Origin"},
+      {"POST", kChat, "Host: localhost\r\nOrigin: null\r\nContent-Type: text/plain\r\n", 403, "Origin"},
+      {"POST", kChat, "Host: localhost\r\nOrigin: http://localhost\r\nContent-Type: text/plain\r\n", 415,
+       "Content-Type"},
+      {"OPTIONS", kChat, "Host: localhost\r\nOrigin: http://evil.com\r\nAccess-Control-Request-Method: POST\r\n", 403,
+       "Origin"},
+      {"POST", kChat, "Host: 127.0.0.1:9\r\n", 200, ""},
+      {"POST", kChat, "Host: [::1]:9\r\n", 200, ""},
+      {"POST", kChat, "Host: localhost:80\r\nOrigin: http://localhost\r\n" + json, 200, ""},
+      {"GET", "/metrics", "Host: 10.1.2.3:8080\r\n", 200, ""},
+      {"GET", "/healthz", "Host: 10.1.2.3\r\n", 200, ""},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(absl::StrCat(c.method, " ", c.path, "\n", c.headers));
+    const std::string body = std::string(c.method) == "POST" ? ChatBody() : "";
+    RawClient client(port());
+    ASSERT_TRUE(client.Send(absl::StrFormat("%s %s HTTP/1.1\r\n%sX-Request-Id: mine\r\nContent-Length: %d\r\n\r\n%s",
+                                            c.method, c.path, c.headers, body.size(), body)));
+    const RawResponse response = client.Receive();
+    EXPECT_EQ(response.status, c.status) << response.body;
+    EXPECT_EQ(response.headers.at("x-request-id"), "mine");
+    EXPECT_EQ(response.headers.count("access-control-allow-origin"), 0u);
+    if (c.status < 400) continue;
+    const Json error = (*http::ParseJson(response.body))["error"];
+    EXPECT_EQ(error["param"], c.param);
+    EXPECT_EQ(error["type"], c.status == 403 ? "permission_error" : "invalid_request_error");
+    EXPECT_THAT(error["message"].get<std::string>(), ::testing::HasSubstr("expected"));
+  }
+  RawClient old(port());
+  ASSERT_TRUE(old.Send("GET /healthz HTTP/1.0\r\n\r\n"));
+  EXPECT_EQ(old.Receive().status, 200) << "what balances load asks like this";
+  const std::string metrics = Fetch(port(), "GET", "/metrics").body;
+  EXPECT_THAT(metrics, ::testing::HasSubstr(absl::StrFormat(
+                           R"(updraft_refused_total{tier="%s",front="http",status="403"} 9)", tier_->tier())));
+  EXPECT_THAT(metrics, ::testing::HasSubstr(absl::StrFormat(
+                           R"(updraft_refused_total{tier="%s",front="http",status="415"} 1)", tier_->tier())));
+}
+
 TEST_P(HttpFrontCases, HostileRequestsGetTheirStatusAndHurtNobody) {
   struct Case {
     const char* path;
@@ -348,7 +404,7 @@ TEST_P(HttpFrontCases, HostileRequestsGetTheirStatusAndHurtNobody) {
     }
   }
   RawClient bad_chunk(port());
-  bad_chunk.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nXYZ\r\n");
+  bad_chunk.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nXYZ\r\n");
   EXPECT_EQ(bad_chunk.Receive().status, 400);
   int status = 0;
   Post(kChat, ChatBody(), &status);
@@ -357,7 +413,7 @@ TEST_P(HttpFrontCases, HostileRequestsGetTheirStatusAndHurtNobody) {
 
 TEST_P(HttpFrontCases, SlowlorisIsCutOffWhileOthersAreServed) {
   RawClient slow(port());
-  slow.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{");
+  slow.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{");
   int status = 0;
   Post(kChat, ChatBody(), &status);
   EXPECT_EQ(status, 200);

@@ -93,6 +93,58 @@ TEST_F(HttpFrontTest, RefusalsKeepTheirStatusAndDelay) {
   }
 }
 
+// What a browser does before and while a page of a configured origin speaks to the front.
+TEST_F(HttpFrontTest, AConfiguredOriginCanReadWhatItAsked) {
+  server_->Stop(absl::ZeroDuration());
+  auto access = HttpAccess::Make({.hosts = {"car.example.com"}, .origins = {"https://ui.example.com"}});
+  ASSERT_TRUE(access.ok()) << access.status();
+  server_ = ServeHttp(tier_.backend(), tier_.metrics(), *std::move(access));
+  const std::string origin = "Origin: https://ui.example.com\r\n", json = "Content-Type: application/json\r\n";
+  const std::string ask = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n";
+  // One connection: a preflight and, behind it, the request.
+  RawClient client(port());
+  ASSERT_TRUE(client.Send(RequestText("OPTIONS", kChat, "", origin + ask)));
+  const RawResponse preflight = client.Receive();
+  EXPECT_EQ(preflight.status, 200);
+  EXPECT_EQ(preflight.body, "");
+  EXPECT_EQ(preflight.headers.at("access-control-allow-origin"), "https://ui.example.com");
+  EXPECT_EQ(preflight.headers.at("access-control-allow-headers"), "content-type");
+  EXPECT_EQ(preflight.headers.at("access-control-allow-methods"), "GET, POST");
+  EXPECT_EQ(preflight.headers.at("vary"), "Origin");
+  EXPECT_EQ(preflight.headers.count("x-request-id"), 1u);
+  for (const char* stream : {R"("stream":true)", R"("stream":false)"}) {
+    ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(stream), origin + json)));
+    const RawResponse response = client.Receive();
+    EXPECT_EQ(response.status, 200) << response.body;
+    EXPECT_TRUE(response.complete);
+    EXPECT_EQ(response.headers.at("access-control-allow-origin"), "https://ui.example.com");
+    EXPECT_THAT(response.headers.at("access-control-expose-headers"), HasSubstr("X-Request-Id"));
+  }
+  // Refusals, too, of the front and of the server.
+  const std::pair<std::string, int> refusals[] = {
+      {RequestText("POST", kChat, ChatBody(R"("n":3)"), origin + json), 400},
+      {RequestText("GET", "/v2/none", "", origin), 404},
+      {RequestText("GET", kChat, "", origin), 405},
+      {RequestText("POST", kChat, std::string(65 << 10, ' '), origin + json), 413}};
+  for (const auto& [request, status] : refusals) {
+    RawClient other(port());
+    ASSERT_TRUE(other.Send(request));
+    const RawResponse response = other.Receive();
+    EXPECT_EQ(response.status, status);
+    EXPECT_EQ(response.headers.at("access-control-allow-origin"), "https://ui.example.com") << status;
+  }
+  // Of others, nothing but the refusal.
+  for (const std::string method : {"OPTIONS", "POST"}) {
+    const RawResponse refused =
+        Fetch(port(), method, kChat, method == "POST" ? ChatBody() : "", "Origin: https://evil.com\r\n" + json + ask);
+    EXPECT_EQ(refused.status, 403);
+    EXPECT_EQ(refused.headers.count("access-control-allow-origin"), 0u);
+  }
+  RawClient named(port());
+  ASSERT_TRUE(named.Send("GET /v1/models HTTP/1.1\r\nHost: car.example.com:443\r\n\r\n"));
+  EXPECT_EQ(named.Receive().status, 200);
+}
+
 TEST_F(HttpFrontTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
   tier_.backend().script = [](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
     EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)).ok());
