@@ -63,7 +63,7 @@ class ConfidenceModel {
   bool calibrated() const { return calibrated_; }
   // In [0, 1]; below 1 when calibrated, so that a threshold of 1 hands everything over.
   double Predict(const AnswerFeatures& features) const;
-  double threshold() const { return threshold_; }  // hand over below it; chosen at fit time, see ChooseThreshold
+  double threshold() const { return threshold_; }  // hand over below it; chosen after the fit, see risk_control.h
   void set_threshold(double threshold) { threshold_ = threshold; }
   const std::string& data_fingerprint() const { return data_fingerprint_; }
   void set_data_fingerprint(std::string fingerprint) { data_fingerprint_ = std::move(fingerprint); }
@@ -105,28 +105,5 @@ struct Judged {
 // ROC curve (ties count half; 0.5 when there is one class only).
 double ExpectedCalibrationError(std::span<const Judged> answers, int n_bins = 10);
 double AreaUnderRoc(std::span<const Judged> answers);
-
-// Upper end of the one-sided Clopper-Pearson interval: the largest probability at which `k` or fewer events in `n`
-// trials still have probability `delta`. 1 when k >= n.
-double ClopperPearsonUpper(int64_t k, int64_t n, double delta);
-
-// The smallest threshold at which P(wrong and kept) <= risk with probability 1 - delta, by the Clopper-Pearson bound on
-// held-out answers; 1 (hand everything over) when none satisfies it. Valid although it is the smallest of many: the
-// number of wrong answers kept is monotone in the threshold, so passing below the true one implies passing at it, which
-// has probability delta.
-double ChooseThreshold(std::span<const Judged> answers, double risk, double delta);
-
-// The same answer beside the upstream's.
-struct Compared {
-  double confidence = 0.0;
-  bool correct = false;
-  bool upstream_correct = false;
-};
-
-// The smallest threshold at which accuracy, with everything below it handed over, is at most max_loss below upstream's
-// alone with probability about 1 - delta (one-sided normal bound on the paired difference). Unlike ChooseThreshold it
-// counts answers that are right here and wrong upstream in favour of keeping. Being the smallest of many that pass it
-// is a little optimistic: confirm it on other data. 1 when none passes.
-double ChooseThresholdAgainst(std::span<const Compared> answers, double max_loss, double delta);
 
 }  // namespace updraft

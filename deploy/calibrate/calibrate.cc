@@ -37,12 +37,20 @@ absl::StatusOr<std::string> Fingerprint(std::span<const TaskItem> items) {
   return hasher.Finish();
 }
 
-// What the threshold has to weigh: an answer is wrong to keep only where upstream's would have been right.
 struct Outcome {
   double confidence = 0.0;
   bool correct = false;
   bool upstream_correct = true;
+
+  // An answer is wrong to keep only where upstream's would have been right.
+  RiskSample AsRisk() const { return {confidence, upstream_correct && !correct ? 1.0 : 0.0}; }
 };
+
+std::vector<RiskSample> RisksOf(std::span<const Outcome> outcomes) {
+  std::vector<RiskSample> risks;
+  for (const Outcome& outcome : outcomes) risks.push_back(outcome.AsRisk());
+  return risks;
+}
 
 Interval AurocInterval(std::span<const Judged> judged) {
   constexpr int kResamples = 200;
@@ -56,21 +64,28 @@ Interval AurocInterval(std::span<const Judged> judged) {
   return {Quantile(values, 0.025), Quantile(values, 0.975)};
 }
 
-ConfidenceReport Summarize(std::span<const Outcome> outcomes, double threshold, double delta, bool has_upstream) {
+absl::StatusOr<ConfidenceReport> Summarize(std::span<const Outcome> outcomes, double threshold,
+                                           const CalibrateOptions& options) {
   ConfidenceReport report;
+  const auto risk = RiskAt(RisksOf(outcomes), threshold, {.delta = options.delta});
+  if (!risk.ok()) return risk.status();
+  report.risk = risk->risk;
+  report.risk_bound = risk->upper;
+  report.bound = risk->bound;
+  report.delta = options.delta;
+  report.coverage = risk->coverage();
+  report.escalated_share = static_cast<double>(risk->n - risk->n_kept) / static_cast<double>(risk->n);
   report.n = static_cast<int>(outcomes.size());
   report.threshold = threshold;
-  report.has_upstream = has_upstream;
+  report.has_upstream = !options.upstream_answers.empty();
   std::vector<Judged> judged;
-  int64_t correct = 0, upstream = 0, together = 0, regretted = 0, escalated = 0;
+  int64_t correct = 0, upstream = 0, together = 0;
   for (const Outcome& outcome : outcomes) {
     judged.push_back({outcome.confidence, outcome.correct});
     const bool kept = outcome.confidence >= threshold;
     correct += outcome.correct ? 1 : 0;
     upstream += outcome.upstream_correct ? 1 : 0;
     together += (kept ? outcome.correct : outcome.upstream_correct) ? 1 : 0;
-    regretted += kept && !outcome.correct && outcome.upstream_correct ? 1 : 0;
-    escalated += kept ? 0 : 1;
   }
   const double n = std::max(report.n, 1);
   report.accuracy = correct / n;
@@ -78,9 +93,6 @@ ConfidenceReport Summarize(std::span<const Outcome> outcomes, double threshold, 
   report.ece = ExpectedCalibrationError(judged);
   report.auroc = AreaUnderRoc(judged);
   report.auroc_interval = AurocInterval(judged);
-  report.risk = regretted / n;
-  report.risk_bound = ClopperPearsonUpper(regretted, report.n, delta);
-  report.escalated_share = escalated / n;
   report.upstream_accuracy = upstream / n;
   report.collaborative_accuracy = together / n;
   return report;
@@ -188,25 +200,25 @@ absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, 
   return result;
 }
 
-double ThresholdFor(std::span<const Outcome> outcomes, const CalibrateOptions& options) {
-  std::vector<Judged> judged;
-  std::vector<Compared> compared;
-  std::vector<double> confidences;
-  for (const Outcome& outcome : outcomes) {
-    judged.push_back({outcome.confidence, outcome.correct});
-    compared.push_back({outcome.confidence, outcome.correct, outcome.upstream_correct});
-    confidences.push_back(outcome.confidence);
+// Of cross-fitted confidences. guaranteed: not overruled by the limit on what may be handed over.
+absl::StatusOr<double> ThresholdFor(std::span<const Outcome> outcomes, const CalibrateOptions& options,
+                                    bool* guaranteed) {
+  const auto choice = ChooseKeepThreshold(RisksOf(outcomes), {.max_risk = options.max_loss, .delta = options.delta});
+  if (!choice.ok()) return choice.status();
+  double threshold = choice->threshold;
+  if (options.max_escalated < 1.0) {
+    std::vector<double> confidences;
+    for (const Outcome& outcome : outcomes) confidences.push_back(outcome.confidence);
+    // Of n answers below a quantile q, q * n are handed over.
+    threshold = std::min(threshold, Quantile(confidences, options.max_escalated));
   }
-  const double threshold = options.upstream_answers.empty()
-                               ? ChooseThreshold(judged, options.max_loss, options.delta)
-                               : ChooseThresholdAgainst(compared, options.max_loss, options.delta);
-  // Of n answers below a quantile q, q * n are handed over.
-  return options.max_escalated < 1.0 ? std::min(threshold, Quantile(confidences, options.max_escalated)) : threshold;
+  *guaranteed = threshold >= choice->threshold;
+  return threshold;
 }
 
 // Fits confidence and threshold on answers that are judged already; fills `outcomes` with cross-fitted confidences.
 absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
-                                              std::vector<Outcome>& outcomes) {
+                                              std::vector<Outcome>& outcomes, GuaranteeReport* guarantee) {
   std::vector<ConfidenceModel::Sample> samples;
   for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].correct});
   auto model = ConfidenceModel::Fit(samples);
@@ -214,7 +226,11 @@ absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answe
   auto predicted = ConfidenceModel::CrossFit(samples);
   if (!predicted.ok()) return predicted.status();
   for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].confidence = (*predicted)[i];
-  model->set_threshold(ThresholdFor(outcomes, options));
+  auto threshold = ThresholdFor(outcomes, options, &guarantee->holds);
+  if (!threshold.ok()) return threshold.status();
+  guarantee->max_loss = options.max_loss;
+  guarantee->delta = options.delta;
+  model->set_threshold(*threshold);
   return model;
 }
 
@@ -263,12 +279,14 @@ absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<c
   }
   auto outcomes = OutcomesOf(items, answers, options);
   if (!outcomes.ok()) return outcomes.status();
-  auto model = FitConfidence(answers, options, *outcomes);
+  auto model = FitConfidence(answers, options, *outcomes, &result.report.guarantee);
   if (!model.ok()) return model.status();
   auto fingerprint = Fingerprint(items);
   if (!fingerprint.ok()) return fingerprint.status();
   model->set_data_fingerprint(*fingerprint);
-  result.report.confidence = Summarize(*outcomes, model->threshold(), options.delta, !options.upstream_answers.empty());
+  auto summary = Summarize(*outcomes, model->threshold(), options);
+  if (!summary.ok()) return summary.status();
+  result.report.confidence = *std::move(summary);
   result.report.data_fingerprint = *fingerprint;
   result.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.confidence = *std::move(model);
@@ -302,8 +320,9 @@ absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_pat
   auto outcomes = OutcomesOf(items, *answers, options);
   if (!outcomes.ok()) return outcomes.status();
   for (size_t i = 0; i < items.size(); ++i) (*outcomes)[i].confidence = model->Predict((*answers)[i].Features());
-  ConfidenceReport report = Summarize(*outcomes, model->threshold(), options.delta, !options.upstream_answers.empty());
-  report.calibrated = model->calibrated();
+  auto report = Summarize(*outcomes, model->threshold(), options);
+  if (!report.ok()) return report.status();
+  report->calibrated = model->calibrated();
   return report;
 }
 

@@ -5,12 +5,14 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/gguf/reader.h"
 #include "common/gguf/writer.h"
 #include "common/routing/confidence.h"
+#include "common/routing/risk_control.h"
 #include "deploy/task/task.h"
 
 namespace updraft {
@@ -22,14 +24,15 @@ struct CalibrateOptions {
   ExitMode exit_mode = ExitMode::kLossy;  // the agent's: confidence is fitted on answers made this way
   bool fit_exit_thresholds = true;        // of a model with exits; otherwise those of the file stay
   double exit_budget = 0.005;             // share of answers that lossy exits may change
-  // The threshold: accuracy together with the upstream may be this far below the upstream's alone, with probability 1 -
-  // delta.
+  // The threshold (common/routing/risk_control.h): of all requests, at most this share may be kept and wrong where
+  // upstream would have been right, with probability 1 - delta. Answers that are right where upstream is wrong are no
+  // credit against it: together the tiers are then at most max_loss less accurate than upstream alone, often better.
   double max_loss = 0.01;
   double delta = 0.05;
   double max_escalated = 1.0;  // but no more than this share is handed over, whatever that costs; in (0, 1]
   int max_tokens = 256;        // of an answer
   // The upstream's answers to the same items, one each; empty: it is taken to be always right, which makes the
-  // threshold stricter.
+  // threshold stricter: every wrong answer counts.
   std::vector<std::string> upstream_answers;
   // ---- Performance ----
   int n_workers = 2;
@@ -45,8 +48,11 @@ struct ConfidenceReport {
   double ece = 0.0, auroc = 0.0;  // on answers that the fit did not see
   Interval auroc_interval;        // bootstrap, 95 %
   double threshold = 0.0;
-  double risk = 0.0;               // share kept although wrong (and, where upstream is known, upstream right)
-  double risk_bound = 0.0;         // Clopper-Pearson upper bound of it at 1 - delta
+  double risk = 0.0;        // share of all that is kept although wrong (and, where upstream is known, upstream right)
+  double risk_bound = 0.0;  // upper bound of it at 1 - delta
+  RiskBound bound = RiskBound::kClopperPearson;  // which one
+  double delta = 0.0;
+  double coverage = 0.0;           // share kept
   double escalated_share = 0.0;    // below the threshold
   double upstream_accuracy = 0.0;  // 1 where upstream is taken to be always right
   double collaborative_accuracy = 0.0;
@@ -63,8 +69,17 @@ struct ExitReport {
   int n_layer = 0;
 };
 
+// What the choice of the threshold promises.
+struct GuaranteeReport {
+  double max_loss = 0.0, delta = 0.0;
+  // False where max_escalated decided the threshold instead: then nothing is promised.
+  bool holds = false;
+  static std::string_view Assumes();  // in words
+};
+
 struct CalibrationReport {
-  ConfidenceReport confidence;   // cross-fitted
+  ConfidenceReport confidence;  // cross-fitted
+  GuaranteeReport guarantee;
   ExitReport exits;              // layers empty: the model has none, or exits are off
   std::string data_fingerprint;  // of the items
   double seconds = 0.0;

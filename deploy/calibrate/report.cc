@@ -19,6 +19,9 @@ json Object(const ConfidenceReport& r) {
                  {"threshold", r.threshold},
                  {"risk", r.risk},
                  {"risk_bound", r.risk_bound},
+                 {"risk_bound_kind", NameOf(r.bound)},
+                 {"delta", r.delta},
+                 {"coverage", r.coverage},
                  {"escalated_share", r.escalated_share},
                  {"collaborative_accuracy", r.collaborative_accuracy},
                  {"calibrated", r.calibrated}};
@@ -26,12 +29,22 @@ json Object(const ConfidenceReport& r) {
   return object;
 }
 
+json Object(const GuaranteeReport& r) {
+  return {{"max_loss", r.max_loss}, {"delta", r.delta}, {"holds", r.holds}, {"assumes", GuaranteeReport::Assumes()}};
+}
+
 }  // namespace
+
+std::string_view GuaranteeReport::Assumes() {
+  return "requests come like those of the calibration, independently; the confidence that serves ranks like the "
+         "cross-fitted ones that the threshold was chosen on; one choice per set of requests";
+}
 
 std::string ToJson(const ConfidenceReport& report) { return Object(report).dump(); }
 
 std::string ToJson(const CalibrationReport& report) {
   json object = {{"confidence", Object(report.confidence)},
+                 {"guarantee", Object(report.guarantee)},
                  {"data_fingerprint", report.data_fingerprint},
                  {"seconds", report.seconds}};
   if (!report.exits.layers.empty()) {
@@ -49,10 +62,10 @@ std::string ToText(const ConfidenceReport& r) {
   std::string text = absl::StrFormat(
       "alone %.1f %% right (%.1f to %.1f, n = %d)%s\n"
       "calibration error %.3f, area under ROC %.3f (%.3f to %.3f)\n"
-      "threshold %.3f: %.1f %% handed over; kept and regretted %.2f %% (at most %.2f %%)\n",
+      "threshold %.3f: %.1f %% kept; kept and regretted %.2f %% of all (at most %.2f %%, %s, delta %g)\n",
       100 * r.accuracy, 100 * r.accuracy_interval.low, 100 * r.accuracy_interval.high, r.n,
       r.calibrated ? "" : "; the file carries no calibration", r.ece, r.auroc, r.auroc_interval.low,
-      r.auroc_interval.high, r.threshold, 100 * r.escalated_share, 100 * r.risk, 100 * r.risk_bound);
+      r.auroc_interval.high, r.threshold, 100 * r.coverage, 100 * r.risk, 100 * r.risk_bound, NameOf(r.bound), r.delta);
   if (r.has_upstream) {
     text += absl::StrFormat("together %.1f %% right, upstream alone %.1f %%: %.2f points between them\n",
                             100 * r.collaborative_accuracy, 100 * r.upstream_accuracy,
@@ -62,7 +75,14 @@ std::string ToText(const ConfidenceReport& r) {
 }
 
 std::string ToText(const CalibrationReport& report) {
+  const GuaranteeReport& guarantee = report.guarantee;
   std::string text = ToText(report.confidence);
+  text += guarantee.holds
+              ? absl::StrFormat("promised: of all requests at most %g %% kept and regretted, with probability %g\n",
+                                100 * guarantee.max_loss, 1.0 - guarantee.delta)
+              : absl::StrFormat("nothing is promised of %g %%: the limit on what is handed over set the threshold\n",
+                                100 * guarantee.max_loss);
+  if (guarantee.holds) text += absl::StrFormat("provided that %s\n", GuaranteeReport::Assumes());
   for (size_t i = 0; i < report.exits.layers.size(); ++i) {
     text += report.exits.thresholds[i] > 1.0f
                 ? absl::StrFormat("exit after layer %d: never taken\n", report.exits.layers[i])

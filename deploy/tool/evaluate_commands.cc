@@ -149,7 +149,7 @@ struct TaskFlags {
                                                                  split = "test";
   int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
   uint64_t seed = 1;
-  double max_loss = 0.01, exit_budget = 0.005, max_escalated = 1.0;
+  double max_loss = 0.01, delta = 0.05, exit_budget = 0.005, max_escalated = 1.0;
   bool as_json = false;
 };
 
@@ -226,6 +226,7 @@ absl::StatusOr<CalibrateOptions> CalibrateOptionsOf(const TaskFlags& flags, cons
   CalibrateOptions options;
   options.adapter = flags.adapter;
   options.max_loss = flags.max_loss;
+  options.delta = flags.delta;
   options.exit_budget = flags.exit_budget;
   options.max_escalated = flags.max_escalated;
   options.max_tokens = flags.max_tokens;
@@ -349,8 +350,10 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& progr
                         "GGUF file of the upstream; without it upstream counts as always right");
   calibrate
       ->add_option("--max-loss", flags->max_loss,
-                   "How far the accuracy of both tiers together may stay below upstream's alone")
-      ->check(CLI::Range(0.0, 1.0));
+                   "Share of all requests that may be kept and wrong where upstream would have been right")
+      ->check(CLI::Range(1e-6, 1.0 - 1e-6));
+  calibrate->add_option("--delta", flags->delta, "Probability that --max-loss may be broken with")
+      ->check(CLI::Range(1e-6, 1.0 - 1e-6));
   calibrate
       ->add_option("--max-escalated", flags->max_escalated, "Hand over no more than this share, whatever that costs")
       ->check(CLI::Range(0.0, 1.0));

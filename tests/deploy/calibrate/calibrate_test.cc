@@ -19,6 +19,7 @@
 namespace updraft {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string TempPath(const std::string& name) {
@@ -180,6 +181,20 @@ TEST_F(CalibrateTest, WritesAFileThatKnowsItself) {
   EXPECT_LT(report->confidence.ece, 0.12);  // 240 answers in ten groups: 24 each, with a deviation of up to 0.1
   EXPECT_LE(report->confidence.risk_bound, options.max_loss + 1e-9);
   EXPECT_LE(report->confidence.risk, report->confidence.risk_bound);
+  EXPECT_EQ(report->confidence.bound, RiskBound::kClopperPearson);
+  EXPECT_NEAR(report->confidence.coverage + report->confidence.escalated_share, 1.0, 1e-12);
+  EXPECT_GT(report->confidence.coverage, 0.0);
+  EXPECT_TRUE(report->guarantee.holds);
+  const auto said = nlohmann::json::parse(ToJson(*report));
+  EXPECT_EQ(said["guarantee"]["max_loss"], options.max_loss);
+  EXPECT_EQ(said["guarantee"]["delta"], options.delta);
+  EXPECT_EQ(said["guarantee"]["holds"], true);
+  EXPECT_EQ(said["guarantee"]["assumes"], GuaranteeReport::Assumes());
+  EXPECT_EQ(said["confidence"]["risk_bound_kind"], "clopper-pearson");
+  EXPECT_EQ(said["confidence"]["coverage"], report->confidence.coverage);
+  EXPECT_THAT(ToText(*report), AllOf(HasSubstr("promised: of all requests at most 15 % kept and regretted, with "
+                                               "probability 0.95"),
+                                     HasSubstr("cross-fitted")));
   ASSERT_EQ(report->exits.layers, (std::vector<int>{1, 3}));
   EXPECT_LE(report->exits.changed_share, 2 * options.exit_budget);
   EXPECT_LE(report->exits.mean_exit_layer, 4.0);
@@ -256,6 +271,17 @@ TEST_F(CalibrateTest, AFallibleUpstreamLowersTheThreshold) {
   EXPECT_LE(relaxed->confidence.threshold(), strict->confidence.threshold());
   EXPECT_LE(relaxed->report.confidence.escalated_share, strict->report.confidence.escalated_share);
   EXPECT_TRUE(relaxed->exit_thresholds.empty());
+  // Right where upstream is wrong is no credit: an upstream that is wrong wherever this model is right loses nothing by
+  // being right elsewhere, so the threshold is that of an upstream that is never wrong.
+  for (int i = 0; i < kItems; ++i) {
+    const bool right = IsCorrect((*items_)[i], (*answers_)[i].text);
+    options.upstream_answers[i] = right ? "wrong" : (*items_)[i].expected;
+  }
+  const auto uncredited = Calibrate(*path_, *items_, options);
+  ASSERT_TRUE(uncredited.ok()) << uncredited.status();
+  EXPECT_EQ(uncredited->confidence.threshold(), strict->confidence.threshold());
+  EXPECT_EQ(uncredited->report.confidence.risk, strict->report.confidence.risk);
+  EXPECT_GT(uncredited->report.confidence.collaborative_accuracy, uncredited->report.confidence.upstream_accuracy);
   // A limit on what may be handed over takes precedence, and the report owns up to what that costs.
   options.upstream_answers.clear();
   options.max_escalated = 0.1;
@@ -264,6 +290,9 @@ TEST_F(CalibrateTest, AFallibleUpstreamLowersTheThreshold) {
   EXPECT_LE(limited->report.confidence.escalated_share, 0.1 + 1e-9);
   EXPECT_GT(strict->report.confidence.escalated_share, 0.1);
   EXPECT_GT(limited->report.confidence.risk_bound, options.max_loss);
+  EXPECT_FALSE(limited->report.guarantee.holds);
+  EXPECT_THAT(ToText(limited->report), HasSubstr("nothing is promised of 8 %"));
+  EXPECT_TRUE(strict->report.guarantee.holds);
 }
 
 TEST_F(CalibrateTest, Refusals) {
@@ -275,6 +304,10 @@ TEST_F(CalibrateTest, Refusals) {
   options = Options();
   options.max_loss = 0.0;
   EXPECT_THAT(Calibrate(*path_, *items_, options).status().ToString(), HasSubstr("max_loss"));
+  options = Options();
+  options.delta = 1.0;
+  EXPECT_THAT(Calibrate(*path_, *items_, options).status().ToString(), HasSubstr("delta"));
+  EXPECT_THAT(EvaluateConfidence(*path_, {}, Options()).status().ToString(), HasSubstr("found none"));
   EXPECT_FALSE(CalibrateFile(*path_, "/no/such/folder/out.gguf", *items_, Options()).ok());
 }
 
@@ -284,7 +317,8 @@ TEST_F(CalibrateTest, AnUncalibratedFileSaysSo) {
   EXPECT_FALSE(report->calibrated);
   EXPECT_THAT(ToText(*report), HasSubstr("no calibration"));
   const auto parsed = nlohmann::json::parse(ToJson(*report));
-  for (const char* key : {"ece", "auroc", "threshold", "risk"}) EXPECT_TRUE(parsed.contains(key)) << key;
+  for (const char* key : {"ece", "auroc", "threshold", "risk", "risk_bound_kind", "coverage", "delta"})
+    EXPECT_TRUE(parsed.contains(key)) << key;
 }
 
 }  // namespace

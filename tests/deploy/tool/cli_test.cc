@@ -121,6 +121,7 @@ TEST_F(CliTest, BadUsageIsTwoAndSaysWhatWasExpected) {
       {"ask --edge localhost hello", "HOST:PORT"},
       {"status --edge 127.0.0.1:0", "127.0.0.1:0"},
       {"evaluate task --model {m} --edge 127.0.0.1:1", "exactly one"},
+      {"calibrate --model {m} --out never.gguf --delta 1", "--delta"},
       {"relay --listen 127.0.0.1:0", "--to"},
       {"relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --rate-up 0", "--rate-up: expected 1 to"},
       {"relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --event 3:jump:1", "--event: expected SECONDS:KIND:SECONDS"},
