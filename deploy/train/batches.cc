@@ -30,20 +30,33 @@ std::vector<Batch> CutBatches(std::vector<Sequence> sequences, int batch_tokens)
 }
 
 BatchStream::BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, int max_tokens,
-                         Encoder* encoder)
+                         Encoder* encoder, const WrittenShare& written)
     : generator_(seed, cockpit::Split::kTrain, mix),
+      written_(written),
       batch_tokens_(batch_tokens),
       max_tokens_(static_cast<size_t>(max_tokens)),
       encoder_(encoder),
       pool_state_(generator_.state()) {}
+
+// Nobody wrote a reply: what there is ends where it would begin.
+Sequence BatchStream::EncodeWritten(const cockpit::Example& line) {
+  Sequence sequence = encoder_->EncodeExample(line);
+  sequence.tokens.resize(static_cast<size_t>(sequence.settings_end));
+  return sequence;
+}
 
 void BatchStream::FillPool() {
   pool_state_ = generator_.state();
   pool_count_ = generator_.count();
   taken_ = 0;
   std::vector<Sequence> sequences;
+  cockpit::Random draws(pool_state_ ^ 0x3417);
+  const bool has_written = written_.lines != nullptr && !written_.lines->empty();
   for (int i = 0; i < kPoolExamples; ++i) {
-    Sequence sequence = encoder_->EncodeExample(generator_.Next());
+    const bool write = has_written && draws.Below(10000) < written_.share * 10000;
+    Sequence sequence =
+        write ? EncodeWritten((*written_.lines)[draws.Below(static_cast<uint32_t>(written_.lines->size()))])
+              : encoder_->EncodeExample(generator_.Next());
     if (sequence.tokens.size() <= max_tokens_) sequences.push_back(std::move(sequence));
   }
   if (sequences.empty()) {

@@ -15,12 +15,19 @@ using Batch = std::vector<Sequence>;
 // Cuts sequences, sorted by length, into batches of at most `batch_tokens` tokens, padding counted.
 std::vector<Batch> CutBatches(std::vector<Sequence> sequences, int batch_tokens);
 
+// Requests that people wrote, drawn beside the generated ones.
+struct WrittenShare {
+  const std::vector<cockpit::Example>* lines = nullptr;  // outlive the stream
+  double share = 0;                                      // of the stream's examples, 0 to 1
+};
+
 // The training stream in batches. A pool of examples is drawn, sorted by length and cut; its batches come in random
 // order. The place in the stream is two numbers, so that a run can go on exactly where it stopped.
 class BatchStream {
  public:
   // Examples of more than max_tokens tokens (the model's context) are left out.
-  BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, int max_tokens, Encoder* encoder);
+  BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch_tokens, int max_tokens, Encoder* encoder,
+              const WrittenShare& written = {});
 
   // Throws std::runtime_error when no example fits.
   Batch Next();
@@ -35,8 +42,10 @@ class BatchStream {
 
  private:
   void FillPool();
+  Sequence EncodeWritten(const cockpit::Example& line);
 
   cockpit::Generator generator_;
+  WrittenShare written_;
   int batch_tokens_;
   size_t max_tokens_;
   Encoder* encoder_;

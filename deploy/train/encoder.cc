@@ -139,15 +139,16 @@ std::vector<std::string> NamesIn(const cockpit::Example& example) {
 
 }  // namespace
 
-PieceCounts CountPieces(uint64_t seed, int examples) {
+PieceCounts CountPieces(uint64_t seed, int examples, std::span<const cockpit::Example> written) {
   PieceCounts counts;
-  cockpit::Generator generator(seed, cockpit::Split::kTrain);
-  for (int i = 0; i < examples; ++i) {
-    const cockpit::Example example = generator.Next();
+  const auto count = [&counts](const cockpit::Example& example) {
     const std::vector<std::string> names = NamesIn(example);
     for (const cockpit::ChatTurn& turn : example.turns) CountAround(turn.content, names, &counts);
     CountAround(example.answer, names, &counts);
-  }
+  };
+  cockpit::Generator generator(seed, cockpit::Split::kTrain);
+  for (int i = 0; i < examples; ++i) count(generator.Next());
+  for (const cockpit::Example& line : written) count(line);
   return counts;
 }
 

@@ -2,6 +2,7 @@
 #define UPDRAFT_DEPLOY_TRAIN_ENCODER_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -44,8 +45,8 @@ class Encoder {
   std::unordered_map<std::string, std::vector<int32_t>> cache_;
 };
 
-// What the tokenizer is learned from: `examples` of the training stream.
-PieceCounts CountPieces(uint64_t seed, int examples);
+// What the tokenizer is learned from: `examples` of the training stream, and what people wrote.
+PieceCounts CountPieces(uint64_t seed, int examples, std::span<const cockpit::Example> written = {});
 
 }  // namespace updraft::train
 

@@ -75,6 +75,18 @@ absl::Status ParseMix(const json& object, const std::string& where, cockpit::Fam
   return fields.Finish();
 }
 
+void ParseSheets(RecipeFields* fields, std::vector<std::pair<std::string, int>>* sheets) {
+  const json* object = fields->Find("sheets");
+  if (object == nullptr) return;
+  if (!object->is_object()) return fields->Fail("sheets", "expected an object: name of a sheet -> how often");
+  for (const auto& [name, times] : object->items()) {
+    if (!times.is_number_integer() || times.get<int64_t>() < 1 || times.get<int64_t>() > 1000) {
+      return fields->Fail("sheets", absl::StrCat("'", name, "': expected a whole number from 1 to 1000"));
+    }
+    sheets->emplace_back(name, times.get<int>());
+  }
+}
+
 namespace {
 
 absl::Status ParseStep(const json& object, TrainStep* step) {
@@ -91,6 +103,7 @@ absl::Status ParseStep(const json& object, TrainStep* step) {
   fields.Number("distill", 0, 1, &step->distill);
   fields.Number("temperature", 0.1, 100, &step->temperature);
   fields.Number("exit_weight", 0, 10, &step->exit_weight);
+  fields.Number("written", 0, 1, &step->written);
   ReadType("matrices", &fields, &step->matrices);
   ReadType("embedding", &fields, &step->embedding);
   if (const json* mix = fields.Find("mix")) fields.Absorb(ParseMix(*mix, "steps.mix", &step->mix));
@@ -116,6 +129,8 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
   fields.Number("tokenizer_examples", 0, 1e8, &recipe.tokenizer_examples);
   fields.Text("teacher", &recipe.teacher);
   fields.Text("init_from", &recipe.init_from);
+  fields.Text("sheet_folder", &recipe.sheet_folder);
+  ParseSheets(&fields, &recipe.sheets);
   ReadType("file_matrices", &fields, &recipe.file_matrices);
   ReadType("file_embedding", &fields, &recipe.file_embedding);
   fields.Numbers("exit_thresholds", 0, 1.01, &recipe.exit_thresholds);
@@ -145,6 +160,9 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
     if (step.distill > 0 && recipe.teacher.empty()) {
       return absl::InvalidArgumentError("recipe: steps.distill needs a teacher");
     }
+    if (step.written > 0 && recipe.sheets.empty()) {
+      return absl::InvalidArgumentError("recipe: steps.written needs sheets");
+    }
   }
   return recipe;
 }
@@ -155,7 +173,7 @@ absl::StatusOr<Recipe> ReadRecipe(const std::string& path) {
   absl::StatusOr<Recipe> recipe = ParseRecipe(*text);
   if (!recipe.ok()) return recipe.status();
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  for (std::string* file : {&recipe->teacher, &recipe->init_from}) {
+  for (std::string* file : {&recipe->teacher, &recipe->init_from, &recipe->sheet_folder}) {
     if (!file->empty()) *file = (folder / *file).string();
   }
   return recipe;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -41,6 +42,7 @@ struct TrainStep {
   double distill = 0;                      // share of the teacher's soft labels in the loss, 0 to 1
   double temperature = 1;                  // of the soft labels
   double exit_weight = 0;                  // of each exit's loss, beside 1 for the final one
+  double written = 0;                      // share of the examples that comes from the recipe's sheets, 0 to 1
   WeightType matrices = WeightType::kF32;  // what the weights are rounded to while training
   WeightType embedding = WeightType::kF32;
   cockpit::FamilyMix mix = cockpit::kEvenMix;
@@ -55,6 +57,8 @@ struct Recipe {
   int tokenizer_examples = 0;  // of the training stream
   std::string teacher;         // GGUF; relative to the recipe's folder
   std::string init_from;       // GGUF to start from: same shape, or larger (then layers and rows are taken from it)
+  std::string sheet_folder;    // relative to the recipe's folder
+  std::vector<std::pair<std::string, int>> sheets;  // written requests: name, and how often each line counts
   ModelShape model;
   std::vector<TrainStep> steps;
   WeightType file_matrices = WeightType::kF16;

@@ -89,6 +89,9 @@ class RecipeFields {
 // {"slot": 2, "scope": 1}: shares of the families, 0 for those that are not named.
 absl::Status ParseMix(const nlohmann::json& object, const std::string& where, cockpit::FamilyMix* mix);
 
+// "sheets": {name: how often each line counts, ...}; none: `sheets` stays as it is.
+void ParseSheets(RecipeFields* fields, std::vector<std::pair<std::string, int>>* sheets);
+
 }  // namespace updraft::train
 
 #endif  // UPDRAFT_DEPLOY_TRAIN_RECIPE_FIELDS_H_

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "deploy/train/adapter/sheets.h"
 #include "deploy/train/batches.h"
 #include "deploy/train/checkpoint.h"
 #include "deploy/train/cockpit/random.h"
@@ -152,6 +153,7 @@ class Run {
       : recipe_(recipe), options_(options), device_(torch::cuda::is_available() ? torch::kCUDA : torch::kCPU) {}
 
   absl::Status Prepare() {
+    if (absl::Status status = ReadSheets(); !status.ok()) return status;
     std::optional<BpeVocabulary> vocabulary;
     std::optional<LoadedModel> start;
     if (!recipe_.teacher.empty()) {
@@ -232,7 +234,15 @@ class Run {
   bool stopped() const { return stopped_; }
 
  private:
-  PieceCounts Pieces() const { return CountPieces(recipe_.seed + 1000, recipe_.tokenizer_examples); }
+  absl::Status ReadSheets() {
+    for (const auto& [name, times] : recipe_.sheets) {
+      const absl::StatusOr<Sheet> sheet = ReadSheet(recipe_.sheet_folder, name);
+      if (!sheet.ok()) return sheet.status();
+      for (int i = 0; i < times; ++i) written_.insert(written_.end(), sheet->examples.begin(), sheet->examples.end());
+    }
+    return absl::OkStatus();
+  }
+  PieceCounts Pieces() const { return CountPieces(recipe_.seed + 1000, recipe_.tokenizer_examples, written_); }
   std::string CheckpointPath() const { return options_.out + ".checkpoint"; }
   void Say(const std::string& line) const {
     if (!options_.quiet) std::fprintf(stderr, "%s\n", line.c_str());
@@ -246,7 +256,7 @@ class Run {
     model_->set_rounding(step.matrices, step.embedding);
     // Every step of a recipe has a stream of its own.
     BatchStream stream(recipe_.seed + 7919 * progress_.step, step.mix, step.batch_tokens, recipe_.model.context,
-                       encoder_.get());
+                       encoder_.get(), {&written_, step.written});
     if (progress_.step_tokens > 0) stream.Restore(progress_.place);
     const Check check(recipe_.check_examples, step.batch_tokens, recipe_.model.context, encoder_.get());
     const int32_t padding = encoder_->vocabulary().end_of_text;
@@ -350,6 +360,7 @@ class Run {
   const Recipe& recipe_;
   const TrainOptions& options_;
   torch::Device device_;
+  std::vector<cockpit::Example> written_;  // lines of the sheets, each as often as it counts
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<Transformer> model_, teacher_;
   std::unique_ptr<Optimizer> optimizer_;

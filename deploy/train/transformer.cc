@@ -86,6 +86,13 @@ Transformer::Transformer(const ModelShape& shape, int32_t vocabulary, uint64_t s
   swap_ = swap_.to(device_);
 }
 
+void Transformer::MoveTo(torch::Device device) {
+  device_ = device;
+  for (auto& [name, tensor] : parameters_)
+    tensor = tensor.detach().to(device).set_requires_grad(tensor.requires_grad());
+  for (torch::Tensor* table : {&cosine_, &sine_, &swap_}) *table = table->to(device);
+}
+
 Transformer Transformer::Twin() const {
   Transformer twin = *this;
   for (auto& [name, tensor] : twin.parameters_) tensor = tensor.detach().set_requires_grad(true);

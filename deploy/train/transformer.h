@@ -22,6 +22,9 @@ class Transformer {
  public:
   Transformer(const ModelShape& shape, int32_t vocabulary, uint64_t seed, torch::Device device);
 
+  // Parameters and tables go there; to the CPU they come back.
+  void MoveTo(torch::Device device);
+
   // A model on the same weights (not a copy of them) with gradients of its own, for another thread.
   Transformer Twin() const;
 

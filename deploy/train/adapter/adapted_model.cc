@@ -51,6 +51,7 @@ AdaptedModel::AdaptedModel(Base* base, const LoraShape& shape, uint64_t seed, bo
       output_(base->output.to(type_)),
       parameters_(NewLora(shape, base->model->shape(), seed)) {
   model_->set_products_in_bf16(bf16);
+  for (auto& [name, tensor] : parameters_) tensor = tensor.to(model_->device());
   for (int layer = 0; layer < model_->shape().layers; ++layer) {
     const std::string block = "blk." + std::to_string(layer) + ".";
     AddGroup(block, {"attn_q", "attn_k", "attn_v"});
@@ -79,10 +80,10 @@ void AdaptedModel::AddGroup(const std::string& block, const std::vector<std::str
     }
   }
   group.base = torch::cat(matrices).contiguous();
-  group.merged = torch::empty(group.base.sizes(), type_);
+  group.merged = torch::empty(group.base.sizes(), group.base.options().dtype(type_));
   if (ranks > 0) {
-    group.a = torch::zeros({ranks, group.base.size(1)});
-    group.b = torch::zeros({rows, ranks});
+    group.a = torch::zeros({ranks, group.base.size(1)}, group.base.options());
+    group.b = torch::zeros({rows, ranks}, group.base.options());
   }
   // One copy of each matrix: the model's own become parts of the stack.
   for (size_t i = 0; i < names.size(); ++i) {
@@ -110,6 +111,11 @@ void AdaptedModel::Merge(int workers) {
     for (size_t i = static_cast<size_t>(worker); i < groups.size(); i += static_cast<size_t>(workers)) {
       Group* group = groups[i];
       Gather(group);
+      if (!model_->device().is_cpu()) {
+        group->merged.copy_(group->a.defined() ? group->base + torch::matmul(group->b, group->a) * shape_.scale()
+                                               : group->base);
+        continue;
+      }
       // Each matrix with its own columns: b is mostly zeros.
       for (const Member& member : group->members) {
         const bool adapted = member.column >= 0;
@@ -123,6 +129,11 @@ void AdaptedModel::Merge(int workers) {
   });
 }
 
+void AdaptedModel::set_fused(bool on) {
+  fused_ = on;
+  model_->set_fused(on);
+}
+
 Tensor AdaptedModel::Rows(const LossBatch& batch, std::map<std::string, Leaves>* leaves) const {
   Transformer pass = *model_;  // the same weights
   pass.set_projection([&](const std::string& first, const Tensor& x) {
@@ -133,20 +144,20 @@ Tensor AdaptedModel::Rows(const LossBatch& batch, std::map<std::string, Leaves>*
     leaf.b = group.b.detach().set_requires_grad(true);
     return AdaptedLinear::apply(x, group.merged, leaf.a, leaf.b, shape_.scale());
   });
-  return pass.Rows(batch.tokens, batch.selected).back();
+  return pass.Rows(batch.tokens.to(model_->device()), batch.selected.to(model_->device())).back();
 }
 
 AdaptedModel::Result AdaptedModel::Backward(const LossBatch& batch) const {
   std::map<std::string, Leaves> leaves;
   const Tensor rows = Rows(batch, &leaves);
   Tensor loss;
-  if (type_ == torch::kBFloat16) {
+  if (Fused()) {
     loss = LinearCrossEntropy(rows, output_, batch.targets, batch.weights);
   } else {
     const Tensor each =
-        torch::nn::functional::cross_entropy(torch::linear(rows, output_), batch.targets,
+        torch::nn::functional::cross_entropy(Linear(rows, output_).to(torch::kFloat), batch.targets.to(rows.device()),
                                              torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
-    loss = (each * batch.weights).sum();
+    loss = (each * batch.weights.to(rows.device())).sum();
   }
   loss.backward();
   Result result;
@@ -168,7 +179,7 @@ AdaptedModel::Result AdaptedModel::Backward(const LossBatch& batch) const {
 
 Tensor AdaptedModel::Argmax(const LossBatch& batch) const {
   torch::NoGradGuard no_gradient;
-  if (type_ != torch::kBFloat16) return Logits(batch).argmax(-1);
+  if (!Fused()) return Logits(batch).argmax(-1).to(torch::kCPU);
   return LinearArgmax(Rows(batch, nullptr).contiguous(), output_);
 }
 

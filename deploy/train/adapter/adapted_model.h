@@ -27,8 +27,11 @@ struct LossBatch {
 // forward pass. Gradients are those of A and B.
 class AdaptedModel {
  public:
-  // The base's block matrices are taken over by groups that share their input; it stays whole.
+  // On the base's device. The base's block matrices are taken over by groups that share their input; it stays whole.
   AdaptedModel(Base* base, const LoraShape& shape, uint64_t seed, bool bf16 = true);
+
+  // Off: tensor operations throughout, as on any device but the CPU (fused_ops.h, fused_linear.h).
+  void set_fused(bool on);
 
   // f32 leaves without gradients, in file order (NewLora). After a change: Merge.
   NamedTensors& parameters() { return parameters_; }
@@ -38,9 +41,9 @@ class AdaptedModel {
     double loss = 0;                       // sum of weight * cross-entropy
     std::vector<torch::Tensor> gradients;  // of that sum, per parameter
   };
-  // Thread-safe between merges, as are the next two.
+  // Thread-safe between merges, as are the next two. Batches are the CPU's.
   Result Backward(const LossBatch& batch) const;
-  // [n] i64: the likeliest token at each selected position.
+  // [n] i64 on the CPU: the likeliest token at each selected position.
   torch::Tensor Argmax(const LossBatch& batch) const;
   // [n, vocabulary] f32 at the selected positions. For small vocabularies: nothing is cut.
   torch::Tensor Logits(const LossBatch& batch) const;
@@ -68,9 +71,12 @@ class AdaptedModel {
   void Gather(Group* group) const;
   torch::Tensor Rows(const LossBatch& batch, std::map<std::string, Leaves>* leaves) const;
 
+  bool Fused() const { return fused_ && type_ == torch::kBFloat16 && model_->device().is_cpu(); }
+
   Transformer* model_;
   LoraShape shape_;
   torch::Dtype type_;
+  bool fused_ = true;
   torch::Tensor output_;
   NamedTensors parameters_;
   std::map<std::string, Group> groups_;  // by the name of the first matrix

@@ -77,6 +77,12 @@ absl::StatusOr<std::shared_ptr<const text::Tokenizer>> ReadTokenizer(const gguf:
 
 }  // namespace
 
+void Base::MoveTo(torch::Device device) {
+  const bool tied = output.is_same(model->Get("token_embd.weight"));
+  model->MoveTo(device);
+  output = tied ? model->Get("token_embd.weight") : output.to(device);
+}
+
 absl::StatusOr<Base> ReadBase(const std::string& path, const std::string& sha256, int context) {
   const absl::StatusOr<gguf::File> file = gguf::File::Open(path);
   if (!file.ok()) return file.status();

@@ -18,6 +18,8 @@ struct Base {
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::unique_ptr<Transformer> model;  // dequantized, f32, without gradients
   torch::Tensor output;                // [vocabulary, width] f32; the embedding's own tensor where they are tied
+
+  void MoveTo(torch::Device device);
 };
 
 // Reads a GGUF of architecture llama whose chat can be written as ChatML. Messages say what is wrong: the hash

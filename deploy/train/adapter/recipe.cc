@@ -53,17 +53,11 @@ absl::Status ParseGenerated(const json& object, AdapterRecipe* recipe) {
 void ReadSheets(RecipeFields* fields, AdapterRecipe* recipe) {
   fields->Text("sheet_folder", &recipe->sheet_folder);
   ReadNames("held_out", fields, &recipe->held_out);
-  const json* sheets = fields->Find("sheets");
-  if (sheets == nullptr) return;
-  if (!sheets->is_object()) return fields->Fail("sheets", "expected an object: name of a sheet -> how often");
-  for (const auto& [name, times] : sheets->items()) {
-    if (!times.is_number_integer() || times.get<int64_t>() < 1 || times.get<int64_t>() > 1000) {
-      return fields->Fail("sheets", absl::StrCat("'", name, "': expected a whole number from 1 to 1000"));
-    }
+  ParseSheets(fields, &recipe->sheets);
+  for (const auto& [name, times] : recipe->sheets) {
     if (std::find(recipe->held_out.begin(), recipe->held_out.end(), name) != recipe->held_out.end()) {
       return fields->Fail("sheets", absl::StrCat("'", name, "' is held out, too; take it out of one of the lists"));
     }
-    recipe->sheets.emplace_back(name, times.get<int>());
   }
 }
 

@@ -45,12 +45,16 @@ double RateShare(const AdapterRecipe& recipe, double done) {
 class Run {
  public:
   Run(const AdapterRecipe& recipe, const TrainOptions& options)
-      : recipe_(recipe), options_(options), workers_(WorkerCount()) {}
+      : recipe_(recipe),
+        options_(options),
+        device_(torch::cuda::is_available() ? torch::kCUDA : torch::kCPU),
+        workers_(device_.is_cpu() ? WorkerCount() : 1) {}
 
   absl::Status Prepare() {
     absl::StatusOr<Base> base = ReadBase(recipe_.base, recipe_.base_sha256, recipe_.max_tokens);
     if (!base.ok()) return base.status();
     base_ = *std::move(base);
+    base_.MoveTo(device_);
     absl::StatusOr<ChatEncoder> encoder = ChatEncoder::Create(base_.tokenizer);
     if (!encoder.ok()) return encoder.status();
     encoder_ = *std::move(encoder);
@@ -64,8 +68,8 @@ class Run {
       if (!status.ok()) return status;
     }
     model_->Merge(workers_);
-    Say(absl::StrFormat("%s: %d trained numbers over %s, %d threads", recipe_.name, model_->ParameterCount(),
-                        base_.name, workers_));
+    Say(absl::StrFormat("%s: %d trained numbers over %s, %d threads, %s", recipe_.name, model_->ParameterCount(),
+                        base_.name, workers_, device_.str()));
     return absl::OkStatus();
   }
 
@@ -218,6 +222,7 @@ class Run {
 
   const AdapterRecipe& recipe_;
   const TrainOptions& options_;
+  torch::Device device_;
   int workers_;
   Base base_;
   std::optional<ChatEncoder> encoder_;

@@ -194,6 +194,37 @@ TEST(AdaptedModelTest, HalfPrecisionGradientsPointTheSameWay) {
   }
 }
 
+// What other devices than the CPU run.
+TEST(AdaptedModelTest, TensorOperationsThroughoutComputeTheSame) {
+  const LossBatch batch = RandomBatch();
+  std::vector<AdaptedModel::Result> results;
+  std::vector<torch::Tensor> likeliest, logits;
+  for (bool fused : {true, false}) {
+    Base base = OpenBase();
+    const bool tied = base.output.is_same(base.model->Get("token_embd.weight"));
+    base.MoveTo(torch::kCPU);
+    EXPECT_EQ(base.output.is_same(base.model->Get("token_embd.weight")), tied);
+    AdaptedModel model(&base, Shape(), 1);
+    model.set_fused(fused);
+    Randomize(&model.parameters());
+    model.Merge(1);
+    results.push_back(model.Backward(batch));
+    likeliest.push_back(model.Argmax(batch));
+    logits.push_back(model.Logits(batch));
+  }
+  EXPECT_NEAR(results[0].loss, results[1].loss, 0.01 * results[0].loss);
+  for (size_t i = 0; i < results[0].gradients.size(); ++i) {
+    const torch::Tensor a = results[0].gradients[i].flatten(), b = results[1].gradients[i].flatten();
+    EXPECT_GT(torch::cosine_similarity(a, b, 0).item<double>(), 0.98) << i;
+  }
+  // Products of bf16 err by 2^-8 of a logit's size; what both ways rank first is no further apart.
+  const torch::Tensor size = logits[1].abs().amax(-1);
+  for (const torch::Tensor& top : likeliest) {
+    const torch::Tensor short_of = logits[1].amax(-1) - logits[1].gather(1, top.unsqueeze(1)).squeeze(1);
+    EXPECT_TRUE((short_of <= size / 32).all().item<bool>());
+  }
+}
+
 TEST(AdaptedModelTest, TargetsThatAreNotNamedStayTheBases) {
   Base base = OpenBase();
   LoraShape shape = Shape();

@@ -35,20 +35,35 @@ TEST(RecipeTest, ReadsEveryPart) {
   EXPECT_EQ(recipe->steps[0].mix[static_cast<int>(cockpit::Family::kMulti)], 0);
 }
 
+TEST(RecipeTest, SheetsOfWrittenRequests) {
+  const absl::StatusOr<Recipe> recipe =
+      ParseRecipe(Replaced(Replaced(kGood, "\"name\":\"x\"", "\"sheets\":{\"en1\":1,\"zh2\":3},\"sheet_folder\":\"w\""),
+                           "\"learning_rate\":0.001", "\"learning_rate\":0.001,\"written\":0.5"));
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  const std::vector<std::pair<std::string, int>> sheets = {{"en1", 1}, {"zh2", 3}};
+  EXPECT_EQ(recipe->sheets, sheets);
+  EXPECT_EQ(recipe->sheet_folder, "w");
+  EXPECT_EQ(recipe->steps[0].written, 0.5);
+}
+
 TEST(RecipeTest, RefusesByName) {
-  const std::pair<const char*, const char*> changes[] = {{"\"name\":\"x\"", "\"nmae\":\"x\""},
-                                                         {"\"layers\":4", "\"layers\":0"},
-                                                         {"\"layers\":4", "\"layers\":2.5"},
-                                                         {"\"width\":64", "\"width\":66"},
-                                                         {"\"kv_heads\":1", "\"kv_heads\":3"},
-                                                         {"\"exits\":[2]", "\"exits\":[4]"},
-                                                         {"[0.9]", "[]"},
-                                                         {"\"tokens\":1000", "\"tokens\":-1"},
-                                                         {"\"tokens\":1000", "\"tokens\":\"many\""},
-                                                         {"\"q4_0\"", "\"q9\""},
-                                                         {"\"slot\":2", "\"slots\":2"},
-                                                         {"\"vocabulary\":400", "\"vocabulary\":4"},
-                                                         {"\"learning_rate\":0.001", "\"distill\":0.5"}};
+  const std::pair<const char*, const char*> changes[] = {
+      {"\"name\":\"x\"", "\"nmae\":\"x\""},
+      {"\"layers\":4", "\"layers\":0"},
+      {"\"layers\":4", "\"layers\":2.5"},
+      {"\"width\":64", "\"width\":66"},
+      {"\"kv_heads\":1", "\"kv_heads\":3"},
+      {"\"exits\":[2]", "\"exits\":[4]"},
+      {"[0.9]", "[]"},
+      {"\"tokens\":1000", "\"tokens\":-1"},
+      {"\"tokens\":1000", "\"tokens\":\"many\""},
+      {"\"q4_0\"", "\"q9\""},
+      {"\"slot\":2", "\"slots\":2"},
+      {"\"vocabulary\":400", "\"vocabulary\":4"},
+      {"\"learning_rate\":0.001", "\"distill\":0.5"},
+      {"\"learning_rate\":0.001", "\"learning_rate\":0.001,\"written\":0.5"},
+      {"\"name\":\"x\"", "\"sheets\":[\"en1\"]"},
+      {"\"name\":\"x\"", "\"sheets\":{\"en1\":0}"}};
   for (const auto& [from, to] : changes) {
     const absl::StatusOr<Recipe> recipe = ParseRecipe(Replaced(kGood, from, to));
     EXPECT_FALSE(recipe.ok()) << to;
