@@ -267,7 +267,10 @@ double ConfidenceModel::Score(const AnswerFeatures& features) const {
 
 double ConfidenceModel::Predict(const AnswerFeatures& features) const {
   if (!calibrated_) return std::clamp(std::exp(static_cast<double>(features.values[0])), 0.0, 1.0);
-  const double score = Score(features);
+  return Map(Score(features));
+}
+
+double ConfidenceModel::Map(double score) const {
   if (!(score > isotonic_x_.front())) return isotonic_y_.front();  // also a score that is no number
   if (score >= isotonic_x_.back()) return isotonic_y_.back();
   const size_t right =
@@ -311,6 +314,15 @@ absl::StatusOr<std::vector<double>> ConfidenceModel::CrossFit(std::span<const Sa
     }
   }
   return predicted;
+}
+
+absl::StatusOr<std::vector<double>> ConfidenceModel::HeldOutConfidences(std::span<const Sample> samples) const {
+  auto refs = CheckedRefs(samples);
+  if (!refs.ok()) return refs.status();
+  if (!calibrated_) return absl::InvalidArgumentError("confidence: expected a fitted model, found an uncalibrated one");
+  std::vector<double> confidences;
+  for (const Scored& scored : OutOfFoldScores(*refs, FitLogistic(*refs))) confidences.push_back(Map(scored.score));
+  return confidences;
 }
 
 ConfidenceModel::Metadata ConfidenceModel::ToMetadata() const {

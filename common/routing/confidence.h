@@ -56,9 +56,15 @@ class ConfidenceModel {
   // L2-regularized Newton fit, isotonic regression on out-of-fold scores. Deterministic. The threshold is left at 0.5.
   // InvalidArgument with fewer than 50 samples or a single class.
   static absl::StatusOr<ConfidenceModel> Fit(std::span<const Sample> samples);
-  // For each sample the prediction of a model that never saw it (5 folds): what ECE, AUROC and the threshold are to be
-  // taken from when all samples are needed for the fit. Same errors as Fit.
+  // For each sample the prediction of a model that never saw it (5 folds): what ECE and AUROC are to be taken from when
+  // all samples are needed for the fit. Same errors as Fit.
   static absl::StatusOr<std::vector<double>> CrossFit(std::span<const Sample> samples);
+
+  // For each sample that this model was fitted on, in their order, the confidence that its own map gives to the score
+  // of a logistic part that never saw the sample (the fit's folds): what the threshold is to be chosen on. CrossFit's
+  // are of five maps, each a little off this one, and a threshold chosen on those means another share kept on this one.
+  // Same errors as Fit.
+  absl::StatusOr<std::vector<double>> HeldOutConfidences(std::span<const Sample> samples) const;
 
   bool calibrated() const { return calibrated_; }
   // In [0, 1]; below 1 when calibrated, so that a threshold of 1 hands everything over.
@@ -86,6 +92,7 @@ class ConfidenceModel {
 
  private:
   double Score(const AnswerFeatures& features) const;  // log-odds of the logistic part
+  double Map(double score) const;                      // isotonic
 
   bool calibrated_ = false;
   std::array<float, AnswerFeatures::kCount> mean_{}, scale_{};

@@ -23,13 +23,14 @@
 // them.
 //
 // What it assumes:
-//  * Requests that come are drawn like the held-out ones, independently. Other wording, other people or another
-//  upstream
+//  * Requests that come are drawn like the held-out ones, independently. Other wording, other people, another upstream
 //    are outside of it; common/routing/drift.h watches for that.
-//  * The confidence was not fitted on these very requests. Cross-fitted confidences (ConfidenceModel::CrossFit) come
-//    near: each request's is of a model that did not see it, but the model that serves is yet another one, fitted on
-//    all of them, and the guarantee is for it only in so far as it ranks as the fold models do. Held-out requests that
-//    no fit saw make it exact.
+//  * The confidence was not fitted on these very requests. Cross-fitted ones (ConfidenceModel::HeldOutConfidences) come
+//    near: each request's score is of a model that did not see it, but the model that serves is yet another one, fitted
+//    on all of them, and the guarantee is for it in so far as it ranks as the fold models do; confidence_test.cc
+//    measures it. That the map from score to confidence was fitted on these requests costs nothing with the exact test:
+//    the map keeps the order, so it only chooses among thresholds on the score, and that test is monotone in them.
+//    Held-out requests that no fit saw make it exact.
 //  * One choice per set of held-out requests. Who tries several models or settings on it and takes the best gives
 //    delta / number to each.
 //

@@ -38,12 +38,13 @@ absl::StatusOr<std::string> Fingerprint(std::span<const TaskItem> items) {
 }
 
 struct Outcome {
-  double confidence = 0.0;
+  double confidence = 0.0;  // cross-fitted
+  double kept_by = 0.0;     // on the map of the model that serves, as the threshold is
   bool correct = false;
   bool upstream_correct = true;
 
   // An answer is wrong to keep only where upstream's would have been right.
-  RiskSample AsRisk() const { return {confidence, upstream_correct && !correct ? 1.0 : 0.0}; }
+  RiskSample AsRisk() const { return {kept_by, upstream_correct && !correct ? 1.0 : 0.0}; }
 };
 
 std::vector<RiskSample> RisksOf(std::span<const Outcome> outcomes) {
@@ -82,7 +83,7 @@ absl::StatusOr<ConfidenceReport> Summarize(std::span<const Outcome> outcomes, do
   int64_t correct = 0, upstream = 0, together = 0;
   for (const Outcome& outcome : outcomes) {
     judged.push_back({outcome.confidence, outcome.correct});
-    const bool kept = outcome.confidence >= threshold;
+    const bool kept = outcome.kept_by >= threshold;
     correct += outcome.correct ? 1 : 0;
     upstream += outcome.upstream_correct ? 1 : 0;
     together += (kept ? outcome.correct : outcome.upstream_correct) ? 1 : 0;
@@ -200,7 +201,7 @@ absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, 
   return result;
 }
 
-// Of cross-fitted confidences. guaranteed: not overruled by the limit on what may be handed over.
+// guaranteed: not overruled by the limit on what may be handed over.
 absl::StatusOr<double> ThresholdFor(std::span<const Outcome> outcomes, const CalibrateOptions& options,
                                     bool* guaranteed) {
   const auto choice = ChooseKeepThreshold(RisksOf(outcomes), {.max_risk = options.max_loss, .delta = options.delta});
@@ -208,7 +209,7 @@ absl::StatusOr<double> ThresholdFor(std::span<const Outcome> outcomes, const Cal
   double threshold = choice->threshold;
   if (options.max_escalated < 1.0) {
     std::vector<double> confidences;
-    for (const Outcome& outcome : outcomes) confidences.push_back(outcome.confidence);
+    for (const Outcome& outcome : outcomes) confidences.push_back(outcome.kept_by);
     // Of n answers below a quantile q, q * n are handed over.
     threshold = std::min(threshold, Quantile(confidences, options.max_escalated));
   }
@@ -216,7 +217,7 @@ absl::StatusOr<double> ThresholdFor(std::span<const Outcome> outcomes, const Cal
   return threshold;
 }
 
-// Fits confidence and threshold on answers that are judged already; fills `outcomes` with cross-fitted confidences.
+// Fits confidence and threshold on answers that are judged already; fills `outcomes` with confidences.
 absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
                                               std::vector<Outcome>& outcomes, GuaranteeReport* guarantee) {
   std::vector<ConfidenceModel::Sample> samples;
@@ -225,7 +226,12 @@ absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answe
   if (!model.ok()) return model.status();
   auto predicted = ConfidenceModel::CrossFit(samples);
   if (!predicted.ok()) return predicted.status();
-  for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].confidence = (*predicted)[i];
+  auto held_out = model->HeldOutConfidences(samples);
+  if (!held_out.ok()) return held_out.status();
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    outcomes[i].confidence = (*predicted)[i];
+    outcomes[i].kept_by = (*held_out)[i];
+  }
   auto threshold = ThresholdFor(outcomes, options, &guarantee->holds);
   if (!threshold.ok()) return threshold.status();
   guarantee->max_loss = options.max_loss;
@@ -319,7 +325,9 @@ absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_pat
   if (!answers.ok()) return answers.status();
   auto outcomes = OutcomesOf(items, *answers, options);
   if (!outcomes.ok()) return outcomes.status();
-  for (size_t i = 0; i < items.size(); ++i) (*outcomes)[i].confidence = model->Predict((*answers)[i].Features());
+  for (size_t i = 0; i < items.size(); ++i) {
+    (*outcomes)[i].confidence = (*outcomes)[i].kept_by = model->Predict((*answers)[i].Features());
+  }
   auto report = Summarize(*outcomes, model->threshold(), options);
   if (!report.ok()) return report.status();
   report->calibrated = model->calibrated();

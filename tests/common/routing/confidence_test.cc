@@ -10,6 +10,7 @@
 #include <random>
 #include <string>
 
+#include "common/routing/risk_control.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/common/routing/synthetic_answers.h"
@@ -124,6 +125,45 @@ TEST(ConfidenceTest, CalibratedAndDiscriminatingOnHeldOutAnswers) {
   }
 }
 
+// All samples serve the fit and the choice of the threshold, and still the model that serves keeps the promise on new
+// answers: the price of cross-fitting, measured.
+TEST(ConfidenceTest, AThresholdChosenOnTheSamplesOfTheFitHolds) {
+  constexpr int kRuns = 150, kSamples = 1000;
+  constexpr double kDelta = 0.05, kLimits[] = {0.02, 0.05};
+  const auto fresh = SyntheticAnswers(20000, 77);
+  int violations[2] = {};
+  double coverage[2] = {}, risk[2] = {};
+  for (int run = 0; run < kRuns; ++run) {
+    const auto samples = SyntheticAnswers(kSamples, 5000 + run);
+    const auto model = ConfidenceModel::Fit(samples);
+    ASSERT_TRUE(model.ok()) << model.status();
+    const auto confidences = model->HeldOutConfidences(samples);
+    ASSERT_TRUE(confidences.ok()) << confidences.status();
+    std::vector<RiskSample> risks;
+    for (int i = 0; i < kSamples; ++i) risks.push_back({(*confidences)[i], samples[i].correct ? 0.0 : 1.0});
+    const std::vector<Judged> judged = Judge(*model, fresh);
+    for (int l = 0; l < 2; ++l) {
+      const auto choice = ChooseKeepThreshold(risks, {.max_risk = kLimits[l], .delta = kDelta});
+      ASSERT_TRUE(choice.ok()) << choice.status();
+      double kept = 0.0, wrong = 0.0;
+      for (const Judged& answer : judged) {
+        if (answer.confidence < choice->threshold) continue;
+        kept += 1.0;
+        wrong += answer.correct ? 0.0 : 1.0;
+      }
+      violations[l] += wrong / fresh.size() > kLimits[l] ? 1 : 0;
+      coverage[l] += kept / fresh.size() / kRuns;
+      risk[l] += wrong / fresh.size() / kRuns;
+    }
+  }
+  for (int l = 0; l < 2; ++l) {
+    std::printf("limit %.0f %%: broken in %.1f %% of %d runs, %.1f %% kept, risk %.2f %%\n", 100 * kLimits[l],
+                100.0 * violations[l] / kRuns, kRuns, 100 * coverage[l], 100 * risk[l]);
+    EXPECT_LE(violations[l], kRuns * (kDelta + 2.0 * std::sqrt(kDelta * (1.0 - kDelta) / kRuns)));
+    EXPECT_GT(risk[l], 0.4 * kLimits[l]) << "the promise is kept at more than its price";
+  }
+}
+
 TEST(ConfidenceTest, CrossFitPredictsWhatHeldOutShows) {
   const auto samples = SyntheticAnswers(3000, 21);
   auto predicted = ConfidenceModel::CrossFit(samples);
@@ -201,6 +241,10 @@ TEST(ConfidenceTest, RefusesWhatCannotBeFitted) {
   samples[7].features.values[2] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THAT(ConfidenceModel::Fit(samples).status().ToString(), HasSubstr("opening_logit"));
   EXPECT_EQ(ConfidenceModel::CrossFit({}).status().code(), absl::StatusCode::kInvalidArgument);
+  const auto some = SyntheticAnswers(200, 1);
+  EXPECT_THAT(std::string(ConfidenceModel::Uncalibrated().HeldOutConfidences(some).status().message()),
+              HasSubstr("uncalibrated"));
+  EXPECT_EQ(ConfidenceModel::Fit(some)->HeldOutConfidences({}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(ConfidenceTest, SeparableAnswersAndConstantFeaturesFit) {
