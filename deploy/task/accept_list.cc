@@ -80,7 +80,9 @@ bool Matches(const json& matcher, const json& value) {
       const double number = value.get<double>();
       return what[0].get<double>() <= number && number <= what[1].get<double>();
     }
-    return value.is_string() && Lower(value.get<std::string>()).indexOf(Lower(what.get<std::string>())) >= 0;
+    if (!value.is_string()) return false;
+    const icu::UnicodeString part = Lower(what.get<std::string>());
+    return part.isEmpty() || Lower(value.get<std::string>()).indexOf(part) >= 0;  // ICU finds no empty part anywhere
   }
   if (matcher.is_boolean()) return value.is_boolean() && matcher == value;
   if (matcher.is_number()) {

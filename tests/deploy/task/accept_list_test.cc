@@ -56,6 +56,14 @@ TEST(AcceptListTest, Matchers) {
   EXPECT_FALSE(list.Fits(R"({"call": "media", "result": {"left": 0.3}})"));
 }
 
+TEST(AcceptListTest, AnyTextHasAnEmptyPart) {
+  const AcceptList list = Made(R"([{"call": {"name": "media", "title": {"contains": ""}}}])");
+  EXPECT_TRUE(list.Fits(R"({"call": {"name": "media", "title": "BBC Radio 4"}})"));
+  EXPECT_TRUE(list.Fits(R"({"call": {"name": "media", "title": ""}})"));
+  EXPECT_FALSE(list.Fits(R"({"call": {"name": "media", "title": 4}})"));
+  EXPECT_FALSE(list.Fits(R"({"call": {"name": "media"}})"));
+}
+
 TEST(AcceptListTest, RefusesWhatIsNoList) {
   const std::pair<const char*, const char*> bad[] = {
       {"{}", "a list of alternatives"},
@@ -110,7 +118,7 @@ class Drawer {
         return {{"range", {low, low + static_cast<double>(Below(30))}}};
       }
       case 1:
-        return {{"contains", Below(2) == 0 ? "lu" : "WÖ"}};
+        return {{"contains", std::vector<std::string>{"", "lu", "WÖ"}[Below(3)]}};
       case 7:
         return {{"any", {Matcher(depth + 1), Matcher(depth + 1)}}};
       default:
