@@ -28,6 +28,7 @@ class CloudBackend final : public Backend {
   v1::Load CurrentLoad() const override;
   v1::GetStatusResponse Status() const override;
   const ServedModel& served() const override { return *model_; }
+  int max_sequence_tokens() const override { return options_.limits.max_sequence_tokens; }
   bool draining() const override { return draining_; }
   void RefreshMetrics(Metrics* metrics) const override;
 

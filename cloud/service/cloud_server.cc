@@ -47,12 +47,16 @@ absl::StatusOr<std::unique_ptr<engine::Executor>> MakeExecutor(const v1::CloudCo
   return std::make_unique<engine::ModelExecutor>(&model, *std::move(kv));
 }
 
+engine::CoreOptions CoreOptionsOf(const v1::CloudConfig& config) {
+  return {.n_blocks = (config.kv_tokens() + config.block_tokens() - 1) / config.block_tokens(),
+          .block_tokens = config.block_tokens(),
+          .max_running = config.max_running(),
+          .max_step_tokens = config.max_step_tokens()};
+}
+
 absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig& config, const ServedModel& served) {
   const engine::EngineOptions options{
-      .core = {.n_blocks = (config.kv_tokens() + config.block_tokens() - 1) / config.block_tokens(),
-               .block_tokens = config.block_tokens(),
-               .max_running = config.max_running(),
-               .max_step_tokens = config.max_step_tokens()},
+      .core = CoreOptionsOf(config),
       .max_queued = config.max_queued(),
   };
   if (absl::Status status = options.Validate(); !status.ok()) return status;
@@ -92,20 +96,24 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
     load.admit =
         AdmitWithinMemory(config.kv_tokens(), KvOptionsOf(config), /*one_sequence=*/false, config.max_step_tokens());
   }
-  absl::StatusOr<std::unique_ptr<ServedModel>> model = ServedModel::Load(config.model(), load, config.chat_template());
+  absl::StatusOr<std::unique_ptr<ServedModel>> model =
+      ServedModel::Load(config.model(), load, config.chat_template(), config.served_model_name());
   if (!model.ok()) return AsFileError(model.status());
   cloud->model_ = *std::move(model);
   absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, *cloud->model_);
   if (!engine.ok()) return engine.status();
   cloud->engine_ = *std::move(engine);
 
-  cloud->metrics_ = std::make_unique<Metrics>(config.tier(), cloud->model_->info().name());
-  const int context_length = cloud->model_->model().config().context_length;
+  cloud->metrics_ = std::make_unique<Metrics>(config.tier(), cloud->model_->name());
+  const engine::CoreOptions pool = CoreOptionsOf(config);
+  // The last token of a sequence is chosen and never run: it needs no room in the pool.
+  const int64_t pool_tokens = int64_t{pool.n_blocks} * pool.block_tokens + 1;
+  const int64_t context_length = cloud->model_->model().config().context_length;
   cloud->backend_ = std::make_unique<CloudBackend>(
       cloud->model_.get(), cloud->engine_.get(), cloud->metrics_.get(),
       CloudBackendOptions{.tier = config.tier(),
                           .limits = {.max_tokens_default = config.max_tokens_default(),
-                                     .max_sequence_tokens = std::min(context_length, config.kv_tokens())}});
+                                     .max_sequence_tokens = static_cast<int>(std::min(context_length, pool_tokens))}});
   absl::StatusOr<std::unique_ptr<Fronts>> fronts =
       Fronts::Start(cloud->backend_.get(), cloud->metrics_.get(), front_options);
   if (!fronts.ok()) return fronts.status();

@@ -5,29 +5,55 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "common/answer/detokenized_text.h"
 #include "common/rpc/convert.h"
 #include "common/serving/request_check.h"
 
 namespace updraft {
+namespace {
+
+// Answer tokens of a request that says none, or an error where what it says has no room.
+absl::StatusOr<int> MaxTokensOf(const v1::GenerateRequest& request, int n_prompt, int context,
+                                const RequestLimits& limits) {
+  const int most = limits.max_sequence_tokens, n_known = n_prompt + request.accepted_prefix_size();
+  if (n_known >= most) {
+    return ContextExceeded(most, absl::StrFormat("the prompt has %d, and an answer needs room, too; shorten the "
+                                                 "conversation",
+                                                 n_known));
+  }
+  const int n_left = most - n_prompt;
+  if (request.max_tokens() == 0) {
+    return limits.max_tokens_default > 0 ? std::min(limits.max_tokens_default, n_left) : n_left;
+  }
+  // The context ends an answer; the pool must hold what was asked for.
+  const int asked = std::min(request.max_tokens(), context - n_prompt);
+  if (asked <= n_left) return request.max_tokens();
+  return ContextExceeded(most,
+                         absl::StrFormat("you requested %d tokens (%d in the prompt, %d in the completion); lower "
+                                         "max_tokens, or serve with a larger kv_tokens",
+                                         n_prompt + asked, n_prompt, asked));
+}
+
+}  // namespace
+
 absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const v1::GenerateRequest& request,
                                                 const RequestLimits& limits) {
   if (absl::Status status = CheckRequest(request); !status.ok()) return status;
-  const size_t context_length = static_cast<size_t>(model.model().config().context_length);
-  auto prompt = model.MakePrompt(request, /*max_tokens=*/context_length - 1);
+  const int most = limits.max_sequence_tokens;
+  auto prompt = model.MakePrompt(request, /*max_tokens=*/static_cast<size_t>(std::max(most - 1, 0)));
   if (!prompt.ok()) return prompt.status();
   auto sampling = SamplingFromProto(request.sampling());
   if (!sampling.ok()) return sampling.status();
+  const auto max_tokens =
+      MaxTokensOf(request, static_cast<int>(prompt->tokens.size()), model.model().config().context_length, limits);
+  if (!max_tokens.ok()) return max_tokens.status();
 
   engine::Request built;
   built.prompt = std::move(prompt->tokens);
   built.accepted_prefix.assign(request.accepted_prefix().begin(), request.accepted_prefix().end());
   built.sampling = *sampling;
-  built.max_tokens = request.max_tokens();
-  if (built.max_tokens == 0) {
-    const int n_left = limits.max_sequence_tokens - static_cast<int>(built.prompt.size()) + 1;
-    built.max_tokens = std::clamp(limits.max_tokens_default, 1, std::max(1, n_left));
-  }
+  built.max_tokens = *max_tokens;
   built.stop = std::move(prompt->stops);
   built.stop.insert(built.stop.end(), request.stop().begin(), request.stop().end());
   built.stop_tokens = model.stop_tokens();

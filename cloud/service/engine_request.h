@@ -9,12 +9,12 @@
 namespace updraft {
 
 struct RequestLimits {
-  int max_tokens_default = 256;  // answer tokens when a request does not say
-  int max_sequence_tokens = 0;   // capacity of the KV pool: the default above is lowered to what fits
+  int max_tokens_default = 0;  // answer tokens when a request does not say; 0: until the end, or what there is room for
+  int max_sequence_tokens = 0;  // prompt and answer together: the model's context, or what the KV pool holds
 };
 
 // Checks every field and converts. INVALID_ARGUMENT names the field, FAILED_PRECONDITION is for token ids of another
-// vocabulary. The deadline is the caller's to set; room in the pool is the engine's to check. Any thread.
+// vocabulary, OUT_OF_RANGE for what never has room. The deadline is the caller's to set. Any thread.
 absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const v1::GenerateRequest& request,
                                                 const RequestLimits& limits);
 

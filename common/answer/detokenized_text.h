@@ -11,13 +11,17 @@
 namespace updraft {
 
 // at_text_start: the answer begins a text (a conversation's) rather than continues one (a raw prompt's). Control tokens
-// have no text.
+// have no text, and neither has a part of a character at the end.
 class DetokenizedText final : public TextStream {
  public:
   DetokenizedText(std::shared_ptr<const text::Tokenizer> tokenizer, bool at_text_start)
       : detokenizer_(std::move(tokenizer), {.render_special = false, .at_text_start = at_text_start}) {}
   std::string Push(int32_t token) override { return detokenizer_.Push(token); }
-  std::string Flush() override { return detokenizer_.Flush(); }
+  // An answer that ends within a character ends before it: its reader has no use for a part.
+  std::string Flush() override {
+    detokenizer_.Flush();
+    return "";
+  }
 
  private:
   text::StreamDetokenizer detokenizer_;

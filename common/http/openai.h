@@ -3,7 +3,8 @@
 // https://platform.openai.com/docs/api-reference (chat, completions, models).
 //
 // Unknown fields are ignored. A known field of the wrong type, out of range, or asking for what cannot be done (images,
-// several choices, and tools unless the caller accepts them) is InvalidArgument; FieldOf(status) names the field.
+// several choices, a bias or constraint on tokens, and tools unless the caller accepts them) is InvalidArgument;
+// FieldOf(status) names the field.
 #pragma once
 
 #include <cstdint>
@@ -46,14 +47,14 @@ struct ToolChoice {
 // What both kinds of completion share.
 struct GenerationParams {
   std::string model;              // empty: the server's
-  std::optional<int> max_tokens;  // >= 1; max_completion_tokens wins over max_tokens
+  std::optional<int> max_tokens;  // >= 1; max_completion_tokens wins over max_tokens; none: until the end
   double temperature = 0.0;  // [0, 2]; 0 (the default here: answers drive actions, so they should repeat) is greedy
-  double top_p = 1.0;        // (0, 1]
-  int top_k = 0;             // >= 0; extension, as are the next two
+  double top_p = 1.0;        // (0, 1]; a request's 0 is the most likely token, a very small nucleus
+  int top_k = 0;             // >= 0; 0, or a request's -1: all; extension, as are the next two
   double min_p = 0.0;        // [0, 1)
   double repetition_penalty = 1.0;  // (0, 10]
   std::optional<uint64_t> seed;
-  std::vector<std::string> stop;  // at most 16 of 1..128 bytes
+  std::vector<std::string> stop;  // at most 16 of 1..128 bytes; empty ones of a request are left out
   bool stream = false;
   bool include_usage = false;  // stream_options.include_usage
   bool logprobs = false;
@@ -131,8 +132,10 @@ inline constexpr std::string_view kStreamEnd = "data: [DONE]\n\n";
 struct ModelEntry {
   std::string id;
   int64_t created = 0;
+  int max_model_len = 0;  // tokens of prompt and answer together; a field of vLLM's
   std::string owned_by = "updraft";
 };
+Json ModelObject(const ModelEntry& model);
 Json ModelList(const std::vector<ModelEntry>& models);
 
 // ---- Errors -------------------------------------------------------------------------------------------------------
@@ -140,12 +143,12 @@ Json ModelList(const std::vector<ModelEntry>& models);
 // 400, 403, 404, 429, 499, 500, 501, 503, 504, ... by the status's code; 415 where an InvalidArgument names the header
 // Content-Type or Content-Encoding.
 int HttpStatusOf(const absl::Status& status);
-// {"error": {"message", "type", "param", "code"}}
-Json ErrorObject(const absl::Status& status);
+// {"error": {"message", "type", "param", "code", "request_id"}}. request_id: ours; empty: left out.
+Json ErrorObject(const absl::Status& status, const std::string& request_id = "");
 // The whole answer. ResourceExhausted and Unavailable carry Retry-After: the status's retry delay (common/status), or
 // one second.
-Response ErrorResponse(const absl::Status& status);
+Response ErrorResponse(const absl::Status& status, const std::string& request_id = "");
 // What the HTTP server itself refuses, in the same form.
-Response ServerErrorBody(int http_status, const std::string& message);
+Response ServerErrorBody(int http_status, const std::string& message, const std::string& request_id = "");
 
 }  // namespace updraft::http::openai

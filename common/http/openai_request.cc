@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -20,6 +21,8 @@ constexpr size_t kMaxModelBytes = 256;
 constexpr size_t kMaxToolNameBytes = 64;
 constexpr size_t kMaxToolIdBytes = 128;
 constexpr size_t kMaxToolBytes = 64 << 10;
+// The nucleus of 0 is the most likely token: what no vocabulary has less of than its most likely one.
+constexpr double kMinTopP = 1e-9;
 
 absl::Status WrongType(const std::string& field, const char* expected, const Json& found) {
   return FieldError(field, absl::StrFormat("expected %s, found %s", expected, JsonTypeName(found)));
@@ -61,13 +64,15 @@ class FieldReader {
     }
   }
 
-  // Whole numbers only; whatever does not fit int64 is out of range.
+  // Whole numbers only, however they are spelled (5.0 of a client whose numbers are all floating-point ones); whatever
+  // does not fit int64 is out of range.
   void Integer(const char* field, int64_t low, int64_t high, std::optional<int64_t>& out) {
     const Json* value = Find(field);
     if (value == nullptr) return;
     // JSON's parser reads whole numbers beyond 64 bits as floating-point ones.
     const bool huge = value->is_number_float() && std::abs(value->get<double>()) >= 0x1p63;
-    if (!value->is_number_integer() && !huge) {
+    const bool whole = value->is_number_float() && std::trunc(value->get<double>()) == value->get<double>();
+    if (!value->is_number_integer() && !whole) {
       if (value->is_number())
         return Fail(FieldError(Name(field), "expected a whole number, found " + DumpJson(*value)));
       return Fail(WrongType(Name(field), "a whole number", *value));
@@ -127,11 +132,11 @@ void ReadStop(FieldReader& reader, std::vector<std::string>& stop) {
     const std::string field = absl::StrFormat("stop[%d]", i);
     if (!list[i].is_string()) return reader.Fail(WrongType(field, "a string", list[i]));
     std::string text = list[i].get<std::string>();
-    if (text.empty() || text.size() > kMaxStopBytes) {
+    if (text.size() > kMaxStopBytes) {
       return reader.Fail(
-          FieldError(field, absl::StrFormat("expected 1 to %d bytes, found %d", kMaxStopBytes, text.size())));
+          FieldError(field, absl::StrFormat("expected at most %d bytes, found %d", kMaxStopBytes, text.size())));
     }
-    stop.push_back(std::move(text));
+    if (!text.empty()) stop.push_back(std::move(text));  // clients send "" for none
   }
 }
 
@@ -158,6 +163,57 @@ void ReadResponseFormat(FieldReader& reader) {
   }
 }
 
+// Fields of OpenAI's API and of other servers' that change what an answer means. To ignore one would answer a question
+// that was not asked. What only says how an answer is made or kept (user, store, service_tier, ...) is ignored.
+constexpr std::pair<const char*, const char*> kUnserved[] = {
+    {"functions", "functions are"},
+    {"audio", "audio is"},
+    {"web_search_options", "a web search is"},
+    {"logit_bias", "a logit bias is"},
+    {"frequency_penalty", "a frequency penalty is"},
+    {"presence_penalty", "a presence penalty is"},
+    {"min_tokens", "a least number of tokens is"},
+    {"ignore_eos", "going on after the end is"},
+    {"stop_token_ids", "stop tokens are"},
+    {"include_stop_str_in_output", "a stop string within the answer is"},
+    {"bad_words", "words to avoid are"},
+    {"allowed_token_ids", "a choice of tokens is"},
+    {"truncate_prompt_tokens", "a prompt that is cut is"},
+    {"prompt_logprobs", "log probabilities of the prompt are"},
+    {"use_beam_search", "beam search is"},
+    {"guided_json", "constrained output is"},
+    {"guided_regex", "constrained output is"},
+    {"guided_choice", "constrained output is"},
+    {"guided_grammar", "constrained output is"},
+    {"structured_outputs", "constrained output is"},
+    {"grammar", "constrained output is"},
+    {"json_schema", "constrained output is"},
+};
+
+// Those whose default asks for something.
+void ReadUnservedSwitches(FieldReader& reader) {
+  bool skip_special_tokens = true, add_generation_prompt = true;
+  reader.Bool("skip_special_tokens", skip_special_tokens);
+  if (!skip_special_tokens) {
+    reader.Fail(
+        FieldError("skip_special_tokens", "control tokens in the answer are not supported; leave the field out"));
+  }
+  reader.Bool("add_generation_prompt", add_generation_prompt);
+  if (!add_generation_prompt) {
+    reader.Fail(FieldError("add_generation_prompt",
+                           "an answer without its beginning is not supported; continue_final_message goes on with the "
+                           "last message"));
+  }
+  const Json* modalities = reader.Find("modalities");
+  if (modalities == nullptr) return;
+  if (!modalities->is_array()) return reader.Fail(WrongType("modalities", "an array of strings", *modalities));
+  for (const Json& modality : *modalities) {
+    if (modality == "text") continue;
+    return reader.Fail(
+        FieldError("modalities", "only \"text\" is supported, found " + DumpJson(modality).substr(0, 64)));
+  }
+}
+
 void ReadParams(FieldReader& reader, GenerationParams& params) {
   reader.String("model", kMaxModelBytes, params.model);
   constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
@@ -166,8 +222,8 @@ void ReadParams(FieldReader& reader, GenerationParams& params) {
   reader.Integer("max_completion_tokens", 1, kMaxInt, max_tokens);
   reader.Number("temperature", 0.0, 2.0, params.temperature);
   reader.Number("top_p", 0.0, 1.0, params.top_p);
-  if (params.top_p <= 0.0) reader.Fail(FieldError("top_p", "expected a number above 0 and at most 1, found 0"));
-  reader.Integer("top_k", 0, kMaxInt, top_k);
+  params.top_p = std::max(params.top_p, kMinTopP);
+  reader.Integer("top_k", -1, kMaxInt, top_k);
   reader.Number("min_p", 0.0, 1.0, params.min_p);
   if (params.min_p >= 1.0) reader.Fail(FieldError("min_p", "expected a number of at least 0 and below 1, found 1"));
   reader.Number("repetition_penalty", 0.0, 10.0, params.repetition_penalty);
@@ -181,12 +237,10 @@ void ReadParams(FieldReader& reader, GenerationParams& params) {
   reader.Bool("stream", params.stream);
   ReadStreamOptions(reader, params);
   ReadResponseFormat(reader);
-  reader.Unsupported("functions", "functions are");
-  reader.Unsupported("logit_bias", "a logit bias is");
-  reader.Unsupported("frequency_penalty", "a frequency penalty is");
-  reader.Unsupported("presence_penalty", "a presence penalty is");
+  for (const auto& [field, what] : kUnserved) reader.Unsupported(field, what);
+  ReadUnservedSwitches(reader);
   if (max_tokens) params.max_tokens = static_cast<int>(*max_tokens);
-  if (top_k) params.top_k = static_cast<int>(*top_k);
+  if (top_k) params.top_k = static_cast<int>(std::max<int64_t>(*top_k, 0));
   if (seed) params.seed = static_cast<uint64_t>(*seed);
 }
 
@@ -344,16 +398,22 @@ absl::StatusOr<Message> ReadMessage(const Json& json, size_t index, const Accept
                                       "found %s",
                                       DumpJson(message.role.substr(0, 64))));
   }
-  if (message.role == "assistant" && accepts.tools) {
-    if (absl::Status status = ReadToolCalls(json, prefix, message.tool_calls); !status.ok()) return status;
+  if (message.role == "assistant") {
+    if (accepts.tools) {
+      if (absl::Status status = ReadToolCalls(json, prefix, message.tool_calls); !status.ok()) return status;
+    }
+    FieldReader reader(json, prefix + ".");
+    if (!accepts.tools) reader.Unsupported("tool_calls", "tool calls are");
+    reader.Unsupported("function_call", "function calls are");
+    if (!reader.status().ok()) return reader.status();
   }
   if (is_tool) {
     FieldReader reader(json, prefix + ".");
     message.tool_call_id = ReadRequired(reader, "tool_call_id", kMaxToolIdBytes);
     if (!reader.status().ok()) return reader.status();
   }
-  // A message that only calls tools says nothing.
-  const bool may_be_silent = !message.tool_calls.empty();
+  // An assistant that only called tools, or refused, said nothing; clients send null or leave the field out.
+  const bool may_be_silent = message.role == "assistant";
   if (may_be_silent && (!json.contains("content") || json["content"].is_null())) return message;
   auto content = ReadContent(json, prefix + ".content");
   if (!content.ok()) return content.status();
@@ -410,17 +470,20 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
   FieldReader reader(*json);
   ReadParams(reader, request.params);
   reader.Unsupported("parse_special", "control tokens in messages are");
+  ReadToolChoice(reader, request.tool_choice);
   if (accepts.tools) {
     ReadTools(reader, body, request.tools);
-    ReadToolChoice(reader, request.tool_choice);
-  } else {
+  } else if (request.tool_choice.mode != ToolChoice::Mode::kNone) {  // with it none of them may be called
     reader.Unsupported("tools", "tools are");
+  }
+  if (request.tool_choice.mode == ToolChoice::Mode::kRequired && request.tools.empty()) {
+    reader.Fail(FieldError("tool_choice", "asks for a call, but there are no tools; expected tools beside it"));
   }
   ReadTemplateFields(reader, request);
   std::optional<int64_t> top_logprobs;
   reader.Bool("logprobs", request.params.logprobs);
   reader.Integer("top_logprobs", 0, 20, top_logprobs);
-  if (top_logprobs && !request.params.logprobs) {
+  if (top_logprobs.value_or(0) > 0 && !request.params.logprobs) {
     reader.Fail(FieldError("top_logprobs", "only allowed together with \"logprobs\": true"));
   }
   request.params.top_logprobs = static_cast<int>(top_logprobs.value_or(0));

@@ -90,12 +90,14 @@ const char* ErrorType(int http_status) {
   }
 }
 
-Json ErrorJson(int http_status, const std::string& message, const std::string& field, Json code) {
-  return {{"error",
-           {{"message", message},
-            {"type", ErrorType(http_status)},
-            {"param", field.empty() ? Json(nullptr) : Json(field)},
-            {"code", std::move(code)}}}};
+Json ErrorJson(int http_status, const std::string& message, const std::string& field, Json code,
+               const std::string& request_id) {
+  Json error = {{"message", message},
+                {"type", ErrorType(http_status)},
+                {"param", field.empty() ? Json(nullptr) : Json(field)},
+                {"code", std::move(code)}};
+  if (!request_id.empty()) error["request_id"] = request_id;
+  return {{"error", std::move(error)}};
 }
 
 Json ErrorCode(const absl::Status& status, const std::string& field) {
@@ -155,11 +157,17 @@ Json StreamUsage(const AnswerHeader& header, const Usage& usage) {
 
 std::string ServerSentEvent(const Json& value) { return "data: " + DumpJson(value) + "\n\n"; }
 
+Json ModelObject(const ModelEntry& model) {
+  return {{"id", model.id},
+          {"object", "model"},
+          {"created", model.created},
+          {"owned_by", model.owned_by},
+          {"max_model_len", model.max_model_len}};
+}
+
 Json ModelList(const std::vector<ModelEntry>& models) {
   Json data = Json::array();
-  for (const ModelEntry& model : models) {
-    data.push_back({{"id", model.id}, {"object", "model"}, {"created", model.created}, {"owned_by", model.owned_by}});
-  }
+  for (const ModelEntry& model : models) data.push_back(ModelObject(model));
   return {{"object", "list"}, {"data", std::move(data)}};
 }
 
@@ -198,15 +206,15 @@ int HttpStatusOf(const absl::Status& status) {
   }
 }
 
-Json ErrorObject(const absl::Status& status) {
+Json ErrorObject(const absl::Status& status, const std::string& request_id) {
   const std::string field = FieldOf(status);
-  return ErrorJson(HttpStatusOf(status), std::string(status.message()), field, ErrorCode(status, field));
+  return ErrorJson(HttpStatusOf(status), std::string(status.message()), field, ErrorCode(status, field), request_id);
 }
 
-Response ErrorResponse(const absl::Status& status) {
+Response ErrorResponse(const absl::Status& status, const std::string& request_id) {
   Response response;
   response.status = HttpStatusOf(status);
-  response.body = DumpJson(ErrorObject(status));
+  response.body = DumpJson(ErrorObject(status, request_id));
   if (response.status == 429 || response.status == 503) {
     const absl::Duration delay = RetryDelayOf(status).value_or(absl::Seconds(1));
     const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(delay, absl::Seconds(1)));
@@ -215,11 +223,14 @@ Response ErrorResponse(const absl::Status& status) {
     response.headers.emplace_back("Retry-After-Ms",
                                   absl::StrFormat("%d", std::max<int64_t>(absl::ToInt64Milliseconds(delay), 1)));
   }
+  // What may be sent instead (RFC 9110, section 15.5.16).
+  if (FieldOf(status) == "Content-Encoding") response.headers.emplace_back("Accept-Encoding", "identity");
   return response;
 }
 
-Response ServerErrorBody(int http_status, const std::string& message) {
-  return Response{http_status, "application/json", DumpJson(ErrorJson(http_status, message, "", nullptr)), {}};
+Response ServerErrorBody(int http_status, const std::string& message, const std::string& request_id) {
+  return Response{
+      http_status, "application/json", DumpJson(ErrorJson(http_status, message, "", nullptr, request_id)), {}};
 }
 
 }  // namespace updraft::http::openai

@@ -55,6 +55,22 @@ void Router::Handle(const std::string& method, const std::string& path, Handler 
   routes_[path][method] = std::move(handler);
 }
 
+void Router::HandleBelow(const std::string& method, const std::string& path, Handler handler) {
+  routes_[path + "/"][method] = std::move(handler);
+}
+
+Router::Routes::const_iterator Router::Find(const std::string& path) const {
+  const bool slash = path.size() > 1 && path.back() == '/';
+  const auto exact = routes_.find(slash ? path.substr(0, path.size() - 1) : path);
+  if (exact != routes_.end() && exact->first.back() != '/') return exact;
+  // The longest that it is below.
+  for (size_t at = path.size(); (at = path.rfind('/', at - 1)) != std::string::npos && at > 0;) {
+    const auto below = routes_.find(path.substr(0, at + 1));
+    if (below != routes_.end() && path.size() > at + 1) return below;
+  }
+  return routes_.end();
+}
+
 Response Router::Error(int status, const std::string& message, const Request& request) const {
   if (error_body_) return error_body_(status, message, request);
   return Response{status, "text/plain", message + "\n", {}};
@@ -62,7 +78,7 @@ Response Router::Error(int status, const std::string& message, const Request& re
 
 void Router::Dispatch(std::shared_ptr<Exchange> exchange) const {
   const Request& request = exchange->request();
-  auto path = routes_.find(request.path);
+  const auto path = Find(request.path);
   if (path == routes_.end()) {
     std::vector<std::string> known;
     for (const auto& [name, methods] : routes_) known.push_back(name);

@@ -99,10 +99,12 @@ using ErrorBody = std::function<Response(int status, const std::string& message,
 // head: a request without its body. Runs on a server thread, for every request whose head is well-formed.
 using Gate = std::function<Verdict(const Request& head)>;
 
-// Exact paths to handlers, per method.
+// Paths to handlers, per method. One slash at the end of a request's path does not count.
 class Router {
  public:
   void Handle(const std::string& method, const std::string& path, Handler handler);
+  // All that begin with path + "/" and have no handler of their own, where something follows the slash.
+  void HandleBelow(const std::string& method, const std::string& path, Handler handler);
   void set_error_body(ErrorBody error_body) { error_body_ = std::move(error_body); }
   void set_gate(Gate gate) { gate_ = std::move(gate); }
 
@@ -113,7 +115,10 @@ class Router {
   Verdict Judge(const Request& head) const { return gate_ ? gate_(head) : Verdict(); }
 
  private:
-  std::map<std::string, std::map<std::string, Handler>> routes_;  // path -> method -> handler
+  using Routes = std::map<std::string, std::map<std::string, Handler>>;  // path -> method -> handler
+  Routes::const_iterator Find(const std::string& path) const;
+
+  Routes routes_;  // of HandleBelow: with the slash
   ErrorBody error_body_;
   Gate gate_;
 };

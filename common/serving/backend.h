@@ -57,6 +57,8 @@ class Backend {
   // Everything but the process's own figures (version, uptime, memory).
   virtual v1::GetStatusResponse Status() const = 0;
   virtual const ServedModel& served() const = 0;
+  // Tokens of prompt and answer together that this tier has room for itself, whatever is above it.
+  virtual int max_sequence_tokens() const = 0;
   // New requests are refused with Unavailable.
   virtual bool draining() const = 0;
 

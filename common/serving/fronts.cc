@@ -28,6 +28,7 @@ absl::Status Fronts::Check(const FrontOptions& options) {
 }
 
 absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics* metrics, FrontOptions options) {
+  options.service.metrics = metrics;
   std::unique_ptr<Fronts> fronts(new Fronts(backend, options.service));
   auto grpc = ServerHandle::Start({.listen = options.listen}, {&fronts->service_});
   if (!grpc.ok()) return grpc.status();

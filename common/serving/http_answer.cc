@@ -31,7 +31,13 @@ std::vector<openai::TokenLogprob> HttpAnswer::LogprobsUpTo(const v1::Chunk& chun
   return covered;
 }
 
+void HttpAnswer::OnAccepted() {
+  MutexLock lock(mu_);
+  if (options_.stream && !ended_) StartStream();
+}
+
 absl::Status HttpAnswer::OnChunk(const v1::Chunk& chunk) {
+  MutexLock lock(mu_);
   const std::vector<openai::TokenLogprob> logprobs = LogprobsUpTo(chunk);
   if (!options_.stream) {
     text_ += chunk.text();
@@ -44,9 +50,12 @@ absl::Status HttpAnswer::OnChunk(const v1::Chunk& chunk) {
 }
 
 void HttpAnswer::OnEnd(const absl::Status& status, const v1::Done& done) {
+  MutexLock lock(mu_);
+  ended_ = true;
+  const std::string& id = options_.request_id;
   if (!status.ok()) {
-    if (!started_) return exchange_->Respond(WithRequestId(openai::ErrorResponse(status), options_.request_id));
-    Send(openai::ErrorObject(status)).IgnoreError();
+    if (!started_) return exchange_->Respond(WithRequestId(openai::ErrorResponse(status, id), id));
+    Send(openai::ErrorObject(status, id)).IgnoreError();
     return exchange_->Finish();
   }
   const openai::Usage usage{done.usage().prompt_tokens(), done.usage().completion_tokens()};

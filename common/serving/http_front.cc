@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -140,7 +142,7 @@ absl::Status CheckModel(const std::string& asked, const std::string& served) {
 absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, const openai::GenerationParams& params,
                    bool chat, const HeaderFields& headers, v1::GenerateRequest request) {
   const ServedModel& model = backend->served();
-  if (absl::Status status = CheckModel(params.model, model.info().name()); !status.ok()) return status;
+  if (absl::Status status = CheckModel(params.model, model.name()); !status.ok()) return status;
   FillParams(params, request);
   request.set_request_id(headers.request_id);
   request.set_tier(headers.tier);
@@ -150,13 +152,14 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
   options.stream = params.stream;
   options.include_usage = params.include_usage;
   options.header.id = (chat ? "chatcmpl-" : "cmpl-") + headers.request_id;
-  options.header.model = model.info().name();
+  options.header.model = model.name();
   options.header.created = absl::ToUnixSeconds(absl::Now());
   options.header.chat = chat;
   options.header.logprobs = params.logprobs;
   options.header.top_logprobs = params.top_logprobs;
   auto answer = std::make_shared<HttpAnswer>(exchange, model.tokenizer().get(), std::move(options));
-  const RequestHandle handle = backend->Submit(std::move(request), headers.deadline, std::move(answer));
+  const RequestHandle handle = backend->Submit(std::move(request), headers.deadline, answer);
+  answer->OnAccepted();
   exchange->OnDisconnect([handle] { handle.Cancel(); });
   return absl::OkStatus();
 }
@@ -203,7 +206,7 @@ http::Handler Handled(Backend* backend, Metrics* metrics, Service service) {
     if (status.ok()) status = service(backend, exchange, headers);
     if (status.ok()) return;
     exchange->Respond(Refused(metrics, exchange->request(), headers.request_id, std::string(status.message()),
-                              openai::ErrorResponse(status)));
+                              openai::ErrorResponse(status, headers.request_id)));
   };
 }
 
@@ -230,10 +233,47 @@ Response HealthResponse(const Backend& backend) {
   return {health.ok() ? 200 : 503, "application/json", http::DumpJson(body), {}};
 }
 
+openai::ModelEntry EntryOf(const Backend& backend, int64_t created) {
+  return {.id = backend.served().name(), .created = created, .max_model_len = backend.max_sequence_tokens()};
+}
+
 Response ModelsOf(Backend* backend, int64_t created) {
   Response response;
-  response.body = http::DumpJson(openai::ModelList({{backend->served().info().name(), created, "updraft"}}));
+  response.body = http::DumpJson(openai::ModelList({EntryOf(*backend, created)}));
   return response;
+}
+
+// What follows the slash of /v1/models/, each %XX as its byte. What is no such sequence stays.
+std::string Unescaped(std::string_view text) {
+  std::string bytes;
+  for (size_t i = 0; i < text.size(); ++i) {
+    int byte = 0;
+    const bool escaped = text[i] == '%' && i + 2 < text.size() && absl::ascii_isxdigit(text[i + 1]) &&
+                         absl::ascii_isxdigit(text[i + 2]) &&
+                         absl::SimpleHexAtoi(std::string(text.substr(i + 1, 2)), &byte);
+    bytes += escaped ? static_cast<char>(byte) : text[i];
+    if (escaped) i += 2;
+  }
+  return bytes;
+}
+
+constexpr char kModels[] = "/v1/models";
+
+http::Handler OneModel(Backend* backend, Metrics* metrics, int64_t created) {
+  return [backend, metrics, created](std::shared_ptr<Exchange> exchange) {
+    const http::Request& request = exchange->request();
+    const std::string id = RequestIdOf(request);
+    std::string_view name = std::string_view(request.path).substr(sizeof(kModels));
+    if (name.ends_with('/')) name.remove_suffix(1);
+    const std::string asked = Unescaped(name);
+    if (absl::Status status = CheckModel(asked, backend->served().name()); !status.ok()) {
+      return exchange->Respond(
+          Refused(metrics, request, id, std::string(status.message()), openai::ErrorResponse(status, id)));
+    }
+    Response response;
+    response.body = http::DumpJson(openai::ModelObject(EntryOf(*backend, created)));
+    exchange->Respond(WithRequestId(std::move(response), id));
+  };
 }
 
 // A response that is there at once.
@@ -247,16 +287,26 @@ http::Handler Told(Make make) {
 // What the server itself refuses.
 http::ErrorBody Errors(Metrics* metrics) {
   return [metrics](int status, const std::string& message, const http::Request& request) {
-    return Refused(metrics, request, RequestIdOf(request), message, openai::ServerErrorBody(status, message));
+    const std::string id = RequestIdOf(request);
+    return Refused(metrics, request, id, message, openai::ServerErrorBody(status, message, id));
   };
+}
+
+absl::Status CheckEncoding(const http::Request& head) {
+  const std::string_view coding = head.header("content-encoding");
+  if (coding.empty() || absl::EqualsIgnoreCase(std::string(coding), "identity")) return absl::OkStatus();
+  return openai::FieldError("Content-Encoding", absl::StrFormat("expected a body that is not compressed, found '%s'",
+                                                                std::string(coding.substr(0, 64))));
 }
 
 http::Gate GateOf(HttpAccess access, Metrics* metrics) {
   return [access = std::move(access), metrics](const http::Request& head) {
     http::Verdict verdict = access.Grant(head);
-    if (absl::Status status = access.Check(head); !status.ok()) {
-      verdict.answer =
-          Refused(metrics, head, RequestIdOf(head), std::string(status.message()), openai::ErrorResponse(status));
+    absl::Status status = access.Check(head);
+    if (status.ok()) status = CheckEncoding(head);
+    if (!status.ok()) {
+      const std::string id = RequestIdOf(head);
+      verdict.answer = Refused(metrics, head, id, std::string(status.message()), openai::ErrorResponse(status, id));
     } else if (verdict.answer) {
       verdict.answer = WithRequestId(*std::move(verdict.answer), RequestIdOf(head));
     }
@@ -273,9 +323,12 @@ http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access
   router.Handle("POST", "/v1/chat/completions", Handled(backend, metrics, ServeChat));
   router.Handle("POST", "/v1/completions", Handled(backend, metrics, ServeCompletion));
   const int64_t created = absl::ToUnixSeconds(absl::Now());
-  router.Handle("GET", "/v1/models", Told([backend, created] { return ModelsOf(backend, created); }));
+  router.Handle("GET", kModels, Told([backend, created] { return ModelsOf(backend, created); }));
+  router.HandleBelow("GET", kModels, OneModel(backend, metrics, created));
   router.Handle("GET", "/metrics", Told([backend, metrics] { return MetricsOf(backend, metrics); }));
-  router.Handle("GET", "/healthz", Told([backend] { return HealthResponse(*backend); }));
+  for (const char* path : {"/healthz", "/health"}) {  // the second is what other servers have
+    router.Handle("GET", path, Told([backend] { return HealthResponse(*backend); }));
+  }
   return router;
 }
 

@@ -1,4 +1,4 @@
-// OpenAI's HTTP over a backend: chat completions, completions and models; /metrics and /healthz.
+// OpenAI's HTTP over a backend: chat completions, completions and models; /metrics and /healthz (or /health).
 #pragma once
 
 #include "common/http/server.h"

@@ -14,6 +14,7 @@ struct InferenceServiceOptions {
   std::string version;
   SteadyTime process_start;
   StreamLimits stream = {};
+  Metrics* metrics = nullptr;  // counts what is refused before the backend sees it; null: nothing
 };
 
 // Generate takes and gives bytes: gRPC itself would answer a message that cannot be parsed (text that is not UTF-8,
@@ -21,8 +22,8 @@ struct InferenceServiceOptions {
 class InferenceService final : public v1::Inference::WithRawCallbackMethod_Generate<
                                    v1::Inference::WithCallbackMethod_GetStatus<v1::Inference::Service>> {
  public:
-  // The backend must outlive the server that this is registered with. To be made once all is there to serve with: its
-  // own making counts as the moment in which the daemon was ready.
+  // The backend (and the metrics) must outlive the server that this is registered with. To be made once all is there to
+  // serve with: its own making counts as the moment in which the daemon was ready.
   InferenceService(Backend* backend, InferenceServiceOptions options)
       : backend_(backend), options_(std::move(options)), ready_(SteadyNow()) {}
 

@@ -182,6 +182,11 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status ContextExceeded(int64_t context, const std::string& found) {
+  return absl::OutOfRangeError(
+      absl::StrFormat("This model's maximum context length is %d tokens. However, %s", context, found));
+}
+
 std::string NewRequestId() {
   std::random_device random;
   return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -20,6 +21,10 @@ inline constexpr size_t kMaxIdBytes = 128;
 
 // Part of CheckRequest: at most kMaxIdBytes printable ASCII characters without spaces.
 absl::Status CheckId(const char* field, const std::string& id);
+
+// OutOfRange, in the words that clients of OpenAI's servers look for. context: tokens of prompt and answer together;
+// found: what has how many, and what to do, e.g. "the prompt has 9000; shorten it".
+absl::Status ContextExceeded(int64_t context, const std::string& found);
 
 // 128 random bits as 32 hexadecimal digits.
 std::string NewRequestId();

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
+#include "common/serving/request_check.h"
 #include "common/telemetry/log.h"
 #include "common/text/utf8.h"
 
@@ -89,7 +90,8 @@ absl::Status CheckTokenIds(const char* field, const google::protobuf::RepeatedFi
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, const LoadOptions& options,
-                                                               const std::string& chat_template) {
+                                                               const std::string& chat_template,
+                                                               const std::string& name) {
   std::unique_ptr<ServedModel> served(new ServedModel);
   absl::StatusOr<std::unique_ptr<Model>> model = LoadAndLog(path, options);
   if (!model.ok()) return model.status();
@@ -121,6 +123,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   const auto fingerprint = text::ChatFingerprint(*served->tokenizer_, served->chat_template_);
   if (!fingerprint.ok()) return fingerprint.status();
   served->info_ = MakeInfo(*served->model_, *fingerprint, path);
+  served->name_ = name.empty() ? served->info_.name() : text::BoundedUtf8(name, kMaxNameBytes);
   return served;
 }
 
@@ -143,9 +146,10 @@ absl::Status ServedModel::TakeChatTemplate(const std::string& choice) {
 absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const {
   const size_t min_tokens = n_bytes / max_token_bytes_;
   if (min_tokens <= max_tokens) return absl::OkStatus();
-  return absl::OutOfRangeError(
-      absl::StrFormat("%s: %d bytes are at least %d tokens, expected at most %d so that an answer fits; shorten it",
-                      field, n_bytes, min_tokens, max_tokens));
+  return ContextExceeded(static_cast<int64_t>(max_tokens) + 1,
+                         absl::StrFormat("the %s's %d bytes are at least %d tokens, and an answer needs room, too; "
+                                         "shorten the %s",
+                                         field, n_bytes, min_tokens, field));
 }
 
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {

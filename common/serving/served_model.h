@@ -23,13 +23,15 @@ class ServedModel {
   // Errors name the file and what to do. chat_template: ChatTemplate::Choose; what was chosen must work, while a file
   // whose own template is missing or broken loads, and refuses conversations. Logs when it begins and when it has
   // ended, which chat template it took and why, and trouble with options.packed_cache
-  // and warnings of the tokenizer.
+  // and warnings of the tokenizer. name: what clients call the model; empty: as the file says.
   static absl::StatusOr<std::unique_ptr<ServedModel>> Load(const std::string& path, const LoadOptions& options,
-                                                           const std::string& chat_template = "");
+                                                           const std::string& chat_template = "",
+                                                           const std::string& name = "");
 
   const Model& model() const { return *model_; }
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
   const v1::ModelInfo& info() const { return info_; }
+  const std::string& name() const { return name_; }  // what clients call it; info() has the file's
 
   // UNAVAILABLE once the model's file is not what was loaded: nothing more can be served (Model::CheckIntact).
   absl::Status CheckIntact() const { return model_->CheckIntact(); }
@@ -62,6 +64,7 @@ class ServedModel {
   std::vector<std::string> chat_stops_;
   size_t max_token_bytes_ = 1;  // of the longest token: bounds from below how many tokens a text has
   v1::ModelInfo info_;
+  std::string name_;
 };
 
 }  // namespace updraft

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/raw_message.h"
@@ -12,19 +13,23 @@
 namespace updraft {
 
 GenerateReactor* GenerateReactor::Start(Backend* backend, grpc::CallbackServerContext* context,
-                                        const grpc::ByteBuffer& bytes, const StreamLimits& limits) {
+                                        const grpc::ByteBuffer& bytes, const StreamLimits& limits, Metrics* metrics) {
   std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(backend, context, limits));
   {
     MutexLock lock(reactor->mu_);
     reactor->self_ = reactor;
   }
-  reactor->Submit(bytes);
+  reactor->Submit(bytes, metrics);
   return reactor.get();
 }
 
-void GenerateReactor::Submit(const grpc::ByteBuffer& bytes) {
+void GenerateReactor::Submit(const grpc::ByteBuffer& bytes, Metrics* metrics) {
   v1::GenerateRequest request;
-  if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return OnEnd(status, {});
+  if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) {
+    if (metrics != nullptr) metrics->OnRefused("grpc", absl::AsciiStrToLower(absl::StatusCodeToString(status.code())));
+    LogEvent(LogLevel::kInfo, "refused", {{"front", "grpc"}, {"status", status}, {"peer", context_->peer()}});
+    return OnEnd(status, {});
+  }
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   if (CheckId("request_id", request.request_id()).ok()) {  // others are not fit for a log; the backend refuses them
     MutexLock lock(mu_);

@@ -37,10 +37,10 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public AnswerSink,
                               public std::enable_shared_from_this<GenerateReactor> {
  public:
-  // Parses the request and submits it. The pointer is for gRPC; the reactor keeps itself alive until OnDone. `backend`
-  // must outlive the call.
+  // Parses the request and submits it; one that does not parse is logged and counted here. The pointer is for gRPC; the
+  // reactor keeps itself alive until OnDone. `backend` must outlive the call.
   static GenerateReactor* Start(Backend* backend, grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
-                                const StreamLimits& limits);
+                                const StreamLimits& limits, Metrics* metrics = nullptr);
 
   // Called by the backend.
   absl::Status OnChunk(const v1::Chunk& chunk) override ABSL_LOCKS_EXCLUDED(mu_);
@@ -58,7 +58,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   GenerateReactor(Backend* backend, grpc::CallbackServerContext* context, const StreamLimits& limits)
       : backend_(backend), context_(context), limits_(limits) {}
 
-  void Submit(const grpc::ByteBuffer& bytes);
+  void Submit(const grpc::ByteBuffer& bytes, Metrics* metrics);
   void ReaderIsGone() ABSL_LOCKS_EXCLUDED(mu_);
   void MaybeWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteNextChunk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -30,10 +30,10 @@ namespace updraft {
 
 struct AgentOptions {
   std::string tier = "edge";
-  RoutingPolicy policy;          // mode and threshold included
-  int max_queued = 64;           // requests that wait for the model; more are refused
-  int max_handed_over = 256;     // requests in progress beside those (no flag sets it); more are refused too
-  int max_tokens_default = 256;  // answer tokens when a request does not say
+  RoutingPolicy policy;        // mode and threshold included
+  int max_queued = 64;         // requests that wait for the model; more are refused
+  int max_handed_over = 256;   // requests in progress beside those (no flag sets it); more are refused too
+  int max_tokens_default = 0;  // answer tokens when a request does not say; 0: until the end, or what the context holds
 };
 
 class Agent final : public Backend {
@@ -50,6 +50,7 @@ class Agent final : public Backend {
   v1::Load CurrentLoad() const override;
   v1::GetStatusResponse Status() const override;
   const ServedModel& served() const override { return model_->served(); }
+  int max_sequence_tokens() const override { return model_->max_sequence_tokens(); }
   v1::Link CurrentLink() const;
   const LocalModel& model() const { return *model_; }
   const AgentOptions& options() const { return options_; }

@@ -21,7 +21,7 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
   local->options_ = options;
   LoadOptions load = options.load;
   load.admit = AdmitWithinMemory(options.kv_tokens, {.type = options.kv_type}, /*one_sequence=*/true, kPrefillPiece);
-  auto served = ServedModel::Load(options.path, load, options.chat_template);
+  auto served = ServedModel::Load(options.path, load, options.chat_template, options.served_name);
   if (!served.ok()) return served.status();
   local->served_ = *std::move(served);
   const Model& model = local->served_->model();

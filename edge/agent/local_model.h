@@ -21,7 +21,8 @@ inline constexpr int kPrefillPiece = 256;  // tokens of a prompt run at once, be
 struct LocalModelOptions {
   std::string path;
   LoadOptions load;
-  std::string chat_template = {};  // ServedModel::Load
+  std::string chat_template = {};  // ServedModel::Load, as is the next one
+  std::string served_name = {};
   int kv_tokens = 4096;  // capacity of the KV pool; one sequence runs at a time
   kernels::KvType kv_type = kernels::KvType::kF16;
   ExitMode exit_mode = ExitMode::kLossy;

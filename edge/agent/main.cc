@@ -51,6 +51,7 @@ LocalModelOptions MakeModelOptions(const v1::EdgeConfig& config) {
                    .adapter = config.adapter(),
                    .packed_cache = config.packed_cache()},
           .chat_template = config.chat_template(),
+          .served_name = config.served_model_name(),
           .kv_tokens = config.kv_tokens(),
           .kv_type = KvTypeOf(config.kv_type()),
           .exit_mode = ExitModeOf(config.exit_mode())};
@@ -120,7 +121,7 @@ int Serve(const v1::EdgeConfig& config, Agent& agent, Fronts& fronts, ShutdownSi
   LogEvent(LogLevel::kInfo, "ready",
            {{"grpc", fronts.grpc_address()},
             {"http_port", fronts.http_port()},
-            {"model", agent.model().info().name()},
+            {"model", agent.served().name()},
             {"threshold", agent.options().policy.confidence_threshold},
             {"after_ms", absl::ToDoubleMilliseconds(SteadyNow() - process_start)},
             {"resident_mb", static_cast<double>(ResidentBytes()) / (1 << 20)}});
@@ -158,7 +159,7 @@ int Run(const v1::EdgeConfig& config) {
   }
   const AgentOptions options = MakeAgentOptions(config, (*model)->confidence());
   if (absl::Status status = options.policy.Validate(); !status.ok()) return Fail(status, kBadUsage);
-  Metrics metrics(config.tier(), (*model)->info().name());
+  Metrics metrics(config.tier(), (*model)->served().name());
   Agent agent(options, *std::move(model), session, *std::move(upstream), &metrics);
 
   auto fronts = Fronts::Start(&agent, &metrics, MakeFrontOptions(config, process_start));

@@ -1,5 +1,6 @@
 // The agent's way in: what a request must be, and the room it needs.
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -23,7 +24,9 @@ absl::Status Agent::Prepare(Asked& asked) const {
   auto prompt = model_->served().MakePrompt(request, most_tokens - 1);
   if (!prompt.ok()) return prompt.status();
   asked.prompt = *std::move(prompt);
-  asked.max_tokens = request.max_tokens() > 0 ? request.max_tokens() : options_.max_tokens_default;
+  // What stays 0 goes up as it is: the tier above has room of its own.
+  if (request.max_tokens() == 0) request.set_max_tokens(options_.max_tokens_default);
+  asked.max_tokens = request.max_tokens() > 0 ? request.max_tokens() : std::numeric_limits<int>::max();
   const size_t n_tokens = asked.prompt.tokens.size() + static_cast<size_t>(request.accepted_prefix_size());
   asked.fits_locally = n_tokens < static_cast<size_t>(model_->max_sequence_tokens());
   return asked.fits_locally ? absl::OkStatus() : CheckRoomAbove(n_tokens, may_go_up);
@@ -36,17 +39,18 @@ bool Agent::MayGoUp(PolicyMode mode, int hops) const {
 // Refused here what the tier above would refuse after it had been sent.
 absl::Status Agent::CheckRoomAbove(size_t n_tokens, bool may_go_up) const {
   if (!may_go_up) {
-    return absl::OutOfRangeError(absl::StrFormat(
-        "prompt: %d tokens do not leave room for an answer in the %d tokens that this tier holds; shorten the "
-        "conversation, or raise --kv-tokens if the model's context of %d allows",
-        n_tokens, model_->max_sequence_tokens(), model_->info().context_length()));
+    return ContextExceeded(
+        model_->max_sequence_tokens(),
+        absl::StrFormat("the prompt has %d, and an answer needs room, too; shorten the conversation, "
+                        "or raise --kv-tokens if the model's own context of %d allows",
+                        n_tokens, model_->info().context_length()));
   }
   const int above = upstream_->Identity().context_length;
   if (above == 0 || n_tokens < static_cast<size_t>(above)) return absl::OkStatus();
-  return absl::OutOfRangeError(
-      absl::StrFormat("prompt: %d tokens do not leave room for an answer, neither in the %d tokens that this tier "
-                      "holds nor in the %d of the tier above; shorten the conversation",
-                      n_tokens, model_->max_sequence_tokens(), above));
+  return ContextExceeded(
+      above, absl::StrFormat("the prompt has %d, and an answer needs room, too, neither here (%d) nor at the "
+                             "tier above; shorten the conversation",
+                             n_tokens, model_->max_sequence_tokens()));
 }
 
 }  // namespace updraft

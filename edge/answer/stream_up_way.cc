@@ -115,7 +115,6 @@ class StreamUpWay final : public AnswerWay {
     const Asked& asked = answer.asked();
     const TierFacts& tier = answer.tier();
     v1::GenerateRequest request = asked.request;
-    request.set_max_tokens(asked.max_tokens);
     request.set_hops(request.hops() + 1);
     request.set_tier(v1::TIER_CHOICE_UNSPECIFIED);  // the caller chose among our tiers, not upstream's
     if (request.input_case() == v1::GenerateRequest::kTokens) {

@@ -164,6 +164,39 @@ TEST(CloudHttp, ADrainIsSaidAloud) {
   }
 }
 
+TEST(CloudHttp, ACallThatDoesNotParseIsCounted) {
+  const auto cloud = StartCloud({"--http-listen=127.0.0.1:0"});
+  ASSERT_NE(cloud, nullptr);
+  EXPECT_EQ(GenerateRaw(cloud->address(), "\xff\xff\xff").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(Fetch(cloud->http_port(), "GET", "/metrics").body,
+              HasSubstr(R"(updraft_refused_total{tier="cloud",front="grpc",status="invalid_argument"} 1)"));
+}
+
+TEST(CloudHttp, TheModelHasTheNameThatItIsServedBy) {
+  const auto cloud =
+      StartCloud({"--http-listen=127.0.0.1:0", "--served-model-name=acme/small", "--kv-tokens=128"}, ModelPath());
+  ASSERT_NE(cloud, nullptr);
+  for (const char* path : {"/v1/models/acme/small", "/v1/models/acme%2Fsmall"}) {
+    const Json entry = *http::ParseJson(Fetch(cloud->http_port(), "GET", path).body);
+    EXPECT_EQ(entry["id"], "acme/small");
+    EXPECT_EQ(entry["max_model_len"], 129) << "the pool of 128, and the last token, which needs no room";
+  }
+  const std::string ask = R"({"model":"acme/small","messages":[{"role":"user","content":"hello there"}],"max_tokens":)";
+  int status = 0;
+  EXPECT_EQ(Post(cloud->http_port(), kChat, ask + "3}", &status)["model"], "acme/small");
+  EXPECT_EQ(status, 200);
+  Post(cloud->http_port(), kChat, R"({"model":"synthetic cloud-test","messages":[{"role":"user","content":"x"}]})",
+       &status);
+  EXPECT_EQ(status, 404);
+  EXPECT_THAT(Fetch(cloud->http_port(), "GET", "/metrics").body, HasSubstr(R"(model_name="acme/small")"));
+  // What the pool never holds.
+  const Json error = Post(cloud->http_port(), kChat, ask + "400}", &status)["error"];
+  EXPECT_EQ(status, 400);
+  EXPECT_EQ(error["code"], "context_length_exceeded");
+  EXPECT_THAT(error["message"].get<std::string>(),
+              HasSubstr("This model's maximum context length is 129 tokens. However, you requested 4"));
+}
+
 // What people write in flags reaches the front.
 TEST(CloudHttp, HostsAndOriginsOfFlagsPass) {
   const auto cloud = StartCloud({"--http-listen=127.0.0.1:0", "--allow-host=car.example.com", "--allow-host=*.local",

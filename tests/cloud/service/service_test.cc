@@ -359,8 +359,9 @@ TEST(CloudServer, APoolSmallerThanTheDefaultAnswerStillServes) {
   const Answer fits = Ask(*stub, PromptRequest("ab", 0));
   EXPECT_TRUE(fits.status.ok()) << fits.status.error_message();
   const Answer too_large = Ask(*stub, PromptRequest("ab", 100));
-  EXPECT_EQ(too_large.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(too_large.status.error_message(), HasSubstr("lower max_tokens"));
+  EXPECT_EQ(too_large.status.error_code(), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_THAT(too_large.status.error_message(),
+              HasSubstr("maximum context length is 33 tokens. However, you requested 10"));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "common/status/retry_delay.h"
 
 namespace updraft::http::openai {
@@ -114,11 +115,13 @@ TEST(ParseChatTest, ReadsToolsWhereTheyAreAccepted) {
   EXPECT_EQ(request->tool_choice.name, "get");
   // Without them the first message that has to do with tools is refused, as before there were any.
   auto refused = ParseChatRequest(body);
-  EXPECT_EQ(FieldOf(refused.status()), "messages[1].content");
+  EXPECT_EQ(FieldOf(refused.status()), "messages[1].tool_calls");
   for (const auto& [text, mode] : {std::pair{"auto", ToolChoice::Mode::kAuto},
                                    {"none", ToolChoice::Mode::kNone},
                                    {"required", ToolChoice::Mode::kRequired}}) {
-    auto chosen = ParseChatRequest(Chat(std::string(R"("tool_choice":")") + text + "\""), {.tools = true});
+    auto chosen = ParseChatRequest(
+        Chat(std::string(R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":")") + text + "\""),
+        {.tools = true});
     ASSERT_TRUE(chosen.ok()) << chosen.status();
     EXPECT_EQ(chosen->tool_choice.mode, mode);
   }
@@ -152,7 +155,8 @@ TEST(ParseChatTest, RefusesToolsThatCannotBeAndNamesTheField) {
        "messages[0].tool_calls[0].function.name"},
       {call(R"([{"id":"c","type":"function","function":{"name":"f","arguments":{}}}])"),
        "messages[0].tool_calls[0].function.arguments"},
-      {call("[]"), "messages[0].content"},
+      {Chat(R"("tool_choice":"required")"), "tool_choice"},
+      {Chat(R"("tool_choice":"required","tools":[])"), "tool_choice"},
   };
   for (const BadCase& bad : cases) {
     auto request = ParseChatRequest(bad.body, {.tools = true});
@@ -183,11 +187,11 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("temperature":"hot")"), "temperature"},
       {Chat(R"("temperature":-0.1)"), "temperature"},
       {Chat(R"("temperature":2.1)"), "temperature"},
-      {Chat(R"("top_p":0)"), "top_p"},
+      {Chat(R"("top_p":-0.1)"), "top_p"},
       {Chat(R"("top_p":1.1)"), "top_p"},
       {Chat(R"("min_p":1)"), "min_p"},
       {Chat(R"("repetition_penalty":0)"), "repetition_penalty"},
-      {Chat(R"("top_k":-1)"), "top_k"},
+      {Chat(R"("top_k":-2)"), "top_k"},
       {Chat(R"("max_tokens":0)"), "max_tokens"},
       {Chat(R"("max_tokens":1.5)"), "max_tokens"},
       {Chat(R"("max_tokens":4294967296)"), "max_tokens"},
@@ -197,7 +201,6 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("n":2)"), "n"},
       {Chat(R"("stop":7)"), "stop"},
       {Chat(R"("stop":[7])"), "stop[0]"},
-      {Chat(R"("stop":"")"), "stop[0]"},
       {Chat(R"("stop":["a","b","c","d","e","f","g","h","i","j","k","l","m","n","o","p","q"])"), "stop"},
       {Chat(R"("stop":")" + std::string(129, 'x') + "\""), "stop[0]"},
       {Chat(R"("stream":"yes")"), "stream"},
@@ -210,6 +213,22 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("tools":[{"type":"function"}])"), "tools"},
       {Chat(R"("logit_bias":{"1":2})"), "logit_bias"},
       {Chat(R"("presence_penalty":0.5)"), "presence_penalty"},
+      {Chat(R"("min_tokens":3)"), "min_tokens"},
+      {Chat(R"("ignore_eos":true)"), "ignore_eos"},
+      {Chat(R"("stop_token_ids":[3])"), "stop_token_ids"},
+      {Chat(R"("guided_choice":["a"])"), "guided_choice"},
+      {Chat(R"("skip_special_tokens":false)"), "skip_special_tokens"},
+      {Chat(R"("add_generation_prompt":false)"), "add_generation_prompt"},
+      {Chat(R"("modalities":["text","audio"])"), "modalities"},
+      {Chat(R"("modalities":"audio")"), "modalities"},
+      {Chat(R"("audio":{"voice":"alloy"})"), "audio"},
+      {Chat(R"("tool_choice":"required")"), "tool_choice"},
+      {Chat(R"("tool_choice":{"type":"function","function":{"name":"f"}})"), "tool_choice"},
+      {Chat(R"("tool_choice":"none","tools":[{"type":"function"}],"min_tokens":1)"), "min_tokens"},
+      {R"({"messages":[{"role":"assistant"},{"role":"user","content":null}]})", "messages[1].content"},
+      {R"({"messages":[{"role":"assistant","content":null}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"assistant","content":"x","function_call":{"name":"f"}}]})",
+       "messages[0].function_call"},
       {Chat(R"("response_format":{"type":"json_object"})"), "response_format.type"},
       {Chat(R"("response_format":"json")"), "response_format"},
       {Chat(R"("model":5)"), "model"},
@@ -220,6 +239,47 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
     ASSERT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument) << bad.body;
     EXPECT_EQ(FieldOf(request.status()), bad.field) << bad.body << "\n" << request.status();
     EXPECT_THAT(std::string(request.status().message()), HasSubstr(bad.field));
+  }
+}
+
+// What clients send and do not mean anything by.
+TEST(ParseChatTest, WhatAsksForNothingPasses) {
+  const auto params = [](const std::string& rest) {
+    auto request = ParseChatRequest(Chat(rest));
+    EXPECT_TRUE(request.ok()) << rest << " " << request.status();
+    return request.ok() ? request->params : GenerationParams();
+  };
+  EXPECT_EQ(params(R"("top_k":-1)").top_k, 0);
+  EXPECT_EQ(params(R"("top_k":-1.0)").top_k, 0);
+  const double nucleus = params(R"("top_p":0)").top_p;
+  EXPECT_GT(nucleus, 0.0);
+  EXPECT_LT(nucleus, 1.0 / (1 << 22)) << "no more than the most likely token of the largest vocabulary";
+  EXPECT_GT(static_cast<float>(nucleus), 0.0f);
+  EXPECT_FALSE(params(R"("logprobs":false,"top_logprobs":0)").logprobs);
+  EXPECT_EQ(params(R"("top_logprobs":0)").top_logprobs, 0);
+  EXPECT_TRUE(params(R"("stop":"")").stop.empty());
+  EXPECT_THAT(params(R"("stop":["","a",""])").stop, ElementsAre("a"));
+  EXPECT_EQ(params(R"("max_tokens":5.0)").max_tokens, 5);
+  EXPECT_EQ(params(R"("max_completion_tokens":7.0,"seed":3.0,"n":1.0)").max_tokens, 7);
+  EXPECT_FALSE(params("").max_tokens.has_value());
+  for (const char* rest :
+       {R"("modalities":["text"])", R"("modalities":null)", R"("modalities":[])", R"("min_tokens":0)",
+        R"("tool_choice":"none")", R"("tool_choice":"auto")", R"("tool_choice":null)", R"("ignore_eos":false)",
+        R"("tool_choice":"none","tools":[{"type":"function","function":{"name":"f"}}])", R"("guided_choice":[])",
+        R"("skip_special_tokens":true,"add_generation_prompt":true)", R"("audio":null)", R"("logit_bias":{})",
+        R"("service_tier":"auto","store":false,"user":"me","metadata":{},"parallel_tool_calls":true)"}) {
+    params(rest);
+  }
+  for (const char* said : {R"(,"content":null)", "", R"(,"content":null,"tool_calls":null,"function_call":null)",
+                           R"(,"content":"","tool_calls":[])", R"(,"content":[])"}) {
+    for (const bool tools : {false, true}) {
+      auto request = ParseChatRequest(absl::StrCat(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant")",
+                                                   said, R"(},{"role":"user","content":"b"}]})"),
+                                      {.tools = tools});
+      ASSERT_TRUE(request.ok()) << said << " " << request.status();
+      EXPECT_EQ(request->messages[1].content, "");
+      EXPECT_EQ(request->messages.size(), 3u);
+    }
   }
 }
 
@@ -340,6 +400,16 @@ TEST(ErrorTest, MapsCodesAndCarriesTheField) {
   EXPECT_EQ(response.status, 400);
   Json body = *ParseJson(response.body);
   EXPECT_EQ(body["error"]["param"], "temperature");
+  EXPECT_FALSE(body["error"].contains("request_id"));
+  EXPECT_EQ(ErrorObject(absl::InternalError("x"), "abc")["error"]["request_id"], "abc");
+  EXPECT_EQ((*ParseJson(ErrorResponse(absl::InternalError("x"), "abc").body))["error"]["request_id"], "abc");
+  EXPECT_EQ((*ParseJson(ServerErrorBody(413, "x", "abc").body))["error"]["request_id"], "abc");
+  response = ErrorResponse(FieldError("Content-Encoding", "expected none"));
+  EXPECT_EQ(response.status, 415);
+  EXPECT_EQ(response.headers.back(), (std::pair<std::string, std::string>("Accept-Encoding", "identity")));
+  response = ErrorResponse(FieldError("Host", "expected another", absl::StatusCode::kPermissionDenied));
+  EXPECT_EQ(response.status, 403);
+  EXPECT_EQ((*ParseJson(response.body))["error"]["code"], "forbidden");
   EXPECT_EQ(body["error"]["type"], "invalid_request_error");
   EXPECT_EQ(body["error"]["message"], "temperature: expected less");
 

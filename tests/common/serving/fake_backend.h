@@ -112,6 +112,7 @@ class FakeBackend final : public Backend {
     return status;
   }
   const ServedModel& served() const override { return FakeServedModel(); }
+  int max_sequence_tokens() const override { return 512; }
   bool draining() const override { return is_draining; }
 
  private:

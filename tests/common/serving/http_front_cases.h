@@ -15,6 +15,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "common/http/json.h"
 #include "common/http/server.h"
 #include "common/serving/http_front.h"
@@ -152,8 +153,7 @@ TEST_P(HttpFrontCases, CompletionsModelsHealthMetrics) {
   EXPECT_EQ(answer["object"], "text_completion");
   EXPECT_EQ(answer["choices"][0]["logprobs"]["tokens"].size(), 5u);
   EXPECT_LE(answer["choices"][0]["logprobs"]["token_logprobs"][0].get<double>(), 0.0);
-  EXPECT_EQ(http::ParseJson(Fetch(port(), "GET", "/v1/models").body)->at("data")[0]["id"], tier_->model_name());
-  EXPECT_EQ(Fetch(port(), "GET", "/healthz").status, 200);
+  for (const char* health : {"/healthz", "/health", "/health/"}) EXPECT_EQ(Fetch(port(), "GET", health).status, 200);
   const std::string metrics = Fetch(port(), "GET", "/metrics").body;
   EXPECT_THAT(metrics, ::testing::HasSubstr(absl::StrFormat(
                            R"(updraft_requests_total{tier="%s",decision="keep",outcome="ok"} 1)", tier_->tier())));
@@ -166,6 +166,66 @@ TEST_P(HttpFrontCases, CompletionsModelsHealthMetrics) {
   const RawResponse refused = Chat("");
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+}
+
+TEST_P(HttpFrontCases, ModelsAreListedAndFoundByName) {
+  const Json entry = http::ParseJson(Fetch(port(), "GET", "/v1/models").body)->at("data")[0];
+  EXPECT_EQ(entry["id"], tier_->model_name());
+  EXPECT_EQ(entry["object"], "model");
+  EXPECT_EQ(entry["max_model_len"], tier_->backend().max_sequence_tokens());
+  EXPECT_EQ(http::ParseJson(Fetch(port(), "GET", "/v1/models/").body)->at("data")[0], entry);
+  const std::string escaped = absl::StrReplaceAll(tier_->model_name(), {{" ", "%20"}});
+  for (const std::string& name : {escaped, escaped + "/", std::string("updraft"), std::string("%75pdraft")}) {
+    const RawResponse found = Fetch(port(), "GET", "/v1/models/" + name);
+    EXPECT_EQ(found.status, 200) << name;
+    EXPECT_EQ(*http::ParseJson(found.body), entry) << name;
+  }
+  for (const char* name : {"gpt-9", "updraft%2", "updraft/x", "%"}) {
+    const RawResponse none = Fetch(port(), "GET", std::string("/v1/models/") + name);
+    EXPECT_EQ(none.status, 404) << name;
+    EXPECT_EQ((*http::ParseJson(none.body))["error"]["code"], "model_not_found");
+  }
+  EXPECT_EQ(Fetch(port(), "POST", "/v1/models/updraft", "{}").status, 405);
+}
+
+TEST_P(HttpFrontCases, AnOverflowIsSaidInTheWordsThatClientsKnow) {
+  for (const char* path : {kChat, "/v1/completions"}) {
+    const std::string text(20000, 'x');
+    const std::string body = path == std::string(kChat)
+                                 ? R"({"messages":[{"role":"user","content":")" + text + R"("}]})"
+                                 : R"({"prompt":")" + text + R"("})";
+    int status = 0;
+    const Json error = Post(path, body, &status)["error"];
+    EXPECT_EQ(status, 400);
+    EXPECT_EQ(error["code"], "context_length_exceeded");
+    EXPECT_EQ(error["type"], "invalid_request_error");
+    EXPECT_THAT(error["message"].get<std::string>(),
+                ::testing::StartsWith(absl::StrFormat("This model's maximum context length is %d tokens. However, ",
+                                                      tier_->backend().max_sequence_tokens())));
+  }
+}
+
+TEST_P(HttpFrontCases, ACompressedBodyIs415) {
+  for (const char* coding : {"gzip", "br", "deflate, gzip", "zstd"}) {
+    const RawResponse response = Chat(absl::StrFormat("Content-Encoding: %s\r\n", coding));
+    EXPECT_EQ(response.status, 415) << coding;
+    EXPECT_EQ((*http::ParseJson(response.body))["error"]["param"], "Content-Encoding");
+    EXPECT_EQ(response.headers.at("accept-encoding"), "identity");
+  }
+  EXPECT_EQ(Chat("Content-Encoding: identity\r\n").status, 200);
+}
+
+// Whoever refuses: the backend counts its own among its requests.
+TEST_P(HttpFrontCases, RefusalsAreCounted) {
+  Chat("", R"("n":3)");
+  Fetch(port(), "POST", kChat, "{");
+  Fetch(port(), "GET", "/v2/none");
+  const std::string metrics = Fetch(port(), "GET", "/metrics").body;
+  for (const auto& [status, n] : {std::pair(400, 2), std::pair(404, 1)}) {
+    EXPECT_THAT(metrics,
+                ::testing::HasSubstr(absl::StrFormat(R"(updraft_refused_total{tier="%s",front="http",status="%d"} %d)",
+                                                     tier_->tier(), status, n)));
+  }
 }
 
 TEST_P(HttpFrontCases, LogprobsOfAChat) {
@@ -193,13 +253,19 @@ TEST_P(HttpFrontCases, RequestIdIsTheCallersOrMadeAndGivenBack) {
   EXPECT_EQ(id.size(), 32u);
   EXPECT_EQ((*http::ParseJson(made.body))["id"], "chatcmpl-" + id);
   // A refusal is a response, too, whoever refuses.
-  for (const char* rest : {R"("n":3)", R"("stop":"")"}) {
+  for (const char* rest : {R"("n":3)", R"("stop":7)"}) {
     const RawResponse refused = Chat("X-Request-Id: three\r\n", rest);
     EXPECT_EQ(refused.status, 400);
     EXPECT_EQ(refused.headers.at("x-request-id"), "three");
+    EXPECT_EQ((*http::ParseJson(refused.body))["error"]["request_id"], "three");
   }
   tier_->BeginDrain();
-  EXPECT_EQ(Chat("X-Request-Id: four\r\n").headers.at("x-request-id"), "four");
+  for (const char* rest : {R"("stream":false)", R"("stream":true)"}) {
+    const RawResponse late = Chat("X-Request-Id: four\r\n", rest);
+    EXPECT_EQ(late.status, 503) << "a refusal has its status, of a stream too";
+    EXPECT_EQ(late.headers.at("x-request-id"), "four");
+    EXPECT_EQ((*http::ParseJson(late.body))["error"]["request_id"], "four");
+  }
 }
 
 // They cover the text that is given: of tokens that a stop string cut off there are none.
@@ -269,7 +335,9 @@ TEST_P(HttpFrontCases, EveryRefusalHasAnId) {
     } else {
       EXPECT_FALSE(response.headers.at("x-request-id").empty()) << c.what;
     }
-    EXPECT_TRUE(http::ParseJson(response.body).ok()) << c.what << ": " << response.body;
+    const auto body = http::ParseJson(response.body);
+    ASSERT_TRUE(body.ok()) << c.what << ": " << response.body;
+    EXPECT_EQ((*body)["error"]["request_id"], response.headers.at("x-request-id")) << c.what;
   }
   tier_->BeginDrain();
   const RawResponse health = Fetch(port(), "GET", "/healthz", "", id);
@@ -468,6 +536,18 @@ TEST_P(HttpModelCases, DeadlineOfTheHeaderEndsTheAnswer) {
   EXPECT_EQ((*http::ParseJson(late.body))["error"]["code"], "deadline_exceeded");
   EXPECT_EQ(late.headers.count("x-request-id"), 1u);
   EXPECT_EQ(Fetch(port(), "POST", kChat, body + "}", "X-Updraft-Deadline-Ms: 600000\r\n").status, 200);
+}
+
+// Nobody said how long: until the end, or what the context holds.
+TEST_P(HttpModelCases, WithoutMaxTokensTheContextEndsTheAnswer) {
+  const Json answer = Post(kChat, R"({"messages":[{"role":"user","content":"hello there"}]})");
+  const int total = answer["usage"]["total_tokens"];
+  EXPECT_GT(answer["usage"]["completion_tokens"], 24);
+  if (answer["choices"][0]["finish_reason"] == "length") {
+    EXPECT_EQ(total, tier_->backend().max_sequence_tokens());
+  } else {
+    EXPECT_LT(total, tier_->backend().max_sequence_tokens());
+  }
 }
 
 }  // namespace updraft::testing

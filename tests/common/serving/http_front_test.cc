@@ -145,6 +145,27 @@ TEST_F(HttpFrontTest, AConfiguredOriginCanReadWhatItAsked) {
   EXPECT_EQ(named.Receive().status, 200);
 }
 
+// Proxies and clients learn that the request was taken, and its id, while it waits.
+TEST_F(HttpFrontTest, TheHeadOfAStreamComesWithItsAcceptance) {
+  std::shared_ptr<AnswerSink> waiting;
+  tier_.backend().script = [&](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+    waiting = sink;
+    return RequestHandle();
+  };
+  RawClient client(port());
+  ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(R"("stream":true)"), "X-Request-Id: mine\r\n")));
+  ASSERT_TRUE(client.WaitFor("X-Request-Id: mine\r\n"));
+  ASSERT_TRUE(client.WaitFor(R"("role":"assistant")"));
+  waiting->OnEnd(absl::UnavailableError("shutting down"), {});
+  const RawResponse response = client.Receive();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.complete);
+  const std::vector<Json> events = Events(response.body);
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[1]["error"]["message"], "shutting down");
+  EXPECT_EQ(events[1]["error"]["request_id"], "mine");
+}
+
 TEST_F(HttpFrontTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
   tier_.backend().script = [](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
     EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "first words", 2)).ok());

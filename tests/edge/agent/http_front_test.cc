@@ -44,6 +44,9 @@ TEST_F(HttpFrontTest, TierHeaderIsHonoured) {
     return std::make_pair(response.status, *http::ParseJson(response.body));
   };
   EXPECT_EQ(ask("upstream").second["updraft"]["decision"], "stream-upstream");
+  EXPECT_EQ(cloud.requests().back().max_tokens(), 24);
+  Fetch(port(), "POST", kChat, R"({"messages":[{"role":"user","content":"x"}]})", "X-Updraft-Tier: upstream\r\n");
+  EXPECT_EQ(cloud.requests().back().max_tokens(), 0) << "until the end, as far as the tier above has room";
   EXPECT_EQ(ask("auto").second["updraft"]["decision"], "hand-over");
   EXPECT_EQ(ask("auto").second["choices"][0]["message"]["content"], "from above");
   EXPECT_EQ(ask("local").second["updraft"]["spans"][0]["tier"], "edge");
