@@ -5,18 +5,49 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
+#include "absl/strings/str_format.h"
 #include "common/rpc/address.h"
 
 namespace updraft {
+namespace {
+
+constexpr std::string_view kSchemes[] = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds"};
+
+// gRPC would tell of a bad target only by calls that never connect. One with a scheme is gRPC's to resolve, where it
+// knows the scheme: of any other (http://...) it makes a name.
+absl::Status CheckTarget(const std::string& address, const std::string& what) {
+  const size_t mark = address.find("://");
+  if (mark == std::string::npos) return ParseHostPort(address, what, PortZero::kRefused).status();
+  const std::string scheme = address.substr(0, mark);
+  if (std::find(std::begin(kSchemes), std::end(kSchemes), scheme) == std::end(kSchemes)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: expected HOST:PORT such as 127.0.0.1:7070, found '%s'; leave '%s://' and any path out",
+                        what, address.substr(0, 200), scheme.substr(0, 40)));
+  }
+  // Without a port gRPC would take that of HTTPS.
+  if (scheme != "dns") return absl::OkStatus();
+  return ParseHostPort(address.substr(address.rfind('/') + 1), what, PortZero::kRefused).status();
+}
+
+}  // namespace
+
+absl::Status CheckProxy(const std::string& proxy, const std::string& what) {
+  if (proxy.empty() || proxy == kProxyOfEnvironment) return absl::OkStatus();
+  if (ParseHostPort(proxy, what, PortZero::kRefused).ok()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: expected HOST:PORT of an HTTP proxy, without a scheme, or '%s' for the one that http_proxy "
+                      "and its like name, or nothing for none; found '%s'",
+                      what, kProxyOfEnvironment, proxy.substr(0, 200)));
+}
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address, const std::string& what,
                                                            const ChannelOptions& options) {
-  // A target with a scheme is gRPC's to resolve; a plain address is checked here, because gRPC reports a bad one only
-  // as a call that never connects.
-  if (address.find("://") == std::string::npos) {
-    const absl::StatusOr<HostPort> parsed = ParseHostPort(address, what, PortZero::kRefused);
-    if (!parsed.ok()) return parsed.status();
-  }
+  if (absl::Status status = CheckTarget(address, what); !status.ok()) return status;
+  if (absl::Status status = CheckProxy(options.proxy, "proxy"); !status.ok()) return status;
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_interval)));
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
@@ -27,6 +58,10 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ad
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
                    static_cast<int>(absl::ToInt64Milliseconds(options.max_reconnect_backoff)));
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, options.proxy.empty() ? 0 : 1);
+  if (!options.proxy.empty() && options.proxy != kProxyOfEnvironment) {
+    arguments.SetString(GRPC_ARG_HTTP_PROXY, "http://" + options.proxy);
+  }
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 

@@ -20,10 +20,20 @@ struct ChannelOptions {
   absl::Duration keepalive_timeout = absl::Seconds(5);    // and given up after this long without an answer
   absl::Duration max_reconnect_backoff = absl::Seconds(2);
   int max_message_bytes = 16 << 20;  // largest reply that is accepted
+  // HOST:PORT of an HTTP proxy (CONNECT) that the connection goes through. Empty: none, whatever the environment says,
+  // which gRPC by itself would follow even to loopback. kProxyOfEnvironment: the one of grpc_proxy, https_proxy or
+  // http_proxy, the first that is set. no_grpc_proxy or no_proxy name hosts that are reached without one, in both
+  // cases.
+  std::string proxy = {};
 };
+inline constexpr char kProxyOfEnvironment[] = "environment";
 
-// A channel that connects on first use. `address` is HOST:PORT, or any target that gRPC resolves ("dns:///name:port");
-// `what` names the flag or field in errors.
+// What ChannelOptions::proxy may be. InvalidArgument names `what`.
+absl::Status CheckProxy(const std::string& proxy, const std::string& what);
+
+// A channel that connects on first use. `address` is HOST:PORT, or a target that gRPC resolves: dns:///NAME:PORT,
+// ipv4://, ipv6://, unix://, unix-abstract:// and xds://. `what` names the flag or field in errors; a proxy that cannot
+// be is an error, too.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address, const std::string& what,
                                                            const ChannelOptions& options = {});
 

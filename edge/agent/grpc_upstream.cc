@@ -161,7 +161,8 @@ class GrpcUpstream::Probe {
 
 absl::StatusOr<std::unique_ptr<GrpcUpstream>> GrpcUpstream::Create(const GrpcUpstreamOptions& options,
                                                                    std::shared_ptr<SharedSession> session) {
-  auto channel = MakeChannel(options.address, "upstream");
+  if (absl::Status status = CheckProxy(options.proxy, "upstream_proxy"); !status.ok()) return status;
+  auto channel = MakeChannel(options.address, "upstream", {.proxy = options.proxy});
   if (!channel.ok()) return channel.status();
   std::unique_ptr<GrpcUpstream> upstream(new GrpcUpstream(options, std::move(session)));
   upstream->channel_ = *std::move(channel);

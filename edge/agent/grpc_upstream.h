@@ -25,6 +25,7 @@ namespace updraft {
 
 struct GrpcUpstreamOptions {
   std::string address;                              // HOST:PORT
+  std::string proxy = {};                           // ChannelOptions::proxy
   absl::Duration stall_timeout = absl::Seconds(5);  // a call without a byte for so long is given up
   int index = 0;                                    // of this upstream in the session
 };

@@ -8,6 +8,7 @@
 #include "common/clock/steady.h"
 #include "common/routing/names.h"
 #include "common/rpc/address.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/config.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
@@ -84,6 +85,7 @@ FrontOptions MakeFrontOptions(const v1::EdgeConfig& config, SteadyTime process_s
 absl::Status CheckConfig(const v1::EdgeConfig& config) {
   if (absl::Status status = CheckId("tier", config.tier()); !status.ok()) return status;
   if (absl::Status status = Fronts::Check(MakeFrontOptions(config, {})); !status.ok()) return status;
+  if (absl::Status status = CheckProxy(config.upstream_proxy(), "upstream_proxy"); !status.ok()) return status;
   if (config.policy() == "upstream" && config.upstream().empty()) {
     return absl::InvalidArgumentError("policy: 'upstream' needs a tier above; name it with --upstream HOST:PORT");
   }
@@ -111,6 +113,7 @@ absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& con
   if (config.upstream().empty()) return std::unique_ptr<Upstream>();
   GrpcUpstreamOptions options;
   options.address = config.upstream();
+  options.proxy = config.upstream_proxy();
   options.stall_timeout = absl::Milliseconds(config.upstream_timeout_ms());
   return GrpcUpstream::Create(options, std::move(session));
 }

@@ -75,13 +75,6 @@ TEST(ServerHandle, WrongAddressesAreRefused) {
   EXPECT_THAT(std::string(not_ours.status().message()), HasSubstr("cannot listen on 192.0.2.1:7070"));
 }
 
-TEST(Channel, PlainAddressesAreCheckedBeforeUse) {
-  EXPECT_FALSE(MakeChannel("localhost", "upstream").ok());
-  EXPECT_FALSE(MakeChannel("localhost:0", "upstream").ok());
-  EXPECT_TRUE(MakeChannel("localhost:1", "upstream").ok());
-  EXPECT_TRUE(MakeChannel("dns:///cloud.example:7070", "upstream").ok());
-}
-
 TEST(PortFile, IsWrittenWholeOrNotAtAll) {
   const std::string path = (std::filesystem::path(::testing::TempDir()) / "updraft_port_file").string();
   ASSERT_TRUE(WritePortFile(path, "7070 8080").ok());
