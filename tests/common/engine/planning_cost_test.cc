@@ -139,9 +139,11 @@ Cost Measure(const World& world) {
   return cost;
 }
 
-// Nanoseconds are the machine's; that a row costs no more for what waits, is parked or does not fit is the core's.
-TEST(PlanningCost, WhatWaitsCostsARowNothingAndAStepAllocatesNothing) {
-  constexpr double kMostTimesPlain = 4.0;
+// A row costs at most 100 ns, and what waits, is parked or does not fit does not count by its number: at most four
+// times a plain row, which is a matter of the core and not of the machine. Measured: twice, where a time comes in every
+// step.
+TEST(PlanningCost, ARowCostsFewNanosecondsWhateverWaitsAndAStepAllocatesNothing) {
+  constexpr double kMostPlain_ns = 100.0, kMostTimesPlain = 4.0;
   std::map<int, double> plain;  // by the number that run, with nothing beside them
   for (const World& world : {World{8, 0},
                              {64, 0},
@@ -159,11 +161,11 @@ TEST(PlanningCost, WhatWaitsCostsARowNothingAndAStepAllocatesNothing) {
     EXPECT_EQ(cost.n_rows, static_cast<int64_t>(world.n_running) * kWindows * kWindowSteps) << world.Name();
     // The least of many windows, so that a busy machine is no reason.
     const double least = cost.ns_per_row.front(), median = cost.ns_per_row[kWindows / 2];
-    const double least_plain = plain.emplace(world.n_running, least).first->second;
+    const auto [reference, is_plain] = plain.emplace(world.n_running, least);
     std::printf("%s: Begin and Commit take %.1f ns a row, the median of %d (least %.1f; wanted: 100)\n",
                 world.Name().c_str(), median, kWindows, least);
     if (kIsTimed) {
-      EXPECT_LE(least, kMostTimesPlain * least_plain) << world.Name();
+      EXPECT_LE(least, is_plain ? kMostPlain_ns : kMostTimesPlain * reference->second) << world.Name();
     }
   }
 }
