@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "deploy/train/products.h"
 #include "deploy/train/workers.h"
 
 namespace updraft::train {
@@ -31,7 +32,9 @@ void AdamByTensors(const AdamUpdate& update, const torch::Tensor& gradient, torc
 torch::Tensor Orthogonalized(const torch::Tensor& matrix) {
   const bool tall = matrix.size(0) > matrix.size(1);
   torch::Tensor x = (tall ? matrix.t() : matrix) / (matrix.norm() + 1e-7);
-  x = x.to(torch::kBFloat16).contiguous();
+  // A CPU without bf16 products takes f32 as it is: libtorch's own bf16 loops would take longer than the whole pass.
+  if (!x.device().is_cpu() || HasBf16Products()) x = x.to(torch::kBFloat16);
+  x = x.contiguous();
   for (int i = 0; i < 5; ++i) {
     const torch::Tensor gram = torch::matmul(x, x.t());
     const torch::Tensor mix = torch::matmul(gram, gram) * 2.0315 - gram * 4.7750;
