@@ -281,7 +281,10 @@ AnswerEnd Loop::Assemble(Answer& answer, std::span<const SampledToken> chosen, s
     AnswerPiece piece = answer.assembler.Push(sampled.token, sampled.evidence);
     *text += piece.text;
     end = piece.end;
-    if (!piece.token) continue;
+    if (!piece.token) {
+      if (answer.include_evidence) answer.summary.end_evidence = sampled.evidence;
+      continue;
+    }
     output_tokens_.push_back(*piece.token);
     if (!answer.include_evidence) continue;
     output_evidence_.push_back(*piece.evidence);

@@ -4,10 +4,13 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "cloud/engine/engine.h"
+#include "cloud/service/answer_feed.h"
 #include "cloud/service/engine_request.h"
 #include "common/serving/backend.h"
+#include "common/serving/disposition_rule.h"
 #include "common/telemetry/metrics.h"
 #include "updraft/v1/inference.pb.h"
 
@@ -16,19 +19,25 @@ namespace updraft {
 struct CloudBackendOptions {
   std::string tier = "cloud";
   RequestLimits limits;
+  DispositionRule disposition_rule;  // of the model
 };
 
 class CloudBackend final : public Backend {
  public:
   // All three must outlive the backend.
   CloudBackend(const ServedModel* model, engine::Engine* engine, Metrics* metrics, CloudBackendOptions options)
-      : model_(model), engine_(engine), metrics_(metrics), options_(std::move(options)) {}
+      : tier_{.name = std::move(options.tier),
+              .model = model,
+              .engine = engine,
+              .metrics = metrics,
+              .rule = std::move(options.disposition_rule)},
+        limits_(options.limits) {}
 
   RequestHandle Submit(v1::GenerateRequest request, SteadyTime deadline, std::shared_ptr<AnswerSink> sink) override;
   v1::Load CurrentLoad() const override;
   v1::GetStatusResponse Status() const override;
-  const ServedModel& served() const override { return *model_; }
-  int max_sequence_tokens() const override { return options_.limits.max_sequence_tokens; }
+  const ServedModel& served() const override { return *tier_.model; }
+  int max_sequence_tokens() const override { return limits_.max_sequence_tokens; }
   bool draining() const override { return draining_; }
   void RefreshMetrics(Metrics* metrics) const override;
 
@@ -36,12 +45,8 @@ class CloudBackend final : public Backend {
   void BeginDrain() { draining_ = true; }
 
  private:
-  class Feed;  // the engine's end of one answer
-
-  const ServedModel* const model_;
-  engine::Engine* const engine_;
-  Metrics* const metrics_;
-  const CloudBackendOptions options_;
+  const FeedTier tier_;
+  const RequestLimits limits_;
   std::atomic<bool> draining_{false};
 };
 

@@ -109,11 +109,14 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
   // The last token of a sequence is chosen and never run: it needs no room in the pool.
   const int64_t pool_tokens = int64_t{pool.n_blocks} * pool.block_tokens + 1;
   const int64_t context_length = cloud->model_->model().config().context_length;
+  absl::StatusOr<DispositionRule> rule = DispositionRule::Of(cloud->model_->model());
+  if (!rule.ok()) return rule.status();
   cloud->backend_ = std::make_unique<CloudBackend>(
       cloud->model_.get(), cloud->engine_.get(), cloud->metrics_.get(),
       CloudBackendOptions{.tier = config.tier(),
                           .limits = {.max_tokens_default = config.max_tokens_default(),
-                                     .max_sequence_tokens = static_cast<int>(std::min(context_length, pool_tokens))}});
+                                     .max_sequence_tokens = static_cast<int>(std::min(context_length, pool_tokens))},
+                          .disposition_rule = *std::move(rule)});
   absl::StatusOr<std::unique_ptr<Fronts>> fronts =
       Fronts::Start(cloud->backend_.get(), cloud->metrics_.get(), front_options);
   if (!fronts.ok()) return fronts.status();

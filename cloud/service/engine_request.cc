@@ -38,7 +38,7 @@ absl::StatusOr<int> MaxTokensOf(const v1::GenerateRequest& request, int n_prompt
 }  // namespace
 
 absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const v1::GenerateRequest& request,
-                                                const RequestLimits& limits) {
+                                                const RequestLimits& limits, PromptFeatures* features) {
   if (absl::Status status = CheckRequest(request); !status.ok()) return status;
   const int most = limits.max_sequence_tokens;
   auto prompt = model.MakePrompt(request, /*max_tokens=*/static_cast<size_t>(std::max(most - 1, 0)));
@@ -49,6 +49,7 @@ absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const 
       MaxTokensOf(request, static_cast<int>(prompt->tokens.size()), model.model().config().context_length, limits);
   if (!max_tokens.ok()) return max_tokens.status();
 
+  if (features != nullptr) *features = prompt->features;
   engine::Request built;
   built.prompt = std::move(prompt->tokens);
   built.accepted_prefix.assign(request.accepted_prefix().begin(), request.accepted_prefix().end());

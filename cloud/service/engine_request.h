@@ -15,7 +15,8 @@ struct RequestLimits {
 
 // Checks every field and converts. INVALID_ARGUMENT names the field, FAILED_PRECONDITION is for token ids of another
 // vocabulary, OUT_OF_RANGE for what never has room. The deadline is the caller's to set. Any thread.
+// features, if not null: what confidence goes by of the prompt.
 absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const v1::GenerateRequest& request,
-                                                const RequestLimits& limits);
+                                                const RequestLimits& limits, PromptFeatures* features = nullptr);
 
 }  // namespace updraft

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 
 namespace updraft {
 namespace {
@@ -236,6 +237,10 @@ absl::StatusOr<SampleRefs> CheckedRefs(std::span<const ConfidenceModel::Sample> 
   return refs;
 }
 
+std::string PrefixOf(ConfidenceModel::Meaning meaning) {
+  return meaning == ConfidenceModel::Meaning::kRight ? "updraft.p_right." : "updraft.confidence.";
+}
+
 absl::Status BadField(const char* field, const std::string& expected, const std::string& found) {
   return absl::InvalidArgumentError(absl::StrFormat(
       "updraft.confidence.%s: expected %s, found %s; run `updraft calibrate` again", field, expected, found));
@@ -341,17 +346,18 @@ ConfidenceModel::Metadata ConfidenceModel::ToMetadata() const {
   return metadata;
 }
 
-void ConfidenceModel::AddTo(gguf::Writer& writer) const {
+void ConfidenceModel::AddTo(gguf::Writer& writer, Meaning meaning) const {
   const Metadata metadata = ToMetadata();
-  writer.SetU32("updraft.confidence.version", kVersion);
-  writer.SetStrings("updraft.confidence.names", std::span<const std::string>(metadata.names));
-  writer.SetF32s("updraft.confidence.mean", metadata.mean);
-  writer.SetF32s("updraft.confidence.scale", metadata.scale);
-  writer.SetF32s("updraft.confidence.weights", metadata.weights);
-  writer.SetF32s("updraft.confidence.isotonic_x", metadata.isotonic_x);
-  writer.SetF32s("updraft.confidence.isotonic_y", metadata.isotonic_y);
-  writer.SetF32("updraft.confidence.threshold", metadata.threshold);
-  writer.SetString("updraft.confidence.data_fingerprint", metadata.data_fingerprint);
+  const std::string prefix = PrefixOf(meaning);
+  writer.SetU32(prefix + "version", kVersion);
+  writer.SetStrings(prefix + "names", std::span<const std::string>(metadata.names));
+  writer.SetF32s(prefix + "mean", metadata.mean);
+  writer.SetF32s(prefix + "scale", metadata.scale);
+  writer.SetF32s(prefix + "weights", metadata.weights);
+  writer.SetF32s(prefix + "isotonic_x", metadata.isotonic_x);
+  writer.SetF32s(prefix + "isotonic_y", metadata.isotonic_y);
+  writer.SetF32(prefix + "threshold", metadata.threshold);
+  writer.SetString(prefix + "data_fingerprint", metadata.data_fingerprint);
 }
 
 absl::StatusOr<ConfidenceModel> ConfidenceModel::FromMetadata(const Metadata& metadata) {
@@ -394,36 +400,43 @@ absl::StatusOr<ConfidenceModel> ConfidenceModel::FromMetadata(const Metadata& me
   return model;
 }
 
-absl::StatusOr<ConfidenceModel> ConfidenceModel::FromGguf(const gguf::File& file) {
-  if (!file.Has("updraft.confidence.version")) return Uncalibrated();
-  auto version = file.GetU32("updraft.confidence.version");
+absl::StatusOr<ConfidenceModel> ConfidenceModel::FromGguf(const gguf::File& file, Meaning meaning) {
+  const std::string prefix = PrefixOf(meaning);
+  if (!file.Has(prefix + "version")) return Uncalibrated();
+  auto version = file.GetU32(prefix + "version");
   if (!version.ok()) return version.status();
-  if (*version != kVersion)
-    return BadField("version", absl::StrFormat("%d", kVersion), absl::StrFormat("%d", *version));
+  // Of two that a file may hold, errors name the right one.
+  const auto named = [&](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrReplaceAll(status.message(), {{"updraft.confidence.", prefix}}));
+  };
+  if (*version != kVersion) {
+    return named(BadField("version", absl::StrFormat("%d", kVersion), absl::StrFormat("%d", *version)));
+  }
   Metadata metadata;
-  auto names = file.GetStrings("updraft.confidence.names");
+  auto names = file.GetStrings(prefix + "names");
   if (!names.ok()) return absl::InvalidArgumentError(std::string(names.status().message()));
   metadata.names.assign(names->begin(), names->end());
-  const std::pair<const char*, std::vector<float>*> arrays[] = {
-      {"updraft.confidence.mean", &metadata.mean},
-      {"updraft.confidence.scale", &metadata.scale},
-      {"updraft.confidence.weights", &metadata.weights},
-      {"updraft.confidence.isotonic_x", &metadata.isotonic_x},
-      {"updraft.confidence.isotonic_y", &metadata.isotonic_y}};
+  const std::pair<const char*, std::vector<float>*> arrays[] = {{"mean", &metadata.mean},
+                                                                {"scale", &metadata.scale},
+                                                                {"weights", &metadata.weights},
+                                                                {"isotonic_x", &metadata.isotonic_x},
+                                                                {"isotonic_y", &metadata.isotonic_y}};
   for (const auto& [key, target] : arrays) {
-    auto values = file.GetF32s(key);
+    auto values = file.GetF32s(prefix + key);
     // A file that names a version and lacks a part of it is damaged, so the key being absent is not "not found" to the
     // caller.
     if (!values.ok()) return absl::InvalidArgumentError(std::string(values.status().message()));
     *target = *std::move(values);
   }
-  auto threshold = file.GetF32("updraft.confidence.threshold");
+  auto threshold = file.GetF32(prefix + "threshold");
   if (!threshold.ok()) return absl::InvalidArgumentError(std::string(threshold.status().message()));
   metadata.threshold = *threshold;
-  auto fingerprint = file.GetStringOr("updraft.confidence.data_fingerprint", "");
+  auto fingerprint = file.GetStringOr(prefix + "data_fingerprint", "");
   if (!fingerprint.ok()) return fingerprint.status();
   metadata.data_fingerprint = std::string(*fingerprint);
-  return FromMetadata(metadata);
+  auto model = FromMetadata(metadata);
+  if (!model.ok()) return named(model.status());
+  return model;
 }
 
 }  // namespace updraft

@@ -45,14 +45,20 @@ class ConfidenceModel {
  public:
   struct Sample {
     AnswerFeatures features;
-    bool correct = false;  // as good as the upstream's answer
+    bool correct = false;  // as good as the upstream's answer, or right: what is to be predicted
   };
 
   // Uncalibrated fallback for files that carry none: the geometric mean of the chosen tokens' probabilities, threshold
   // 0.5.
   static ConfidenceModel Uncalibrated();
-  // NotFound-free: a file without updraft.confidence.* gives Uncalibrated(); damaged metadata is InvalidArgument.
-  static absl::StatusOr<ConfidenceModel> FromGguf(const gguf::File& file);
+  // What the probability is of. A file may hold one of each, under keys of their own.
+  enum class Meaning : uint8_t {
+    kAsGoodAsUpstream,  // updraft.confidence.*: what an answer is kept or handed over by
+    kRight,             // updraft.p_right.*: this answer is right, whoever else may be; below its threshold a tier that
+                        // nobody stands above asks back
+  };
+  // NotFound-free: a file without the keys gives Uncalibrated(); damaged metadata is InvalidArgument.
+  static absl::StatusOr<ConfidenceModel> FromGguf(const gguf::File& file, Meaning meaning = Meaning::kAsGoodAsUpstream);
   // L2-regularized Newton fit, isotonic regression on out-of-fold scores. Deterministic. The threshold is left at 0.5.
   // InvalidArgument with fewer than 50 samples or a single class.
   static absl::StatusOr<ConfidenceModel> Fit(std::span<const Sample> samples);
@@ -74,8 +80,8 @@ class ConfidenceModel {
   const std::string& data_fingerprint() const { return data_fingerprint_; }
   void set_data_fingerprint(std::string fingerprint) { data_fingerprint_ = std::move(fingerprint); }
 
-  // What a GGUF file holds of it, under the keys
-  // updraft.confidence.{version,names,mean,scale,weights,isotonic_x,isotonic_y,threshold, data_fingerprint}.
+  // What a GGUF file holds of it, under the keys updraft.confidence.{version,names,mean,scale,weights,isotonic_x,
+  // isotonic_y,threshold,data_fingerprint}, or the same of updraft.p_right.
   struct Metadata {
     std::vector<std::string> names;
     std::vector<float> mean, scale, weights;    // [kCount], [kCount], [kCount + 1]: the intercept last
@@ -86,7 +92,7 @@ class ConfidenceModel {
   static constexpr uint32_t kVersion = 1;
   Metadata ToMetadata() const;
   // Sets the keys, before the writer's first tensor data.
-  void AddTo(gguf::Writer& writer) const;
+  void AddTo(gguf::Writer& writer, Meaning meaning = Meaning::kAsGoodAsUpstream) const;
   // The inverse of ToMetadata. InvalidArgument names the field that cannot be used.
   static absl::StatusOr<ConfidenceModel> FromMetadata(const Metadata& metadata);
 

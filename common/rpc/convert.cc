@@ -129,6 +129,13 @@ v1::Link LinkToProto(const LinkEstimate& link) {
   return proto;
 }
 
+v1::Disposition DispositionToProto(Disposition disposition) {
+  for (const auto& [native, wire] : kDispositions) {
+    if (native == disposition) return wire;
+  }
+  return v1::DISPOSITION_UNSPECIFIED;
+}
+
 Disposition DispositionFromProto(v1::Disposition disposition) {
   for (const auto& [native, wire] : kDispositions) {
     if (wire == disposition) return native;

@@ -40,5 +40,6 @@ v1::Link LinkToProto(const LinkEstimate& link);
 
 // A value that a newer peer may send and that is not known here is taken as unspecified.
 Disposition DispositionFromProto(v1::Disposition disposition);
+v1::Disposition DispositionToProto(Disposition disposition);
 
 }  // namespace updraft

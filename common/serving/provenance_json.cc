@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "common/cockpit/json_object.h"
 #include "common/routing/names.h"
 #include "common/rpc/convert.h"
 
@@ -30,8 +31,14 @@ Json ProvenanceToJson(const v1::Done& done) {
                {"first_token_ms", provenance.first_token_ms()},
                {"mean_exit_layer", provenance.mean_exit_layer()},
                {"draft_tokens", provenance.draft_tokens()}};
+  if (provenance.has_p_right()) json["p_right"] = provenance.p_right();
   const Disposition disposition = DispositionFromProto(done.disposition());
   if (disposition != Disposition::kUnspecified) json["disposition"] = std::string(NameOf(disposition));
+  // They may come from another tier: what is no object, or a deep one, stays out.
+  for (const std::string& text : done.alternatives()) {
+    absl::StatusOr<Json> alternative = cockpit::ParseObject(text, "alternative");
+    if (alternative.ok()) json["alternatives"].push_back(*std::move(alternative));
+  }
   return json;
 }
 

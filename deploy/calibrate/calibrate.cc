@@ -41,10 +41,13 @@ struct Outcome {
   double confidence = 0.0;  // cross-fitted
   double kept_by = 0.0;     // on the map of the model that serves, as the threshold is
   bool correct = false;
+  bool acts = false;  // it sets or calls something
   bool upstream_correct = true;
 
   // An answer is wrong to keep only where upstream's would have been right.
   RiskSample AsRisk() const { return {kept_by, upstream_correct && !correct ? 1.0 : 0.0}; }
+  // Where nobody stands above, only what is acted on can be regretted.
+  RiskSample AsActing() const { return {kept_by, acts && !correct ? 1.0 : 0.0}; }
 };
 
 std::vector<RiskSample> RisksOf(std::span<const Outcome> outcomes) {
@@ -108,6 +111,7 @@ absl::StatusOr<std::vector<Outcome>> OutcomesOf(std::span<const TaskItem> items,
   std::vector<Outcome> outcomes(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     outcomes[i].correct = IsCorrect(items[i], answers[i].text);
+    outcomes[i].acts = EffectOf(answers[i].text).acts;
     outcomes[i].upstream_correct = options.upstream_answers.empty() || IsCorrect(items[i], options.upstream_answers[i]);
   }
   return outcomes;
@@ -240,16 +244,60 @@ absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answe
   return model;
 }
 
+// The same model with the threshold below which an answer that acts gives way to a question.
+absl::StatusOr<ConfidenceModel> FitAskBack(const ConfidenceModel& model, std::span<const Outcome> outcomes,
+                                           const CalibrateOptions& options, AskBackReport* report) {
+  std::vector<RiskSample> risks;
+  for (const Outcome& outcome : outcomes) risks.push_back(outcome.AsActing());
+  const auto choice = ChooseKeepThreshold(risks, {.max_risk = options.max_wrong, .delta = options.delta});
+  if (!choice.ok()) return choice.status();
+  const auto risk = RiskAt(risks, choice->threshold, {.delta = options.delta});
+  if (!risk.ok()) return risk.status();
+  report->threshold = choice->threshold;
+  report->max_wrong = options.max_wrong;
+  report->acted_wrong = risk->risk;
+  report->wrong_bound = risk->upper;
+  const double one = 1.0 / static_cast<double>(std::max<size_t>(outcomes.size(), 1));
+  for (const Outcome& outcome : outcomes) {
+    if (!outcome.acts) continue;
+    const bool asks = outcome.kept_by < choice->threshold;
+    report->acted += asks ? 0.0 : one;
+    report->asked_back += asks ? one : 0.0;
+    report->asked_right += asks && outcome.correct ? one : 0.0;
+  }
+  ConfidenceModel p_right = model;
+  p_right.set_threshold(choice->threshold);
+  return p_right;
+}
+
+// The task that the model's answers act on; empty: they are text.
+absl::StatusOr<std::string> ActsOf(const gguf::File& model, const CalibrateOptions& options) {
+  if (!options.acts.empty()) return options.acts;
+  const auto said_by = [](const gguf::File& file) -> absl::StatusOr<std::string> {
+    const auto task = file.GetStringOr("updraft.acts", "");
+    if (!task.ok()) return task.status();
+    return std::string(*task);
+  };
+  if (options.adapter.empty()) return said_by(model);
+  const auto adapter = gguf::File::Open(options.adapter);
+  if (!adapter.ok()) return adapter.status();
+  auto task = said_by(*adapter);
+  return task.ok() && task->empty() ? said_by(model) : task;
+}
+
 }  // namespace
 
 absl::Status CalibrateOptions::Validate() const {
   const std::pair<const char*, double> shares[] = {
-      {"exit_budget", exit_budget}, {"max_loss", max_loss}, {"delta", delta}};
+      {"exit_budget", exit_budget}, {"max_loss", max_loss}, {"max_wrong", max_wrong}, {"delta", delta}};
   for (const auto& [name, value] : shares) {
     if (!(value > 0.0 && value < 1.0)) {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: expected a number between 0 and 1, found %g", name, value));
     }
+  }
+  if (!acts.empty() && acts != "cockpit") {
+    return absl::InvalidArgumentError(absl::StrFormat("acts: expected cockpit, found '%s'", acts));
   }
   if (!(max_escalated > 0.0 && max_escalated <= 1.0)) {
     return absl::InvalidArgumentError(
@@ -287,9 +335,18 @@ absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<c
   if (!outcomes.ok()) return outcomes.status();
   auto model = FitConfidence(answers, options, *outcomes, &result.report.guarantee);
   if (!model.ok()) return model.status();
+  auto acts = ActsOf(*file, options);
+  if (!acts.ok()) return AsFileError(acts.status());
+  result.acts = *acts;
+  if (!result.acts.empty()) {
+    auto p_right = FitAskBack(*model, *outcomes, options, &result.report.ask_back.emplace());
+    if (!p_right.ok()) return p_right.status();
+    result.p_right = *std::move(p_right);
+  }
   auto fingerprint = Fingerprint(items);
   if (!fingerprint.ok()) return fingerprint.status();
   model->set_data_fingerprint(*fingerprint);
+  if (result.p_right) result.p_right->set_data_fingerprint(*fingerprint);
   auto summary = Summarize(*outcomes, model->threshold(), options);
   if (!summary.ok()) return summary.status();
   result.report.confidence = *std::move(summary);
@@ -308,6 +365,9 @@ absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, c
   const absl::Status written = CopyWithMetadata(*file, out_path, [&](gguf::Writer& writer) {
     if (!calibration->exit_thresholds.empty()) writer.SetF32s("updraft.exit.thresholds", calibration->exit_thresholds);
     calibration->confidence.AddTo(writer);
+    if (!calibration->p_right) return;
+    writer.SetString("updraft.acts", calibration->acts);
+    calibration->p_right->AddTo(writer, ConfidenceModel::Meaning::kRight);
   });
   if (!written.ok()) return written;
   return calibration->report;

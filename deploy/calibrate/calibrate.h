@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,11 @@ struct CalibrateOptions {
   // credit against it: together the tiers are then at most max_loss less accurate than upstream alone, often better.
   double max_loss = 0.01;
   double delta = 0.05;
+  // The task that the model's answers act on ("cockpit"), which the file then declares; empty: what the file says.
+  std::string acts;
+  // Of a model whose answers act: below which probability of being right it asks back where nobody stands above it. Of
+  // all requests, at most this share is acted on wrongly, with probability 1 - delta.
+  double max_wrong = 0.05;
   double max_escalated = 1.0;  // but no more than this share is handed over, whatever that costs; in (0, 1]
   int max_tokens = 256;        // of an answer
   // The upstream's answers to the same items, one each; empty: it is taken to be always right, which makes the
@@ -77,17 +83,31 @@ struct GuaranteeReport {
   static std::string_view Assumes();  // in words
 };
 
+// Of a model whose answers act, alone.
+struct AskBackReport {
+  double threshold = 0.0;  // on p_right
+  double max_wrong = 0.0;
+  double acted = 0.0;        // shares of all: acted on,
+  double acted_wrong = 0.0;  // acted on and wrong,
+  double wrong_bound = 0.0;  // of which at most, with probability 1 - delta,
+  double asked_back = 0.0;   // it would have acted, and asks back,
+  double asked_right = 0.0;  // and was right to begin with
+};
+
 struct CalibrationReport {
   ConfidenceReport confidence;  // cross-fitted
   GuaranteeReport guarantee;
-  ExitReport exits;              // layers empty: the model has none, or exits are off
-  std::string data_fingerprint;  // of the items
+  std::optional<AskBackReport> ask_back;  // none: the model's answers are text
+  ExitReport exits;                       // layers empty: the model has none, or exits are off
+  std::string data_fingerprint;           // of the items
   double seconds = 0.0;
 };
 
 struct Calibration {
   ConfidenceModel confidence = ConfidenceModel::Uncalibrated();
-  std::vector<float> exit_thresholds;  // empty: unchanged
+  std::optional<ConfidenceModel> p_right;  // of a model whose answers act: its threshold is where it asks back
+  std::string acts;                        // the task that they are of
+  std::vector<float> exit_thresholds;      // empty: unchanged
   CalibrationReport report;
 };
 

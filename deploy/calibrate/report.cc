@@ -47,6 +47,13 @@ std::string ToJson(const CalibrationReport& report) {
                  {"guarantee", Object(report.guarantee)},
                  {"data_fingerprint", report.data_fingerprint},
                  {"seconds", report.seconds}};
+  if (report.ask_back) {
+    const AskBackReport& r = *report.ask_back;
+    object["ask_back"] = {
+        {"threshold", r.threshold},         {"max_wrong", r.max_wrong},     {"acted", r.acted},
+        {"acted_wrong", r.acted_wrong},     {"wrong_bound", r.wrong_bound}, {"asked_back", r.asked_back},
+        {"asked_back_right", r.asked_right}};
+  }
   if (!report.exits.layers.empty()) {
     object["exits"] = {{"layers", report.exits.layers},
                        {"thresholds", report.exits.thresholds},
@@ -83,6 +90,15 @@ std::string ToText(const CalibrationReport& report) {
               : absl::StrFormat("nothing is promised of %g %%: the limit on what is handed over set the threshold\n",
                                 100 * guarantee.max_loss);
   if (guarantee.holds) text += absl::StrFormat("provided that %s\n", GuaranteeReport::Assumes());
+  if (report.ask_back) {
+    const AskBackReport& r = *report.ask_back;
+    text += absl::StrFormat(
+        "where nobody stands above, below %.3f it asks back: %.1f %% of all are acted on, %.2f %% wrongly (at most "
+        "%.2f %%, "
+        "limit %g %%), %.1f %% asked back, of which %.1f points would have been right\n",
+        r.threshold, 100 * r.acted, 100 * r.acted_wrong, 100 * r.wrong_bound, 100 * r.max_wrong, 100 * r.asked_back,
+        100 * r.asked_right);
+  }
   for (size_t i = 0; i < report.exits.layers.size(); ++i) {
     text += report.exits.thresholds[i] > 1.0f
                 ? absl::StrFormat("exit after layer %d: never taken\n", report.exits.layers[i])

@@ -168,4 +168,14 @@ Effect EffectOf(std::string_view answer) {
   return {.asks_back = Says(*object, "clarify"), .acts = Says(*object, "set") || Says(*object, "call")};
 }
 
+std::vector<std::string> AlternativesOf(std::string_view answer) {
+  std::vector<std::string> alternatives;
+  const absl::StatusOr<json> object = cockpit::ParseObject(answer, "answer");
+  if (!object.ok() || !Says(*object, "clarify") || !(*object)["clarify"].is_array()) return alternatives;
+  for (const json& alternative : (*object)["clarify"]) {
+    alternatives.push_back(alternative.dump(-1, ' ', false, json::error_handler_t::replace));
+  }
+  return alternatives;
+}
+
 }  // namespace updraft

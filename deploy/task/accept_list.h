@@ -41,5 +41,7 @@ struct Effect {
   bool acts = false;       // it sets or calls something
 };
 Effect EffectOf(std::string_view answer);
+// What an answer that asks back offers, as answers; none of any other.
+std::vector<std::string> AlternativesOf(std::string_view answer);
 
 }  // namespace updraft

@@ -155,6 +155,18 @@ std::vector<Conversation> ConversationsOf(std::span<const TaskItem> items) {
   return conversations;
 }
 
+namespace {
+
+void CountOffer(const TaskItem& item, std::span<const std::string> alternatives, TaskReport& report) {
+  if (alternatives.empty() || item.clarify) return;
+  const auto right = [&](const std::string& alternative) { return IsCorrect(item, alternative); };
+  for (GroupScore* score : {&report.offered_right, &report.needless}) ++score->n;
+  report.offered_right.correct += std::any_of(alternatives.begin(), alternatives.end(), right) ? 1 : 0;
+  report.needless.correct += right(alternatives[0]) ? 1 : 0;
+}
+
+}  // namespace
+
 TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::string> answers) {
   TaskReport report;
   report.n = static_cast<int>(std::min(items.size(), answers.size()));
@@ -169,6 +181,7 @@ TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::st
       for (GroupScore* score : {&report.asked_back, &report.acted_wrong}) ++score->n;
       report.asked_back.correct += effect.asks_back ? 1 : 0;
       report.acted_wrong.correct += effect.acts && !right ? 1 : 0;
+      CountOffer(items[i], AlternativesOf(answers[i]), report);
     }
     if (!items[i].accept && !items[i].clarify) {
       f1.push_back(WordF1(items[i].expected, answers[i]));
@@ -182,7 +195,7 @@ TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::st
       group.correct += right ? 1 : 0;
     }
   }
-  for (GroupScore* score : {&report.asked_back, &report.acted_wrong}) {
+  for (GroupScore* score : {&report.asked_back, &report.acted_wrong, &report.offered_right, &report.needless}) {
     score->interval = WilsonInterval(score->correct, score->n);
   }
   report.n_worded = static_cast<int>(f1.size());
@@ -263,6 +276,11 @@ std::string ToJson(const TaskReport& report) {
     object["asked_back_ci95"] = {back.interval.low, back.interval.high};
     object["acted_and_wrong"] = wrong.share();
     object["acted_and_wrong_ci95"] = {wrong.interval.low, wrong.interval.high};
+    if (report.offered_right.n > 0) {
+      object["right_among_offered"] = report.offered_right.share();
+      object["asked_needlessly"] = report.needless.share();
+      object["n_offers"] = report.offered_right.n;
+    }
   }
   if (report.n_layer > 0) {
     object["n_layer"] = report.n_layer;
@@ -286,8 +304,8 @@ std::string ToText(const TaskReport& report) {
   }
   line("all", report.n, report.exact_match, report.exact_match_interval);
   if (report.acted_wrong.n > 0) {
-    for (const GroupScore& score : {report.asked_back, report.acted_wrong}) {
-      line(score.name, score.n, score.share(), score.interval);
+    for (const GroupScore& score : {report.asked_back, report.acted_wrong, report.offered_right, report.needless}) {
+      if (score.n > 0) line(score.name, score.n, score.share(), score.interval);
     }
   }
   if (report.n_worded > 0) absl::StrAppendFormat(&text, "word F1 %.3f, BLEU %.3f\n", report.f1, report.bleu);

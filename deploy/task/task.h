@@ -54,6 +54,9 @@ struct TaskReport {
   Interval exact_match_interval;  // Wilson, 95 %
   // Of answers that are cockpit ones: neither right nor wrong; and setting or calling something that is not right.
   GroupScore asked_back{"asked back", 0, 0, {}}, acted_wrong{"acted and wrong", 0, 0, {}};
+  // Of those that asked back with alternatives: a right one among them; the first one right, which is what would have
+  // been done without asking.
+  GroupScore offered_right{"right one offered", 0, 0, {}}, needless{"asked needlessly", 0, 0, {}};
   // Words are compared where there is one answer to compare with.
   int n_worded = 0;
   double f1 = 0.0;                                 // mean over items

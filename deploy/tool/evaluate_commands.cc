@@ -149,7 +149,8 @@ struct TaskFlags {
                                                                  split = "test";
   int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
   uint64_t seed = 1;
-  double max_loss = 0.01, delta = 0.05, exit_budget = 0.005, max_escalated = 1.0;
+  std::string acts;
+  double max_wrong = 0.05, max_loss = 0.01, delta = 0.05, exit_budget = 0.005, max_escalated = 1.0;
   bool as_json = false;
 };
 
@@ -227,6 +228,8 @@ absl::StatusOr<CalibrateOptions> CalibrateOptionsOf(const TaskFlags& flags, cons
   options.adapter = flags.adapter;
   options.max_loss = flags.max_loss;
   options.delta = flags.delta;
+  options.acts = flags.acts;
+  options.max_wrong = flags.max_wrong;
   options.exit_budget = flags.exit_budget;
   options.max_escalated = flags.max_escalated;
   options.max_tokens = flags.max_tokens;
@@ -352,7 +355,15 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& progr
       ->add_option("--max-loss", flags->max_loss,
                    "Share of all requests that may be kept and wrong where upstream would have been right")
       ->check(CLI::Range(1e-6, 1.0 - 1e-6));
-  calibrate->add_option("--delta", flags->delta, "Probability that --max-loss may be broken with")
+  calibrate->add_option("--acts", flags->acts, "The answers act on something, of this task; written into the file")
+      ->check(CLI::IsMember({"cockpit"}));
+  calibrate
+      ->add_option(
+          "--max-wrong", flags->max_wrong,
+          "Where answers act: share of all requests that may be acted on wrongly where nobody stands above; below "
+          "the probability that keeps to it, the tier asks back")
+      ->check(CLI::Range(1e-6, 1.0 - 1e-6));
+  calibrate->add_option("--delta", flags->delta, "Probability that --max-loss and --max-wrong may be broken with")
       ->check(CLI::Range(1e-6, 1.0 - 1e-6));
   calibrate
       ->add_option("--max-escalated", flags->max_escalated, "Hand over no more than this share, whatever that costs")

@@ -149,6 +149,7 @@ absl::Status WriteModel(const std::string& path, const Recipe& recipe, const Tra
   if (!writer.ok()) return writer.status();
   SetShape(recipe, model->vocabulary(), &*writer);
   SetTokenizer(vocabulary, &*writer);
+  writer->SetString("updraft.acts", "cockpit");
   writer->SetString("updraft.training.recipe", record.recipe_fingerprint);
   writer->SetU64("updraft.training.seed", record.seed);
   writer->SetU64("updraft.training.tokens", static_cast<uint64_t>(record.tokens));

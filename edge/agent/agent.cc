@@ -23,6 +23,7 @@ TierFacts FactsOf(const AgentOptions& options, const LocalModel& model) {
   tier.max_sequence_tokens = model.max_sequence_tokens();
   tier.tokenizer_fingerprint = model.info().tokenizer_fingerprint();
   tier.adds_space_prefix = model.served().tokenizer()->adds_space_prefix();
+  tier.acts = model.disposition_rule().acts();
   return tier;
 }
 
@@ -63,6 +64,13 @@ class Agent::Host final : public AnswerHost {
   }
   double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const override {
     return model_->confidence().Predict(FeaturesOf(evidence, prompt, model_->n_layer()));
+  }
+  Verdict Judge(std::string_view text, std::span<const TokenEvidence> evidence,
+                const PromptFeatures& prompt) const override {
+    return model_->disposition_rule().Judge(text, evidence, prompt);
+  }
+  AskingBack AskBack(std::span<const std::string> candidates, std::string_view said_last) const override {
+    return model_->disposition_rule().AskBack(candidates, said_last);
   }
   bool UpstreamReadsOurIds() const override {
     return upstream_->Identity().tokenizer_fingerprint == model_->info().tokenizer_fingerprint();

@@ -4,6 +4,16 @@
 #include <variant>
 
 namespace updraft {
+namespace {
+
+UpstreamDone DoneOf(const v1::Done& done) {
+  UpstreamDone event{.finish_reason = done.finish_reason(), .disposition = done.disposition()};
+  if (done.provenance().has_p_right()) event.p_right = done.provenance().p_right();
+  event.alternatives.assign(done.alternatives().begin(), done.alternatives().end());
+  return event;
+}
+
+}  // namespace
 
 // Ties one call upstream to its answer.
 class LiveAnswer::UpstreamLeg final : public UpstreamListener {
@@ -12,7 +22,7 @@ class LiveAnswer::UpstreamLeg final : public UpstreamListener {
 
   void OnResponse(const v1::GenerateResponse& response) override {
     if (response.has_chunk()) live_->Post(UpstreamChunk{response.chunk()});
-    if (response.has_done()) live_->Post(UpstreamDone{response.done().finish_reason()});
+    if (response.has_done()) live_->Post(DoneOf(response.done()));
   }
   void OnFinished(const absl::Status& status, const UpstreamTraffic& traffic) override {
     live_->Post(UpstreamEnded{.status = status, .bytes_up = traffic.bytes_up, .bytes_down = traffic.bytes_down});

@@ -30,6 +30,9 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
     return Annotate(confidence.status(), absl::StrFormat("model '%s'", model.confidence_file().path()));
   }
   local->confidence_ = *std::move(confidence);
+  auto rule = DispositionRule::Of(model);
+  if (!rule.ok()) return rule.status();
+  local->disposition_rule_ = *std::move(rule);
 
   KvPoolOptions pool_options;
   const int context = model.config().context_length;

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "common/decode/generator.h"
 #include "common/routing/confidence.h"
+#include "common/serving/disposition_rule.h"
 #include "common/serving/served_model.h"
 #include "common/text/tokenizer.h"
 #include "updraft/v1/inference.pb.h"
@@ -38,6 +39,7 @@ class LocalModel {
   const ServedModel& served() const { return *served_; }
   const v1::ModelInfo& info() const { return served_->info(); }
   const ConfidenceModel& confidence() const { return confidence_; }
+  const DispositionRule& disposition_rule() const { return disposition_rule_; }
   int n_layer() const { return info().n_layer(); }
   // Prompt and answer: context or KV pool, what is less.
   int max_sequence_tokens() const { return max_sequence_tokens_; }
@@ -55,6 +57,7 @@ class LocalModel {
   LocalModelOptions options_;
   std::unique_ptr<ServedModel> served_;
   ConfidenceModel confidence_ = ConfidenceModel::Uncalibrated();
+  DispositionRule disposition_rule_;
   std::unique_ptr<KvPool> pool_;
   int max_sequence_tokens_ = 0;
 };

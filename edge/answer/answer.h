@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,6 +19,7 @@
 #include "common/clock/steady.h"
 #include "common/decode/evidence.h"
 #include "common/routing/session.h"
+#include "common/serving/disposition_rule.h"
 #include "common/serving/prompt.h"
 #include "edge/answer/events.h"
 #include "edge/answer/ledger.h"
@@ -33,6 +35,7 @@ struct TierFacts {
   std::string tokenizer_fingerprint;
   // The vocabulary puts a space before the first word of a text, so ids alone do not tell whether one begins.
   bool adds_space_prefix = false;
+  bool acts = false;  // what the model answers is to be carried out: nobody gets a part of it
 };
 
 // A request that was checked and prepared.
@@ -56,6 +59,10 @@ class AnswerHost {
   virtual void OnLocalRun(const LocalRunMeasured& run) = 0;
   // Calibrated P(as good as upstream's) of a draft with this evidence.
   virtual double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const = 0;
+  // Of a whole answer of this tier's model, where the tier acts.
+  virtual Verdict Judge(std::string_view text, std::span<const TokenEvidence> evidence,
+                        const PromptFeatures& prompt) const = 0;
+  virtual AskingBack AskBack(std::span<const std::string> candidates, std::string_view said_last) const = 0;
   // Whether upstream's vocabulary is ours, as far as is known.
   virtual bool UpstreamReadsOurIds() const = 0;
   // The answer's text in this tier's vocabulary. begins_text: it begins a text (a conversation's answer), rather than

@@ -3,8 +3,16 @@
 #include <algorithm>
 
 #include "absl/time/time.h"
+#include "common/rpc/convert.h"
 
 namespace updraft {
+namespace {
+
+// Of alternatives that come from upstream, whatever it is.
+constexpr size_t kMaxAlternatives = 3;
+constexpr size_t kMaxAlternativesBytes = 64 << 10;
+
+}  // namespace
 
 AnswerContext::AnswerContext(const TierFacts* tier, AnswerHost* host, Asked asked)
     : tier_(tier),
@@ -76,6 +84,41 @@ void AnswerContext::Judge() {
   provenance_.set_confidence(*confidence_);
 }
 
+// ---- An answer that acts --------------------------------------------------------------------------------------------
+
+void AnswerContext::Conclude(LastTier last) {
+  if (Holds()) {
+    const std::string text = ledger_.AllText();
+    const Verdict verdict = host_->Judge(text, evidence_, asked_.prompt.features);
+    disposition_ = DispositionToProto(verdict.disposition);
+    if (verdict.p_right) provenance_.set_p_right(*verdict.p_right);
+    if (verdict.doubtful && last == LastTier::kYes) {
+      const auto& messages = asked_.request.conversation().messages();
+      AskingBack asking = host_->AskBack({&text, 1}, messages.empty() ? "" : messages.rbegin()->content());
+      disposition_ = DispositionToProto(asking.disposition);
+      alternatives_ = std::move(asking.alternatives);
+      ledger_.Withdraw();
+      v1::Chunk question;
+      question.set_tier(tier_->name);
+      question.set_text(std::move(asking.text));
+      ledger_.Draft(std::move(question), 0, IdSpace::kForeign);
+    }
+  }
+  ledger_.Decide(tier_->name);
+  Give();
+}
+
+void AnswerContext::TakeVerdict(const UpstreamDone& done) {
+  disposition_ = done.disposition;
+  if (done.p_right && *done.p_right >= 0 && *done.p_right <= 1) provenance_.set_p_right(*done.p_right);
+  size_t n_bytes = 0;
+  for (const std::string& alternative : done.alternatives) {
+    n_bytes += alternative.size();
+    if (alternatives_.size() == kMaxAlternatives || n_bytes > kMaxAlternativesBytes) break;
+    alternatives_.push_back(alternative);
+  }
+}
+
 // ---- Out ----------------------------------------------------------------------------------------------------------
 
 void AnswerContext::Write(v1::Chunk chunk, int n_tokens, IdSpace ids) {
@@ -102,6 +145,10 @@ void AnswerContext::End(const absl::Status& status) {
   provenance_.set_total_ms(absl::ToDoubleMilliseconds(now_ - asked_.arrived));
   for (v1::Provenance::Span& span : ledger_.Spans()) *provenance_.add_spans() = std::move(span);
   *end.done.mutable_provenance() = provenance_;
+  if (status.ok()) {
+    end.done.set_disposition(disposition_);
+    for (std::string& alternative : alternatives_) end.done.add_alternatives(std::move(alternative));
+  }
   Do(std::move(end));
 }
 

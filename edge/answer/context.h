@@ -18,6 +18,9 @@ enum class RunEnd : uint8_t {
   kBroken     // interrupted or failed: says nothing
 };
 
+// Whether anybody could still have answered better.
+enum class LastTier : uint8_t { kNo, kYes };
+
 class AnswerContext {
  public:
   AnswerContext(const TierFacts* tier, AnswerHost* host, Asked asked);
@@ -54,6 +57,15 @@ class AnswerContext {
   void AccountQueue(absl::Duration queued);
   void AccountLocal(const LocalStopped& stopped, RunEnd end);
 
+  // ---- An answer that acts ----
+  // Of a tier that acts: the answer is held until Conclude, unless a part of it has been given by another tier already.
+  bool Holds() const { return tier_->acts && ledger_.accepted_prefix().empty() && !ledger_.given_any(); }
+  // What was written here is whole and stands: it is decided and given, with its disposition where the tier acts. Where
+  // nobody stands above this tier, an answer that is too doubtful to be carried out gives way to a question.
+  void Conclude(LastTier last);
+  // Upstream's, of the answer that it wrote. What is beyond the bounds of the wire is cut off.
+  void TakeVerdict(const UpstreamDone& done);
+
   // ---- Out ----
   // Adds a chunk to the answer that stands as its writer made it, and gives it to the reader.
   void Write(v1::Chunk chunk, int n_tokens, IdSpace ids = IdSpace::kOurs);
@@ -79,6 +91,8 @@ class AnswerContext {
   std::optional<DecisionRecord> record_;
   absl::Status interruption_;
   v1::FinishReason finish_ = v1::FINISH_REASON_UNSPECIFIED;
+  v1::Disposition disposition_ = v1::DISPOSITION_UNSPECIFIED;
+  std::vector<std::string> alternatives_;
   bool ended_ = false;
   SteadyTime now_;
   Actions actions_;

@@ -56,19 +56,19 @@ class DraftWay final : public WritingWay {
     return true;
   }
 
-  static bool Keeps(AnswerContext& answer) {
+  bool Keeps(AnswerContext& answer) {
     if (!answer.confidence()) return true;  // all was accepted by the tier below: there is nothing to doubt
     const DecisionRecord record = answer.Decide(Stage::kAfter);
     answer.provenance().set_reason(Explain(record));
     answer.provenance().set_degraded(record.degraded);
+    if (record.degraded) last_ = LastTier::kYes;
     return DecisionOf(record) != Decision::kHandOver;
   }
 
   Next Keep(AnswerContext& answer) {
     answer.provenance().set_decision(v1::DECISION_KIND_KEEP);
     answer.set_finish(FinishReasonOf(end_));
-    answer.ledger().Decide(answer.tier().name);
-    answer.Give();
+    answer.Conclude(last_);
     answer.End(absl::OkStatus());
     return nullptr;
   }
@@ -79,6 +79,7 @@ class DraftWay final : public WritingWay {
   }
 
   AnswerEnd end_ = AnswerEnd::kOpen;
+  LastTier last_ = LastTier::kNo;  // it was to be handed over, and nobody takes it
 };
 
 }  // namespace

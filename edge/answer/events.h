@@ -47,6 +47,9 @@ struct UpstreamChunk {
 };
 struct UpstreamDone {
   v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
+  v1::Disposition disposition = v1::DISPOSITION_UNSPECIFIED;
+  std::optional<double> p_right = {};
+  std::vector<std::string> alternatives = {};
 };
 struct UpstreamEnded {
   absl::Status status;

@@ -90,6 +90,18 @@ std::string Ledger::Text() const {
   return text;
 }
 
+std::vector<int32_t> Ledger::AllIds() const {
+  std::vector<int32_t> ids = prefix_;
+  for (const Entry& entry : entries_) ids.insert(ids.end(), entry.ids.begin(), entry.ids.end());
+  return ids;
+}
+
+std::string Ledger::AllText() const {
+  std::string text;
+  for (const Entry& entry : entries_) text += entry.bytes;
+  return text;
+}
+
 std::vector<v1::Provenance::Span> Ledger::Spans() const {
   std::vector<v1::Provenance::Span> spans;
   for (const Entry& entry : entries_) {

@@ -50,6 +50,9 @@ class Ledger {
   std::vector<int32_t> Ids() const;
   bool ids_known() const;  // every decided entry has ids of this tier's vocabulary
   std::string Text() const;
+  // The same of all entries, undecided ones too. REQUIRES of AllIds: none is of a foreign vocabulary.
+  std::vector<int32_t> AllIds() const;
+  std::string AllText() const;
   const std::vector<int32_t>& accepted_prefix() const { return prefix_; }
   // [tier, tokens] of what is decided, neighbours of one tier joined.
   std::vector<v1::Provenance::Span> Spans() const;

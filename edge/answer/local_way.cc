@@ -13,7 +13,11 @@ class LocalWay final : public WritingWay {
   Next On(const LocalStep& step, AnswerContext& answer) override {
     if (phase_ != Phase::kWriting) return nullptr;
     answer.TakeEvidence(step);
-    answer.Write(step.chunk, step.chunk.tokens_size());
+    if (answer.Holds()) {
+      answer.ledger().Draft(step.chunk, step.chunk.tokens_size(), IdSpace::kOurs);
+    } else {
+      answer.Write(step.chunk, step.chunk.tokens_size());
+    }
     if (step.end == AnswerEnd::kOpen) return StopIfInterrupted(answer);
     answer.set_finish(FinishReasonOf(step.end));
     phase_ = Phase::kComplete;
@@ -28,6 +32,7 @@ class LocalWay final : public WritingWay {
       // What is finished after upstream is not this tier's alone: no confidence is fitted on such answers.
       if (why_ != StreamsBecause::kUpstreamFailed) answer.Judge();
       if (why_ == StreamsBecause::kUpstreamIsAway && answer.confidence()) ExplainKeeping(answer);
+      if (answer.Holds()) answer.Conclude(LastTier::kYes);
       answer.End(absl::OkStatus());
     } else {
       answer.EndInterrupted();

@@ -62,6 +62,7 @@ class StreamUpWay final : public AnswerWay {
       // An upstream that does not say why it has ended has ended all the same.
       const bool says_why = done.finish_reason != v1::FINISH_REASON_UNSPECIFIED;
       answer.set_finish(says_why ? done.finish_reason : v1::FINISH_REASON_STOP);
+      answer.TakeVerdict(done);
       phase_ = Phase::kOver;
     }
     return nullptr;
@@ -131,6 +132,8 @@ class StreamUpWay final : public AnswerWay {
     v1::TokenIds* tokens = request.mutable_tokens();
     tokens->set_tokenizer_fingerprint(tier.tokenizer_fingerprint);
     tokens->mutable_ids()->Add(asked.prompt.tokens.begin(), asked.prompt.tokens.end());
+    tokens->set_n_turns(asked.prompt.features.n_turns);
+    tokens->set_n_digits(asked.prompt.features.n_digits);
     // The chat format's own stop strings stay here: upstream adds them to ids itself (ServedModel::FromTokens), and
     // beside them the client's might be more than a request may have.
     return request;
@@ -174,9 +177,15 @@ class StreamUpWay final : public AnswerWay {
     } else {
       provenance.set_decision(v1::DECISION_KIND_KEEP);
       provenance.set_reason(absl::StrFormat("%s; %s: answered locally", provenance.reason(), cause));
-      answer.ledger().Decide(answer.tier().name);  // the draft, if there is one
-      answer.Give();
       answer.set_finish(FinishReasonOf(draft_.end));
+      // The draft, if there is one. A whole one is judged: nobody stands above this tier now. A part of one stands as
+      // it is, and is given unless it is held until it is whole.
+      if (draft_.end != AnswerEnd::kOpen) {
+        answer.Conclude(LastTier::kYes);
+      } else if (!answer.Holds()) {
+        answer.ledger().Decide(answer.tier().name);
+        answer.Give();
+      }
       if (draft_.end != AnswerEnd::kOpen) {
         answer.End(absl::OkStatus());
         return nullptr;
@@ -189,7 +198,10 @@ class StreamUpWay final : public AnswerWay {
     const Ledger& ledger = answer.ledger();
     AnswerSoFar so_far;
     so_far.n_prefix_tokens = static_cast<int>(ledger.accepted_prefix().size());
-    if (ledger.ids_known()) {
+    if (answer.Holds()) {
+      so_far.tokens = ledger.AllIds();
+      so_far.given_bytes = ledger.AllText().size();
+    } else if (ledger.ids_known()) {
       so_far.tokens = ledger.Ids();
       so_far.given_bytes = ledger.given_bytes();
     } else {

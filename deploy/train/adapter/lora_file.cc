@@ -49,6 +49,7 @@ absl::Status WriteLora(const std::string& path, const AdapterRecipe& recipe, con
   writer->SetString("adapter.type", "lora");
   writer->SetF32("adapter.lora.alpha", static_cast<float>(recipe.adapter.alpha));
   writer->SetString("tokenizer.chat_template", kChatTemplate);
+  writer->SetString("updraft.acts", "cockpit");
   writer->SetString(kBaseHash, base.sha256);
   writer->SetString("updraft.adapter.base_name", base.name);
   writer->SetString("updraft.training.recipe", record.recipe_fingerprint);

@@ -303,6 +303,37 @@ TEST_F(ConfidenceFileTest, RoundTripPredictsTheSame) {
   for (const auto& sample : samples) EXPECT_EQ(reloaded->Predict(sample.features), model->Predict(sample.features));
 }
 
+TEST_F(ConfidenceFileTest, TheTwoMeaningsStandBesideEachOther) {
+  const auto samples = SyntheticAnswers(600, 43);
+  auto kept = ConfidenceModel::Fit(samples);
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  ConfidenceModel right = *kept;
+  kept->set_threshold(0.8);
+  right.set_threshold(0.3);
+  using Meaning = ConfidenceModel::Meaning;
+  const auto fill = [&](gguf::Writer& writer) {
+    kept->AddTo(writer);
+    right.AddTo(writer, Meaning::kRight);
+  };
+  auto reloaded = Reload(fill);
+  ASSERT_TRUE(reloaded.ok()) << reloaded.status();
+  EXPECT_NEAR(reloaded->threshold(), 0.8, 1e-6);
+  const auto read_right = [&] { return ConfidenceModel::FromGguf(*gguf::File::Open(path_), Meaning::kRight); };
+  ASSERT_TRUE(read_right().ok()) << read_right().status();
+  EXPECT_TRUE(read_right()->calibrated());
+  EXPECT_NEAR(read_right()->threshold(), 0.3, 1e-6);
+
+  ASSERT_TRUE(Reload([&](gguf::Writer& writer) { kept->AddTo(writer); }).ok());
+  EXPECT_FALSE(read_right()->calibrated()) << "one does not stand in for the other";
+
+  ASSERT_TRUE(Reload([&](gguf::Writer& writer) {
+                fill(writer);
+                writer.SetF32s("updraft.p_right.mean", std::vector<float>(3, 0.0f));
+              }).ok());
+  EXPECT_EQ(read_right().status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(read_right().status().message()), ::testing::HasSubstr("updraft.p_right.mean"));
+}
+
 TEST_F(ConfidenceFileTest, AFileWithoutCalibrationIsUncalibrated) {
   auto model = Reload([](gguf::Writer&) {});
   ASSERT_TRUE(model.ok()) << model.status();

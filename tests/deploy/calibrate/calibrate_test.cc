@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -295,6 +296,57 @@ TEST_F(CalibrateTest, AFallibleUpstreamLowersTheThreshold) {
   EXPECT_TRUE(strict->report.guarantee.holds);
 }
 
+// The embedded edge model on requests of the calibration's side, as a tier that nobody stands above.
+TEST(AskBackCalibrationTest, TheThresholdKeepsWhatIsActedOnWronglyWithinItsLimit) {
+  const char* root = std::getenv("UPDRAFT_SOURCE_DIR");
+  const std::string model = std::string(root == nullptr ? "." : root) + "/deploy/models/cockpit-edge.gguf";
+  const std::string out = TempPath("acting.gguf");
+  const std::vector<TaskItem> items = CockpitTask(cockpit::Split::kCalibrate, 300, 7);
+  CalibrateOptions options;
+  options.exit_mode = ExitMode::kOff;
+  options.fit_exit_thresholds = false;
+  options.acts = "cockpit";
+  double last_threshold = 1.0;
+  for (const double max_wrong : {0.03, 0.1}) {
+    options.max_wrong = max_wrong;
+    const auto report = CalibrateFile(model, out, items, options);
+    ASSERT_TRUE(report.ok()) << report.status();
+    ASSERT_TRUE(report->ask_back);
+    const AskBackReport& ask = *report->ask_back;
+    EXPECT_LE(ask.acted_wrong, ask.wrong_bound);
+    EXPECT_LE(ask.wrong_bound, max_wrong + 1e-9);
+    EXPECT_GT(ask.acted, 0.3) << "it is not silenced";
+    EXPECT_GT(ask.asked_back, 0.0);
+    EXPECT_LE(ask.asked_right, ask.asked_back);
+    EXPECT_LT(ask.threshold, last_threshold) << "who may err more asks less";
+    last_threshold = ask.threshold;
+    const auto file = gguf::File::Open(out);
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_EQ(*file->GetString("updraft.acts"), "cockpit");
+    const auto p_right = ConfidenceModel::FromGguf(*file, ConfidenceModel::Meaning::kRight);
+    ASSERT_TRUE(p_right.ok()) << p_right.status();
+    EXPECT_NEAR(p_right->threshold(), ask.threshold, 1e-6);
+    EXPECT_NE(p_right->threshold(), ConfidenceModel::FromGguf(*file)->threshold());
+    EXPECT_THAT(ToText(*report), HasSubstr("it asks back"));
+    EXPECT_EQ(nlohmann::json::parse(ToJson(*report))["ask_back"]["max_wrong"], max_wrong);
+  }
+  // The file says that it acts; nobody needs to say it again.
+  options.acts.clear();
+  const auto again = CalibrateFile(out, out, items, options);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->ask_back);
+  std::filesystem::remove(out);
+}
+
+TEST_F(CalibrateTest, AnswersThatDoNotActAreNotAskedBack) {
+  CalibrateOptions options = Options();
+  options.exit_mode = ExitMode::kOff;
+  const auto calibration = Calibrate(*path_, *items_, options);
+  ASSERT_TRUE(calibration.ok()) << calibration.status();
+  EXPECT_FALSE(calibration->p_right);
+  EXPECT_FALSE(calibration->report.ask_back);
+}
+
 TEST_F(CalibrateTest, Refusals) {
   CalibrateOptions options = Options();
   EXPECT_THAT(Calibrate(*path_, std::span(*items_).first(20), options).status().ToString(), HasSubstr("at least 50"));
@@ -304,6 +356,12 @@ TEST_F(CalibrateTest, Refusals) {
   options = Options();
   options.max_loss = 0.0;
   EXPECT_THAT(Calibrate(*path_, *items_, options).status().ToString(), HasSubstr("max_loss"));
+  options = Options();
+  options.acts = "surgery";
+  EXPECT_THAT(Calibrate(*path_, *items_, options).status().ToString(), HasSubstr("surgery"));
+  options = Options();
+  options.max_wrong = 1.0;
+  EXPECT_THAT(Calibrate(*path_, *items_, options).status().ToString(), HasSubstr("max_wrong"));
   options = Options();
   options.delta = 1.0;
   EXPECT_THAT(Calibrate(*path_, *items_, options).status().ToString(), HasSubstr("delta"));

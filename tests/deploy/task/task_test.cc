@@ -84,6 +84,24 @@ TEST(ReadTaskTest, LinesThatWereLabelledByHand) {
   EXPECT_EQ(report.asked_back.correct, 1);
   EXPECT_EQ(report.acted_wrong.correct, 1);
   EXPECT_EQ(report.n_worded, 1);
+  EXPECT_EQ(report.offered_right.n, 0) << "where asking back is right there is no right one to offer";
+}
+
+TEST(ReadTaskTest, AlternativesCountByWhetherARightOneIsAmongThem) {
+  std::vector<TaskItem> items(4);
+  for (TaskItem& item : items) {
+    item.cockpit = true;
+    item.expected = R"({"set":{"Fan":55},"say":""})";
+  }
+  const std::vector<std::string> answers = {R"({"set":{},"clarify":[{"set":{"Fan":20}},{"set":{"Fan":55}}]})",
+                                            R"({"set":{},"clarify":[{"set":{"Fan":55.0}},{"refuse":true}]})",
+                                            R"({"set":{},"clarify":[{"refuse":true}]})", R"({"set":{"Fan":55}})"};
+  const TaskReport report = ScoreAnswers(items, answers);
+  EXPECT_EQ(report.asked_back.correct, 3);
+  EXPECT_EQ(report.offered_right.n, 3);
+  EXPECT_EQ(report.offered_right.correct, 2);
+  EXPECT_EQ(report.needless.correct, 1) << "what it would have done was right";
+  EXPECT_NEAR(report.exact_match, 0.25, 1e-12) << "asking back is not right";
 }
 
 TEST(ReadTaskTest, RefusesByLine) {

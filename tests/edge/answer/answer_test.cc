@@ -20,6 +20,8 @@ namespace {
 using testing::FakeHost;
 
 constexpr int kVocab = 100;
+// As a piece of an answer would be: later than all others.
+constexpr char kQuestion[] = "q999999 ";
 
 // Plays worker, upstream and reader by a seed, and checks what the answer wants of them.
 class Schedule {
@@ -31,6 +33,7 @@ class Schedule {
     tier_.max_sequence_tokens = OneIn(6) ? 24 : 4096;
     tier_.tokenizer_fingerprint = "ours";
     tier_.adds_space_prefix = OneIn(4);
+    tier_.acts = OneIn(3);
     RoutingPolicy policy;
     policy.confidence_threshold = Below(5) / 4.0;
     policy.mode = OneIn(5) ? PolicyMode::kLocal : OneIn(4) ? PolicyMode::kUpstream : PolicyMode::kAuto;
@@ -38,6 +41,9 @@ class Schedule {
     host_.emplace(policy, has_upstream ? 1 : 0);
     host_->ids_agree = OneIn(2);
     host_->encode_fails = OneIn(8);
+    host_->verdict.disposition = Disposition::kAct;
+    host_->verdict.doubtful = OneIn(2);
+    host_->question = kQuestion;
     if (has_upstream && OneIn(4)) {
       host_->session().OnFailure(0, Failure::kLinkDead, kUnknown, now_.seconds());
     }
@@ -106,6 +112,9 @@ class Schedule {
     return asked;
   }
 
+  // Nobody gets a part of it.
+  bool Holds() const { return tier_.acts && !upstream_wrote_ && answer_->ledger().accepted_prefix().empty(); }
+
   // ---- The answer's side ----
   void Deliver(const Event& event) {
     const std::vector<Ledger::Entry> before = answer_->ledger().entries();
@@ -159,6 +168,9 @@ class Schedule {
       if (piece[0] == 'c' && first_from_above < 0) first_from_above = number;
       if (piece[0] == 'e') written_here.push_back(number);
     }
+    if (Holds() && n_ends_ == 0) {
+      EXPECT_EQ(given_, "") << "half of an answer that acts";
+    }
     for (const int number : written_here) EXPECT_GT(number, first_from_above) << "of the withdrawn draft: " << given_;
     const int n_prefix = static_cast<int>(answer_->ledger().accepted_prefix().size());
     EXPECT_LE(n_from_above_, std::max(answer_->asked().max_tokens, n_prefix))
@@ -185,8 +197,13 @@ class Schedule {
     if (start.so_far.given_bytes) {
       std::vector<int32_t> accepted = answer_->ledger().accepted_prefix();
       accepted.insert(accepted.end(), given_ids_.begin(), given_ids_.end());
-      EXPECT_EQ(start.so_far.tokens, accepted) << "it goes on after the very tokens that were given";
-      EXPECT_EQ(*start.so_far.given_bytes, given_.size());
+      if (Holds()) {
+        EXPECT_EQ(start.so_far.tokens, answer_->ledger().AllIds()) << "it goes on after the draft that nobody has seen";
+        EXPECT_EQ(*start.so_far.given_bytes, answer_->ledger().AllText().size());
+      } else {
+        EXPECT_EQ(start.so_far.tokens, accepted) << "it goes on after the very tokens that were given";
+        EXPECT_EQ(*start.so_far.given_bytes, given_.size());
+      }
     } else {
       EXPECT_FALSE(answer_->ledger().ids_known());
     }
@@ -229,6 +246,9 @@ class Schedule {
     for (const auto& span : end.done.provenance().spans()) n_tokens += span.n_tokens();
     EXPECT_EQ(n_tokens, end.done.usage().completion_tokens());
     EXPECT_THAT(std::string(end.status.message()), ::testing::Not(::testing::HasSubstr("without a reason")));
+    if (Holds() && !end.status.ok()) {
+      EXPECT_EQ(given_, "");
+    }
     if (end.status.ok()) {
       EXPECT_NE(end.done.finish_reason(), v1::FINISH_REASON_UNSPECIFIED) << "whole, but it does not say why";
     }
@@ -278,7 +298,9 @@ class Schedule {
       const Ledger& ledger = answer_->ledger();
       const int n_after =
           static_cast<int>(ledger.accepted_prefix().size()) + ledger.given_tokens() + event.chunk.tokens_size();
-      const bool must_stop = n_after > answer_->asked().max_tokens || call_->state == Call::kDone;
+      // A chunk that brings nothing, a sign of life, is no more than what may be had.
+      const bool too_many = event.chunk.tokens_size() > 0 && n_after > answer_->asked().max_tokens;
+      const bool must_stop = too_many || call_->state == Call::kDone;
       Deliver(event);
       EXPECT_TRUE(!must_stop || call_->cancelled) << "an upstream that goes on for ever is to be stopped";
       return;

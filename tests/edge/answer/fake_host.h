@@ -22,6 +22,14 @@ class FakeHost final : public AnswerHost {
   double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures&) const override {
     return evidence.empty() ? 0.0 : evidence.back().top_prob;
   }
+  Verdict Judge(std::string_view text, std::span<const TokenEvidence>, const PromptFeatures&) const override {
+    judged = std::string(text);
+    return verdict;
+  }
+  AskingBack AskBack(std::span<const std::string> candidates, std::string_view) const override {
+    return {
+        .disposition = Disposition::kClarify, .text = question, .alternatives = {candidates.begin(), candidates.end()}};
+  }
   bool UpstreamReadsOurIds() const override { return ids_agree; }
   absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text, bool) const override {
     if (encode_fails) return absl::InvalidArgumentError("not in this vocabulary");
@@ -30,6 +38,9 @@ class FakeHost final : public AnswerHost {
   RoutingSession& session() { return session_; }
 
   std::vector<DecisionRecord> records;  // all that were made
+  Verdict verdict;                      // of every answer
+  std::string question = "which?";      // in place of a doubtful one
+  mutable std::string judged;           // the text that was judged last
   bool ids_agree = true;
   bool encode_fails = false;
 

@@ -27,7 +27,8 @@ RoutingPolicy Policy(PolicyMode mode) {
 // One answer, told what happens; its actions are kept.
 class Told {
  public:
-  Told(PolicyMode mode, int n_upstreams, int n_prefix = 0) : host(Policy(mode), n_upstreams) {
+  Told(PolicyMode mode, int n_upstreams, int n_prefix = 0, bool acts = false) : host(Policy(mode), n_upstreams) {
+    tier_.acts = acts;
     tier_.name = "edge";
     tier_.vocab_size = 100;
     tier_.max_sequence_tokens = 4096;
@@ -180,6 +181,131 @@ TEST(WaysTest, TheFirstInterruptionSaysWhatItEndsWith) {
   told.On(LocalStopped());
   ASSERT_NE(told.Last<EndAnswer>(), nullptr);
   EXPECT_EQ(told.Last<EndAnswer>()->status, absl::ResourceExhaustedError("read too slowly"));
+}
+
+// ---- Answers that act ---------------------------------------------------------------------------------------------
+
+constexpr Verdict kActs = {.disposition = Disposition::kAct, .p_right = 0.9, .doubtful = false};
+constexpr Verdict kDoubtful = {.disposition = Disposition::kAct, .p_right = 0.2, .doubtful = true};
+
+std::string GivenText(const Actions& actions) {
+  std::string text;
+  for (const Action& action : actions) {
+    if (const auto* give = std::get_if<GiveChunk>(&action)) text += give->chunk.text();
+  }
+  return text;
+}
+
+void LeaveUpstream(Told& told, const absl::Status& status) {
+  told.On(UpstreamEnded{.status = status, .bytes_up = 1, .bytes_down = 1});
+}
+
+TEST(ActingTest, NothingIsGivenBeforeItIsWhole) {
+  Told told(PolicyMode::kLocal, 0, 0, /*acts=*/true);
+  told.host.verdict = kActs;
+  told.On(LocalBegan{});
+  told.Write(5, 0.9f);
+  EXPECT_EQ(told.Last<GiveChunk>(), nullptr);
+  told.Write(1, 0.9f, AnswerEnd::kStop);
+  told.On(LocalStopped{});
+  EXPECT_EQ(GivenText(told.actions), "tttttt");
+  EXPECT_EQ(told.host.judged, "tttttt");
+  const v1::Done& done = told.Last<EndAnswer>()->done;
+  EXPECT_EQ(done.disposition(), v1::DISPOSITION_ACT);
+  EXPECT_EQ(done.provenance().p_right(), 0.9);
+  EXPECT_EQ(done.usage().completion_tokens(), 6);
+  EXPECT_EQ(done.alternatives_size(), 0);
+}
+
+TEST(ActingTest, AnInterruptedOneIsNotGivenInPart) {
+  Told told(PolicyMode::kLocal, 0, 0, /*acts=*/true);
+  told.On(LocalBegan{});
+  told.Write(5, 0.9f);
+  told.On(Interrupt{absl::CancelledError("gone")});
+  told.On(LocalStopped{});
+  EXPECT_EQ(GivenText(told.actions), "");
+  EXPECT_EQ(told.Last<EndAnswer>()->done.disposition(), v1::DISPOSITION_UNSPECIFIED);
+}
+
+TEST(ActingTest, ALastTierThatDoubtsAsksBack) {
+  Told told(PolicyMode::kLocal, 0, 0, /*acts=*/true);
+  told.host.verdict = kDoubtful;
+  told.On(LocalBegan{});
+  told.Write(6, 0.9f, AnswerEnd::kStop);
+  told.On(LocalStopped{});
+  EXPECT_EQ(GivenText(told.actions), "which?");
+  const v1::Done& done = told.Last<EndAnswer>()->done;
+  EXPECT_EQ(done.disposition(), v1::DISPOSITION_CLARIFY);
+  ASSERT_EQ(done.alternatives_size(), 1);
+  EXPECT_EQ(done.alternatives(0), "tttttt") << "what it doubted";
+  EXPECT_EQ(done.provenance().p_right(), 0.2) << "of the answer that was not given";
+  EXPECT_EQ(done.usage().completion_tokens(), 0);
+}
+
+TEST(ActingTest, WhatIsKeptBelowAnUpstreamIsNotAskedBack) {
+  Told told(PolicyMode::kAuto, 1, 0, /*acts=*/true);
+  told.host.verdict = kDoubtful;  // but confident: upstream would not do better
+  told.On(LocalBegan{});
+  told.Write(6, 0.9f, AnswerEnd::kStop);
+  told.On(LocalStopped{});
+  EXPECT_EQ(GivenText(told.actions), "tttttt");
+  EXPECT_EQ(told.Last<EndAnswer>()->done.disposition(), v1::DISPOSITION_ACT);
+}
+
+TEST(ActingTest, ADoubtfulDraftThatUpstreamDoesNotTakeIsAskedBack) {
+  Told told(PolicyMode::kAuto, 1, 0, /*acts=*/true);
+  told.host.verdict = kDoubtful;
+  told.On(LocalBegan{});
+  told.Write(6, 0.1f, AnswerEnd::kStop);
+  told.On(LocalStopped{});
+  ASSERT_NE(told.Last<CallUpstream>(), nullptr);
+  LeaveUpstream(told, absl::UnavailableError("gone"));
+  EXPECT_EQ(GivenText(told.actions), "which?");
+  const v1::Done& done = told.Last<EndAnswer>()->done;
+  EXPECT_EQ(done.disposition(), v1::DISPOSITION_CLARIFY);
+  EXPECT_TRUE(done.provenance().degraded());
+}
+
+TEST(ActingTest, ADraftGivenUpGoesOnFromItsTokensUnseen) {
+  Told told(PolicyMode::kAuto, 1, 0, /*acts=*/true);
+  told.host.verdict = kActs;
+  told.On(LocalBegan{});
+  told.Write(8, 0.0f);  // hopeless
+  ASSERT_NE(told.Last<StopLocal>(), nullptr);
+  told.On(LocalStopped{});
+  ASSERT_NE(told.Last<CallUpstream>(), nullptr);
+  LeaveUpstream(told, absl::UnavailableError("gone"));
+  EXPECT_EQ(GivenText(told.actions), "") << "half of an answer";
+  const StartLocal* start = told.Last<StartLocal>();
+  ASSERT_NE(start, nullptr);
+  EXPECT_EQ(start->so_far.tokens.size(), 8u);
+  EXPECT_EQ(start->so_far.given_bytes, 8u) << "the text of the draft is in the ledger";
+  told.On(LocalBegan{});
+  told.Write(2, 0.9f, AnswerEnd::kStop);
+  told.On(LocalStopped{});
+  EXPECT_EQ(GivenText(told.actions), "tttttttttt");
+  EXPECT_EQ(told.host.judged, "tttttttttt");
+  EXPECT_EQ(told.Last<EndAnswer>()->done.disposition(), v1::DISPOSITION_ACT);
+}
+
+TEST(ActingTest, UpstreamsVerdictIsTheAnswers) {
+  for (const bool acts : {false, true}) {
+    Told told(PolicyMode::kUpstream, 1, 0, acts);
+    ASSERT_NE(told.Last<CallUpstream>(), nullptr);
+    UpstreamChunk chunk;
+    chunk.chunk.set_tier("cloud");
+    chunk.chunk.set_text("did you mean");
+    told.On(chunk);
+    told.On(UpstreamDone{.finish_reason = v1::FINISH_REASON_STOP,
+                         .disposition = v1::DISPOSITION_CLARIFY,
+                         .p_right = 0.25,
+                         .alternatives = {"a", "b", "c", "d"}});
+    LeaveUpstream(told, absl::OkStatus());
+    const v1::Done& done = told.Last<EndAnswer>()->done;
+    EXPECT_EQ(done.disposition(), v1::DISPOSITION_CLARIFY);
+    EXPECT_EQ(done.provenance().p_right(), 0.25);
+    EXPECT_EQ(done.alternatives_size(), 3) << "no more than the wire has";
+  }
 }
 
 }  // namespace
