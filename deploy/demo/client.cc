@@ -48,6 +48,7 @@ AnswerRecord Ask(InferenceClient& client, const TaskItem& item, const ClientOpti
   record.decision = DecisionFromProto(provenance.decision()).value_or(Decision::kKeep);
   record.reason = provenance.reason();
   record.confidence = provenance.confidence();
+  if (provenance.has_p_right()) record.p_right = provenance.p_right();
   record.latency_ms = absl::ToDoubleMilliseconds(answer->total);
   record.first_token_ms = absl::ToDoubleMilliseconds(answer->first_chunk);
   record.bytes_up = provenance.bytes_up();

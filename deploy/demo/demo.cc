@@ -223,7 +223,7 @@ absl::StatusOr<EdgeTaskReport> EvaluateTaskOnEdge(const DemoOptions& options, co
       ++report.kept.correct;
       ++report.wrong_among_kept.n;
       report.wrong_among_kept.correct += answer.correct ? 0 : 1;
-      stated += answer.confidence;
+      stated += answer.p_right.value_or(answer.confidence);
     }
     texts.push_back(answer.text);
     report.errors += answer.status.ok() ? 0 : 1;

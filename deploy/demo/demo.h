@@ -53,7 +53,7 @@ struct EdgeTaskReport {
   double escalated_share = 0.0;
   // Answers that are the edge's to their end and do not ask back: how many of all, and how many of those are wrong.
   GroupScore kept{"kept", 0, 0, {}}, wrong_among_kept{"wrong among kept", 0, 0, {}};
-  double kept_stated = 0.0;  // mean confidence that was stated of them
+  double kept_stated = 0.0;  // mean p_right that was stated of them, or confidence where none was
   double p50_ms = 0.0, p95_ms = 0.0;
   int errors = 0;
 };

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "common/routing/names.h"
+#include "deploy/demo/people.h"
 #include "deploy/task/task.h"
 
 namespace updraft {
@@ -27,7 +28,8 @@ struct AnswerRecord {
   Decision decision = Decision::kKeep;
   std::string reason;
   double confidence = 0.0;
-  double latency_ms = 0.0;  // at the client, sending to last byte
+  std::optional<double> p_right;  // none: nobody said it
+  double latency_ms = 0.0;        // at the client, sending to last byte
   double first_token_ms = 0.0;
   uint64_t bytes_up = 0, bytes_down = 0;  // between edge and cloud
   double mean_exit_layer = 0.0;           // 0: nothing was generated on the edge
@@ -136,6 +138,7 @@ struct DemoReport {
   std::string when;     // local date and time
   std::string machine;  // processor and cores
   std::optional<LinkReport> link;
+  std::optional<PeopleResults> people;  // measured before with these models; none: they were not
 };
 
 // Queries worth reading, at most `n`: kept and right, handed over and put right, kept and wrong, ...; indexes into

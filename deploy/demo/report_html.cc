@@ -51,7 +51,13 @@ std::string Lede(const DemoReport& report) {
     text += absl::StrFormat(", which moves %s of the bytes that the cloud alone would have needed",
                             Percent(bytes / cloud_bytes));
   }
-  return text + ".</p>\n";
+  text += ".</p>\n";
+  if (report.people) {
+    text +=
+        "<p>They are a generator's requests, like those that the models learned from. <a href=\"#people\">What people "
+        "say</a> is further below, and harder.</p>\n";
+  }
+  return text;
 }
 
 std::string Tiles(const DemoReport& report) {
@@ -229,6 +235,7 @@ std::string ToHtml(const DemoReport& report) {
                  "alone</span>, with 95&#8239;% intervals.",
                  FamilyPlot(report)) +
           "<p></p>" + FamilyTable(report.summary);
+  if (report.people) html += PeopleHtml(*report.people);
   if (report.link) html += LinkSection(report, *report.link);
   html += "<h2>Who answered, and why</h2>\n<div class=\"talks\">\n";
   for (const Example& example : ChooseExamples(report.records, kExamples)) {

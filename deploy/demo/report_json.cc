@@ -125,6 +125,7 @@ std::string ToJson(const DemoReport& report) {
                  {"cloud", Object(report.cloud)},
                  {"summary", Object(report.summary)},
                  {"records", records}};
+  if (report.people) object["people"] = json::parse(PeopleJson(*report.people), nullptr, /*allow_exceptions=*/false);
   if (report.link) object["link"] = Object(*report.link, CountDegraded(report.records, Pass::kTogether));
   return object.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }

@@ -90,6 +90,7 @@ std::string ToText(const DemoReport& report) {
   const int errors = edge.errors + cloud.errors + both.errors;
   if (errors > 0) absl::StrAppendFormat(&text, "%d calls failed; they count as wrong answers\n", errors);
   text += "\n";
+  if (report.people) text += PeopleText(*report.people) + "\n";
   if (report.link) text += LinkText(report, *report.link);
   for (const Example& example : ChooseExamples(report.records, kExamples)) {
     text += ExampleText(report.records[static_cast<size_t>(example.record)], example.title) + "\n";

@@ -89,6 +89,25 @@ absl::Status MeasureOnRoad(const DemoFlags& flags, const std::filesystem::path& 
   });
 }
 
+// What was measured of this pair and lies beside the edge's model; a file that cannot be read is said aloud.
+std::optional<PeopleResults> PeopleOf(const TierFlags& tiers) {
+  const std::filesystem::path path = std::filesystem::path(tiers.edge_model).parent_path() / "people.json";
+  const auto all = ReadPeopleResults(path);
+  if (!all.ok()) {
+    if (!absl::IsNotFound(all.status())) std::cerr << "updraft demo: " << all.status().message() << "\n";
+    return std::nullopt;
+  }
+  const auto file = [](const std::string& name) {
+    std::error_code error;
+    return MeasuredFile{.name = std::filesystem::path(name).filename(),
+                        .bytes = std::filesystem::file_size(name, error)};
+  };
+  std::optional<MeasuredFile> adapter;
+  if (!tiers.cloud_adapter.empty()) adapter = file(tiers.cloud_adapter);
+  return tiers.edge_adapter.empty() ? ResultsOfPair(*all, file(tiers.edge_model), file(tiers.cloud_model), adapter)
+                                    : std::nullopt;
+}
+
 absl::Status Demo(const DemoFlags& flags, const std::string& program) {
   std::optional<relay::Road> road;
   if (!flags.link.empty()) {
@@ -111,6 +130,7 @@ absl::Status Demo(const DemoFlags& flags, const std::string& program) {
   });
   if (status.ok() && road) status = MeasureOnRoad(flags, bin, *road, signals, &*tiers, &report);
   if (!status.ok()) return status;
+  report.people = PeopleOf(flags.tiers);
   std::cout << ToText(report) << "\n";
   if (status = WriteReport(report, flags.tiers.out); !status.ok()) return status;
   std::cout << "The same with plots: " << flags.tiers.out << "/report.html, " << flags.tiers.out << "/report.json\n";
