@@ -23,6 +23,7 @@ constexpr size_t kReadAheadBytes = 64 << 10;      // pipelined input kept while 
 constexpr size_t kUncountedBodyBytes = 64 << 10;  // of each body
 constexpr size_t kMaxDiscardedBytes = 16 << 20;
 constexpr std::chrono::seconds kLingerTime(2);
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 std::chrono::nanoseconds Chrono(absl::Duration d) { return absl::ToChronoNanoseconds(d); }
 
@@ -35,7 +36,8 @@ class HandlerExchange final : public Exchange {
 
   const Request& request() const override { return request_; }
   void Respond(Response response) override { state_->Respond(response); }
-  void StartStream(Response head) override { state_->StartStream(head); }
+  using Exchange::StartStream;
+  void StartStream(Response head, std::string filler) override { state_->StartStream(head, std::move(filler)); }
   absl::Status Write(std::string_view bytes) override { return state_->Write(bytes); }
   void Finish() override { state_->Finish(); }
   void OnDisconnect(std::function<void()> fn) override { state_->OnDisconnect(std::move(fn)); }
@@ -126,20 +128,21 @@ void ExchangeState::Respond(const Response& response) {
     MutexLock lock(mu_);
     if (progress_ != Progress::kNothing || broken_) return;
     progress_ = Progress::kComplete;
-    out_ = Head(response, response.body.size());
+    out_ += Head(response, response.body.size());
     if (!framing_.no_body) out_ += response.body;
     connection = connection_;
   }
   if (connection != nullptr) connection->ScheduleFlush();
 }
 
-void ExchangeState::StartStream(const Response& head) {
+void ExchangeState::StartStream(const Response& head, std::string filler) {
   std::shared_ptr<Connection> connection;
   {
     MutexLock lock(mu_);
     if (progress_ != Progress::kNothing || broken_) return;
     progress_ = Progress::kStreaming;
-    out_ = Head(head, std::nullopt);
+    filler_ = std::move(filler);
+    out_ += Head(head, std::nullopt);
     AppendBody(head.body);
     connection = connection_;
   }
@@ -216,6 +219,23 @@ bool ExchangeState::complete() {
   return progress_ == Progress::kComplete;
 }
 
+bool ExchangeState::streaming() {
+  MutexLock lock(mu_);
+  return progress_ == Progress::kStreaming;
+}
+
+bool ExchangeState::Fill() {
+  MutexLock lock(mu_);
+  if (!out_.empty()) return true;
+  if (progress_ == Progress::kStreaming) {
+    AppendBody(filler_);
+  } else if (progress_ == Progress::kNothing && framing_.chunked) {
+    // The one interim answer that every client passes over, asked for or not (RFC 9110, section 15.2.1).
+    out_ = kContinue;
+  }
+  return !out_.empty();
+}
+
 void ExchangeState::Break() {
   std::function<void()> fn;
   {
@@ -239,6 +259,7 @@ void ExchangeState::Detach() {
 Connection::Connection(tcp::socket socket, std::shared_ptr<ServerState> state)
     : state_(std::move(state)),
       stream_(std::move(socket)),
+      silence_(stream_.get_executor()),
       buffer_(state_->options.max_header_bytes + kReadAheadBytes) {}
 
 Connection::~Connection() {
@@ -324,7 +345,6 @@ void Connection::OnHeader(Error error) {
   }
   if (too_large) return OnReadFailed(error);
   if (beast::iequals(message[bhttp::field::expect], "100-continue")) {
-    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(
         stream_, asio::buffer(kContinue.data(), kContinue.size()),
         [self = shared_from_this()](Error write_error, size_t) { write_error ? self->Fail() : self->ReadBody(); });
@@ -379,7 +399,10 @@ void Connection::Dispatch() {
   exchange_ = std::make_shared<ExchangeState>(shared_from_this(), std::move(framing));
   auto exchange = exchange_;
   state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), std::move(body_share_), exchange));
-  if (exchange_ == exchange && !exchange->complete()) Watch();
+  if (exchange_ != exchange || exchange->complete()) return;
+  sent_at_ = SteadyNow();
+  AwaitSilence(state_->options.silence);
+  Watch();
 }
 
 void Connection::AnswerError(int status, const std::string& message) {
@@ -416,21 +439,47 @@ void Connection::OnWatch(Error error, size_t n_bytes) {
   watching_ = false;
   if (!error) buffer_.commit(n_bytes);
   if (closed_) return;
+  if (error == asio::error::eof) end_seen_ = true;
+  const bool failed = error && !end_seen_ && error != asio::error::operation_aborted;
   switch (std::exchange(after_watch_, AfterWatch::kNothing)) {
     case AfterWatch::kReadRequest:
-      return error && error != asio::error::operation_aborted ? Fail() : ReadRequest();
+      return failed ? Fail() : ReadRequest();
     case AfterWatch::kLinger:
-      return error && error != asio::error::operation_aborted ? Fail() : Linger();
+      return failed ? Fail() : Linger();
     case AfterWatch::kNothing:
       break;
   }
   if (!error) return Watch();
-  // Half-closed after a whole answer was queued: the client may still be reading it.
-  if (error == asio::error::eof && exchange_ != nullptr && exchange_->complete()) {
-    end_seen_ = true;
-    return;
-  }
-  Fail();
+  end_seen_&& exchange_ != nullptr ? OnEnd() : Fail();
+}
+
+// The client has closed its sending side, or the whole connection: TCP does not say which until something is sent. What
+// is sent to one that has gone comes back as a reset.
+void Connection::OnEnd() {
+  if (exchange_->complete()) return;
+  if (!exchange_->Fill() && !exchange_->streaming()) return Fail();  // nothing would ever tell
+  stream_.socket().async_wait(tcp::socket::wait_error, [self = shared_from_this()](Error error) {
+    if (!error) self->Fail();
+  });
+  Flush();
+}
+
+void Connection::AwaitSilence(absl::Duration time) {
+  if (state_->options.silence == absl::ZeroDuration()) return;
+  silence_.expires_after(Chrono(time));
+  silence_.async_wait([weak = weak_from_this()](Error error) {
+    if (auto self = weak.lock(); self && !error) self->OnSilence();
+  });
+}
+
+void Connection::OnSilence() {
+  // A timer that was set anew after this one had run out has a later end.
+  if (exchange_ == nullptr || silence_.expiry() > std::chrono::steady_clock::now()) return;
+  const absl::Duration left = state_->options.silence - (SteadyNow() - sent_at_);
+  if (left > absl::ZeroDuration()) return AwaitSilence(left);
+  // Before its head an answer is waited for in silence, as clients know it; see OnEnd for the exception.
+  if (!writing_ && (exchange_->streaming() || end_seen_) && exchange_->Fill()) Flush();
+  AwaitSilence(state_->options.silence);
 }
 
 void Connection::ScheduleFlush() {
@@ -462,6 +511,7 @@ void Connection::WriteSome() {
                                return self->Fail();
                              }
                              self->written_ += n_bytes;
+                             self->sent_at_ = SteadyNow();
                              if (self->written_ < self->in_flight_.size()) return self->WriteSome();
                              self->writing_ = false;
                              self->Flush();
@@ -470,6 +520,7 @@ void Connection::WriteSome() {
 
 void Connection::EndExchange() {
   const bool keep_alive = exchange_->keep_alive();
+  silence_.cancel();
   exchange_->Detach();
   exchange_.reset();
   if (watching_) {
@@ -500,6 +551,7 @@ void Connection::Fail() {
   if (closed_) return;
   closed_ = true;
   waiting_since_ = 0;
+  silence_.cancel();
   Error ignored;
   stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
   stream_.close();

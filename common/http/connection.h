@@ -14,6 +14,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core.hpp>
@@ -31,6 +32,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/clock/steady.h"
 #include "common/http/server.h"
 #include "common/sync/mutex.h"
 
@@ -83,7 +86,7 @@ class ExchangeState {
 
   // Any thread.
   void Respond(const Response& response);
-  void StartStream(const Response& head);
+  void StartStream(const Response& head, std::string filler);
   absl::Status Write(std::string_view bytes);
   void Finish();
   void Abandon(const Request& request);  // the handler let go of it
@@ -92,6 +95,10 @@ class ExchangeState {
   // On strand.
   std::string TakeOutput();
   bool complete();
+  bool streaming();
+  // Queues what means nothing to the client, where nothing else waits: the stream's filler, or 100 (Continue) before
+  // the head of an answer. False when neither can be: a stream has no filler, or HTTP/1.0 no such interim answer.
+  bool Fill();
   bool keep_alive() const { return framing_.keep_alive; }  // settled once the head is queued
   void Break();                                            // the client is gone: later writes fail, the callback runs
   void Detach();                                           // lets go of connection and callback
@@ -106,6 +113,7 @@ class ExchangeState {
   std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mu_);  // null once the exchange is over
   Framing framing_;
   std::string out_ ABSL_GUARDED_BY(mu_);
+  std::string filler_ ABSL_GUARDED_BY(mu_);
   Progress progress_ ABSL_GUARDED_BY(mu_) = Progress::kNothing;
   bool broken_ ABSL_GUARDED_BY(mu_) = false;  // the client is gone
   std::function<void()> on_disconnect_ ABSL_GUARDED_BY(mu_);
@@ -144,6 +152,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Answer(const Response& response, ExchangeState::Framing framing);  // of the server itself
   void Watch();  // notices the client's going while a request is answered
   void OnWatch(Error error, size_t n_bytes);
+  void OnEnd();  // of what the client sends
+  void AwaitSilence(absl::Duration time);
+  void OnSilence();
   void Flush();
   void WriteSome();
   void EndExchange();
@@ -153,7 +164,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   std::shared_ptr<ServerState> state_;  // first: its io_context must outlive the stream
   boost::beast::tcp_stream stream_;
-  boost::beast::flat_buffer buffer_;  // read but not yet parsed
+  boost::asio::steady_timer silence_;  // runs while a request is answered
+  boost::beast::flat_buffer buffer_;   // read but not yet parsed
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   std::vector<std::pair<std::string, std::string>> headers_;  // the gate's, for whatever answers the request
   std::unique_ptr<BodyShare> body_share_;                     // of the body that is arriving
@@ -164,7 +176,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool writing_ = false;
   bool watching_ = false;
   bool reading_idle_ = false;
-  bool end_seen_ = false;                  // the client sends nothing more; told once
+  bool end_seen_ = false;                  // the client sends nothing more
+  SteadyTime sent_at_;                     // when the client last took something, or the answer began
   std::atomic<int64_t> waiting_since_{0};  // written on strand
   enum class AfterWatch { kNothing, kReadRequest, kLinger };
   AfterWatch after_watch_ = AfterWatch::kNothing;  // what to do once the cancelled watch has returned

@@ -128,6 +128,8 @@ Json StreamUsage(const AnswerHeader& header, const Usage& usage);
 // One server-sent event carrying `value`, and the one that ends a stream (WHATWG HTML, section 9.2).
 std::string ServerSentEvent(const Json& value);
 inline constexpr std::string_view kStreamEnd = "data: [DONE]\n\n";
+// A comment, which clients of server-sent events pass over.
+inline constexpr char kStreamKeepAlive[] = ": keep-alive\n\n";
 
 struct ModelEntry {
   std::string id;

@@ -46,6 +46,9 @@ absl::Status ServerOptions::Validate() const {
       return absl::InvalidArgumentError("http: time-outs: expected more than 0 and at most 24 h");
     }
   }
+  if (silence < absl::ZeroDuration() || silence > absl::Hours(24)) {
+    return absl::InvalidArgumentError("http: silence: expected 0 (any) to 24 h");
+  }
   return absl::OkStatus();
 }
 

@@ -38,6 +38,9 @@ struct ServerOptions {
   absl::Duration write_timeout = absl::Seconds(30);  // without the client taking a byte
   absl::Duration idle_timeout = absl::Seconds(75);   // between requests of one connection
 
+  // How long an answer may send nothing before what fills its silence is sent (Exchange::StartStream); zero: for ever.
+  absl::Duration silence = absl::Seconds(15);
+
   absl::Status Validate() const;
 };
 
@@ -78,8 +81,11 @@ class Exchange {
   virtual void Respond(Response response) = 0;
 
   // Begins a streamed response; head.body is sent first if it is not empty. Then Write any number of times, then
-  // Finish.
-  virtual void StartStream(Response head) = 0;
+  // Finish. filler: bytes that mean nothing between two Writes, such as a comment; the server sends them after each
+  // ServerOptions::silence, so that nobody on the way takes the connection for dead, and when the client closes its
+  // sending side, so that one who has gone altogether is told from one who still reads. Empty: nothing is sent.
+  virtual void StartStream(Response head, std::string filler) = 0;
+  void StartStream(Response head) { StartStream(std::move(head), ""); }
   // Queues bytes. Cancelled when the client is gone; ResourceExhausted when it reads too slowly, which also ends the
   // connection.
   virtual absl::Status Write(std::string_view bytes) = 0;
@@ -87,7 +93,8 @@ class Exchange {
   virtual void Finish() = 0;
 
   // `fn` runs at most once, on a server thread, when the client goes away before the answer is complete; at once if it
-  // already has. Called once. The server drops `fn` when the exchange ends.
+  // already has. One that has only closed its sending side still reads, unless what is sent to it comes back. Called
+  // once. The server drops `fn` when the exchange ends.
   virtual void OnDisconnect(std::function<void()> fn) = 0;
 };
 

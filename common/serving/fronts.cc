@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics*
   http::ServerOptions http_options;
   http_options.listen = options.http_listen;
   http_options.max_body_bytes = options.max_http_body_bytes;
+  http_options.silence = options.http_keep_alive;
   http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
   auto access = AccessOf(options);
   if (!access.ok()) return access.status();

@@ -22,7 +22,8 @@ struct FrontOptions {
   std::string listen;       // gRPC HOST:PORT; port 0 picks a free one
   std::string http_listen;  // the same for HTTP; empty: no HTTP
   size_t max_http_body_bytes = 1 << 20;
-  HttpAccessOptions http_access = {};  // beside the name in http_listen
+  absl::Duration http_keep_alive = absl::Seconds(15);  // a silent stream of events gets a comment so often; zero: none
+  HttpAccessOptions http_access = {};                  // beside the name in http_listen
   InferenceServiceOptions service;
 };
 

@@ -87,7 +87,7 @@ void HttpAnswer::StartStream() {
   head.content_type = "text/event-stream";
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
   if (options_.header.chat) head.body = openai::ServerSentEvent(openai::StreamOpening(options_.header));
-  exchange_->StartStream(WithRequestId(std::move(head), options_.request_id));
+  exchange_->StartStream(WithRequestId(std::move(head), options_.request_id), openai::kStreamKeepAlive);
 }
 
 }  // namespace updraft

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "common/clock/steady.h"
 #include "common/routing/names.h"
 #include "common/rpc/address.h"
@@ -76,6 +77,7 @@ FrontOptions MakeFrontOptions(const v1::EdgeConfig& config, SteadyTime process_s
   return {.listen = config.listen(),
           .http_listen = config.http_listen(),
           .max_http_body_bytes = static_cast<size_t>(config.max_http_body_bytes()),
+          .http_keep_alive = absl::Milliseconds(config.http_keep_alive_ms()),
           .http_access = {{config.allow_host().begin(), config.allow_host().end()},
                           {config.allow_origin().begin(), config.allow_origin().end()}},
           .service = {.version = UPDRAFT_VERSION, .process_start = process_start}};

@@ -386,8 +386,8 @@ TEST_F(TiersTest, CloudServesHttpWhenAskedTo) {
 // The official client decides what "OpenAI-compatible" means. It comes from the npm registry, into the build folder.
 class OfficialOpenAiClient : public TiersTest {
  protected:
-  // Exits 0 when all is as the client expects it.
-  void Talk(const std::string& program, const std::vector<std::string>& flags) {
+  // Exits 0 when all is as the client expects it. streamed: what must be in a stream as it is on the wire.
+  void Talk(const std::string& program, const std::vector<std::string>& flags, const std::string& streamed = "") {
     namespace fs = std::filesystem;
     const char* source = std::getenv("UPDRAFT_SOURCE_DIR");
     const fs::path scripts = fs::path(source != nullptr ? source : ".") / "tests/e2e/openai_client";
@@ -406,6 +406,9 @@ class OfficialOpenAiClient : public TiersTest {
     }
     Daemon daemon(program, flags);
     ASSERT_TRUE(daemon.ready());
+    const auto stream = http::testing::Fetch(daemon.http_port(), "POST", "/v1/completions",
+                                             R"({"prompt":"hello there","max_tokens":8,"stream":true})");
+    ASSERT_THAT(stream.body, HasSubstr(streamed));
     Process client(
         {"node", (work / "stream_chat.mjs").string(), absl::StrFormat("http://127.0.0.1:%d/v1", daemon.http_port())});
     EXPECT_EQ(client.Wait(absl::Seconds(120)), 0) << client.Output();
@@ -421,6 +424,15 @@ TEST_F(OfficialOpenAiClient, AgainstTheEdge) {
 TEST_F(OfficialOpenAiClient, AgainstTheCloud) {
   SKIP_WITHOUT("updraft-cloud");
   Talk("updraft-cloud", {"--model", *small_, "--http-listen", "127.0.0.1:0"});
+}
+
+// A step takes longer than the daemon is silent, so comments stand between all events.
+TEST_F(OfficialOpenAiClient, PassesOverWhatKeepsAStreamAlive) {
+  SKIP_WITHOUT("updraft-cloud");
+  Talk(
+      "updraft-cloud",
+      {"--model", *small_, "--http-listen", "127.0.0.1:0", "--paced-us-per-step", "10000", "--http-keep-alive-ms", "2"},
+      ": keep-alive\n\n");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "tests/common/http/server_fixture.h"
 
@@ -263,6 +264,100 @@ TEST_F(ServerTest, DisconnectIsNoticedWhileNothingIsWritten) {
   }
 }
 
+// The client's end comes with its request, or while it waits.
+TEST_F(ServerTest, AHalfClosedClientGetsItsWholeAnswer) {
+  Start();
+  for (const bool stream : {false, true}) {
+    RawClient client(port());
+    ASSERT_TRUE(client.Send(RequestText("GET", "/later") + RequestText("GET", "/hello")));
+    client.HalfClose();
+    auto exchange = mailbox_.Take();
+    Flag gone;
+    exchange->OnDisconnect([&gone] { gone.Set(); });
+    // Not seen before the end was: what is sent then passes the client by.
+    if (stream) {
+      exchange->StartStream(Response{200, "text/plain", "", {}}, "-");
+      ASSERT_TRUE(exchange->Write("one,").ok());
+      ASSERT_TRUE(client.WaitFor("one,"));
+      ASSERT_TRUE(exchange->Write("two").ok());
+      exchange->Finish();
+    } else {
+      ASSERT_TRUE(client.WaitFor("100 Continue"));
+      exchange->Respond(Response{200, "text/plain", "one,two", {}});
+    }
+    const RawResponse response = client.Receive();
+    EXPECT_EQ(response.status, 200);
+    EXPECT_TRUE(response.complete);
+    EXPECT_EQ(absl::StrReplaceAll(response.body, {{"-", ""}}), "one,two");
+    EXPECT_EQ(client.Receive().body, "hello") << "the request behind it";
+    EXPECT_TRUE(client.WaitClosed());
+    EXPECT_FALSE(gone.Wait(std::chrono::milliseconds(0)));
+  }
+}
+
+TEST_F(ServerTest, AHalfClosedClientThatGoesIsNoticed) {
+  Start({.silence = absl::Milliseconds(20)});
+  for (const bool stream : {false, true}) {
+    for (const bool reset : {false, true}) {
+      RawClient client(port());
+      ASSERT_TRUE(client.Send(RequestText("GET", "/later")));
+      auto exchange = mailbox_.Take();
+      Flag gone;
+      exchange->OnDisconnect([&gone] { gone.Set(); });
+      if (stream) exchange->StartStream(Response{200, "text/plain", "", {}}, "-");
+      client.HalfClose();
+      ASSERT_TRUE(client.WaitFor(stream ? "1\r\n-\r\n" : "100 Continue"));
+      reset ? client.Reset() : client.Close();
+      EXPECT_TRUE(gone.Wait()) << stream << reset;
+    }
+  }
+}
+
+// HTTP/1.0 knows no answer before the answer, so nothing would tell that its client has gone.
+TEST_F(ServerTest, AHalfClosedClientOfHttp10HasGone) {
+  Start();
+  RawClient client(port());
+  ASSERT_TRUE(client.Send("GET /later HTTP/1.0\r\n\r\n"));
+  auto exchange = mailbox_.Take();
+  Flag gone;
+  exchange->OnDisconnect([&gone] { gone.Set(); });
+  client.HalfClose();
+  EXPECT_TRUE(gone.Wait());
+}
+
+TEST_F(ServerTest, SilenceIsFilled) {
+  Start({.silence = absl::Milliseconds(10)});
+  RawClient client(port());
+  ASSERT_TRUE(client.Send(RequestText("GET", "/later")));
+  auto exchange = mailbox_.Take();
+  exchange->StartStream(Response{200, "text/event-stream", "", {}}, ": still here\n\n");
+  ASSERT_TRUE(client.WaitFor(": still here\n\n"));
+  ASSERT_TRUE(exchange->Write("data: 1\n\n").ok());
+  ASSERT_TRUE(client.WaitFor("data: 1\n\n\r\ne\r\n: still here\n\n"));
+  ASSERT_TRUE(client.WaitFor(": still here\n\n\r\ne\r\n: still here\n\n"));
+  exchange->Finish();
+  const RawResponse response = client.Receive();
+  EXPECT_TRUE(response.complete);
+  EXPECT_EQ(absl::StrReplaceAll(response.body, {{": still here\n\n", ""}}), "data: 1\n\n");
+  // What is not streamed is waited for in silence, and so is a stream that has no filler.
+  ASSERT_TRUE(client.Send(RequestText("GET", "/later")));
+  exchange = mailbox_.Take();
+  EXPECT_FALSE(client.WaitFor("HTTP/1.1", absl::Milliseconds(50)));
+  exchange->StartStream(Response{200, "text/event-stream", "", {}});
+  EXPECT_FALSE(client.WaitFor("\r\n\r\n1", absl::Milliseconds(50)));
+  exchange->Finish();
+  EXPECT_EQ(client.Receive().body, "");
+}
+
+TEST_F(ServerTest, WithoutALimitSilenceLasts) {
+  Start({.silence = absl::ZeroDuration()});
+  RawClient client(port());
+  ASSERT_TRUE(client.Send(RequestText("GET", "/later")));
+  auto exchange = mailbox_.Take();
+  exchange->StartStream(Response{200, "text/event-stream", "", {}}, ": still here\n\n");
+  EXPECT_FALSE(client.WaitFor(": still here", absl::Milliseconds(50)));
+}
+
 TEST_F(ServerTest, AnsweredExchangeNeverReportsADisconnect) {
   Start();
   RawClient client(port());
@@ -323,6 +418,9 @@ TEST(ServerStartTest, SaysWhyItCannotListen) {
   ServerOptions options;
   options.n_threads = 0;
   EXPECT_FALSE(Server::Start(options, {}).ok());
+  options = {};
+  options.silence = absl::Seconds(-1);
+  EXPECT_THAT(std::string(Server::Start(options, {}).status().message()), HasSubstr("silence"));
   options = {};
   options.max_body_bytes = options.max_total_body_bytes + 1;
   EXPECT_THAT(std::string(Server::Start(options, {}).status().message()), HasSubstr("max_total_body_bytes"));

@@ -71,8 +71,10 @@ inline std::vector<Json> Events(const std::string& body) {
 }
 
 // A front over a backend, with limits that a test can reach.
-inline std::unique_ptr<http::Server> ServeHttp(Backend& backend, Metrics& metrics, HttpAccess access = {}) {
+inline std::unique_ptr<http::Server> ServeHttp(Backend& backend, Metrics& metrics, HttpAccess access = {},
+                                               absl::Duration silence = absl::Seconds(15)) {
   http::ServerOptions options;
+  options.silence = silence;
   options.listen = "127.0.0.1:0";
   options.max_body_bytes = 64 << 10;
   options.read_timeout = absl::Seconds(2);
@@ -146,6 +148,24 @@ TEST_P(HttpFrontCases, StreamedChatIsTheSameAnswer) {
   EXPECT_EQ(closing["choices"][0]["finish_reason"], "length");
   EXPECT_EQ(closing["updraft"]["decision"], "keep");
   EXPECT_EQ(events.back()["usage"]["completion_tokens"], 24);
+}
+
+// The client has said all that it will, and reads on.
+TEST_P(HttpFrontCases, AHalfClosedClientGetsItsWholeAnswer) {
+  auto truth = AskOf(tier_->backend(), ChatRequest("hello there"));
+  for (const bool stream : {false, true}) {
+    RawClient client(port());
+    ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(stream ? R"("stream":true)" : R"("stream":false)"))));
+    client.HalfClose();
+    const RawResponse response = client.Receive();
+    EXPECT_EQ(response.status, 200);
+    EXPECT_TRUE(response.complete);
+    std::string text;
+    for (const Json& event : stream ? Events(response.body) : std::vector<Json>{*http::ParseJson(response.body)}) {
+      text += event["choices"][0][stream ? "delta" : "message"].value("content", "");
+    }
+    EXPECT_EQ(text, truth->text());
+  }
 }
 
 TEST_P(HttpFrontCases, CompletionsModelsHealthMetrics) {

@@ -3,6 +3,8 @@
 #include <map>
 #include <mutex>
 
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "common/serving/provenance_json.h"
 #include "common/status/retry_delay.h"
 #include "tests/common/serving/fake_backend.h"
@@ -164,6 +166,34 @@ TEST_F(HttpFrontTest, TheHeadOfAStreamComesWithItsAcceptance) {
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[1]["error"]["message"], "shutting down");
   EXPECT_EQ(events[1]["error"]["request_id"], "mine");
+}
+
+TEST_F(HttpFrontTest, AStreamThatWaitsIsKeptAlive) {
+  server_->Stop(absl::ZeroDuration());
+  server_ = ServeHttp(tier_.backend(), tier_.metrics(), {}, absl::Milliseconds(10));
+  std::shared_ptr<AnswerSink> waiting;
+  tier_.backend().script = [&](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+    waiting = sink;
+    return RequestHandle();
+  };
+  RawClient client(port());
+  ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(R"("stream":true)"))));
+  ASSERT_TRUE(client.WaitFor(": keep-alive\n\n"));
+  EXPECT_TRUE(waiting->OnChunk(MakeChunk("fake", "first ", 2)).ok());
+  ASSERT_TRUE(client.WaitFor(R"("content":"first ")"));
+  EXPECT_TRUE(waiting->OnChunk(MakeChunk("fake", "words", 2)).ok());
+  waiting->OnEnd(absl::OkStatus(), {});
+  const RawResponse response = client.Receive();
+  EXPECT_TRUE(response.complete);
+  // Every line is a field of an event or a comment, so clients see what they would have seen without.
+  const std::string events = absl::StrReplaceAll(response.body, {{": keep-alive\n\n", ""}});
+  EXPECT_LT(events.size(), response.body.size());
+  for (const absl::string_view event : absl::StrSplit(events, "\n\n", absl::SkipEmpty())) {
+    EXPECT_THAT(std::string(event), ::testing::StartsWith("data: "));
+  }
+  std::string text;
+  for (const Json& event : Events(events)) text += event["choices"][0]["delta"].value("content", "");
+  EXPECT_EQ(text, "first words");
 }
 
 TEST_F(HttpFrontTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {

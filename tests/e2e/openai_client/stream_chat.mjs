@@ -14,7 +14,7 @@ const models = await client.models.list();
 assert.ok(models.data.length > 0, 'no model is listed');
 const model = models.data[0].id;
 
-const whole = await client.chat.completions.create({ model, messages, max_tokens: 24 });
+const whole = await client.chat.completions.create({ model, messages, max_tokens: 24, seed: 1 });
 assert.equal(whole.object, 'chat.completion');
 assert.ok(['stop', 'length'].includes(whole.choices[0].finish_reason));
 assert.equal(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens);
@@ -28,6 +28,7 @@ const stream = await client.chat.completions.create({
   model,
   messages,
   max_tokens: 24,
+  seed: 1,
   stream: true,
   stream_options: { include_usage: true },
 });
@@ -56,7 +57,7 @@ const left = await client.chat.completions.create({ model, messages, max_tokens:
 for await (const chunk of left) {
   if (chunk.choices[0]?.delta.content) break;  // leaves the loop, which aborts the request
 }
-const after = await client.chat.completions.create({ model, messages, max_tokens: 24 });
+const after = await client.chat.completions.create({ model, messages, max_tokens: 24, seed: 1 });
 assert.equal(after.choices[0].message.content, whole.choices[0].message.content);
 
 console.log(`openai ${model}: ${deltas} deltas, ${usage.completion_tokens} tokens, finished by ${finish}`);
