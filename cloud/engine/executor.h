@@ -20,7 +20,7 @@ namespace updraft::engine {
 struct SampleRow {
   int row = 0;  // index into the batch
   const SamplingOptions* sampling = nullptr;
-  std::span<const int32_t> context;  // tokens up to this row; the chosen token gets position context.size()
+  SamplingContext context;  // tokens up to this row; the chosen token gets position context.tokens.size()
   bool include_evidence = false;
 };
 

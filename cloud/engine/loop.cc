@@ -33,7 +33,7 @@ void MakeRoom(std::vector<T>& list, size_t n) {
 struct Loop::Answer {
   Answer(Ticket ticket, Request&& request, int max_tokens, std::shared_ptr<Sink> sink, SteadyTime arrival)
       : ticket(ticket),
-        sampling(request.sampling),
+        sampling(std::move(request.sampling)),
         include_evidence(request.include_evidence),
         sink(std::move(sink)),
         arrival(arrival),
@@ -209,7 +209,8 @@ void Loop::AddRows(const RowRun& run) {
     if (i >= run.n_rows - run.n_sampled) {
       samples_.push_back({.row = static_cast<int>(tokens_.size()),
                           .sampling = &answer.sampling,
-                          .context = run.tokens.first(position + 1),
+                          .context = {.tokens = run.tokens.first(position + 1),
+                                      .n_prompt = static_cast<size_t>(answer.summary.n_prompt_tokens)},
                           .include_evidence = answer.include_evidence});
     }
     tokens_.push_back(run.tokens[position]);

@@ -71,7 +71,8 @@ SampledToken ModelExecutor::Sample(const SampleRow& sample, std::span<float> log
   // log-probability of the choice has to wait for it.
   const bool keep = sample.include_evidence && !LeavesLogitsUnchanged(*sample.sampling);
   if (keep) original_.assign(logits.begin(), logits.end());
-  result.token = SampleToken(logits, *sample.sampling, static_cast<int64_t>(sample.context.size()), sample.context);
+  result.token =
+      SampleToken(logits, *sample.sampling, static_cast<int64_t>(sample.context.tokens.size()), sample.context);
   if (!sample.include_evidence) return result;
   result.evidence = EvidenceOf(keep ? std::span<const float>(original_) : logits, result.token);
   result.evidence.exit_layer = model_->config().n_layer;

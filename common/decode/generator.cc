@@ -192,7 +192,9 @@ int32_t Generator::Sample(std::span<float> logits, std::span<const int32_t> cont
     sampled_logits_.assign(logits.begin(), logits.end());
     logits = sampled_logits_;
   }
-  return SampleToken(logits, options_.sampling, static_cast<int64_t>(context.size()), context, allowed);
+  return SampleToken(logits, options_.sampling, static_cast<int64_t>(context.size()),
+                     {.tokens = context, .n_prompt = static_cast<size_t>(std::max(options_.n_prompt_tokens, 0))},
+                     allowed);
 }
 
 GeneratedToken Generator::Choose(std::span<float> logits, std::span<const int32_t> context, int exit_layer) {

@@ -29,6 +29,7 @@ enum class ExitMode {
 
 struct GeneratorOptions {
   SamplingOptions sampling = {};
+  int n_prompt_tokens = 0;              // at the front of the sequence, where the answer's penalties do not look
   ExitMode exit_mode = ExitMode::kOff;  // a model without exits behaves as kOff
   // Top probabilities (ThresholdExitRule), one per exit of the model; empty: those of the file.
   std::vector<float> exit_thresholds = {};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "common/decode/philox.h"
@@ -30,6 +31,43 @@ void Penalize(std::span<float> logits, float penalty, std::span<const int32_t> c
     float& x = logits[token];
     x = x > 0 ? x / penalty : x * penalty;
   }
+}
+
+// Lowers what the answer has said already: by its being there, and by how often.
+void Discourage(std::span<float> logits, const SamplingOptions& options, std::span<const int32_t> answer) {
+  std::vector<int32_t> said(answer.begin(), answer.end());
+  std::sort(said.begin(), said.end());
+  for (size_t first = 0, next = 0; first < said.size(); first = next) {
+    while (next < said.size() && said[next] == said[first]) ++next;
+    if (said[first] < 0 || static_cast<size_t>(said[first]) >= logits.size()) continue;
+    const auto count = static_cast<float>(next - first);
+    logits[said[first]] -= count * options.frequency_penalty + options.presence_penalty;
+  }
+}
+
+void Bias(std::span<float> logits, std::span<const LogitBias> biases) {
+  for (const LogitBias& bias : biases) {
+    if (bias.token >= 0 && static_cast<size_t>(bias.token) < logits.size()) logits[bias.token] += bias.bias;
+  }
+}
+
+absl::Status CheckBiases(std::span<const LogitBias> biases) {
+  if (biases.size() > kMaxLogitBiases) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("logit_bias: expected at most %d tokens, found %d", kMaxLogitBiases, biases.size()));
+  }
+  std::vector<int32_t> tokens;
+  for (const LogitBias& bias : biases) {
+    tokens.push_back(bias.token);
+    if (bias.bias >= -100.0f && bias.bias <= 100.0f) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("logit_bias: expected values in [-100, 100], found %g for token %d", bias.bias, bias.token));
+  }
+  std::sort(tokens.begin(), tokens.end());
+  const auto twice = std::adjacent_find(tokens.begin(), tokens.end());
+  if (twice == tokens.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("logit_bias: expected each token once, found %d several times", *twice));
 }
 
 // Lowest id with the largest logit; NaN is below everything. `lowest` answers when nothing is above -infinity.
@@ -114,7 +152,13 @@ absl::Status SamplingOptions::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrFormat("repetition_penalty: expected more than 0 and at most 100, found %g", repetition_penalty));
   }
-  return absl::OkStatus();
+  for (const auto& [name, penalty] :
+       {std::pair{"presence_penalty", presence_penalty}, std::pair{"frequency_penalty", frequency_penalty}}) {
+    if (!(penalty >= -2.0f && penalty <= 2.0f)) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s: expected -2 to 2, found %g", name, penalty));
+    }
+  }
+  return CheckBiases(logit_bias);
 }
 
 double UniformDraw(uint64_t seed, uint64_t position) {
@@ -125,8 +169,12 @@ double UniformDraw(uint64_t seed, uint64_t position) {
 }
 
 int32_t SampleToken(std::span<float> logits, const SamplingOptions& options, int64_t position,
-                    std::span<const int32_t> context, std::span<const uint64_t> mask) {
-  if (options.repetition_penalty != 1.0f) Penalize(logits, options.repetition_penalty, context);
+                    const SamplingContext& context, std::span<const uint64_t> mask) {
+  if (options.repetition_penalty != 1.0f) Penalize(logits, options.repetition_penalty, context.tokens);
+  if (options.presence_penalty != 0.0f || options.frequency_penalty != 0.0f) {
+    Discourage(logits, options, context.tokens.subspan(std::min(context.n_prompt, context.tokens.size())));
+  }
+  Bias(logits, options.logit_bias);
   const int32_t lowest = mask.empty() ? 0 : ApplyMask(logits, mask);
   const int32_t best = ArgMax(logits, lowest);
   // An infinite peak has no softmax: +infinity takes all of the probability, -infinity means that nothing is left.

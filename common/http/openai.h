@@ -3,8 +3,8 @@
 // https://platform.openai.com/docs/api-reference (chat, completions, models).
 //
 // Unknown fields are ignored. A known field of the wrong type, out of range, or asking for what cannot be done (images,
-// several choices, a bias or constraint on tokens, and tools unless the caller accepts them) is InvalidArgument;
-// FieldOf(status) names the field.
+// a constraint on tokens, and tools unless the caller accepts them) is InvalidArgument; FieldOf(status) names the
+// field.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,13 @@ struct ToolChoice {
   std::string name;  // kRequired: the one to call; empty: any
 };
 
+inline constexpr size_t kMaxLogitBiases = 1024;
+
+struct LogitBias {
+  int32_t token = 0;  // >= 0
+  double bias = 0.0;  // [-100, 100]
+};
+
 // What both kinds of completion share.
 struct GenerationParams {
   std::string model;              // empty: the server's
@@ -53,6 +60,10 @@ struct GenerationParams {
   int top_k = 0;             // >= 0; 0, or a request's -1: all; extension, as are the next two
   double min_p = 0.0;        // [0, 1)
   double repetition_penalty = 1.0;  // (0, 10]
+  double presence_penalty = 0.0;    // [-2, 2], as is the next
+  double frequency_penalty = 0.0;
+  std::vector<LogitBias> logit_bias;  // ascending tokens, each once; at most kMaxLogitBiases
+  int n = 1;                          // choices, [1, 128]
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;  // at most 16 of 1..128 bytes; empty ones of a request are left out
   bool stream = false;
@@ -114,15 +125,22 @@ struct AnswerHeader {
   int top_logprobs = 0;
 };
 
-// finish_reason: "stop" or "length". updraft: provenance, put into the field "updraft"; null: none.
-Json AnswerObject(const AnswerHeader& header, const std::string& text, const std::string& finish_reason,
-                  const std::vector<TokenLogprob>& logprobs, const Usage& usage, const Json& updraft);
+struct Choice {
+  std::string text;
+  std::string finish_reason;  // "stop" or "length"
+  std::vector<TokenLogprob> logprobs = {};
+  Json updraft = nullptr;  // provenance; null: none
+};
 
-// Objects of a stream: one opening (chat only: it carries the role), any number of deltas, one closing, and a usage
-// object if the request asked for it.
-Json StreamOpening(const AnswerHeader& header);
-Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs);
-Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft);
+// Provenance is the field "updraft": of the object where there is one choice, of each choice where there are several.
+Json AnswerObject(const AnswerHeader& header, const std::vector<Choice>& choices, const Usage& usage);
+
+// Objects of a stream. Of each choice: one opening (chat only: it carries the role), any number of deltas, one closing
+// with provenance in "updraft"; of all, a usage object if the request asked for it.
+Json StreamOpening(const AnswerHeader& header, int choice = 0);
+Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
+                 int choice = 0);
+Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft, int choice = 0);
 Json StreamUsage(const AnswerHeader& header, const Usage& usage);
 
 // One server-sent event carrying `value`, and the one that ends a stream (WHATWG HTML, section 9.2).

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "common/http/openai.h"
@@ -169,9 +171,6 @@ constexpr std::pair<const char*, const char*> kUnserved[] = {
     {"functions", "functions are"},
     {"audio", "audio is"},
     {"web_search_options", "a web search is"},
-    {"logit_bias", "a logit bias is"},
-    {"frequency_penalty", "a frequency penalty is"},
-    {"presence_penalty", "a presence penalty is"},
     {"min_tokens", "a least number of tokens is"},
     {"ignore_eos", "going on after the end is"},
     {"stop_token_ids", "stop tokens are"},
@@ -214,10 +213,45 @@ void ReadUnservedSwitches(FieldReader& reader) {
   }
 }
 
+// An object of token ids, as strings, and numbers.
+void ReadLogitBias(FieldReader& reader, std::vector<LogitBias>& biases) {
+  const Json* value = reader.Find("logit_bias");
+  if (value == nullptr) return;
+  if (!value->is_object()) return reader.Fail(WrongType("logit_bias", "an object of token ids and numbers", *value));
+  if (value->size() > kMaxLogitBiases) {
+    return reader.Fail(FieldError(
+        "logit_bias", absl::StrFormat("expected at most %d tokens, found %d", kMaxLogitBiases, value->size())));
+  }
+  FieldReader inner(*value, "logit_bias.");
+  for (const auto& item : value->items()) {
+    LogitBias bias;
+    if (!absl::SimpleAtoi(item.key(), &bias.token) || item.key() != absl::StrCat(bias.token) || bias.token < 0) {
+      return reader.Fail(
+          FieldError("logit_bias", "expected token ids as keys, found " + DumpJson(item.key().substr(0, 64))));
+    }
+    inner.Number(item.key().c_str(), -100.0, 100.0, bias.bias);
+    biases.push_back(bias);
+  }
+  reader.Fail(inner.status());
+  std::sort(biases.begin(), biases.end(), [](const LogitBias& a, const LogitBias& b) { return a.token < b.token; });
+}
+
+void ReadChoices(FieldReader& reader, int& n_choices) {
+  std::optional<int64_t> n, best_of;
+  reader.Integer("n", 1, 128, n);
+  n_choices = static_cast<int>(n.value_or(1));
+  reader.Integer("best_of", 1, 128, best_of);
+  if (best_of && *best_of != n_choices) {
+    reader.Fail(FieldError("best_of",
+                           "to choose among more answers than are given is not supported; expected n, or "
+                           "leave the field out"));
+  }
+}
+
 void ReadParams(FieldReader& reader, GenerationParams& params) {
   reader.String("model", kMaxModelBytes, params.model);
   constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
-  std::optional<int64_t> max_tokens, seed, top_k, n, best_of;
+  std::optional<int64_t> max_tokens, seed, top_k;
   reader.Integer("max_tokens", 1, kMaxInt, max_tokens);
   reader.Integer("max_completion_tokens", 1, kMaxInt, max_tokens);
   reader.Number("temperature", 0.0, 2.0, params.temperature);
@@ -231,8 +265,10 @@ void ReadParams(FieldReader& reader, GenerationParams& params) {
     reader.Fail(FieldError("repetition_penalty", "expected a number above 0 and at most 10, found 0"));
   }
   reader.Integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(), seed);
-  reader.Integer("n", 1, 1, n);
-  reader.Integer("best_of", 1, 1, best_of);
+  reader.Number("presence_penalty", -2.0, 2.0, params.presence_penalty);
+  reader.Number("frequency_penalty", -2.0, 2.0, params.frequency_penalty);
+  ReadLogitBias(reader, params.logit_bias);
+  ReadChoices(reader, params.n);
   ReadStop(reader, params.stop);
   reader.Bool("stream", params.stream);
   ReadStreamOptions(reader, params);

@@ -58,9 +58,10 @@ Json Envelope(const AnswerHeader& header, const char* chat_object) {
           {"model", header.model}};
 }
 
-// One object of a stream with one choice. `delta` is the chat form's; `text` the completion form's.
-Json StreamObject(const AnswerHeader& header, Json delta, const std::string& text, Json finish_reason, Json logprobs) {
-  Json choice = {{"index", 0}, {"finish_reason", std::move(finish_reason)}, {"logprobs", std::move(logprobs)}};
+// One object of a stream, of one choice. `delta` is the chat form's; `text` the completion form's.
+Json StreamObject(const AnswerHeader& header, int index, Json delta, const std::string& text, Json finish_reason,
+                  Json logprobs) {
+  Json choice = {{"index", index}, {"finish_reason", std::move(finish_reason)}, {"logprobs", std::move(logprobs)}};
   if (header.chat) {
     choice["delta"] = std::move(delta);
   } else {
@@ -119,31 +120,35 @@ Json ErrorCode(const absl::Status& status, const std::string& field) {
 
 }  // namespace
 
-Json AnswerObject(const AnswerHeader& header, const std::string& text, const std::string& finish_reason,
-                  const std::vector<TokenLogprob>& logprobs, const Usage& usage, const Json& updraft) {
-  Json choice = {{"index", 0}, {"finish_reason", finish_reason}, {"logprobs", Logprobs(header, logprobs)}};
-  if (header.chat) {
-    choice["message"] = {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
-  } else {
-    choice["text"] = text;
-  }
+Json AnswerObject(const AnswerHeader& header, const std::vector<Choice>& choices, const Usage& usage) {
   Json object = Envelope(header, "chat.completion");
-  object["choices"] = Json::array({std::move(choice)});
+  object["choices"] = Json::array();
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const Choice& made = choices[i];
+    Json choice = {{"index", i}, {"finish_reason", made.finish_reason}, {"logprobs", Logprobs(header, made.logprobs)}};
+    if (header.chat) {
+      choice["message"] = {{"role", "assistant"}, {"content", made.text}, {"refusal", nullptr}};
+    } else {
+      choice["text"] = made.text;
+    }
+    if (!made.updraft.is_null()) (choices.size() == 1 ? object : choice)["updraft"] = made.updraft;
+    object["choices"].push_back(std::move(choice));
+  }
   object["usage"] = UsageObject(usage);
-  if (!updraft.is_null()) object["updraft"] = updraft;
   return object;
 }
 
-Json StreamOpening(const AnswerHeader& header) {
-  return StreamObject(header, {{"role", "assistant"}, {"content", ""}}, "", nullptr, nullptr);
+Json StreamOpening(const AnswerHeader& header, int choice) {
+  return StreamObject(header, choice, {{"role", "assistant"}, {"content", ""}}, "", nullptr, nullptr);
 }
 
-Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs) {
-  return StreamObject(header, {{"content", text}}, text, nullptr, Logprobs(header, logprobs));
+Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
+                 int choice) {
+  return StreamObject(header, choice, {{"content", text}}, text, nullptr, Logprobs(header, logprobs));
 }
 
-Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft) {
-  Json object = StreamObject(header, Json::object(), "", finish_reason, nullptr);
+Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft, int choice) {
+  Json object = StreamObject(header, choice, Json::object(), "", finish_reason, nullptr);
   if (!updraft.is_null()) object["updraft"] = updraft;
   return object;
 }

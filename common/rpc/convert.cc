@@ -25,6 +25,11 @@ absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::Sampling& proto) {
   options.min_p = proto.min_p();
   if (proto.has_repetition_penalty()) options.repetition_penalty = proto.repetition_penalty();
   options.seed = proto.seed();
+  options.presence_penalty = proto.presence_penalty();
+  options.frequency_penalty = proto.frequency_penalty();
+  for (const v1::LogitBias::Entry& entry : proto.logit_bias().entries()) {
+    options.logit_bias.push_back({.token = entry.token(), .bias = entry.bias()});
+  }
   if (absl::Status status = options.Validate(); !status.ok()) return status;
   return options;
 }

@@ -1,4 +1,5 @@
-// One answer over OpenAI's HTTP: a JSON object, or a stream of events.
+// One answer over OpenAI's HTTP: a JSON object, or a stream of events. It has one choice or several, each an answer of
+// the backend's.
 #pragma once
 
 #include <cstddef>
@@ -22,41 +23,59 @@ struct HttpAnswerOptions {
   std::string request_id;  // given back in the header X-Request-Id
   bool stream = false;
   bool include_usage = false;  // at the end of a stream
+  int n_choices = 1;
 };
 
 // The head of a stream, with the request's id, is sent once the backend has accepted the request: what is refused until
 // then gets its HTTP status, a later error is an event. A client that has gone meanwhile is nobody's error. Log
-// probabilities are those of the text that is given: of what a stop string cut off there are none.
-class HttpAnswer final : public AnswerSink {
+// probabilities are those of the text that is given: of what a stop string cut off there are none. The first choice
+// that ends with an error ends the answer with it, and the other choices with CANCELLED.
+class HttpAnswer final {
  public:
   // The tokenizer gives the bytes of tokens for log probabilities, and must outlive the answer.
-  HttpAnswer(std::shared_ptr<http::Exchange> exchange, const text::Tokenizer* tokenizer, HttpAnswerOptions options)
-      : exchange_(std::move(exchange)), tokenizer_(tokenizer), options_(std::move(options)) {}
+  HttpAnswer(std::shared_ptr<http::Exchange> exchange, const text::Tokenizer* tokenizer, HttpAnswerOptions options);
+  HttpAnswer(const HttpAnswer&) = delete;
+  HttpAnswer& operator=(const HttpAnswer&) = delete;
 
-  absl::Status OnChunk(const v1::Chunk& chunk) override ABSL_LOCKS_EXCLUDED(mu_);
-  void OnEnd(const absl::Status& status, const v1::Done& done) override ABSL_LOCKS_EXCLUDED(mu_);
-  // The backend has taken the request, which may have ended already. Any thread, also beside the two above.
-  void OnAccepted() ABSL_LOCKS_EXCLUDED(mu_);
+  // Where the backend writes a choice. Each is taken once, and keeps the answer.
+  static std::shared_ptr<AnswerSink> SinkOf(std::shared_ptr<HttpAnswer> answer, int choice);
+
+  // The backend has taken the requests, which may have ended already. Any thread, also beside the sinks. handles: of
+  // the choices that were submitted.
+  void OnAccepted(std::vector<RequestHandle> handles) ABSL_LOCKS_EXCLUDED(mu_);
+  // A choice ended with an error, so that no more are wanted.
+  bool failed() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  class Sink;
+  struct Choice {
+    size_t n_text_bytes = 0;  // given, that of the chunk in hand included
+    // Of tokens whose text was not given yet, or is cut off.
+    std::deque<http::openai::TokenLogprob> uncovered;
+    // What was made and not sent yet: of a stream, log probabilities at most.
+    http::openai::Choice made;
+  };
+
+  absl::Status OnChunk(int index, const v1::Chunk& chunk) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnEnd(int index, const absl::Status& status, const v1::Done& done) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Send(const http::Json& object) { return exchange_->Write(http::openai::ServerSentEvent(object)); }
   // Takes the chunk's in and gives those of text that was given, in order.
-  std::vector<http::openai::TokenLogprob> LogprobsUpTo(const v1::Chunk& chunk) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<http::openai::TokenLogprob> LogprobsUpTo(const v1::Chunk& chunk, Choice& choice) const;
   void StartStream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void EndStream(const std::string& finish_reason, const http::openai::Usage& usage, const http::Json& provenance)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndChoice(int index, const v1::Done& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndWithError(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndWhole() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const std::shared_ptr<http::Exchange> exchange_;
   const text::Tokenizer* const tokenizer_;
   const HttpAnswerOptions options_;
-  Mutex mu_;
+  mutable Mutex mu_;
+  std::vector<Choice> choices_ ABSL_GUARDED_BY(mu_);
+  size_t n_ended_ ABSL_GUARDED_BY(mu_) = 0;  // choices that ended well
   bool started_ ABSL_GUARDED_BY(mu_) = false;
-  bool ended_ ABSL_GUARDED_BY(mu_) = false;
-  size_t n_text_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // given, that of the chunk in hand included
-  // Of tokens whose text was not given yet, or is cut off.
-  std::deque<http::openai::TokenLogprob> uncovered_ ABSL_GUARDED_BY(mu_);
-  std::string text_ ABSL_GUARDED_BY(mu_);                                  // of an answer that is not streamed
-  std::vector<http::openai::TokenLogprob> logprobs_ ABSL_GUARDED_BY(mu_);  // not sent yet
+  bool failed_ ABSL_GUARDED_BY(mu_) = false;
+  http::openai::Usage usage_ ABSL_GUARDED_BY(mu_);
+  std::vector<RequestHandle> handles_ ABSL_GUARDED_BY(mu_);  // of several choices, while not all have ended
 };
 
 // `response` with the header that says which request it answers.

@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -128,6 +129,22 @@ void FillParams(const openai::GenerationParams& params, v1::GenerateRequest& req
   sampling->set_min_p(static_cast<float>(params.min_p));
   sampling->set_repetition_penalty(static_cast<float>(params.repetition_penalty));
   sampling->set_seed(params.seed ? *params.seed : std::random_device{}());
+  sampling->set_presence_penalty(static_cast<float>(params.presence_penalty));
+  sampling->set_frequency_penalty(static_cast<float>(params.frequency_penalty));
+  for (const openai::LogitBias& bias : params.logit_bias) {
+    v1::LogitBias::Entry* entry = sampling->mutable_logit_bias()->add_entries();
+    entry->set_token(bias.token);
+    entry->set_bias(static_cast<float>(bias.bias));
+  }
+}
+
+// What makes one choice of a request that asks for several: it is the answer that the request would get with this seed,
+// so that each can be had again alone. The first is as if it were the only one.
+void BecomeChoice(int index, v1::GenerateRequest& request) {
+  if (index == 0) return;
+  request.mutable_sampling()->set_seed(request.sampling().seed() + static_cast<uint64_t>(index));
+  const std::string suffix = absl::StrCat("/", index);
+  request.set_request_id(request.request_id().substr(0, kMaxIdBytes - suffix.size()) + suffix);
 }
 
 absl::Status CheckModel(const std::string& asked, const std::string& served) {
@@ -157,10 +174,18 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
   options.header.chat = chat;
   options.header.logprobs = params.logprobs;
   options.header.top_logprobs = params.top_logprobs;
+  options.n_choices = params.n;
   auto answer = std::make_shared<HttpAnswer>(exchange, model.tokenizer().get(), std::move(options));
-  const RequestHandle handle = backend->Submit(std::move(request), headers.deadline, answer);
-  answer->OnAccepted();
-  exchange->OnDisconnect([handle] { handle.Cancel(); });
+  std::vector<RequestHandle> handles;
+  for (int i = 0; i < params.n && !answer->failed(); ++i) {
+    v1::GenerateRequest choice = request;
+    BecomeChoice(i, choice);
+    handles.push_back(backend->Submit(std::move(choice), headers.deadline, HttpAnswer::SinkOf(answer, i)));
+  }
+  answer->OnAccepted(handles);
+  exchange->OnDisconnect([handles = std::move(handles)] {
+    for (const RequestHandle& handle : handles) handle.Cancel();
+  });
   return absl::OkStatus();
 }
 

@@ -154,6 +154,7 @@ absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t m
 
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {
   if (absl::Status status = CheckTools(request); !status.ok()) return status;
+  if (absl::Status status = CheckBias(request.sampling().logit_bias()); !status.ok()) return status;
   switch (request.input_case()) {
     case v1::GenerateRequest::kConversation:
       return FromConversation(request, max_tokens);
@@ -165,6 +166,23 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
       break;
   }
   return absl::InvalidArgumentError("input: missing; expected conversation, prompt or tokens");
+}
+
+absl::Status ServedModel::CheckBias(const v1::LogitBias& bias) const {
+  const std::string& made_by = bias.tokenizer_fingerprint();
+  if (!made_by.empty() && made_by != info_.tokenizer_fingerprint()) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("sampling.logit_bias.tokenizer_fingerprint: expected '%s', found '%s'; here these ids would be "
+                        "other words",
+                        info_.tokenizer_fingerprint(), made_by.substr(0, 80)));
+  }
+  const int32_t n_vocab = tokenizer_->vocab_size();
+  for (const v1::LogitBias::Entry& entry : bias.entries()) {
+    if (entry.token() >= 0 && entry.token() < n_vocab) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("sampling.logit_bias: expected token ids in [0, %d), found %d", n_vocab, entry.token()));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ServedModel::CheckTools(const v1::GenerateRequest& request) const {

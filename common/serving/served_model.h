@@ -43,8 +43,8 @@ class ServedModel {
 
   // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
   // refused before time is spent on it (OutOfRange). InvalidArgument names the field, tools that this model cannot use
-  // among them; FailedPrecondition for token ids of another vocabulary or chat template, and for conversations where
-  // there is no template.
+  // and biases of tokens that it does not have among them; FailedPrecondition for token ids of another vocabulary or
+  // chat template, those of biases too, and for conversations where there is no template.
   absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request,
                                     size_t max_tokens = std::numeric_limits<size_t>::max()) const;
 
@@ -53,6 +53,7 @@ class ServedModel {
   absl::Status TakeChatTemplate(const std::string& choice);
   absl::StatusOr<Prompt> FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const;
   absl::Status CheckTools(const v1::GenerateRequest& request) const;
+  absl::Status CheckBias(const v1::LogitBias& bias) const;
   absl::StatusOr<Prompt> FromText(const std::string& text, bool parse_special, size_t max_tokens) const;
   absl::StatusOr<Prompt> FromTokens(const v1::GenerateRequest& request) const;
   absl::Status CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const;

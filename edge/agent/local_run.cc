@@ -24,7 +24,9 @@ AssemblerOptions OptionsOf(const LocalModel& model, const Prompt& prompt, RunOpt
 
 LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far)
     : generator_(&model->served().model(), model->pool(),
-                 {.sampling = options.sampling, .exit_mode = model->options().exit_mode}),
+                 {.sampling = options.sampling,
+                  .n_prompt_tokens = static_cast<int>(prompt.tokens.size()),
+                  .exit_mode = model->options().exit_mode}),
       assembler_(std::make_unique<DetokenizedText>(model->served().tokenizer(), prompt.at_text_start),
                  OptionsOf(*model, prompt, std::move(options))),
       resumed_(assembler_.Resume(so_far)),

@@ -118,6 +118,9 @@ class StreamUpWay final : public AnswerWay {
     v1::GenerateRequest request = asked.request;
     request.set_hops(request.hops() + 1);
     request.set_tier(v1::TIER_CHOICE_UNSPECIFIED);  // the caller chose among our tiers, not upstream's
+    if (request.sampling().has_logit_bias() && request.sampling().logit_bias().tokenizer_fingerprint().empty()) {
+      request.mutable_sampling()->mutable_logit_bias()->set_tokenizer_fingerprint(tier.tokenizer_fingerprint);
+    }
     if (request.input_case() == v1::GenerateRequest::kTokens) {
       sent_ = Sent::kOnlyIds;
       ids_ = IdSpace::kOurs;

@@ -1,6 +1,7 @@
 // Any bytes as an OpenAI request body, and any bytes on the socket of a running server. What is accepted keeps the
 // promises of openai.h and comes back from a response unchanged; the server survives everything and still answers the
 // next client.
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -36,6 +37,12 @@ void CheckParams(const openai::GenerationParams& params) {
   Require(params.top_k >= 0 && params.repetition_penalty > 0.0);
   Require(!params.max_tokens || *params.max_tokens >= 1);
   Require(params.stop.size() <= 16);
+  Require(std::abs(params.presence_penalty) <= 2.0 && std::abs(params.frequency_penalty) <= 2.0);
+  Require(params.n >= 1 && params.n <= 128 && params.logit_bias.size() <= openai::kMaxLogitBiases);
+  for (size_t i = 0; i < params.logit_bias.size(); ++i) {
+    Require(std::abs(params.logit_bias[i].bias) <= 100.0);
+    Require(params.logit_bias[i].token > (i == 0 ? -1 : params.logit_bias[i - 1].token));
+  }
   for (const std::string& stop : params.stop) Require(!stop.empty() && stop.size() <= 128);
 }
 
@@ -43,7 +50,7 @@ void CheckParams(const openai::GenerationParams& params) {
 void CheckRoundTrip(const std::string& text, bool chat) {
   openai::AnswerHeader header;
   header.chat = chat;
-  const http::Json object = openai::AnswerObject(header, text, "stop", {}, {}, nullptr);
+  const http::Json object = openai::AnswerObject(header, {{.text = text, .finish_reason = "stop"}}, {});
   const auto again = http::ParseJson(http::DumpJson(object));
   Require(again.ok());
   const http::Json& choice = (*again)["choices"][0];

@@ -64,7 +64,7 @@ class FakeExecutor final : public Executor {
       for (size_t p = 0; p < read.size(); ++p) read[p] = Slot(batch.block_tables[sample.row], static_cast<int>(p));
       sampled[i].token = NextTokenOf(read, sample.sampling->seed, n_vocab_);
       if (sample.include_evidence) {
-        sampled[i].evidence = {.exit_layer = 1, .top_prob = static_cast<float>(sample.context.size())};
+        sampled[i].evidence = {.exit_layer = 1, .top_prob = static_cast<float>(sample.context.tokens.size())};
       }
     }
     return absl::OkStatus();

@@ -41,7 +41,7 @@ class Prompts {
       sampling_[s] = {.temperature = s == 0 ? 0.0f : 0.8f, .top_k = 50, .repetition_penalty = 1.1f, .seed = 9};
       samples_.push_back({.row = static_cast<int>(tokens_.size()) - 1,
                           .sampling = &sampling_[s],
-                          .context = contexts_[s],
+                          .context = {.tokens = contexts_[s]},
                           .include_evidence = true});
     }
   }

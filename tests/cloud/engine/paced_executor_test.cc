@@ -34,7 +34,7 @@ TEST(PacedExecutor, StepsWithoutAPauseKeepThePaceAndAPauseIsNotMadeUpFor) {
   const std::vector<int32_t> tokens(10, 1), positions(10, 0);
   const std::vector<const int32_t*> tables(10, nullptr);
   const SamplingOptions sampling;
-  const std::vector<SampleRow> samples = {{.row = 9, .sampling = &sampling, .context = tokens}};
+  const std::vector<SampleRow> samples = {{.row = 9, .sampling = &sampling, .context = {.tokens = tokens}}};
   std::vector<SampledToken> sampled(1);
   const auto run = [&] {
     const Step step{

@@ -10,6 +10,7 @@
 #include "tests/cloud/service/live_cloud.h"
 #include "tests/common/serving/grpc_front_cases.h"
 #include "tests/common/serving/http_front_cases.h"
+#include "tests/common/serving/http_model_cases.h"
 
 namespace updraft::testing {
 namespace {

@@ -118,6 +118,9 @@ TEST_F(ServiceTest, AHandOverContinuesAndDoesNotRepeat) {
   v1::GenerateRequest whole_request = TokensRequest("turn it up", 24);
   whole_request.mutable_sampling()->set_temperature(0.8f);
   whole_request.mutable_sampling()->set_seed(11);
+  // Which count what was accepted as said, and the prompt not.
+  whole_request.mutable_sampling()->set_presence_penalty(1.0f);
+  whole_request.mutable_sampling()->set_frequency_penalty(0.5f);
   const Answer whole = Ask(*stub_, whole_request);
   ASSERT_TRUE(whole.status.ok()) << whole.status.error_message();
   ASSERT_GT(whole.tokens.size(), 4u);

@@ -96,7 +96,13 @@ TEST(GeneratorTest, LosslessGivesTheTokensOfOffOn200Prompts) {
     const auto tokens = RandomTokens(1 + static_cast<int>(random() % 20), model.config().n_vocab, random());
     SamplingOptions sampling;
     if (prompt % 2 == 1)
-      sampling = {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .repetition_penalty = 1.1f, .seed = random()};
+      sampling = {.temperature = 0.8f,
+                  .top_k = 40,
+                  .top_p = 0.95f,
+                  .repetition_penalty = 1.1f,
+                  .presence_penalty = 0.5f,
+                  .frequency_penalty = 0.25f,
+                  .seed = random()};
     const Answer off = Generate(model, tokens, 24, {.sampling = sampling});
     const GeneratorOptions lossless = {.sampling = sampling,
                                        .exit_mode = ExitMode::kLossless,

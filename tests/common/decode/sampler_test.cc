@@ -20,7 +20,7 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 int32_t Sample(std::vector<float> logits, const SamplingOptions& options, int64_t position = 0,
                const std::vector<int32_t>& context = {}, const std::vector<uint64_t>& mask = {}) {
-  return SampleToken(logits, options, position, context, mask);
+  return SampleToken(logits, options, position, {.tokens = context}, mask);
 }
 
 // The known answers that the authors publish with Random123.
@@ -60,7 +60,7 @@ TEST(SampleTokenTest, GreedyTakesTheLowestOfTheBest) {
 TEST(SampleTokenTest, GreedyLeavesLogitsAlone) {
   const std::vector<float> logits = {1, 3, kNan, 2};
   std::vector<float> copy = logits;
-  SampleToken(copy, {}, 5, std::vector<int32_t>{1, 1});
+  SampleToken(copy, {}, 5, {.tokens = std::vector<int32_t>{1, 1}});
   EXPECT_EQ(copy[0], 1);
   EXPECT_EQ(copy[1], 3);
   EXPECT_EQ(copy[3], 2);

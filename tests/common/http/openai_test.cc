@@ -198,7 +198,9 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("max_tokens":18446744073709551615)"), "max_tokens"},
       {Chat(R"("max_completion_tokens":"5")"), "max_completion_tokens"},
       {Chat(R"("seed":"x")"), "seed"},
-      {Chat(R"("n":2)"), "n"},
+      {Chat(R"("n":0)"), "n"},
+      {Chat(R"("n":129)"), "n"},
+      {Chat(R"("n":2,"best_of":3)"), "best_of"},
       {Chat(R"("stop":7)"), "stop"},
       {Chat(R"("stop":[7])"), "stop[0]"},
       {Chat(R"("stop":["a","b","c","d","e","f","g","h","i","j","k","l","m","n","o","p","q"])"), "stop"},
@@ -211,8 +213,16 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("top_logprobs":1)"), "top_logprobs"},
       {Chat(R"("logprobs":true,"top_logprobs":21)"), "top_logprobs"},
       {Chat(R"("tools":[{"type":"function"}])"), "tools"},
-      {Chat(R"("logit_bias":{"1":2})"), "logit_bias"},
-      {Chat(R"("presence_penalty":0.5)"), "presence_penalty"},
+      {Chat(R"("logit_bias":[1])"), "logit_bias"},
+      {Chat(R"("logit_bias":{"x":2})"), "logit_bias"},
+      {Chat(R"("logit_bias":{"-1":2})"), "logit_bias"},
+      {Chat(R"("logit_bias":{"01":2})"), "logit_bias"},
+      {Chat(R"("logit_bias":{"4294967296":2})"), "logit_bias"},
+      {Chat(R"("logit_bias":{"1":"2"})"), "logit_bias.1"},
+      {Chat(R"("logit_bias":{"1":100.5})"), "logit_bias.1"},
+      {Chat(R"("presence_penalty":2.5)"), "presence_penalty"},
+      {Chat(R"("frequency_penalty":-2.5)"), "frequency_penalty"},
+      {Chat(R"("frequency_penalty":"1")"), "frequency_penalty"},
       {Chat(R"("min_tokens":3)"), "min_tokens"},
       {Chat(R"("ignore_eos":true)"), "ignore_eos"},
       {Chat(R"("stop_token_ids":[3])"), "stop_token_ids"},
@@ -240,6 +250,27 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
     EXPECT_EQ(FieldOf(request.status()), bad.field) << bad.body << "\n" << request.status();
     EXPECT_THAT(std::string(request.status().message()), HasSubstr(bad.field));
   }
+}
+
+TEST(ParseChatTest, PenaltiesBiasesAndChoices) {
+  const auto request = ParseChatRequest(Chat(
+      R"("presence_penalty":-0.5,"frequency_penalty":2,"logit_bias":{"50256":-100,"7":1.5,"10":100},"n":3,"best_of":3)"));
+  ASSERT_TRUE(request.ok()) << request.status();
+  const GenerationParams& params = request->params;
+  EXPECT_EQ(params.presence_penalty, -0.5);
+  EXPECT_EQ(params.frequency_penalty, 2.0);
+  EXPECT_EQ(params.n, 3);
+  ASSERT_EQ(params.logit_bias.size(), 3u);
+  EXPECT_EQ(params.logit_bias[0].token, 7);
+  EXPECT_EQ(params.logit_bias[0].bias, 1.5);
+  EXPECT_EQ(params.logit_bias[1].token, 10);
+  EXPECT_EQ(params.logit_bias[2].token, 50256);
+  EXPECT_EQ(params.logit_bias[2].bias, -100.0);
+  Json many = Json::object();
+  for (size_t i = 0; i <= kMaxLogitBiases; ++i) many[std::to_string(i)] = 1;
+  EXPECT_EQ(FieldOf(ParseChatRequest(Chat(R"("logit_bias":)" + DumpJson(many))).status()), "logit_bias");
+  many.erase("0");
+  EXPECT_EQ(ParseChatRequest(Chat(R"("logit_bias":)" + DumpJson(many)))->params.logit_bias.size(), kMaxLogitBiases);
 }
 
 // What clients send and do not mean anything by.
@@ -355,8 +386,8 @@ TEST(ParseCompletionTest, ReadsAndRefuses) {
 
 TEST(ResponseTest, ChatCompletion) {
   AnswerHeader header{"chatcmpl-1", "m", 17, true, true, 1};
-  Json object = AnswerObject(header, "hé", "stop", {{"h", -0.5}, {"\xc3", -1.0}, {"\xa9", -HUGE_VAL}}, {3, 2},
-                             {{"decision", "keep"}});
+  const Choice choice{"hé", "stop", {{"h", -0.5}, {"\xc3", -1.0}, {"\xa9", -HUGE_VAL}}, {{"decision", "keep"}}};
+  Json object = AnswerObject(header, {choice}, {3, 2});
   EXPECT_EQ(object["object"], "chat.completion");
   EXPECT_EQ(object["choices"][0]["message"]["content"], "hé");
   EXPECT_EQ(object["choices"][0]["finish_reason"], "stop");
@@ -369,6 +400,27 @@ TEST(ResponseTest, ChatCompletion) {
   auto parsed = ParseJson(DumpJson(object));
   ASSERT_TRUE(parsed.ok());
   EXPECT_EQ((*parsed)["choices"][0]["logprobs"]["content"][2]["logprob"], -9999.0);
+}
+
+TEST(ResponseTest, SeveralChoices) {
+  for (const bool chat : {true, false}) {
+    const AnswerHeader header{"x-1", "m", 17, chat, false, 0};
+    const Json object = AnswerObject(
+        header, {{"a", "stop", {}, {{"decision", "keep"}}}, {"b", "length", {}, {{"decision", "hand-over"}}}}, {3, 4});
+    ASSERT_EQ(object["choices"].size(), 2u);
+    const Json& second = object["choices"][1];
+    EXPECT_EQ(object["choices"][0]["index"], 0);
+    EXPECT_EQ(second["index"], 1);
+    EXPECT_EQ(chat ? second["message"]["content"] : second["text"], "b");
+    EXPECT_EQ(second["finish_reason"], "length");
+    EXPECT_EQ(second["updraft"]["decision"], "hand-over");
+    EXPECT_FALSE(object.contains("updraft")) << "each has its own";
+    for (const Json& event :
+         {StreamOpening(header, 1), StreamDelta(header, "b", {}, 1), StreamClosing(header, "stop", nullptr, 1)}) {
+      ASSERT_EQ(event["choices"].size(), 1u);
+      EXPECT_EQ(event["choices"][0]["index"], 1);
+    }
+  }
 }
 
 TEST(ResponseTest, StreamObjects) {

@@ -24,6 +24,9 @@ TEST(Sampling, EveryFieldArrives) {
                                 .top_p = 0.9f,
                                 .min_p = 0.05f,
                                 .repetition_penalty = 1.1f,
+                                .presence_penalty = -0.5f,
+                                .frequency_penalty = 1.5f,
+                                .logit_bias = {{.token = 7, .bias = -100}, {.token = 3, .bias = 0.5f}},
                                 .seed = ~uint64_t{0}};
   v1::Sampling proto;
   proto.set_temperature(options.temperature);
@@ -32,6 +35,13 @@ TEST(Sampling, EveryFieldArrives) {
   proto.set_min_p(options.min_p);
   proto.set_repetition_penalty(options.repetition_penalty);
   proto.set_seed(options.seed);
+  proto.set_presence_penalty(options.presence_penalty);
+  proto.set_frequency_penalty(options.frequency_penalty);
+  for (const LogitBias& bias : options.logit_bias) {
+    v1::LogitBias::Entry* entry = proto.mutable_logit_bias()->add_entries();
+    entry->set_token(bias.token);
+    entry->set_bias(bias.bias);
+  }
   const auto back = SamplingFromProto(proto);
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(back->temperature, options.temperature);
@@ -40,6 +50,12 @@ TEST(Sampling, EveryFieldArrives) {
   EXPECT_EQ(back->min_p, options.min_p);
   EXPECT_EQ(back->repetition_penalty, options.repetition_penalty);
   EXPECT_EQ(back->seed, options.seed);
+  EXPECT_EQ(back->presence_penalty, options.presence_penalty);
+  EXPECT_EQ(back->frequency_penalty, options.frequency_penalty);
+  ASSERT_EQ(back->logit_bias.size(), 2u);
+  EXPECT_EQ(back->logit_bias[0].token, 7);
+  EXPECT_EQ(back->logit_bias[0].bias, -100);
+  EXPECT_EQ(back->logit_bias[1].bias, 0.5f);
 }
 
 TEST(Sampling, RefusesWhatCannotBe) {
@@ -57,6 +73,9 @@ TEST(Sampling, RefusesWhatCannotBe) {
   EXPECT_TRUE(refused([](auto& p) { p.set_top_k(-1); }));
   EXPECT_TRUE(refused([](auto& p) { p.set_min_p(1); }));
   EXPECT_TRUE(refused([](auto& p) { p.set_repetition_penalty(0); }));
+  EXPECT_TRUE(refused([](auto& p) { p.set_presence_penalty(3); }));
+  EXPECT_TRUE(refused([&](auto& p) { p.set_frequency_penalty(nan); }));
+  EXPECT_TRUE(refused([](auto& p) { p.mutable_logit_bias()->add_entries()->set_bias(101); }));
 }
 
 TEST(Evidence, EveryFieldLeaves) {

@@ -43,7 +43,8 @@ TEST_F(HttpFrontTest, HeadersAndParametersReachTheBackend) {
   Record(&requests, &left);
   Fetch(port(), "POST", kChat,
         ChatBody(R"("temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"repetition_penalty":1.5,"seed":11,)"
-                 R"("stop":["a","b"],"logprobs":true)"),
+                 R"("stop":["a","b"],"logprobs":true,"presence_penalty":-1.5,"frequency_penalty":0.25,)"
+                 R"("logit_bias":{"9":-100,"4":0.5})"),
         "X-Request-Id: mine\r\nX-Updraft-Tier: upstream\r\nX-Updraft-Deadline-Ms: 90000\r\n");
   Fetch(port(), "POST", "/v1/completions", R"({"prompt":"once"})", "X-Updraft-Tier: local\r\n");
   ASSERT_EQ(requests.size(), 2u);
@@ -58,6 +59,14 @@ TEST_F(HttpFrontTest, HeadersAndParametersReachTheBackend) {
   EXPECT_EQ(chat.sampling().min_p(), 0.125f);
   EXPECT_EQ(chat.sampling().repetition_penalty(), 1.5f);
   EXPECT_EQ(chat.sampling().seed(), 11u);
+  EXPECT_EQ(chat.sampling().presence_penalty(), -1.5f);
+  EXPECT_EQ(chat.sampling().frequency_penalty(), 0.25f);
+  ASSERT_EQ(chat.sampling().logit_bias().entries_size(), 2);
+  EXPECT_EQ(chat.sampling().logit_bias().entries(0).token(), 4);
+  EXPECT_EQ(chat.sampling().logit_bias().entries(0).bias(), 0.5f);
+  EXPECT_EQ(chat.sampling().logit_bias().entries(1).token(), 9);
+  EXPECT_EQ(chat.sampling().logit_bias().entries(1).bias(), -100.0f);
+  EXPECT_FALSE(requests[1].sampling().has_logit_bias());
   EXPECT_EQ(chat.stop_size(), 2);
   EXPECT_TRUE(chat.include_evidence());
   EXPECT_GT(left[0], absl::Seconds(60));
@@ -124,7 +133,7 @@ TEST_F(HttpFrontTest, AConfiguredOriginCanReadWhatItAsked) {
   }
   // Refusals, too, of the front and of the server.
   const std::pair<std::string, int> refusals[] = {
-      {RequestText("POST", kChat, ChatBody(R"("n":3)"), origin + json), 400},
+      {RequestText("POST", kChat, ChatBody(R"("n":0)"), origin + json), 400},
       {RequestText("GET", "/v2/none", "", origin), 404},
       {RequestText("GET", kChat, "", origin), 405},
       {RequestText("POST", kChat, std::string(65 << 10, ' '), origin + json), 413}};
@@ -194,6 +203,86 @@ TEST_F(HttpFrontTest, AStreamThatWaitsIsKeptAlive) {
   std::string text;
   for (const Json& event : Events(events)) text += event["choices"][0]["delta"].value("content", "");
   EXPECT_EQ(text, "first words");
+}
+
+TEST_F(HttpFrontTest, ChoicesAreRequestsOfTheirOwn) {
+  std::vector<v1::GenerateRequest> requests;
+  Record(&requests);
+  const std::string id(128, 'i');
+  EXPECT_EQ(Fetch(port(), "POST", kChat, ChatBody(R"("n":3,"seed":11)"), "X-Request-Id: " + id + "\r\n").status, 200);
+  EXPECT_EQ(Fetch(port(), "POST", "/v1/completions", R"({"prompt":"once","n":2,"seed":-1})").status, 200);
+  ASSERT_EQ(requests.size(), 5u);
+  EXPECT_EQ(requests[0].request_id(), id);
+  EXPECT_EQ(requests[1].request_id(), id.substr(0, 126) + "/1");
+  EXPECT_EQ(requests[2].request_id(), id.substr(0, 126) + "/2");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(requests[i].sampling().seed(), 11u + i);
+  EXPECT_EQ(requests[4].sampling().seed(), 0u) << "after the largest";
+  EXPECT_EQ(requests[4].prompt(), "once");
+}
+
+// Three choices are asked for; what has begun waits until it is cancelled.
+class ChoicesThatWait : public HttpFrontTest {
+ protected:
+  // The n-th choice (from 0) ends at once with an error; -1: none does.
+  void Wait(int n_refused) {
+    tier_.backend().script = [this, n_refused](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+      const int n = static_cast<int>(sinks_.size());
+      sinks_.push_back(sink);
+      if (n == n_refused) {
+        sink->OnEnd(absl::ResourceExhaustedError("full"), {});
+        return RequestHandle();
+      }
+      return RequestHandle([this, sink, told = std::make_shared<std::atomic<bool>>(false)] {
+        if (told->exchange(true)) return;
+        sink->OnEnd(absl::CancelledError("cancelled"), {});
+        ++n_cancelled_;
+      });
+    };
+  }
+  void ExpectCancelled(int n) {
+    for (int i = 0; i < 4000 && n_cancelled_ < n; ++i) absl::SleepFor(absl::Milliseconds(5));
+    EXPECT_EQ(n_cancelled_, n);
+  }
+
+  std::vector<std::shared_ptr<AnswerSink>> sinks_;
+  std::atomic<int> n_cancelled_{0};
+};
+
+TEST_F(ChoicesThatWait, OneThatIsRefusedEndsTheOthers) {
+  Wait(1);
+  for (const char* stream : {R"("n":3,"stream":true)", R"("n":3,"stream":false)"}) {
+    sinks_.clear();
+    n_cancelled_ = 0;
+    const RawResponse response = Fetch(port(), "POST", kChat, ChatBody(stream));
+    EXPECT_EQ(response.status, 429) << response.body;
+    EXPECT_EQ((*http::ParseJson(response.body))["error"]["message"], "full");
+    ExpectCancelled(1);
+    EXPECT_EQ(sinks_.size(), 2u) << "the third was not asked for";
+  }
+}
+
+TEST_F(ChoicesThatWait, OneThatFailsLaterEndsTheOthers) {
+  Wait(-1);
+  RawClient client(port());
+  ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(R"("n":3,"stream":true)"))));
+  ASSERT_TRUE(client.WaitFor(R"("index":2)"));
+  EXPECT_TRUE(sinks_[2]->OnChunk(MakeChunk("fake", "words", 1)).ok());
+  ASSERT_TRUE(client.WaitFor(R"("content":"words")"));
+  sinks_[1]->OnEnd(absl::InternalError("broken"), {});
+  const RawResponse response = client.Receive();
+  EXPECT_TRUE(response.complete);
+  EXPECT_EQ(Events(response.body).back()["error"]["message"], "broken");
+  ExpectCancelled(3);
+  EXPECT_TRUE(absl::IsCancelled(sinks_[0]->OnChunk(MakeChunk("fake", "late", 1))));
+}
+
+TEST_F(ChoicesThatWait, AClientThatLeavesEndsAll) {
+  Wait(-1);
+  RawClient client(port());
+  ASSERT_TRUE(client.Send(RequestText("POST", kChat, ChatBody(R"("n":3,"stream":true)"))));
+  ASSERT_TRUE(client.WaitFor(R"("index":2)"));
+  client.Close();
+  ExpectCancelled(3);
 }
 
 TEST_F(HttpFrontTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {

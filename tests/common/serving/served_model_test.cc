@@ -53,6 +53,26 @@ class ServedModelTest : public ::testing::Test {
 };
 TempFile* ServedModelTest::file_ = nullptr;
 
+TEST_F(ServedModelTest, ABiasIsOfThisVocabularysTokens) {
+  const auto model = Load("");
+  ASSERT_TRUE(model.ok()) << model.status();
+  v1::GenerateRequest request = Asked();
+  v1::LogitBias* bias = request.mutable_sampling()->mutable_logit_bias();
+  for (const int32_t token : {0, 511}) bias->add_entries()->set_token(token);
+  EXPECT_TRUE((*model)->MakePrompt(request).ok());
+  bias->set_tokenizer_fingerprint((*model)->info().tokenizer_fingerprint());
+  EXPECT_TRUE((*model)->MakePrompt(request).ok());
+  for (const int32_t token : {-1, 512}) {
+    bias->mutable_entries(0)->set_token(token);
+    const absl::Status status = (*model)->MakePrompt(request).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("logit_bias"));
+  }
+  bias->mutable_entries(0)->set_token(0);
+  bias->set_tokenizer_fingerprint("another");
+  EXPECT_TRUE(absl::IsFailedPrecondition((*model)->MakePrompt(request).status()));
+}
+
 TEST_F(ServedModelTest, TheChosenTemplateMakesThePrompt) {
   const auto own = Load(""), zephyr = Load("zephyr");
   ASSERT_TRUE(own.ok() && zephyr.ok()) << own.status() << zephyr.status();

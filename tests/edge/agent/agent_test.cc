@@ -89,7 +89,10 @@ TEST_F(AgentTest, SamplingRepeatsWithItsSeed) {
 }
 
 TEST_F(AgentTest, AcceptedPrefixIsGoneOnFrom) {
-  const v1::GenerateRequest request = ChatRequest("hello there");
+  v1::GenerateRequest request = ChatRequest("hello there");
+  // Which count what was accepted as said, and the prompt not.
+  request.mutable_sampling()->set_presence_penalty(1.0f);
+  request.mutable_sampling()->set_frequency_penalty(0.5f);
   auto truth = LocalTruth(request);
   auto agent = MakeAgent("", {});
   auto prompt = agent->model().served().MakePrompt(request);
@@ -97,6 +100,7 @@ TEST_F(AgentTest, AcceptedPrefixIsGoneOnFrom) {
   for (size_t k = 0; k < tokens.size(); k += 5) {
     v1::GenerateRequest handed;
     handed.set_max_tokens(24);
+    *handed.mutable_sampling() = request.sampling();
     handed.mutable_tokens()->set_tokenizer_fingerprint(Fingerprint());
     handed.mutable_tokens()->mutable_ids()->Add(prompt->tokens.begin(), prompt->tokens.end());
     handed.mutable_accepted_prefix()->Add(tokens.begin(), tokens.begin() + k);

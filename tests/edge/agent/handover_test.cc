@@ -69,6 +69,42 @@ TEST_F(AgentTest, OtherVocabularyGetsText) {
   EXPECT_EQ(cloud.requests()[0].conversation().messages(0).content(), "hello there");
 }
 
+// Ids of the tier that was asked: whoever reads others must not take them for its own.
+TEST_F(AgentTest, SamplingGoesUpAndABiasSaysWhoseIdsItHas) {
+  for (const std::string& fingerprint : {Fingerprint(), std::string("another fingerprint")}) {
+    FakeUpstream cloud(fingerprint);
+    cloud.on_generate = [&](const v1::GenerateRequest& request) {
+      Script script;
+      script.chunks = {CloudChunk("above", {1})};
+      if (request.sampling().logit_bias().tokenizer_fingerprint() != fingerprint) {
+        script.end_after = 0;
+        script.status = grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "other words");
+      }
+      return script;
+    };
+    auto agent = MakeAgent(cloud.address(), {.threshold = 1.0});
+    v1::GenerateRequest request = ChatRequest("hello there");
+    request.mutable_sampling()->set_presence_penalty(0.5f);
+    request.mutable_sampling()->set_frequency_penalty(-0.25f);
+    v1::LogitBias::Entry* entry = request.mutable_sampling()->mutable_logit_bias()->add_entries();
+    entry->set_token(7);
+    entry->set_bias(-100);
+    auto answer = Ask(*agent, request);
+    ASSERT_TRUE(answer->status().ok()) << answer->status();
+    ASSERT_FALSE(cloud.requests().empty());
+    const v1::Sampling sent = cloud.requests()[0].sampling();
+    EXPECT_EQ(sent.presence_penalty(), 0.5f);
+    EXPECT_EQ(sent.frequency_penalty(), -0.25f);
+    ASSERT_EQ(sent.logit_bias().entries_size(), 1);
+    EXPECT_EQ(sent.logit_bias().entries(0).token(), 7);
+    EXPECT_EQ(sent.logit_bias().entries(0).bias(), -100);
+    EXPECT_EQ(sent.logit_bias().tokenizer_fingerprint(), Fingerprint());
+    const bool same = fingerprint == Fingerprint();
+    EXPECT_EQ(answer->provenance().degraded(), !same) << "a tier that cannot read the ids is done without, aloud";
+    EXPECT_EQ(answer->text() == "above", same);
+  }
+}
+
 TEST_F(AgentTest, RefusedTokensAreSentAgainAsText) {
   FakeUpstream cloud(Fingerprint());
   cloud.on_generate = [](const v1::GenerateRequest& request) {

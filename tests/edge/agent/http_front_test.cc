@@ -1,6 +1,7 @@
 // OpenAI's HTTP over an agent: what every backend answers, and what only a tier with an upstream can.
 #include "absl/strings/str_format.h"
 #include "tests/common/serving/http_front_cases.h"
+#include "tests/common/serving/http_model_cases.h"
 #include "tests/edge/agent/agent_fixture.h"
 #include "tests/edge/agent/edge_tier.h"
 

@@ -1,0 +1,133 @@
+// OpenAI's HTTP over tiers that run a model: what an answer consists of and how it ends. Included by one file of a test
+// program, which instantiates HttpModelCases.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "common/text/tokenizer.h"
+#include "tests/common/serving/http_front_cases.h"
+
+namespace updraft::testing {
+
+class HttpModelCases : public HttpFrontCases {};
+
+TEST_P(HttpModelCases, DeadlineOfTheHeaderEndsTheAnswer) {
+  const std::string body = R"({"messages":[{"role":"user","content":"hello there"}],"max_tokens":400)";
+  const RawResponse late = Fetch(port(), "POST", kChat, body + "}", "X-Updraft-Deadline-Ms: 1\r\n");
+  EXPECT_EQ(late.status, 504) << late.body;
+  EXPECT_EQ((*http::ParseJson(late.body))["error"]["code"], "deadline_exceeded");
+  EXPECT_EQ(late.headers.count("x-request-id"), 1u);
+  EXPECT_EQ(Fetch(port(), "POST", kChat, body + "}", "X-Updraft-Deadline-Ms: 600000\r\n").status, 200);
+}
+
+// A body of a greedy request with a bias on each of `tokens`.
+inline std::string BiasBody(const std::vector<int32_t>& tokens, float bias) {
+  Json biases = Json::object();
+  for (const int32_t token : tokens) biases[absl::StrCat(token)] = bias;
+  return ChatBody(R"("logit_bias":)" + http::DumpJson(biases));
+}
+
+TEST_P(HttpModelCases, ABiasForbidsAndForcesTokens) {
+  const std::vector<int32_t> said = AskOf(tier_->backend(), ChatRequest("hello there"))->tokens();
+  ASSERT_FALSE(said.empty());
+  v1::GenerateRequest request = ChatRequest("hello there");
+  v1::LogitBias::Entry* entry = request.mutable_sampling()->mutable_logit_bias()->add_entries();
+  entry->set_token(said[0]);
+  entry->set_bias(-100);
+  const auto without = AskOf(tier_->backend(), request);
+  ASSERT_TRUE(without->status().ok()) << without->status();
+  ASSERT_FALSE(without->tokens().empty());
+  EXPECT_THAT(without->tokens(), ::testing::Not(::testing::Contains(said[0])));
+  EXPECT_EQ(Post(kChat, BiasBody({said[0]}, -100))["choices"][0]["message"]["content"], without->text());
+  // Of a token that is one letter the answer is that letter, as often as was asked for.
+  const text::Tokenizer& tokenizer = *tier_->backend().served().tokenizer();
+  int32_t letter = 0;
+  while (letter < tokenizer.vocab_size() && tokenizer.TokenBytes(letter) != "q") ++letter;
+  ASSERT_LT(letter, tokenizer.vocab_size());
+  EXPECT_EQ(Post(kChat, BiasBody({letter}, 100))["choices"][0]["message"]["content"], std::string(24, 'q'));
+  int status = 0;
+  EXPECT_EQ(Post(kChat, BiasBody({tokenizer.vocab_size()}, 1), &status)["error"]["type"], "invalid_request_error");
+  EXPECT_EQ(status, 400);
+}
+
+// One letter of two is as good as the other: how often each was said decides.
+TEST_P(HttpModelCases, AFrequencyPenaltyTakesTurns) {
+  const text::Tokenizer& tokenizer = *tier_->backend().served().tokenizer();
+  std::vector<int32_t> letters;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    const std::string bytes = tokenizer.TokenBytes(id);
+    if (bytes == "q" || bytes == "x") letters.push_back(id);
+  }
+  ASSERT_EQ(letters.size(), 2u);
+  std::string body = BiasBody(letters, 100);
+  const std::string alone = Post(kChat, body)["choices"][0]["message"]["content"];
+  ASSERT_EQ(alone.size(), 24u);
+  body.insert(body.size() - 1, R"(,"frequency_penalty":2)");
+  const std::string in_turns = Post(kChat, body)["choices"][0]["message"]["content"];
+  const auto lead = [](const std::string& text) {
+    return std::abs(std::count(text.begin(), text.end(), 'q') - std::count(text.begin(), text.end(), 'x'));
+  };
+  EXPECT_LE(lead(in_turns), lead(alone));
+  EXPECT_LT(lead(in_turns), 12) << in_turns;
+}
+
+// Each is what its seed alone gives.
+TEST_P(HttpModelCases, SeveralChoicesAreTheAnswersOfSuccessiveSeeds) {
+  const auto body = [](int seed, const std::string& rest) {
+    return ChatBody(absl::StrFormat(R"("temperature":1,"seed":%d%s)", seed, rest));
+  };
+  std::vector<std::string> alone;
+  int n_prompt = 0, n_answer = 0;
+  for (int i = 0; i < 3; ++i) {
+    const Json answer = Post(kChat, body(5 + i, ""));
+    alone.push_back(answer["choices"][0]["message"]["content"]);
+    n_prompt = answer["usage"]["prompt_tokens"];
+    n_answer += answer["usage"]["completion_tokens"].get<int>();
+  }
+  EXPECT_NE(alone[0], alone[1]);
+  const Json whole = Post(kChat, body(5, R"(,"n":3)"));
+  ASSERT_EQ(whole["choices"].size(), 3u);
+  EXPECT_EQ(whole["usage"]["prompt_tokens"], n_prompt);
+  EXPECT_EQ(whole["usage"]["completion_tokens"], n_answer);
+  for (int i = 0; i < 3; ++i) {
+    const Json& choice = whole["choices"][i];
+    EXPECT_EQ(choice["index"], i);
+    EXPECT_EQ(choice["message"]["content"], alone[i]) << i;
+    EXPECT_EQ(choice["updraft"]["decision"], "keep");
+  }
+  const RawResponse response =
+      Fetch(port(), "POST", kChat, body(5, R"(,"n":3,"stream":true,"stream_options":{"include_usage":true})"));
+  EXPECT_TRUE(response.complete);
+  std::vector<std::string> streamed(3);
+  std::vector<int> n_closed(3);
+  const std::vector<Json> events = Events(response.body);
+  for (const Json& event : events) {
+    if (event["choices"].empty()) continue;
+    const Json& choice = event["choices"][0];
+    const size_t index = choice["index"];
+    ASSERT_LT(index, 3u);
+    EXPECT_EQ(n_closed[index], 0) << "nothing follows the end of a choice";
+    streamed[index] += choice["delta"].value("content", "");
+    n_closed[index] += choice["finish_reason"].is_null() ? 0 : 1;
+  }
+  EXPECT_EQ(streamed, alone);
+  EXPECT_THAT(n_closed, ::testing::Each(1));
+  EXPECT_EQ(events.back()["usage"]["completion_tokens"], n_answer);
+}
+
+// Nobody said how long: until the end, or what the context holds.
+TEST_P(HttpModelCases, WithoutMaxTokensTheContextEndsTheAnswer) {
+  const Json answer = Post(kChat, R"({"messages":[{"role":"user","content":"hello there"}]})");
+  const int total = answer["usage"]["total_tokens"];
+  EXPECT_GT(answer["usage"]["completion_tokens"], 24);
+  if (answer["choices"][0]["finish_reason"] == "length") {
+    EXPECT_EQ(total, tier_->backend().max_sequence_tokens());
+  } else {
+    EXPECT_LT(total, tier_->backend().max_sequence_tokens());
+  }
+}
+
+}  // namespace updraft::testing
