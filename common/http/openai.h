@@ -161,7 +161,7 @@ Json ModelList(const std::vector<ModelEntry>& models);
 // ---- Errors -------------------------------------------------------------------------------------------------------
 
 // 400, 403, 404, 429, 499, 500, 501, 503, 504, ... by the status's code; 415 where an InvalidArgument names the header
-// Content-Type or Content-Encoding.
+// Content-Type or Content-Encoding, 422 where it names "request_id": the id is another request's.
 int HttpStatusOf(const absl::Status& status);
 // {"error": {"message", "type", "param", "code", "request_id"}}. request_id: ours; empty: left out.
 Json ErrorObject(const absl::Status& status, const std::string& request_id = "");

@@ -182,7 +182,8 @@ int HttpStatusOf(const absl::Status& status) {
       return 200;
     case absl::StatusCode::kInvalidArgument: {
       const std::string field = FieldOf(status);
-      return field == "Content-Type" || field == "Content-Encoding" ? 415 : 400;
+      if (field == "Content-Type" || field == "Content-Encoding") return 415;
+      return field == "request_id" ? 422 : 400;
     }
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kOutOfRange:

@@ -29,7 +29,7 @@ absl::Status Fronts::Check(const FrontOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics* metrics, FrontOptions options) {
   options.service.metrics = metrics;
-  std::unique_ptr<Fronts> fronts(new Fronts(backend, options.service));
+  std::unique_ptr<Fronts> fronts(new Fronts(backend, options));
   auto grpc = ServerHandle::Start({.listen = options.listen}, {&fronts->service_});
   if (!grpc.ok()) return grpc.status();
   fronts->grpc_ = *std::move(grpc);
@@ -43,7 +43,7 @@ absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics*
   http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
   auto access = AccessOf(options);
   if (!access.ok()) return access.status();
-  auto http = http::Server::Start(http_options, MakeHttpFront(backend, metrics, *std::move(access)));
+  auto http = http::Server::Start(http_options, MakeHttpFront(&fronts->once_, metrics, *std::move(access)));
   if (!http.ok()) return http.status();
   fronts->http_ = *std::move(http);
   return fronts;

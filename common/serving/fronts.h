@@ -14,6 +14,7 @@
 #include "common/serving/health_watch.h"
 #include "common/serving/http_access.h"
 #include "common/serving/inference_service.h"
+#include "common/serving/once_backend.h"
 #include "common/telemetry/metrics.h"
 
 namespace updraft {
@@ -24,6 +25,7 @@ struct FrontOptions {
   size_t max_http_body_bytes = 1 << 20;
   absl::Duration http_keep_alive = absl::Seconds(15);  // a silent stream of events gets a comment so often; zero: none
   HttpAccessOptions http_access = {};                  // beside the name in http_listen
+  OnceOptions once = {};
   InferenceServiceOptions service;
 };
 
@@ -54,8 +56,10 @@ class Fronts {
   void Stop(absl::Duration flush_time);
 
  private:
-  Fronts(Backend* backend, const InferenceServiceOptions& options) : service_(backend, options) {}
+  Fronts(Backend* backend, const FrontOptions& options)
+      : once_(backend, options.service.metrics, options.once), service_(&once_, options.service) {}
 
+  OnceBackend once_;
   InferenceService service_;
   std::unique_ptr<ServerHandle> grpc_;
   std::unique_ptr<http::Server> http_;

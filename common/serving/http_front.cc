@@ -2,11 +2,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -118,7 +118,7 @@ void FillConversation(openai::ChatRequest& parsed, v1::GenerateRequest& request)
   choice->set_name(std::move(parsed.tool_choice.name));
 }
 
-void FillParams(const openai::GenerationParams& params, v1::GenerateRequest& request) {
+void FillParams(const openai::GenerationParams& params, const std::string& request_id, v1::GenerateRequest& request) {
   request.set_max_tokens(params.max_tokens.value_or(0));
   for (const std::string& stop : params.stop) request.add_stop(stop);
   request.set_include_evidence(params.logprobs);
@@ -128,7 +128,8 @@ void FillParams(const openai::GenerationParams& params, v1::GenerateRequest& req
   sampling->set_top_k(params.top_k);
   sampling->set_min_p(static_cast<float>(params.min_p));
   sampling->set_repetition_penalty(static_cast<float>(params.repetition_penalty));
-  sampling->set_seed(params.seed ? *params.seed : std::random_device{}());
+  // The same request sent again asks for the same answer.
+  sampling->set_seed(params.seed ? *params.seed : absl::HashOf(request_id));
   sampling->set_presence_penalty(static_cast<float>(params.presence_penalty));
   sampling->set_frequency_penalty(static_cast<float>(params.frequency_penalty));
   for (const openai::LogitBias& bias : params.logit_bias) {
@@ -160,7 +161,7 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
                    bool chat, const HeaderFields& headers, v1::GenerateRequest request) {
   const ServedModel& model = backend->served();
   if (absl::Status status = CheckModel(params.model, model.name()); !status.ok()) return status;
-  FillParams(params, request);
+  FillParams(params, headers.request_id, request);
   request.set_request_id(headers.request_id);
   request.set_tier(headers.tier);
 

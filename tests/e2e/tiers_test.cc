@@ -383,6 +383,43 @@ TEST_F(TiersTest, CloudServesHttpWhenAskedTo) {
   EXPECT_EQ(cloud.process().Wait(absl::Seconds(30)), 0) << cloud.process().Output();
 }
 
+TEST_F(TiersTest, BothDaemonsAnswerARequestIdOnce) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::pair<std::string, std::vector<std::string>> daemons[] = {
+      {"updraft-edge", {"--model", *small_}}, {"updraft-cloud", {"--model", *small_, "--http-listen", "127.0.0.1:0"}}};
+  for (auto [program, flags] : daemons) {
+    SCOPED_TRACE(program);
+    const auto post = [](const Daemon& daemon, const std::string& id, int max_tokens) {
+      return http::testing::Fetch(
+          daemon.http_port(), "POST", "/v1/chat/completions",
+          absl::StrFormat(R"({"messages":[{"role":"user","content":"hello there"}],"temperature":1,"max_tokens":%d})",
+                          max_tokens),
+          "X-Request-Id: " + id + "\r\n");
+    };
+    const auto text = [](const http::testing::RawResponse& response) {
+      return http::ParseJson(response.body)->at("choices")[0]["message"]["content"].get<std::string>();
+    };
+    {
+      Daemon daemon(program, flags);
+      ASSERT_TRUE(daemon.ready());
+      const auto first = post(daemon, "one", 24), again = post(daemon, "one", 24), other = post(daemon, "two", 24);
+      ASSERT_EQ(again.status, 200) << again.body;
+      EXPECT_EQ(text(first), text(again));
+      EXPECT_NE(text(first), text(other)) << "another id, another draw";
+      EXPECT_THAT(http::testing::Fetch(daemon.http_port(), "GET", "/metrics").body,
+                  HasSubstr(R"(decision="keep",outcome="ok"} 2)"))
+          << "it was not made twice";
+      EXPECT_EQ(post(daemon, "one", 23).status, 422);
+    }
+    flags.insert(flags.end(), {"--repeat-grace-ms", "0"});
+    Daemon daemon(program, flags);
+    ASSERT_TRUE(daemon.ready());
+    EXPECT_EQ(post(daemon, "one", 24).status, 200);
+    EXPECT_EQ(post(daemon, "one", 23).status, 200);
+  }
+}
+
 // The official client decides what "OpenAI-compatible" means. It comes from the npm registry, into the build folder.
 class OfficialOpenAiClient : public TiersTest {
  protected:
