@@ -129,6 +129,7 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
   fields.Number("tokenizer_examples", 0, 1e8, &recipe.tokenizer_examples);
   fields.Text("teacher", &recipe.teacher);
   fields.Text("init_from", &recipe.init_from);
+  fields.Number("keep_start", 0, 1, &recipe.keep_start);
   fields.Text("sheet_folder", &recipe.sheet_folder);
   ParseSheets(&fields, &recipe.sheets);
   ReadType("file_matrices", &fields, &recipe.file_matrices);
@@ -150,6 +151,9 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
   if (absl::Status status = fields.Finish(); !status.ok()) return status;
   if (recipe.exit_thresholds.size() != recipe.model.exits.size()) {
     return absl::InvalidArgumentError("recipe: exit_thresholds: expected one per exit of the model");
+  }
+  if (recipe.keep_start > 0 && recipe.init_from.empty()) {
+    return absl::InvalidArgumentError("recipe: keep_start: there is no init_from whose weights could be kept");
   }
   if (recipe.teacher.empty() && recipe.init_from.empty() &&
       (recipe.vocabulary < 300 || recipe.tokenizer_examples < 1)) {

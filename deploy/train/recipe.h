@@ -57,7 +57,11 @@ struct Recipe {
   int tokenizer_examples = 0;  // of the training stream
   std::string teacher;         // GGUF; relative to the recipe's folder
   std::string init_from;       // GGUF to start from: same shape, or larger (then layers and rows are taken from it)
-  std::string sheet_folder;    // relative to the recipe's folder
+  // Share of the start's weights in those that are written, the rest being the trained ones: what the start knew and
+  // the new data lack is kept (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). For a start of
+  // the same shape.
+  double keep_start = 0;
+  std::string sheet_folder;                         // relative to the recipe's folder
   std::vector<std::pair<std::string, int>> sheets;  // written requests: name, and how often each line counts
   ModelShape model;
   std::vector<TrainStep> steps;

@@ -198,6 +198,10 @@ class Run {
     if (start && !options_.resume) {
       if (absl::Status status = InitializeFrom(*start, model_.get()); !status.ok()) return status;
     }
+    if (start && recipe_.keep_start > 0) {
+      start_ = std::make_unique<Transformer>(recipe_.model, model_->vocabulary(), recipe_.seed, device_);
+      if (absl::Status status = InitializeFrom(*start, start_.get()); !status.ok()) return status;
+    }
     workers_ = device_.is_cpu() ? WorkerCount() : 1;
     optimizer_ = std::make_unique<Optimizer>(&model_->parameters(), workers_);
     if (options_.resume) {
@@ -228,12 +232,18 @@ class Run {
     record.seed = recipe_.seed;
     record.tokens = progress_.total_tokens;
     record.data_version = cockpit::kDataVersion;
+    if (start_ != nullptr) KeepStart();
     return WriteModel(options_.out, recipe_, record, encoder_->vocabulary(), model_.get());
   }
 
   bool stopped() const { return stopped_; }
 
  private:
+  void KeepStart() {
+    torch::NoGradGuard no_gradient;
+    for (auto& [name, tensor] : model_->parameters()) tensor.lerp_(start_->Get(name), recipe_.keep_start);
+  }
+
   absl::Status ReadSheets() {
     for (const auto& [name, times] : recipe_.sheets) {
       const absl::StatusOr<Sheet> sheet = ReadSheet(recipe_.sheet_folder, name);
@@ -363,6 +373,7 @@ class Run {
   std::vector<cockpit::Example> written_;  // lines of the sheets, each as often as it counts
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<Transformer> model_, teacher_;
+  std::unique_ptr<Transformer> start_;  // as the model began; null: nothing of it is kept
   std::unique_ptr<Optimizer> optimizer_;
   int workers_ = 1;
   Progress progress_;

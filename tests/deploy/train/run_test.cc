@@ -1,6 +1,7 @@
 // Whole training runs of a tiny model: resumption to the bit, the file that comes out, what starts from it.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -105,6 +106,38 @@ TEST(TrainRunTest, StartsFromAFileAndLearnsFromATeacher) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->model->shape().layers, 2);
   EXPECT_EQ(loaded->vocabulary.merges, ReadModel(teacher, torch::kCPU)->vocabulary.merges);
+}
+
+TEST(TrainRunTest, KeepsAShareOfTheStart) {
+  Recipe recipe = TinyRecipe();
+  recipe.file_matrices = recipe.file_embedding = WeightType::kF16;
+  recipe.steps.pop_back();  // rounds to few bits
+  const std::string begun = Folder() + "/begun.gguf";
+  ASSERT_TRUE(Train(recipe, Quiet(begun)).ok());
+  recipe.init_from = begun;
+  recipe.steps[0].learning_rate = 0.01;
+  const auto trained = [&](double keep_start) {
+    recipe.keep_start = keep_start;
+    const std::string path = Folder() + "/kept.gguf";
+    const absl::Status status = Train(recipe, Quiet(path));
+    EXPECT_TRUE(status.ok()) << status;
+    return *ReadModel(path, torch::kCPU);
+  };
+  torch::NoGradGuard no_gradient;
+  const LoadedModel start = *ReadModel(begun, torch::kCPU), none = trained(0), quarter = trained(0.25),
+                    all = trained(1);
+  double moved = 0;
+  for (auto& [name, tensor] : none.model->parameters()) {
+    const torch::Tensor from = start.model->Get(name);
+    EXPECT_TRUE(torch::equal(all.model->Get(name), from)) << name;
+    const torch::Tensor blend = tensor + 0.25 * (from - tensor);
+    // Each of the three was rounded to f16 once, 2^-11 of its size.
+    const double limit =
+        3 * std::ldexp(1.0, -11) * std::max(tensor.abs().max().item<double>(), from.abs().max().item<double>());
+    EXPECT_LE((quarter.model->Get(name) - blend).abs().max().item<double>(), limit) << name;
+    moved += (tensor - from).abs().max().item<double>();
+  }
+  EXPECT_GT(moved, 0.01) << "there was something to blend";
 }
 
 TEST(TrainRunTest, ALargerVocabularyKeepsWhatWasLearned) {
