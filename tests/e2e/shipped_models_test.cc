@@ -58,11 +58,11 @@ TEST_F(ShippedModelsTest, AnswerAsTheirCardsSay) {
   const FamilySummary& all = report->summary.all();
   for (const Pass pass : {Pass::kEdge, Pass::kCloud, Pass::kTogether}) EXPECT_EQ(all.at(pass).errors, 0);
   const double full = all.at(Pass::kCloud).accuracy();
-  EXPECT_GE(full, 0.94);
-  EXPECT_GE(all.at(Pass::kEdge).accuracy(), 0.65);
+  EXPECT_GE(full, 0.92);
+  EXPECT_GE(all.at(Pass::kEdge).accuracy(), 0.80);
   EXPECT_LE(all.at(Pass::kEdge).accuracy(), 0.95);
   EXPECT_GE(all.at(Pass::kTogether).accuracy(), full - 0.025);
-  EXPECT_LE(all.escalated_share(), 0.40);
+  EXPECT_LE(all.escalated_share(), 0.58);
   EXPECT_LE(report->summary.ece, 0.08);
   EXPECT_GE(report->summary.auroc, 0.85);
 #if defined(UPDRAFT_RELEASE)

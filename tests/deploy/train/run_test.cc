@@ -123,9 +123,9 @@ TEST(TrainRunTest, KeepsAShareOfTheStart) {
     EXPECT_TRUE(status.ok()) << status;
     return *ReadModel(path, torch::kCPU);
   };
-  torch::NoGradGuard no_gradient;
   const LoadedModel start = *ReadModel(begun, torch::kCPU), none = trained(0), quarter = trained(0.25),
                     all = trained(1);
+  torch::NoGradGuard no_gradient;
   double moved = 0;
   for (auto& [name, tensor] : none.model->parameters()) {
     const torch::Tensor from = start.model->Get(name);
