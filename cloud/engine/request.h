@@ -47,8 +47,8 @@ struct Summary {
   int n_answer_tokens = 0;  // generated here: without accepted_prefix and without a stop token
   int n_cached_tokens = 0;  // of prompt and accepted_prefix, not computed because their KV was there
   int n_preemptions = 0;
-  std::optional<TokenEvidence> end_evidence;          // of the end-of-generation token, when asked for and there was one
-  absl::Duration queued = absl::ZeroDuration();       // arrival to first step
+  std::optional<TokenEvidence> end_evidence;     // of the end-of-generation token, when asked for and there was one
+  absl::Duration queued = absl::ZeroDuration();  // arrival to first step
   absl::Duration first_token = absl::ZeroDuration();  // arrival to first generated token; 0: none
   absl::Duration total = absl::ZeroDuration();        // arrival to end
 };
