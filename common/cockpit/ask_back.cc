@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -57,28 +58,40 @@ std::string LastParts(const std::string& path, int n) {
   return dot == std::string::npos ? path : path.substr(dot + 1);
 }
 
-// "Row1.DriverSide.HeatingCooling 60": what an alternative does where the model did not word it.
-std::string Described(const json& answer) {
+std::string Argument(const json& call, const char* key) {
+  const auto it = call.find(key);
+  return it == call.end() ? "" : Plain(*it);
+}
+
+// "call Mia": what models word alike whoever is called.
+std::string DescribedCall(const json& call, bool chinese) {
+  const std::string name = Argument(call, "name");
+  if (name == "navigate") return absl::StrCat(chinese ? "导航去" : "navigate to ", Argument(call, "to"));
+  if (name == "phone") return absl::StrCat(chinese ? "打电话给" : "call ", Argument(call, "contact"));
+  const std::string artist = Argument(call, "artist"), title = Argument(call, "title");
+  if (chinese) return absl::StrCat("播放", artist, artist.empty() ? "" : "的", title);
+  return absl::StrCat("play ", title, artist.empty() ? "" : " by ", artist);
+}
+
+// "Row1.DriverSide.HeatingCooling 60, call Mia": what an alternative does.
+std::string Described(const json& answer, bool chinese) {
   std::vector<std::string> parts;
   if (Says(answer, "set")) {
     for (const auto& [path, value] : answer["set"].items()) {
       parts.push_back(absl::StrCat(LastParts(path, 3), " ", Plain(value)));
     }
   }
-  if (Says(answer, "call")) {
-    std::vector<std::string> words;
-    for (const auto& [key, value] : answer["call"].items()) words.push_back(Plain(value));
-    parts.push_back(absl::StrJoin(words, " "));
-  }
+  if (Says(answer, "call")) parts.push_back(DescribedCall(answer["call"], chinese));
   return absl::StrJoin(parts, ", ");
 }
 
+// In the model's own words where they tell what is meant: of calls they do not.
 std::string Worded(const json& answer, bool chinese) {
   if (Says(answer, "refuse")) return chinese ? "什么都不做" : "do nothing";
   const auto say = answer.find("say");
   std::string words = say != answer.end() && say->is_string() ? say->get<std::string>() : "";
   while (!words.empty() && (words.back() == '.' || words.back() == ' ')) words.pop_back();
-  return words.empty() ? Described(answer) : words;
+  return words.empty() || Says(answer, "call") ? Described(answer, chinese) : words;
 }
 
 // What is carried out of an answer, and nothing else.
@@ -97,8 +110,9 @@ std::string Dump(const ordered_json& object) {
 
 struct Reading {
   ordered_json alternative;
-  std::string words;
-  int n = 0;  // candidates that mean it
+  std::string words;      // as the model put it
+  std::string described;  // as it is
+  int n = 0;              // candidates that mean it
 };
 
 // What the candidates mean, each once: the first candidate's reading first, then by how many share it.
@@ -113,7 +127,11 @@ std::vector<Reading> ReadingsOf(std::span<const std::string> candidates, bool ch
     const absl::StatusOr<std::string> meaning = CanonicalSettings(Dump(alternative));
     if (!meaning.ok()) continue;
     const auto [it, is_new] = seen.try_emplace(*meaning, readings.size());
-    if (is_new) readings.push_back({.alternative = std::move(alternative), .words = Worded(answer, chinese)});
+    if (is_new) {
+      readings.push_back({.alternative = std::move(alternative),
+                          .words = Worded(answer, chinese),
+                          .described = Says(answer, "refuse") ? Worded(answer, chinese) : Described(answer, chinese)});
+    }
     ++readings[it->second].n;
   }
   if (readings.size() > 2) {
@@ -138,12 +156,11 @@ AskedBack AskBack(std::span<const std::string> candidates, std::string_view requ
   const bool chinese = IsChinese(request, candidates);
   AskedBack asked;
   ordered_json list = ordered_json::array();
-  std::vector<std::string> words;
-  for (const Reading& reading : ReadingsOf(candidates, chinese)) {
-    words.push_back(reading.words);
+  std::vector<Reading> readings = ReadingsOf(candidates, chinese);
+  if (readings.size() > kMaxAlternatives) readings.erase(readings.begin() + kMaxAlternatives, readings.end());
+  for (const Reading& reading : readings) {
     asked.alternatives.push_back(Dump(reading.alternative));
     list.push_back(reading.alternative);
-    if (list.size() == kMaxAlternatives) break;
   }
   // Nothing, or nothing but to do nothing: there is no question in it.
   if (list.empty() || (list.size() == 1 && list[0].contains("refuse"))) {
@@ -153,6 +170,12 @@ AskedBack AskBack(std::span<const std::string> candidates, std::string_view requ
     refusal.say = chinese ? "我没有听懂。" : "I did not understand that.";
     asked.text = AnswerText(refusal);
     return asked;
+  }
+  std::set<std::string> distinct;
+  for (const Reading& reading : readings) distinct.insert(reading.words);
+  std::vector<std::string> words;  // that tell the readings apart
+  for (const Reading& reading : readings) {
+    words.push_back(distinct.size() == readings.size() ? reading.words : reading.described);
   }
   ordered_json object = ordered_json::object();
   object["set"] = ordered_json::object();

@@ -52,8 +52,26 @@ TEST(AskBackTest, EachMeaningOnceTheDoubtedFirstThenByVotes) {
   ASSERT_TRUE(object.ok()) << asked.text;
   EXPECT_EQ((*object)["set"].size(), 0u) << "nothing is set";
   EXPECT_EQ((*object)["clarify"].size(), 3u);
-  EXPECT_EQ((*object)["say"], "Did you mean: Seat heating on, or: A little heat, or: Mia phone?");
+  EXPECT_EQ((*object)["say"], "Did you mean: Seat heating on, or: A little heat, or: call Mia?");
   EXPECT_EQ(EffectOf(asked.text), Effect::kAsk);
+}
+
+TEST(AskBackTest, WhatItSaysTellsTheReadingsApart) {
+  const auto says = [](const std::vector<std::string>& candidates, const char* request) {
+    return (*ParseObject(AskBack(candidates, request).text, "answer"))["say"].get<std::string>();
+  };
+  EXPECT_EQ(says({R"({"set":{},"call":{"name":"navigate","to":"cafe"},"say":"Starting the route."})",
+                  R"({"set":{},"call":{"name":"media","title":"Angie","artist":"Stones"},"say":"Here it comes."})"},
+                 "coffee"),
+            "Did you mean: navigate to cafe, or: play Angie by Stones?");
+  EXPECT_EQ(says({R"({"set":{},"call":{"name":"media","title":"Angie","artist":"Stones"},"say":"好"})",
+                  R"({"set":{},"call":{"name":"phone","contact":"妈妈"},"say":"好"})"},
+                 "妈妈"),
+            "您是想：播放Stones的Angie，还是：打电话给妈妈？");
+  EXPECT_EQ(says({R"({"set":{"Vehicle.Cabin.Seat.Row1.DriverSide.HeatingCooling":60},"say":"Warm."})",
+                  R"({"set":{"Vehicle.Cabin.Seat.Row1.DriverSide.HeatingCooling":20},"say":"Warm."})", kRefuse},
+                 "warm"),
+            "Did you mean: Row1.DriverSide.HeatingCooling 60, or: Row1.DriverSide.HeatingCooling 20, or: do nothing?");
 }
 
 TEST(AskBackTest, NoMoreThanThree) {
