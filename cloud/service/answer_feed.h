@@ -86,7 +86,6 @@ class HeldAnswerFeed final : public AnswerFeed, public std::enable_shared_from_t
  private:
   class Candidate;  // the sink of one sampled answer
 
-  void Conclude();
   void AskAgain();
   void OnCandidate(std::string text);
   void AskBack();
@@ -102,6 +101,7 @@ class HeldAnswerFeed final : public AnswerFeed, public std::enable_shared_from_t
   engine::Summary summary_;
   std::vector<std::string> candidates_;  // the answer itself first
   int n_awaited_ = 0;
+  SteadyTime doubted_;  // when the first of them was asked for
   // ---- Of all ----
   Mutex mu_;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;

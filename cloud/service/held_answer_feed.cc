@@ -67,6 +67,7 @@ void HeldAnswerFeed::OnDone(const absl::Status& status, const engine::Summary& s
 }
 
 void HeldAnswerFeed::AskAgain() {
+  doubted_ = SteadyNow();
   candidates_.push_back(whole_.text());
   n_awaited_ = 1;  // this call itself, so that none of them concludes before all are on their way
   for (int i = 0; i < kCandidates; ++i) {
@@ -101,6 +102,7 @@ void HeldAnswerFeed::OnCandidate(std::string text) {
 }
 
 void HeldAnswerFeed::AskBack() {
+  summary_.total += SteadyNow() - doubted_;  // whoever asked waited for the samples, too
   {
     MutexLock lock(mu_);
     if (cancelled_) return End(absl::CancelledError("the request was cancelled"), summary_, {});

@@ -174,6 +174,23 @@ TEST(HeldAnswer, RawPromptsAndContinuedAnswersAreNotHeld) {
   ASSERT_TRUE(raw.status.ok()) << raw.status.error_message();
   EXPECT_EQ(raw.done.disposition(), v1::DISPOSITION_UNSPECIFIED);
   EXPECT_FALSE(raw.done.provenance().has_p_right());
+
+  // The tier below has the beginning: what would be withdrawn is not all here.
+  const ActingModel trusted(0.9, 0.5);
+  const auto whole_cloud = StartCloud({}, trusted.path());
+  ASSERT_NE(whole_cloud, nullptr);
+  const Answer whole = Ask(*v1::Inference::NewStub(ChannelTo(*whole_cloud)), ChatOf(kRequest));
+  ASSERT_GT(whole.tokens.size(), 8u);
+  v1::GenerateRequest rest = ChatOf(kRequest);
+  const auto prompt = cloud->backend().served().MakePrompt(rest);
+  ASSERT_TRUE(prompt.ok()) << prompt.status();
+  rest.mutable_tokens()->mutable_ids()->Add(prompt->tokens.begin(), prompt->tokens.end());
+  rest.mutable_tokens()->set_tokenizer_fingerprint(cloud->model_info().tokenizer_fingerprint());
+  rest.mutable_accepted_prefix()->Add(whole.tokens.begin(), whole.tokens.begin() + 4);
+  const Answer continued = Ask(*stub, rest);
+  ASSERT_TRUE(continued.status.ok()) << continued.status.error_message();
+  EXPECT_EQ(continued.done.disposition(), v1::DISPOSITION_UNSPECIFIED);
+  EXPECT_EQ(continued.tokens, std::vector<int32_t>(whole.tokens.begin() + 4, whole.tokens.end()));
 }
 
 TEST(HeldAnswer, ManyAtOnceAndSomeLeave) {

@@ -105,6 +105,8 @@ class Schedule {
     if (OneIn(4)) {
       asked.request.mutable_tokens()->add_ids(5);
       for (int i = Below(3); i > 0; --i) asked.request.add_accepted_prefix(6);
+    } else if (OneIn(2)) {
+      asked.request.mutable_conversation()->add_messages()->set_content("x");
     } else {
       asked.request.set_prompt("x");
     }
@@ -113,7 +115,10 @@ class Schedule {
   }
 
   // Nobody gets a part of it.
-  bool Holds() const { return tier_.acts && !upstream_wrote_ && answer_->ledger().accepted_prefix().empty(); }
+  bool Holds() const {
+    return tier_.acts && !answer_->asked().request.has_prompt() && !upstream_wrote_ &&
+           answer_->ledger().accepted_prefix().empty();
+  }
 
   // ---- The answer's side ----
   void Deliver(const Event& event) {

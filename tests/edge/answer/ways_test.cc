@@ -27,7 +27,8 @@ RoutingPolicy Policy(PolicyMode mode) {
 // One answer, told what happens; its actions are kept.
 class Told {
  public:
-  Told(PolicyMode mode, int n_upstreams, int n_prefix = 0, bool acts = false) : host(Policy(mode), n_upstreams) {
+  Told(PolicyMode mode, int n_upstreams, int n_prefix = 0, bool acts = false, bool raw = false)
+      : host(Policy(mode), n_upstreams) {
     tier_.acts = acts;
     tier_.name = "edge";
     tier_.vocab_size = 100;
@@ -38,7 +39,11 @@ class Told {
     asked.max_tokens = 100;
     asked.prompt.tokens = {1, 2, 3};
     asked.request.set_request_id("r");
-    asked.request.set_prompt("x");
+    if (acts && !raw) {
+      asked.request.mutable_conversation()->add_messages()->set_content("x");
+    } else {
+      asked.request.set_prompt("x");
+    }
     if (n_prefix > 0) asked.request.mutable_tokens()->add_ids(1);
     for (int i = 0; i < n_prefix; ++i) asked.request.add_accepted_prefix(5);
     answer_.emplace(&tier_, &host, std::move(asked));
@@ -215,6 +220,18 @@ TEST(ActingTest, NothingIsGivenBeforeItIsWhole) {
   EXPECT_EQ(done.provenance().p_right(), 0.9);
   EXPECT_EQ(done.usage().completion_tokens(), 6);
   EXPECT_EQ(done.alternatives_size(), 0);
+}
+
+TEST(ActingTest, WhatARawPromptBringsIsText) {
+  Told told(PolicyMode::kLocal, 0, 0, /*acts=*/true, /*raw=*/true);
+  told.host.verdict = kDoubtful;
+  told.On(LocalBegan{});
+  told.Write(1, 0.9f);
+  EXPECT_EQ(GivenText(told.actions), "t") << "it streams";
+  told.Write(1, 0.9f, AnswerEnd::kStop);
+  told.On(LocalStopped{});
+  EXPECT_EQ(GivenText(told.actions), "tt");
+  EXPECT_EQ(told.Last<EndAnswer>()->done.disposition(), v1::DISPOSITION_UNSPECIFIED);
 }
 
 TEST(ActingTest, AnInterruptedOneIsNotGivenInPart) {
