@@ -1,6 +1,7 @@
 #include "deploy/train/batches.h"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -38,9 +39,15 @@ BatchStream::BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch
       encoder_(encoder),
       pool_state_(generator_.state()) {}
 
-// Nobody wrote a reply: what there is ends where it would begin.
-Sequence BatchStream::EncodeWritten(const cockpit::Example& line) {
-  Sequence sequence = encoder_->EncodeExample(line);
+Sequence BatchStream::DrawWritten(cockpit::Random* draws) {
+  const cockpit::Example& line = (*written_.lines)[draws->Below(static_cast<uint32_t>(written_.lines->size()))];
+  std::optional<cockpit::Example> other;
+  if (written_.names != nullptr && draws->Below(10000) < written_.other_names * 10000) {
+    cockpit::Random random(draws->Next());
+    other = written_.names->Draw(line, &random);
+  }
+  Sequence sequence = encoder_->EncodeExample(other ? *other : line);
+  // Nobody wrote a reply: what there is ends where it would begin.
   sequence.tokens.resize(static_cast<size_t>(sequence.settings_end));
   return sequence;
 }
@@ -54,9 +61,7 @@ void BatchStream::FillPool() {
   const bool has_written = written_.lines != nullptr && !written_.lines->empty();
   for (int i = 0; i < kPoolExamples; ++i) {
     const bool write = has_written && draws.Below(10000) < written_.share * 10000;
-    Sequence sequence =
-        write ? EncodeWritten((*written_.lines)[draws.Below(static_cast<uint32_t>(written_.lines->size()))])
-              : encoder_->EncodeExample(generator_.Next());
+    Sequence sequence = write ? DrawWritten(&draws) : encoder_->EncodeExample(generator_.Next());
     if (sequence.tokens.size() <= max_tokens_) sequences.push_back(std::move(sequence));
   }
   if (sequences.empty()) {

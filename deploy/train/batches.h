@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "deploy/train/cockpit/generator.h"
+#include "deploy/train/cockpit/name_variation.h"
 #include "deploy/train/encoder.h"
 
 namespace updraft::train {
@@ -19,6 +20,8 @@ std::vector<Batch> CutBatches(std::vector<Sequence> sequences, int batch_tokens)
 struct WrittenShare {
   const std::vector<cockpit::Example>* lines = nullptr;  // outlive the stream
   double share = 0;                                      // of the stream's examples, 0 to 1
+  const cockpit::NameVariation* names = nullptr;         // outlives the stream; null: lines come as they are
+  double other_names = 0;                                // share of the lines with names that get others, 0 to 1
 };
 
 // The training stream in batches. A pool of examples is drawn, sorted by length and cut; its batches come in random
@@ -42,7 +45,7 @@ class BatchStream {
 
  private:
   void FillPool();
-  Sequence EncodeWritten(const cockpit::Example& line);
+  Sequence DrawWritten(cockpit::Random* draws);
 
   cockpit::Generator generator_;
   WrittenShare written_;

@@ -104,6 +104,7 @@ absl::Status ParseStep(const json& object, TrainStep* step) {
   fields.Number("temperature", 0.1, 100, &step->temperature);
   fields.Number("exit_weight", 0, 10, &step->exit_weight);
   fields.Number("written", 0, 1, &step->written);
+  fields.Number("other_names", 0, 1, &step->other_names);
   ReadType("matrices", &fields, &step->matrices);
   ReadType("embedding", &fields, &step->embedding);
   if (const json* mix = fields.Find("mix")) fields.Absorb(ParseMix(*mix, "steps.mix", &step->mix));
