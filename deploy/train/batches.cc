@@ -1,7 +1,6 @@
 #include "deploy/train/batches.h"
 
 #include <algorithm>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -40,13 +39,8 @@ BatchStream::BatchStream(uint64_t seed, const cockpit::FamilyMix& mix, int batch
       pool_state_(generator_.state()) {}
 
 Sequence BatchStream::DrawWritten(cockpit::Random* draws) {
-  const cockpit::Example& line = (*written_.lines)[draws->Below(static_cast<uint32_t>(written_.lines->size()))];
-  std::optional<cockpit::Example> other;
-  if (written_.names != nullptr && draws->Below(10000) < written_.other_names * 10000) {
-    cockpit::Random random(draws->Next());
-    other = written_.names->Draw(line, &random);
-  }
-  Sequence sequence = encoder_->EncodeExample(other ? *other : line);
+  cockpit::Random random(draws->Next());
+  Sequence sequence = encoder_->EncodeExample(written_.lines->Draw(written_.vary, &random));
   // Nobody wrote a reply: what there is ends where it would begin.
   sequence.tokens.resize(static_cast<size_t>(sequence.settings_end));
   return sequence;
@@ -58,7 +52,7 @@ void BatchStream::FillPool() {
   taken_ = 0;
   std::vector<Sequence> sequences;
   cockpit::Random draws(pool_state_ ^ 0x3417);
-  const bool has_written = written_.lines != nullptr && !written_.lines->empty();
+  const bool has_written = written_.lines != nullptr;
   for (int i = 0; i < kPoolExamples; ++i) {
     const bool write = has_written && draws.Below(10000) < written_.share * 10000;
     Sequence sequence = write ? DrawWritten(&draws) : encoder_->EncodeExample(generator_.Next());

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "deploy/train/cockpit/generator.h"
-#include "deploy/train/cockpit/name_variation.h"
+#include "deploy/train/cockpit/line_variation.h"
 #include "deploy/train/encoder.h"
 
 namespace updraft::train {
@@ -18,10 +18,9 @@ std::vector<Batch> CutBatches(std::vector<Sequence> sequences, int batch_tokens)
 
 // Requests that people wrote, drawn beside the generated ones.
 struct WrittenShare {
-  const std::vector<cockpit::Example>* lines = nullptr;  // outlive the stream
-  double share = 0;                                      // of the stream's examples, 0 to 1
-  const cockpit::NameVariation* names = nullptr;         // outlives the stream; null: lines come as they are
-  double other_names = 0;                                // share of the lines with names that get others, 0 to 1
+  const cockpit::LineVariation* lines = nullptr;  // outlives the stream; null: none
+  double share = 0;                               // of the stream's examples, 0 to 1
+  cockpit::VariationShares vary = {};
 };
 
 // The training stream in batches. A pool of examples is drawn, sorted by length and cut; its batches come in random

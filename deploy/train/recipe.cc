@@ -75,6 +75,15 @@ absl::Status ParseMix(const json& object, const std::string& where, cockpit::Fam
   return fields.Finish();
 }
 
+absl::Status ParseVariation(const json& object, const std::string& where, cockpit::VariationShares* shares) {
+  RecipeFields fields(object, where);
+  fields.Number("names", 0, 1, &shares->names);
+  fields.Number("numbers", 0, 1, &shares->numbers);
+  fields.Number("joined", 0, 1, &shares->joined);
+  fields.Number("typos", 0, 1, &shares->typos);
+  return fields.Finish();
+}
+
 void ParseSheets(RecipeFields* fields, std::vector<std::pair<std::string, int>>* sheets) {
   const json* object = fields->Find("sheets");
   if (object == nullptr) return;
@@ -104,10 +113,10 @@ absl::Status ParseStep(const json& object, TrainStep* step) {
   fields.Number("temperature", 0.1, 100, &step->temperature);
   fields.Number("exit_weight", 0, 10, &step->exit_weight);
   fields.Number("written", 0, 1, &step->written);
-  fields.Number("other_names", 0, 1, &step->other_names);
   ReadType("matrices", &fields, &step->matrices);
   ReadType("embedding", &fields, &step->embedding);
   if (const json* mix = fields.Find("mix")) fields.Absorb(ParseMix(*mix, "steps.mix", &step->mix));
+  if (const json* vary = fields.Find("vary")) fields.Absorb(ParseVariation(*vary, "steps.vary", &step->vary));
   if (absl::Status status = fields.Finish(); !status.ok()) return status;
   if (step->tokens == 0 || step->learning_rate == 0) {
     return absl::InvalidArgumentError("recipe: steps: expected tokens and learning_rate in every step");

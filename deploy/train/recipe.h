@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "deploy/train/cockpit/generator.h"
+#include "deploy/train/cockpit/line_variation.h"
 
 namespace updraft::train {
 
@@ -43,7 +44,7 @@ struct TrainStep {
   double temperature = 1;                  // of the soft labels
   double exit_weight = 0;                  // of each exit's loss, beside 1 for the final one
   double written = 0;                      // share of the examples that comes from the recipe's sheets, 0 to 1
-  double other_names = 0;                  // share of those with names that get others (cockpit/name_variation.h)
+  cockpit::VariationShares vary;           // how those are varied
   WeightType matrices = WeightType::kF32;  // what the weights are rounded to while training
   WeightType embedding = WeightType::kF32;
   cockpit::FamilyMix mix = cockpit::kEvenMix;

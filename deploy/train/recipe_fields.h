@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "deploy/train/cockpit/generator.h"
+#include "deploy/train/cockpit/line_variation.h"
 
 namespace updraft::train {
 
@@ -88,6 +89,9 @@ class RecipeFields {
 
 // {"slot": 2, "scope": 1}: shares of the families, 0 for those that are not named.
 absl::Status ParseMix(const nlohmann::json& object, const std::string& where, cockpit::FamilyMix* mix);
+
+// {"names": 0.75, "joined": 0.2}: shares of the ways to vary what was written, 0 for those that are not named.
+absl::Status ParseVariation(const nlohmann::json& object, const std::string& where, cockpit::VariationShares* shares);
 
 // "sheets": {name: how often each line counts, ...}; none: `sheets` stays as it is.
 void ParseSheets(RecipeFields* fields, std::vector<std::pair<std::string, int>>* sheets);

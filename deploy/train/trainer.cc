@@ -250,7 +250,7 @@ class Run {
       if (!sheet.ok()) return sheet.status();
       for (int i = 0; i < times; ++i) written_.insert(written_.end(), sheet->examples.begin(), sheet->examples.end());
     }
-    names_ = std::make_unique<cockpit::NameVariation>(written_);
+    if (!written_.empty()) lines_ = std::make_unique<cockpit::LineVariation>(written_);
     return absl::OkStatus();
   }
   PieceCounts Pieces() const { return CountPieces(recipe_.seed + 1000, recipe_.tokenizer_examples, written_); }
@@ -266,9 +266,8 @@ class Run {
   absl::Status Step(const TrainStep& step) {
     model_->set_rounding(step.matrices, step.embedding);
     // Every step of a recipe has a stream of its own.
-    BatchStream stream(
-        recipe_.seed + 7919 * progress_.step, step.mix, step.batch_tokens, recipe_.model.context, encoder_.get(),
-        {.lines = &written_, .share = step.written, .names = names_.get(), .other_names = step.other_names});
+    BatchStream stream(recipe_.seed + 7919 * progress_.step, step.mix, step.batch_tokens, recipe_.model.context,
+                       encoder_.get(), {.lines = lines_.get(), .share = step.written, .vary = step.vary});
     if (progress_.step_tokens > 0) stream.Restore(progress_.place);
     const Check check(recipe_.check_examples, step.batch_tokens, recipe_.model.context, encoder_.get());
     const int32_t padding = encoder_->vocabulary().end_of_text;
@@ -372,8 +371,8 @@ class Run {
   const Recipe& recipe_;
   const TrainOptions& options_;
   torch::Device device_;
-  std::vector<cockpit::Example> written_;  // lines of the sheets, each as often as it counts
-  std::unique_ptr<cockpit::NameVariation> names_;
+  std::vector<cockpit::Example> written_;          // lines of the sheets, each as often as it counts
+  std::unique_ptr<cockpit::LineVariation> lines_;  // null: no sheets
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<Transformer> model_, teacher_;
   std::unique_ptr<Transformer> start_;  // as the model began; null: nothing of it is kept

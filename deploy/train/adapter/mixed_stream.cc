@@ -1,6 +1,7 @@
 #include "deploy/train/adapter/mixed_stream.h"
 
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -20,15 +21,20 @@ void Shuffle(uint64_t seed, std::vector<T>* items) {
   }
 }
 
+std::vector<cockpit::Example> Round(const AdapterRecipe& recipe, const std::vector<Sheet>& sheets) {
+  std::vector<cockpit::Example> lines;
+  for (size_t sheet = 0; sheet < sheets.size(); ++sheet) {
+    for (int time = 0; time < recipe.sheets[sheet].second; ++time) {
+      lines.insert(lines.end(), sheets[sheet].examples.begin(), sheets[sheet].examples.end());
+    }
+  }
+  return lines;
+}
+
 }  // namespace
 
 MixedStream::MixedStream(const AdapterRecipe& recipe, const std::vector<Sheet>& sheets, const ChatEncoder& encoder)
-    : recipe_(recipe), sheets_(sheets), encoder_(encoder) {
-  for (uint32_t sheet = 0; sheet < sheets_.size(); ++sheet) {
-    for (int time = 0; time < recipe_.sheets[sheet].second; ++time) {
-      for (uint32_t row = 0; row < sheets_[sheet].examples.size(); ++row) lines_.push_back({sheet, row});
-    }
-  }
+    : recipe_(recipe), encoder_(encoder), lines_(Round(recipe, sheets)), variation_(lines_) {
   if (!lines_.empty()) {
     written_per_pool_ = std::llround(static_cast<double>(kPoolExamples) * (1 - recipe_.generated_share));
   }
@@ -39,11 +45,11 @@ const cockpit::Example& MixedStream::Written(int64_t draw) {
   const auto size = static_cast<int64_t>(lines_.size());
   if (draw / size != round_number_) {
     round_number_ = draw / size;
-    round_ = lines_;
+    round_.resize(lines_.size());
+    std::iota(round_.begin(), round_.end(), 0u);
     Shuffle(cockpit::HashCombine(recipe_.seed, 0x5EE7 + static_cast<uint64_t>(round_number_)), &round_);
   }
-  const Line& line = round_[static_cast<size_t>(draw % size)];
-  return sheets_[line.sheet].examples[line.row];
+  return lines_[round_[static_cast<size_t>(draw % size)]];
 }
 
 void MixedStream::Add(const cockpit::Example& example, uint64_t draw, std::vector<Sequence>* sequences) {
@@ -67,7 +73,10 @@ void MixedStream::FillPool() {
   place_.taken = 0;
   std::vector<Sequence> sequences;
   uint64_t draw = seed;
-  for (int64_t i = 0; i < written_per_pool_; ++i) Add(Written(place_.pool * written_per_pool_ + i), ++draw, &sequences);
+  for (int64_t i = 0; i < written_per_pool_; ++i) {
+    cockpit::Random random(cockpit::HashCombine(seed, static_cast<uint64_t>(i)));
+    Add(variation_.Draw(Written(place_.pool * written_per_pool_ + i), recipe_.vary, &random), ++draw, &sequences);
+  }
   cockpit::Generator generator(seed, cockpit::Split::kTrain, recipe_.mix);
   cockpit::Random languages(seed ^ 0x1A46);
   for (int64_t i = written_per_pool_; i < kPoolExamples; ++i) {

@@ -12,11 +12,12 @@
 namespace updraft::train {
 
 // The training stream of an adapter in batches: written requests in rounds (each line as often as its sheet says, in an
-// order of the round's own) and generated ones, pool by pool, each pool sorted by length and cut. A pool depends on the
-// recipe's seed and its own number alone, so that the place in the stream is two numbers.
+// order of the round's own) and generated ones, pool by pool, each pool sorted by length and cut. Written ones are
+// varied as the recipe says. A pool depends on the recipe's seed and its own number alone, so that the place in the
+// stream is two numbers.
 class MixedStream {
  public:
-  // Keeps references. Examples of more than recipe.max_tokens tokens are left out.
+  // Keeps references to recipe and encoder. Examples of more than recipe.max_tokens tokens are left out.
   MixedStream(const AdapterRecipe& recipe, const std::vector<Sheet>& sheets, const ChatEncoder& encoder);
 
   // Throws std::runtime_error when no example fits, or one cannot be encoded.
@@ -33,19 +34,15 @@ class MixedStream {
   int64_t left_out() const { return left_out_; }  // too long
 
  private:
-  struct Line {
-    uint32_t sheet, row;
-  };
-
   void FillPool();
   const cockpit::Example& Written(int64_t draw);
   void Add(const cockpit::Example& example, uint64_t draw, std::vector<Sequence>* sequences);
 
   const AdapterRecipe& recipe_;
-  const std::vector<Sheet>& sheets_;
   const ChatEncoder& encoder_;
-  std::vector<Line> lines_;  // one round, in the order of the sheets
-  std::vector<Line> round_;  // the same in the order of round_number_
+  const std::vector<cockpit::Example> lines_;  // one round, in the order of the sheets
+  const cockpit::LineVariation variation_;     // of lines_
+  std::vector<uint32_t> round_;                // places in lines_, in the order of round_number_
   int64_t round_number_ = -1;
   int64_t written_per_pool_ = 0;
   int64_t left_out_ = 0;

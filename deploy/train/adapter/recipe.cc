@@ -54,6 +54,7 @@ void ReadSheets(RecipeFields* fields, AdapterRecipe* recipe) {
   fields->Text("sheet_folder", &recipe->sheet_folder);
   ReadNames("held_out", fields, &recipe->held_out);
   ParseSheets(fields, &recipe->sheets);
+  if (const json* vary = fields->Find("vary")) fields->Absorb(ParseVariation(*vary, "vary", &recipe->vary));
   for (const auto& [name, times] : recipe->sheets) {
     if (std::find(recipe->held_out.begin(), recipe->held_out.end(), name) != recipe->held_out.end()) {
       return fields->Fail("sheets", absl::StrCat("'", name, "' is held out, too; take it out of one of the lists"));

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "deploy/train/cockpit/generator.h"
+#include "deploy/train/cockpit/line_variation.h"
 
 namespace updraft::train {
 
@@ -51,6 +52,7 @@ struct AdapterRecipe {
   std::string sheet_folder;                         // relative to the recipe's folder
   std::vector<std::pair<std::string, int>> sheets;  // and how often each of its lines stands in a round
   std::vector<std::string> held_out;                // sheets that measure
+  cockpit::VariationShares vary;                    // how written requests are varied
   double generated_share = 0.3;                     // of the examples; of all when there are no sheets
   double english_share = 0.5;                       // of the generated ones
   cockpit::FamilyMix mix = {1, 1, 1, 1, 0, 1};      // families of the generated ones; no arithmetic

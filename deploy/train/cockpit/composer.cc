@@ -344,6 +344,10 @@ std::string Dress(std::string_view core, bool imperative, Composer* composer) {
                                          : DressChinese(core, imperative, composer));
 }
 
+void AddTypo(Language language, std::string* text, Random* random) {
+  language == Language::kEnglish ? AddEnglishTypo(text, random) : AddChineseTypo(text, random);
+}
+
 std::string NumberInWords(int tenths, Language language) {
   const int whole = tenths / 10;
   const bool half = tenths % 10 == 5;

@@ -97,6 +97,10 @@ std::string Dress(std::string_view core, bool imperative, Composer* composer);
 // The text without marks and needless spaces.
 std::string RemoveMarks(std::string_view text);
 
+// A slip of the finger, or characters that a recogniser confuses, in a text without marks; or nothing, where it has no
+// word to slip in.
+void AddTypo(Language language, std::string* text, Random* random);
+
 // 0..199 and halves in words: "twenty two and a half", "二十二点五".
 std::string NumberInWords(int tenths, Language language);
 

@@ -177,7 +177,8 @@ TEST(BatchStreamTest, WrittenRequestsComeInTheirShareAndEndBeforeTheReply) {
     ASSERT_LT(sequence.settings_end, sequence.length());
     whole.push_back({sequence.tokens.begin(), sequence.tokens.begin() + sequence.settings_end});
   }
-  const WrittenShare written{&lines, 0.25};
+  const cockpit::LineVariation variation(lines);
+  const WrittenShare written{.lines = &variation, .share = 0.25};
   BatchStream stream(4, cockpit::kEvenMix, 2048, 1024, &*encoder, written);
   std::vector<int> found(lines.size());
   int all = 0;
