@@ -182,6 +182,31 @@ void Metrics::SetEngine(const EngineGauges& engine) {
   blocks.Add({{"state", "used"}}).Set(engine.n_blocks - engine.n_free_blocks);
 }
 
+void Metrics::OnAudit(const std::string& outcome) {
+  Families& f = *families_;
+  BuildCounter()
+      .Name("updraft_audits_total")
+      .Help("Kept answers that upstream was asked about, by what it said")
+      .Labels(f.labels)
+      .Register(f.registry)
+      .Add({{"outcome", outcome}})
+      .Increment();
+}
+
+void Metrics::OnDrift() {
+  Families& f = *families_;
+  f.AddCounter("updraft_drift_total", "Alarms: kept answers were worse than promised, the threshold was tightened")
+      .Increment();
+}
+
+void Metrics::SetDrift(const DriftGauges& drift) {
+  Families& f = *families_;
+  f.AddCounter("updraft_drift_total", "Alarms: kept answers were worse than promised, the threshold was tightened");
+  f.AddGauge("updraft_confidence_threshold", "Answers are kept at or above it", f.labels).Set(drift.threshold);
+  f.AddGauge("updraft_kept_risk", "Weighted loss of audited answers since the threshold was set", f.labels)
+      .Set(drift.risk);
+}
+
 void Metrics::SetResidentBytes(uint64_t bytes) { families_->resident_bytes.Set(static_cast<double>(bytes)); }
 
 std::string Metrics::Render() const { return prometheus::TextSerializer().Serialize(families_->registry.Collect()); }

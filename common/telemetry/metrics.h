@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -46,12 +47,19 @@ struct EngineGauges {
   int n_free_blocks = 0;
 };
 
+// Of a tier that audits what it keeps.
+struct DriftGauges {
+  double threshold = 0.0;                                  // answers are kept at or above it
+  double risk = std::numeric_limits<double>::quiet_NaN();  // weighted, among kept; NaN: not audited yet
+};
+
 // Thread-safe. Names: updraft_requests_total{outcome,decision}, updraft_refused_total{front,status},
 // updraft_degraded_total, updraft_tokens_total{tier},
 // updraft_link_bytes_total{direction}, updraft_request_seconds, updraft_first_token_seconds, updraft_queue_seconds,
 // updraft_confidence, updraft_link_{reachable,rtt_seconds,rtt_jitter_seconds},
 // updraft_link_goodput_bytes_per_second{direction}, updraft_engine_{steps,rows,preemptions}_total,
-// updraft_engine_kv_blocks{state}, updraft_resident_bytes, and for load the three names that the
+// updraft_engine_kv_blocks{state}, updraft_audits_total{outcome}, updraft_drift_total, updraft_kept_risk,
+// updraft_confidence_threshold, updraft_resident_bytes, and for load the three names that the
 // endpoint picker of the Kubernetes Gateway API Inference Extension reads unless told otherwise:
 // vllm:num_requests_waiting, vllm:num_requests_running, vllm:kv_cache_usage_perc (a fraction, in spite of its name),
 // labelled model_name.
@@ -69,6 +77,9 @@ class Metrics {
   void SetLoad(const LoadGauges& load);
   void SetLink(const LinkGauges& link);
   void SetEngine(const EngineGauges& engine);  // not called: no such metrics
+  void OnAudit(const std::string& outcome);    // "same": upstream would have said so, too; "other"; "lost"
+  void OnDrift();                              // the threshold was tightened
+  void SetDrift(const DriftGauges& drift);     // none of the three is called: no such metrics
   void SetResidentBytes(uint64_t bytes);
 
   // Prometheus text exposition format 0.0.4.

@@ -40,11 +40,24 @@ uint64_t FingerprintOf(const LocalModel& model) {
   return hash;
 }
 
+DriftOptions DriftOf(const AgentOptions& options) {
+  DriftOptions drift;
+  drift.level = options.audit_level;
+  drift.threshold = options.policy.confidence_threshold;
+  drift.audit_share = options.audit_share;
+  drift.min_share = std::min(drift.min_share, options.audit_share);
+  return drift;
+}
+
 absl::Status ShuttingDown() {
   return WithRetryDelay(absl::UnavailableError("this tier is shutting down"), absl::Seconds(1));
 }
 
 }  // namespace
+
+absl::Status CheckAudits(const AgentOptions& options) {
+  return options.audit_share == 0.0 ? absl::OkStatus() : DriftOf(options).Validate();
+}
 
 class Agent::Host final : public AnswerHost {
  public:
@@ -89,7 +102,8 @@ class Agent::Keeper final : public AnswerKeeper {
  public:
   explicit Keeper(Agent* agent) : agent_(agent) {}
   void OnEnded(LiveAnswer& live, const Answer& answer, const EndAnswer& end) override {
-    agent_->Measure(answer, end);
+    const double audit_propensity = agent_->Audit(answer, end);
+    agent_->Measure(answer, end, audit_propensity);
     agent_->CloseBooks(live, answer, end);
   }
   void OnTold() override {
@@ -115,6 +129,11 @@ Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::share
       worker_(std::make_unique<LocalWorker>(model_.get(), options_.tier, options_.max_queued)),
       legs_{.worker = worker_.get(), .upstream = upstream_.get()} {
   session_->With([&](RoutingSession& s) { s.Configure(options_.policy, FingerprintOf(*model_)); });
+  if (upstream_ != nullptr && options_.audit_share > 0.0) {
+    const AuditorOptions audits{.drift = DriftOf(options_), .acts = tier_.acts};
+    auto auditor = Auditor::Create(audits, upstream_.get(), session_.get(), metrics_, [this](double t) { Tighten(t); });
+    if (auditor.ok()) auditor_ = *std::move(auditor);  // CheckAudits says why not
+  }
   MutexLock lock(mu_);
   summary_.set_threshold(options_.policy.confidence_threshold);
   summary_.set_policy(std::string(NameOf(options_.policy.mode)));
@@ -201,7 +220,28 @@ absl::Status Agent::Admit(const std::shared_ptr<LiveAnswer>& live) {
 
 // ---- Out ----------------------------------------------------------------------------------------------------------
 
-void Agent::Measure(const Answer& answer, const EndAnswer& end) const {
+// Of what was kept because this tier was confident: other reasons to keep are not the threshold's.
+double Agent::Audit(const Answer& answer, const EndAnswer& end) {
+  const DecisionRecord* record = answer.record();
+  if (auditor_ == nullptr || !end.status.ok() || record == nullptr || record->reason != ReasonCode::kConfident ||
+      !end.confidence || DecisionFromProto(end.done.provenance().decision()) != Decision::kKeep ||
+      answer.asked().mode != PolicyMode::kAuto || !MayGoUp(PolicyMode::kAuto, answer.asked().request.hops())) {
+    return 0.0;
+  }
+  const std::string text = answer.ledger().AllText();
+  return auditor_->OnKept(
+      {.request = &answer.asked().request, .text = text, .confidence = *end.confidence, .seq = record->seq});
+}
+
+void Agent::Tighten(double threshold) {
+  RoutingPolicy policy = options_.policy;
+  policy.confidence_threshold = threshold;
+  session_->With([&](RoutingSession& session) { session.Configure(policy, FingerprintOf(*model_)); });
+  MutexLock lock(mu_);
+  summary_.set_threshold(threshold);
+}
+
+void Agent::Measure(const Answer& answer, const EndAnswer& end, double audit_propensity) const {
   const v1::Provenance& provenance = end.done.provenance();
   const std::optional<Decision> kind = DecisionFromProto(provenance.decision());
   const std::string decision(kind ? NameOf(*kind) : "");
@@ -225,7 +265,8 @@ void Agent::Measure(const Answer& answer, const EndAnswer& end) const {
             {"reason", end.status.ok() ? provenance.reason() : std::string(end.status.message())},
             {"prompt_tokens", end.done.usage().prompt_tokens()},
             {"answer_tokens", end.done.usage().completion_tokens()},
-            {"total_ms", provenance.total_ms()}});
+            {"total_ms", provenance.total_ms()},
+            {"audit_propensity", audit_propensity}});
 }
 
 // Before the client hears the end, so that it never sees itself counted as running.

@@ -19,6 +19,7 @@
 #include "common/serving/backend.h"
 #include "common/sync/mutex.h"
 #include "common/telemetry/metrics.h"
+#include "edge/agent/auditor.h"
 #include "edge/agent/live_answer.h"
 #include "edge/agent/local_model.h"
 #include "edge/agent/local_worker.h"
@@ -33,8 +34,13 @@ struct AgentOptions {
   RoutingPolicy policy;        // mode and threshold included
   int max_queued = 64;         // requests that wait for the model; more are refused
   int max_handed_over = 256;   // requests in progress beside those (no flag sets it); more are refused too
+  double audit_share = 0.0;    // of kept answers, at most: upstream is asked about them, too (auditor.h); 0: none
+  double audit_level = 0.05;   // loss among kept answers above which the threshold is tightened
   int max_tokens_default = 0;  // answer tokens when a request does not say; 0: until the end, or what the context holds
 };
+
+// InvalidArgument names the option.
+absl::Status CheckAudits(const AgentOptions& options);
 
 class Agent final : public Backend {
  public:
@@ -76,7 +82,9 @@ class Agent final : public Backend {
 
   // On the way out.
   void CloseBooks(LiveAnswer& live, const Answer& answer, const EndAnswer& end) ABSL_LOCKS_EXCLUDED(mu_);
-  void Measure(const Answer& answer, const EndAnswer& end) const;
+  double Audit(const Answer& answer, const EndAnswer& end);  // the probability with which it is audited
+  void Measure(const Answer& answer, const EndAnswer& end, double audit_propensity) const;
+  void Tighten(double threshold) ABSL_LOCKS_EXCLUDED(mu_);
 
   const AgentOptions options_;
   const std::unique_ptr<LocalModel> model_;
@@ -94,6 +102,7 @@ class Agent final : public Backend {
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   v1::RoutingSummary summary_ ABSL_GUARDED_BY(mu_);
 
+  std::unique_ptr<Auditor> auditor_;           // null: nothing is audited
   const std::unique_ptr<LocalWorker> worker_;  // last made, first gone
   const AnswerLegs legs_;
 };

@@ -64,6 +64,8 @@ AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceMode
   options.tier = config.tier();
   options.max_queued = config.max_queued();
   options.max_tokens_default = config.max_tokens_default();
+  options.audit_share = config.audit_share();
+  options.audit_level = config.audit_level();
   // The configuration allows no other names.
   options.policy.mode = FromName<PolicyMode>(config.policy()).value_or(PolicyMode::kAuto);
   options.policy.confidence_threshold = config.confidence_threshold();
@@ -92,6 +94,11 @@ absl::Status CheckConfig(const v1::EdgeConfig& config) {
   if (absl::Status status = CheckProxy(config.upstream_proxy(), "upstream_proxy"); !status.ok()) return status;
   if (config.policy() == "upstream" && config.upstream().empty()) {
     return absl::InvalidArgumentError("policy: 'upstream' needs a tier above; name it with --upstream HOST:PORT");
+  }
+  if (config.audit_share() > 0 && (config.upstream().empty() || config.policy() != "auto")) {
+    return absl::InvalidArgumentError(
+        "audit_share: a tier above is asked about kept answers; it needs --upstream HOST:PORT and --policy auto, or "
+        "leave it 0");
   }
   // An upstream that cannot be is told where it is used.
   const auto listen = ParseHostPort(config.listen(), "listen", PortZero::kAllowed);
@@ -166,6 +173,7 @@ int Run(const v1::EdgeConfig& config) {
   }
   const AgentOptions options = MakeAgentOptions(config, (*model)->confidence());
   if (absl::Status status = options.policy.Validate(); !status.ok()) return Fail(status, kBadUsage);
+  if (absl::Status status = CheckAudits(options); !status.ok()) return Fail(status, kBadUsage);
   Metrics metrics(config.tier(), (*model)->served().name());
   Agent agent(options, *std::move(model), session, *std::move(upstream), &metrics);
 
