@@ -66,17 +66,17 @@ absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig
   return engine::Engine::Create(options, *std::move(executor));
 }
 
-// A token with its text and evidence takes less, so that it is max_buffered_tokens that bounds.
-constexpr size_t kTokenBytes = 512;
-
 FrontOptions MakeFrontOptions(const v1::CloudConfig& config) {
   StreamLimits limits;
   limits.max_buffered_tokens = config.max_buffered_tokens();
-  limits.max_buffered_bytes =
-      std::max(limits.max_buffered_bytes, kTokenBytes * static_cast<size_t>(config.max_buffered_tokens()));
+  limits.max_buffered_bytes = static_cast<size_t>(config.max_buffered_bytes());
+  limits.write_timeout = absl::Milliseconds(config.write_timeout_ms());
+  limits.max_streams = config.max_streams();
   return {.listen = config.listen(),
           .http_listen = config.http_listen(),
           .max_http_body_bytes = static_cast<size_t>(config.max_http_body_bytes()),
+          .max_grpc_bytes = static_cast<size_t>(config.max_grpc_bytes()),
+          .max_http_connections = config.max_http_connections(),
           .http_keep_alive = absl::Milliseconds(config.http_keep_alive_ms()),
           .http_access = {{config.allow_host().begin(), config.allow_host().end()},
                           {config.allow_origin().begin(), config.allow_origin().end()}},

@@ -4,6 +4,7 @@
 #include <grpcpp/impl/service_type.h>
 #include <grpcpp/server.h>
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@ struct ServerOptions {
   std::string listen;               // HOST:PORT; port 0 picks a free one
   std::string field = "listen";     // names the flag in errors
   int max_request_bytes = 4 << 20;  // larger requests are refused by gRPC with RESOURCE_EXHAUSTED
+  // For gRPC's own: connections, calls, what they read. Near it gRPC reads less and closes connections.
+  size_t max_grpc_bytes = 256 << 20;
+  int max_calls_per_connection = 2048;  // what a client begins beside these waits on its side
 };
 
 class ServerHandle {

@@ -11,6 +11,8 @@
 namespace updraft {
 namespace {
 
+constexpr int kOtherCalls = 256;  // status, health, and refusals on their way
+
 absl::StatusOr<HttpAccess> AccessOf(const FrontOptions& options) {
   HttpAccessOptions access = options.http_access;
   auto listen = ParseHostPort(options.http_listen, "http_listen", PortZero::kAllowed);
@@ -30,7 +32,12 @@ absl::Status Fronts::Check(const FrontOptions& options) {
 absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics* metrics, FrontOptions options) {
   options.service.metrics = metrics;
   std::unique_ptr<Fronts> fronts(new Fronts(backend, options));
-  auto grpc = ServerHandle::Start({.listen = options.listen}, {&fronts->service_});
+  const StreamLimits& streams = options.service.stream;
+  auto grpc = ServerHandle::Start({.listen = options.listen,
+                                   .max_grpc_bytes = options.max_grpc_bytes,
+                                   // One client may have all answers, and ask for the status beside them.
+                                   .max_calls_per_connection = streams.max_streams + kOtherCalls},
+                                  {&fronts->service_});
   if (!grpc.ok()) return grpc.status();
   fronts->grpc_ = *std::move(grpc);
   fronts->health_ =
@@ -40,6 +47,9 @@ absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics*
   http_options.listen = options.http_listen;
   http_options.max_body_bytes = options.max_http_body_bytes;
   http_options.silence = options.http_keep_alive;
+  http_options.max_connections = options.max_http_connections;
+  http_options.max_buffered_bytes = streams.max_buffered_bytes;
+  http_options.write_timeout = streams.write_timeout;
   http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
   auto access = AccessOf(options);
   if (!access.ok()) return access.status();

@@ -23,9 +23,12 @@ struct FrontOptions {
   std::string listen;       // gRPC HOST:PORT; port 0 picks a free one
   std::string http_listen;  // the same for HTTP; empty: no HTTP
   size_t max_http_body_bytes = 1 << 20;
+  size_t max_grpc_bytes = 256 << 20;  // ServerOptions::max_grpc_bytes
+  int max_http_connections = 256;
   absl::Duration http_keep_alive = absl::Seconds(15);  // a silent stream of events gets a comment so often; zero: none
   HttpAccessOptions http_access = {};                  // beside the name in http_listen
   OnceOptions once = {};
+  // With the bounds of streams; over HTTP, too, where they apply (bytes that wait, the time to take some).
   InferenceServiceOptions service;
 };
 

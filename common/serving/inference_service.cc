@@ -6,7 +6,7 @@ namespace updraft {
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                                        const grpc::ByteBuffer* bytes) {
-  return GenerateReactor::Start(backend_, context, *bytes, options_.stream, options_.metrics);
+  return GenerateReactor::Start(&streams_, context, *bytes);
 }
 
 grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest*,

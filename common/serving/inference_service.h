@@ -25,7 +25,10 @@ class InferenceService final : public v1::Inference::WithRawCallbackMethod_Gener
   // The backend (and the metrics) must outlive the server that this is registered with. To be made once all is there to
   // serve with: its own making counts as the moment in which the daemon was ready.
   InferenceService(Backend* backend, InferenceServiceOptions options)
-      : backend_(backend), options_(std::move(options)), ready_(SteadyNow()) {}
+      : backend_(backend),
+        options_(std::move(options)),
+        ready_(SteadyNow()),
+        streams_(backend, options_.stream, options_.metrics) {}
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* bytes) override;
@@ -36,6 +39,7 @@ class InferenceService final : public v1::Inference::WithRawCallbackMethod_Gener
   Backend* const backend_;
   const InferenceServiceOptions options_;
   const SteadyTime ready_;
+  StreamHost streams_;
 };
 
 }  // namespace updraft

@@ -8,41 +8,67 @@
 #include "common/rpc/raw_message.h"
 #include "common/rpc/status.h"
 #include "common/serving/request_check.h"
+#include "common/status/retry_delay.h"
 #include "common/telemetry/log.h"
 
 namespace updraft {
 
-GenerateReactor* GenerateReactor::Start(Backend* backend, grpc::CallbackServerContext* context,
-                                        const grpc::ByteBuffer& bytes, const StreamLimits& limits, Metrics* metrics) {
-  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(backend, context, limits));
+namespace {
+
+// What waits for a slow reader is merged into messages of at most so much, so that one who takes little at a time is
+// told from one who takes nothing.
+constexpr size_t kMaxMergedBytes = 64 << 10;
+
+}  // namespace
+
+GenerateReactor* GenerateReactor::Start(StreamHost* host, grpc::CallbackServerContext* context,
+                                        const grpc::ByteBuffer& bytes) {
+  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(host, context));
   {
     MutexLock lock(reactor->mu_);
     reactor->self_ = reactor;
   }
-  reactor->Submit(bytes, metrics);
+  ++host->n_open;
+  host->watch.Add(reactor);
+  reactor->Submit(bytes);
   return reactor.get();
 }
 
-void GenerateReactor::Submit(const grpc::ByteBuffer& bytes, Metrics* metrics) {
-  v1::GenerateRequest request;
-  if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) {
-    if (metrics != nullptr) metrics->OnRefused("grpc", absl::AsciiStrToLower(absl::StatusCodeToString(status.code())));
-    LogEvent(LogLevel::kInfo, "refused", {{"front", "grpc"}, {"status", status}, {"peer", context_->peer()}});
-    return OnEnd(status, {});
+absl::Status GenerateReactor::CheckRoom() const {
+  if (host_->n_open <= limits_.max_streams) return absl::OkStatus();
+  return WithRetryDelay(
+      absl::ResourceExhaustedError(absl::StrFormat("%d answers are on their way already, those to readers that take "
+                                                   "nothing included; try again later, or raise --max-streams",
+                                                   limits_.max_streams)),
+      absl::Seconds(1));
+}
+
+void GenerateReactor::Refuse(const absl::Status& status) {
+  if (host_->metrics != nullptr) {
+    host_->metrics->OnRefused("grpc", absl::AsciiStrToLower(absl::StatusCodeToString(status.code())));
   }
+  LogEvent(LogLevel::kInfo, "refused", {{"front", "grpc"}, {"status", status}, {"peer", context_->peer()}});
+  OnEnd(status, {});
+}
+
+void GenerateReactor::Submit(const grpc::ByteBuffer& bytes) {
+  v1::GenerateRequest request;
+  if (absl::Status status = CheckRoom(); !status.ok()) return Refuse(status);
+  if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return Refuse(status);
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   if (CheckId("request_id", request.request_id()).ok()) {  // others are not fit for a log; the backend refuses them
     MutexLock lock(mu_);
     request_id_ = request.request_id();
   }
   // Not under the lock: the backend may answer before Submit returns.
-  RequestHandle handle = backend_->Submit(std::move(request), SteadyDeadlineOf(*context_), shared_from_this());
+  RequestHandle handle = host_->backend->Submit(std::move(request), SteadyDeadlineOf(*context_), shared_from_this());
   bool refused = false;
   {
     MutexLock lock(mu_);
     // After the end there is nothing to cancel, and a handle would keep what it belongs to.
     if (answer_ == Answer::kRunning) handle_ = handle;
     refused = !refusal_.ok();
+    if (answer_ == Answer::kRunning && wire_ == Wire::kUnused && !refused) WriteSign();
   }
   if (refused) handle.Cancel();  // OnCancel came before there was a handle
 }
@@ -64,13 +90,16 @@ absl::Status GenerateReactor::OnChunk(const v1::Chunk& chunk) {
   }
   buffered_bytes_ += n_bytes;
   buffered_tokens_ += chunk.tokens_size();
-  if (!pending_.empty() && pending_.back().tier() == chunk.tier()) {
+  const bool fits = last_pending_bytes_ + n_bytes <= kMaxMergedBytes;
+  if (!pending_.empty() && pending_.back().tier() == chunk.tier() && fits) {
+    last_pending_bytes_ += n_bytes;
     v1::Chunk& last = pending_.back();
     last.mutable_tokens()->MergeFrom(chunk.tokens());
     last.mutable_text()->append(chunk.text());
     last.mutable_evidence()->MergeFrom(chunk.evidence());
   } else {
     pending_.push_back(chunk);
+    last_pending_bytes_ = n_bytes;
   }
   MaybeWrite();
   return absl::OkStatus();
@@ -84,6 +113,26 @@ void GenerateReactor::OnEnd(const absl::Status& status, const v1::Done& done) {
   status_ = status;
   done_ = done;
   MaybeWrite();
+}
+
+void GenerateReactor::OnLook(SteadyTime now) {
+  {
+    MutexLock lock(mu_);
+    const bool waits = answer_ == Answer::kRunning && wire_ == Wire::kFree && refusal_.ok();
+    if (waits && now - wrote_ >= limits_.sign_interval) WriteSign();
+    if (!StoppedReading(now)) return;
+  }
+  MutexLock lock(context_mu_);
+  if (!done_with_context_) context_->TryCancel();
+}
+
+bool GenerateReactor::StoppedReading(SteadyTime now) {
+  const bool writing = wire_ == Wire::kWriting || answer_ == Answer::kFinished;
+  if (!writing || now - wrote_ < limits_.write_timeout) return false;
+  refusal_.Update(absl::ResourceExhaustedError(
+      absl::StrFormat("the reader took nothing of the answer for %s", absl::FormatDuration(limits_.write_timeout))));
+  pending_.clear();
+  return true;
 }
 
 // ---- gRPC's side --------------------------------------------------------------------------------------------------
@@ -115,6 +164,11 @@ void GenerateReactor::ReaderIsGone() {
 
 void GenerateReactor::OnDone() {
   std::shared_ptr<GenerateReactor> self;
+  {
+    MutexLock lock(context_mu_);
+    done_with_context_ = true;
+  }
+  --host_->n_open;
   MutexLock lock(mu_);
   self = std::move(self_);
   LogEvent(LogLevel::kDebug, "call",
@@ -142,13 +196,26 @@ void GenerateReactor::WriteNextChunk() {
   // Merged chunks are a little smaller than their sum: with the last of them all that was counted goes.
   writing_bytes_ = pending_.empty() ? buffered_bytes_ : response.chunk().ByteSizeLong();
   Stamp(response, /*last=*/false);
+  Write(response);
+}
+
+void GenerateReactor::WriteSign() {
+  v1::GenerateResponse response;
+  Stamp(response, /*last=*/false);
+  if (!response.has_load()) *response.mutable_load() = host_->backend->CurrentLoad();
+  Write(response);
+}
+
+void GenerateReactor::Write(const v1::GenerateResponse& response) {
   writing_ = SerializeMessage(response);
   wire_ = Wire::kWriting;
+  wrote_ = SteadyNow();
   StartWrite(&writing_);
 }
 
 void GenerateReactor::FinishCall() {
   answer_ = Answer::kFinished;
+  wrote_ = SteadyNow();
   status_.Update(refusal_);
   if (!status_.ok()) return Finish(ToGrpcStatus(status_, *context_));
   v1::GenerateResponse response;
@@ -161,7 +228,7 @@ void GenerateReactor::FinishCall() {
 void GenerateReactor::Stamp(v1::GenerateResponse& response, bool last) const {
   const bool first = wire_ == Wire::kUnused;
   if (first) response.set_request_id(request_id_);
-  if (first || last) *response.mutable_load() = backend_->CurrentLoad();
+  if (first || last) *response.mutable_load() = host_->backend->CurrentLoad();
   response.set_server_us(static_cast<uint64_t>(absl::ToInt64Microseconds(SteadyNow() - received_)));
 }
 

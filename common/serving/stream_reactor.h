@@ -4,6 +4,8 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -13,8 +15,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "common/clock/steady.h"
 #include "common/serving/backend.h"
+#include "common/serving/stream_watch.h"
 #include "common/sync/mutex.h"
 #include "updraft/v1/inference.pb.h"
 
@@ -25,6 +29,30 @@ namespace updraft {
 struct StreamLimits {
   size_t max_buffered_bytes = 1 << 20;
   int64_t max_buffered_tokens = std::numeric_limits<int64_t>::max();
+  // A caller that waits, in a queue or for an answer that is held, hears so often that its request is there still: what
+  // is silent for seconds is a dead link to it.
+  absl::Duration sign_interval = absl::Seconds(1);
+  // A reader that takes none of what is being written (64 KiB at most) for so long has stopped for good: its call is
+  // cancelled, and all that it held is free.
+  absl::Duration write_timeout = absl::Seconds(30);
+  int max_streams = 1024;  // calls at once; more are refused
+
+  absl::Duration look_interval() const {
+    return std::clamp(std::min(sign_interval, write_timeout) / 4, absl::Milliseconds(2), absl::Seconds(1));
+  }
+};
+
+// What the streams of one service share. Must outlive them.
+struct StreamHost {
+  // metrics: counts what is refused before the backend sees it; null: nothing.
+  StreamHost(Backend* b, const StreamLimits& l, Metrics* m)
+      : backend(b), limits(l), metrics(m), watch(l.look_interval()) {}
+
+  Backend* const backend;
+  const StreamLimits limits;
+  Metrics* const metrics;
+  std::atomic<int> n_open{0};  // calls that have begun and are not done
+  StreamWatch watch;
 };
 
 // One per Generate call. Held by gRPC until OnDone and by the backend, as its sink, until OnEnd. All state that changes
@@ -32,19 +60,23 @@ struct StreamLimits {
 //
 // One message is being written at a time; what comes meanwhile is merged, chunks of different tiers apart, since each
 // names its writer: a slow reader gets fewer and larger messages. Finish is called exactly once, never while a write is
-// out. The first response carries the request's id and the load, the last one the load, every one server_us.
+// out. A request that was taken in and has no answer yet is told so at once by a response without an event, and again
+// after each sign_interval without another. The first response carries the request's id and the load, those without an
+// event and the last one the load, every one server_us.
 class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public AnswerSink,
+                              public WatchedStream,
                               public std::enable_shared_from_this<GenerateReactor> {
  public:
   // Parses the request and submits it; one that does not parse is logged and counted here. The pointer is for gRPC; the
-  // reactor keeps itself alive until OnDone. `backend` must outlive the call.
-  static GenerateReactor* Start(Backend* backend, grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
-                                const StreamLimits& limits, Metrics* metrics = nullptr);
+  // reactor keeps itself alive until OnDone.
+  static GenerateReactor* Start(StreamHost* host, grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes);
 
   // Called by the backend.
   absl::Status OnChunk(const v1::Chunk& chunk) override ABSL_LOCKS_EXCLUDED(mu_);
   void OnEnd(const absl::Status& status, const v1::Done& done) override ABSL_LOCKS_EXCLUDED(mu_);
+
+  void OnLook(SteadyTime now) override ABSL_LOCKS_EXCLUDED(mu_);
 
   // Called by gRPC.
   void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
@@ -55,20 +87,30 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   enum class Answer { kRunning, kEnded, kFinished };  // the backend's end came; Finish was called
   enum class Wire { kUnused, kWriting, kFree };       // kUnused: no response was written yet
 
-  GenerateReactor(Backend* backend, grpc::CallbackServerContext* context, const StreamLimits& limits)
-      : backend_(backend), context_(context), limits_(limits) {}
+  GenerateReactor(StreamHost* host, grpc::CallbackServerContext* context)
+      : host_(host), limits_(host->limits), context_(context) {}
 
-  void Submit(const grpc::ByteBuffer& bytes, Metrics* metrics);
+  void Submit(const grpc::ByteBuffer& bytes);
+  absl::Status CheckRoom() const;
+  void Refuse(const absl::Status& status);
+  bool StoppedReading(SteadyTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReaderIsGone() ABSL_LOCKS_EXCLUDED(mu_);
   void MaybeWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteNextChunk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void WriteSign() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Write(const v1::GenerateResponse& response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FinishCall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Stamp(v1::GenerateResponse& response, bool last) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  Backend* const backend_;
+  StreamHost* const host_;
+  const StreamLimits& limits_;
   grpc::CallbackServerContext* const context_;
-  const StreamLimits limits_;
   const SteadyTime received_ = SteadyNow();
+
+  // gRPC frees the context when OnDone returns: a cancel from the watch's thread is over by then. Not mu_, which gRPC's
+  // own callbacks take.
+  Mutex context_mu_;
+  bool done_with_context_ ABSL_GUARDED_BY(context_mu_) = false;
 
   Mutex mu_;
   std::shared_ptr<GenerateReactor> self_ ABSL_GUARDED_BY(mu_);  // gRPC's hold, dropped in OnDone
@@ -77,8 +119,10 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   Answer answer_ ABSL_GUARDED_BY(mu_) = Answer::kRunning;
   absl::Status refusal_ ABSL_GUARDED_BY(mu_);  // why the reader takes no more: too slow, or gone; OK: it does
   Wire wire_ ABSL_GUARDED_BY(mu_) = Wire::kUnused;
+  SteadyTime wrote_ ABSL_GUARDED_BY(mu_);               // when the last write began
   grpc::ByteBuffer writing_ ABSL_GUARDED_BY(mu_);       // gRPC reads it while kWriting
-  std::deque<v1::Chunk> pending_ ABSL_GUARDED_BY(mu_);  // neighbours are of different tiers
+  std::deque<v1::Chunk> pending_ ABSL_GUARDED_BY(mu_);  // neighbours are of different tiers, or large
+  size_t last_pending_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of pending_.back()
   size_t buffered_bytes_ ABSL_GUARDED_BY(mu_) = 0;      // of what is being written and what is pending
   int64_t buffered_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   size_t writing_bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -76,15 +76,21 @@ AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceMode
 }
 
 FrontOptions MakeFrontOptions(const v1::EdgeConfig& config, SteadyTime process_start) {
+  StreamLimits limits;
+  limits.max_buffered_bytes = static_cast<size_t>(config.max_buffered_bytes());
+  limits.write_timeout = absl::Milliseconds(config.write_timeout_ms());
+  limits.max_streams = config.max_streams();
   return {.listen = config.listen(),
           .http_listen = config.http_listen(),
           .max_http_body_bytes = static_cast<size_t>(config.max_http_body_bytes()),
+          .max_grpc_bytes = static_cast<size_t>(config.max_grpc_bytes()),
+          .max_http_connections = config.max_http_connections(),
           .http_keep_alive = absl::Milliseconds(config.http_keep_alive_ms()),
           .http_access = {{config.allow_host().begin(), config.allow_host().end()},
                           {config.allow_origin().begin(), config.allow_origin().end()}},
           .once = {.grace = absl::Milliseconds(config.repeat_grace_ms()),
                    .max_bytes = static_cast<size_t>(config.repeat_max_bytes())},
-          .service = {.version = UPDRAFT_VERSION, .process_start = process_start}};
+          .service = {.version = UPDRAFT_VERSION, .process_start = process_start, .stream = limits}};
 }
 
 // What the ranges in config.proto cannot say.

@@ -186,6 +186,26 @@ TEST_F(ServerTest, StalledReaderTimesOut) {
   EXPECT_TRUE(gone.Wait());
 }
 
+// Their answers are whole, and nobody but the server knows of them any more.
+TEST_F(ServerTest, ReadersThatStopForGoodHoldNothingForLong) {
+  ServerOptions options;
+  options.write_timeout = absl::Milliseconds(300);
+  Start(options);
+  std::vector<std::unique_ptr<RawClient>> stalled;
+  for (int wave = 0; wave < 3; ++wave) {
+    for (int i = 0; i < 8; ++i) {
+      stalled.push_back(std::make_unique<RawClient>(port(), /*receive_buffer_bytes=*/4096));
+      ASSERT_TRUE(stalled.back()->Send(RequestText("GET", "/later")));
+      auto exchange = mailbox_.Take();
+      ASSERT_NE(exchange, nullptr);
+      exchange->Respond(Response{200, "text/plain", std::string(8 << 20, 'x'), {}});
+    }
+    for (int i = 0; i < 1000 && server_->n_connections() > 0; ++i) absl::SleepFor(absl::Milliseconds(20));
+    EXPECT_EQ(server_->n_connections(), 0) << "are held, with what they did not read";
+  }
+  EXPECT_EQ(Fetch(port(), "GET", "/hello").body, "hello");
+}
+
 TEST_F(ServerTest, RequestsInProgressAreBounded) {
   ServerOptions options;
   options.max_connections = 2;

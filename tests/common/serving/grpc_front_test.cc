@@ -1,8 +1,12 @@
 // The stream reactor against a backend whose every step the test decides.
+#include <algorithm>
+#include <cstdio>
 #include <functional>
+#include <future>
 #include <map>
 #include <mutex>
 
+#include "common/rpc/process.h"
 #include "common/rpc/status.h"
 #include "common/serving/stream_reactor.h"
 #include "common/status/retry_delay.h"
@@ -87,6 +91,54 @@ TEST_F(ReactorTest, WhatComesDuringAWriteIsMergedTiersApart) {
   EXPECT_EQ(heard.responses.front().load().queued_requests(), 5);
 }
 
+// In a queue, or while an answer is held: who asked is told at once that the request is there, and then again.
+TEST_F(ReactorTest, ARequestThatWaitsSaysSoAtOnceAndThenAgain) {
+  backend_.load.set_queued_requests(5);
+  std::promise<std::shared_ptr<AnswerSink>> taken_in;
+  backend_.script = [&taken_in](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+    taken_in.set_value(sink);
+    return RequestHandle();
+  };
+  GrpcServed served(&backend_, SteadyNow(), {.sign_interval = absl::Milliseconds(20)});
+  auto stub = v1::Inference::NewStub(grpc::CreateChannel(served.address(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  SetTimeout(context, absl::Seconds(60));
+  auto reader = stub->Generate(&context, ChatRequest("hello"));
+  uint64_t last_us = 0;
+  for (int i = 0; i < 3; ++i) {
+    v1::GenerateResponse sign;
+    ASSERT_TRUE(reader->Read(&sign)) << "nothing was said of a request that waits";
+    EXPECT_EQ(sign.event_case(), v1::GenerateResponse::EVENT_NOT_SET);
+    EXPECT_EQ(sign.request_id().empty(), i != 0);
+    EXPECT_EQ(sign.load().queued_requests(), 5) << i;
+    EXPECT_GE(sign.server_us(), last_us + (i == 0 ? 0 : 20'000)) << i;
+    last_us = sign.server_us();
+  }
+  const std::shared_ptr<AnswerSink> sink = taken_in.get_future().get();
+  EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "word", 1)).ok());
+  sink->OnEnd(absl::OkStatus(), {});
+  std::string text;
+  bool done = false;
+  for (v1::GenerateResponse response; reader->Read(&response);) {
+    text += response.chunk().text();
+    done = response.has_done();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(text, "word");
+  EXPECT_TRUE(done) << "the last message is the last";
+}
+
+// A caller subtracts server_us from what its own clock says: reading, checking and tokenizing are the server's time.
+TEST_F(ReactorTest, TheServersTimeCountsFromTheRequestsArrival) {
+  const Heard heard = Run([this](const auto& request, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+    absl::SleepFor(absl::Milliseconds(30));  // what tokenizing takes
+    backend_.Answer(request, *sink);
+    return RequestHandle();
+  });
+  ASSERT_FALSE(heard.responses.empty());
+  EXPECT_GE(heard.responses.front().server_us(), 30'000u);
+}
+
 TEST_F(ReactorTest, TokensAndBytesThatWaitAreBounded) {
   struct Case {
     StreamLimits limits;
@@ -132,6 +184,125 @@ TEST_F(ReactorTest, AReaderThatTakesIsNeverTooSlow) {
   size_t n_bytes = 0;
   for (const auto& response : heard.responses) n_bytes += response.chunk().text().size();
   EXPECT_EQ(n_bytes, 200u * 50u);
+}
+
+// Streams that begin and are never read, over a few connections.
+class UnreadStreams {
+ public:
+  UnreadStreams(const std::string& address, int n) {
+    for (int i = 0; i < n; ++i) {
+      if (i % 50 == 0) {
+        grpc::ChannelArguments own;
+        own.SetInt("updraft.test.connection", i);  // no two channels share a connection then
+        // As behind a link that is not loopback: what nobody reads is not taken in megabytes.
+        own.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+        own.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
+        stubs_.push_back(
+            v1::Inference::NewStub(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), own)));
+      }
+      contexts_.push_back(std::make_unique<grpc::ClientContext>());
+      readers_.push_back(stubs_.back()->Generate(contexts_.back().get(), ChatRequest("hello")));
+    }
+  }
+  ~UnreadStreams() {
+    for (size_t i = 0; i < readers_.size(); ++i) {
+      contexts_[i]->TryCancel();
+      readers_[i]->Finish();
+    }
+  }
+  // What reading at last gives.
+  grpc::Status Finish(size_t i) {
+    v1::GenerateResponse response;
+    while (readers_[i]->Read(&response)) continue;
+    const grpc::Status status = readers_[i]->Finish();
+    readers_.erase(readers_.begin() + static_cast<int64_t>(i));
+    contexts_.erase(contexts_.begin() + static_cast<int64_t>(i));
+    return status;
+  }
+
+ private:
+  std::vector<std::unique_ptr<v1::Inference::Stub>> stubs_;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts_;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> readers_;
+};
+
+// Answers of half a megabyte, which no flow-control window of a reader that takes nothing holds, and counts those that
+// are still held.
+class LargeAnswers {
+ public:
+  RequestHandle operator()(const std::shared_ptr<AnswerSink>& sink) {
+    {
+      std::lock_guard lock(mu_);
+      sinks_.push_back(sink);
+    }
+    for (int i = 0; i < 8; ++i) {
+      if (!sink->OnChunk(MakeChunk(i % 2 == 0 ? "a" : "b", std::string(64 << 10, 'x'), 1)).ok()) break;
+    }
+    sink->OnEnd(absl::OkStatus(), {});
+    return RequestHandle();
+  }
+  size_t n_asked() const {
+    std::lock_guard lock(mu_);
+    return sinks_.size();
+  }
+  size_t n_held() const {
+    std::lock_guard lock(mu_);
+    return static_cast<size_t>(
+        std::count_if(sinks_.begin(), sinks_.end(), [](const auto& sink) { return !sink.expired(); }));
+  }
+
+ private:
+  mutable std::mutex mu_;
+  std::vector<std::weak_ptr<AnswerSink>> sinks_;
+};
+
+template <typename Condition>
+bool Becomes(Condition condition) {
+  for (int i = 0; i < 6000 && !condition(); ++i) absl::SleepFor(absl::Milliseconds(5));
+  return condition();
+}
+
+// Their answers have ended long ago, and their clients are still there: all that is left is what they hold.
+TEST_F(ReactorTest, ReadersThatStopForGoodHoldNothingForLong) {
+  constexpr size_t kReaders = 500;
+  LargeAnswers answers;
+  backend_.script = [&answers](const auto&, SteadyTime, const auto& sink) { return answers(sink); };
+  StreamLimits limits;
+  limits.write_timeout = absl::Milliseconds(500);
+  GrpcServed served(&backend_, SteadyNow(), limits);
+  size_t resident = 0;
+  for (int wave = 1; wave <= 3; ++wave) {
+    UnreadStreams streams(served.address(), static_cast<int>(kReaders));
+    ASSERT_TRUE(Becomes([&] { return answers.n_asked() == wave * kReaders; })) << answers.n_asked();
+    EXPECT_TRUE(Becomes([&] { return answers.n_held() == 0; })) << answers.n_held() << " are held for ever";
+    EXPECT_FALSE(streams.Finish(0).ok());
+    const size_t now = ResidentBytes();
+    std::printf("%zu readers that stopped: %.1f MiB resident, %+.1f\n", wave * kReaders,
+                static_cast<double>(now) / (1 << 20),
+                (static_cast<double>(now) - static_cast<double>(resident)) / (1 << 20));
+    resident = now;
+  }
+  backend_.script = nullptr;
+  EXPECT_TRUE(InferenceClient(served.address()).Generate(ChatRequest("hello"), absl::Seconds(60)).ok());
+}
+
+TEST_F(ReactorTest, NoMoreStreamsThanMay) {
+  LargeAnswers answers;
+  backend_.script = [&answers](const auto&, SteadyTime, const auto& sink) { return answers(sink); };
+  StreamLimits limits;
+  limits.max_streams = 3;
+  limits.write_timeout = absl::Seconds(2);
+  GrpcServed served(&backend_, SteadyNow(), limits);
+  UnreadStreams streams(served.address(), 3);
+  ASSERT_TRUE(Becomes([&] { return answers.n_asked() == 3; }));
+  const Heard heard = Listen(served.address(), ChatRequest("hello"));
+  EXPECT_EQ(heard.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(heard.status.error_message(), HasSubstr("--max-streams"));
+  EXPECT_EQ(RetryDelayOf(heard.with_delay), absl::Seconds(1));
+  EXPECT_EQ(answers.n_asked(), 3u) << "the backend sees nothing of it";
+  ASSERT_TRUE(Becomes([&] { return answers.n_held() == 0; }));
+  EXPECT_TRUE(Becomes([&] { return Listen(served.address(), ChatRequest("hello")).status.ok(); }))
+      << "places come free";
 }
 
 TEST_F(ReactorTest, WhatWasWrittenBeforeAnErrorArrivesBeforeIt) {
