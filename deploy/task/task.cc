@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "common/cockpit/answer.h"
 #include "deploy/task/text_metrics.h"
+#include "deploy/task/written_label.h"
 #include "deploy/train/cockpit/generator.h"
 
 namespace updraft {
@@ -56,12 +57,18 @@ absl::StatusOr<TaskItem> LabelledItem(const json& object, TaskItem item) {
     auto accept = AcceptList::FromJson(object["accept"]);
     if (!accept.ok()) return accept.status();
     item.expected = accept->ToJson();
+    item.worded = false;
     item.accept = *std::move(accept);
     return item;
   }
   item.expected = object["answer"].dump(-1, ' ', false, json::error_handler_t::replace);
   item.clarify = EffectOf(item.expected).asks_back;
   if (const auto settings = cockpit::CanonicalSettings(item.expected); !settings.ok()) return settings.status();
+  item.worded = !item.clarify;
+  if (item.clarify) return item;
+  auto accept = AcceptListOfWritten(item.family, object["answer"]);
+  if (!accept.ok()) return accept.status();
+  item.accept = *std::move(accept);
   return item;
 }
 
@@ -183,7 +190,7 @@ TaskReport ScoreAnswers(std::span<const TaskItem> items, std::span<const std::st
       report.acted_wrong.correct += effect.acts && !right ? 1 : 0;
       CountOffer(items[i], AlternativesOf(answers[i]), report);
     }
-    if (!items[i].accept && !items[i].clarify) {
+    if (items[i].worded && !items[i].clarify) {
       f1.push_back(WordF1(items[i].expected, answers[i]));
       bleu.Add(items[i].expected, answers[i]);
     }

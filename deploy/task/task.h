@@ -22,9 +22,11 @@ struct TaskItem {
   std::string family, language;  // empty: none
   Conversation messages;
   std::string expected;
-  bool cockpit = false;              // judged by cockpit::ExactMatch
-  bool clarify = false;              // a sensible assistant asks back, and that alone is right
-  std::optional<AcceptList> accept;  // where there is one it judges, and `expected` is its text
+  bool cockpit = false;  // judged by cockpit::ExactMatch
+  bool clarify = false;  // a sensible assistant asks back, and that alone is right
+  std::optional<AcceptList>
+      accept;          // where there is one it judges, and `expected` is its text, or one answer that fits
+  bool worded = true;  // `expected` is one answer, to whose words others can be compared
 };
 
 TaskItem TaskItemOf(const cockpit::Example& example);
@@ -35,8 +37,8 @@ std::vector<TaskItem> CockpitTask(cockpit::Split split, int n, uint64_t seed);
 // JSONL, one object a line: {"messages": [{"role","content"}...] or "prompt": "...", "answer": "...", and if wanted
 // "id", "family", "language"}. A line whose family is a cockpit one is judged as such. Lines that were labelled by hand
 // have a "kind" for a family, are in the language of what is asked last, and have "accept" instead of an answer
-// (accept_list.h), or an answer that is an object (deploy/train/cockpit/written). DataLoss names the line; NotFound the
-// file.
+// (accept_list.h), or an answer that is an object (deploy/train/cockpit/written; written_label.h says what it leaves
+// open). DataLoss names the line; NotFound the file.
 absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path);
 
 bool IsCorrect(const TaskItem& item, std::string_view answer);

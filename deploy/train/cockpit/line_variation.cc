@@ -118,6 +118,15 @@ std::string WithinSentence(const std::string& text, const std::string& answer) {
   return out;
 }
 
+// Nothing but names: "Golden Temple, quick". Beside a setting any clause would look like one.
+bool IsBareCall(const Example& example, const ordered_json& call) {
+  size_t named = 0;
+  for (const auto& [key, value] : call.items()) {
+    if (key != "name" && key != "avoid" && value.is_string()) named += value.get_ref<const std::string&>().size();
+  }
+  return named * 10 > example.turns[0].content.size() * 4;
+}
+
 std::string InOneBreath(const Example& first, const Example& second, Random* random) {
   static const std::vector<std::string_view> kEnglish = {", and ",  " and ", ", then ",    ". ",     ", ",
                                                          ", also ", "; ",    " and then ", " plus ", ", oh and "};
@@ -147,7 +156,7 @@ std::optional<Example> Joined(const Example& first, const Example& second, Rando
       does = true;
     }
     if (const ordered_json call = answer.value("call", ordered_json::object()); !call.empty()) {
-      if (calls) return std::nullopt;
+      if (calls || IsBareCall(*part, call)) return std::nullopt;
       both.call = call;
       calls = does = true;
     }

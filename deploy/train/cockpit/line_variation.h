@@ -50,7 +50,7 @@ class LineVariation {
 };
 
 // Two messages as one: both are done, in order; what one of them wants and this car does not do is left out. Nullopt:
-// not two single messages of one language, or both set the same, or both call.
+// not two single messages of one language, or both set the same, or both call, or one is hardly more than a name.
 std::optional<Example> Joined(const Example& first, const Example& second, Random* random);
 
 }  // namespace updraft::cockpit

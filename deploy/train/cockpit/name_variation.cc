@@ -244,7 +244,7 @@ std::string NameVariation::Another(const Name& name, size_t request_bytes, Rando
   }
   const bool spaced = !HasIdeograph(name.text);
   const std::vector<std::string>& known = (spaced ? spaced_ : unspaced_)[name.role];
-  const bool alone = name.text.size() * 10 > request_bytes * 6;
+  const bool alone = name.text.size() * 10 > request_bytes * 4;
   if (!known.empty() && (alone || random->Percent(50))) return random->Pick(known);
   if (alone) return name.text;
   if (spaced) return MadeUp(name.role, random);

@@ -25,9 +25,9 @@ class NameVariation {
   explicit NameVariation(std::span<const Example> written);
 
   // `from` with its names (contact, place, title, artist) exchanged wherever they stand in its turns and its answer; as
-  // likely for others of the same role as for made-up ones. A name that is most of the request, whose kind nothing else
-  // tells, gets another of its role. A number that is dialled gets as many other digits. Nullopt: the last answer has
-  // no name that the user said word for word (but for capitals, and spaces between digits).
+  // likely for others of the same role as for made-up ones. A name that is much of the request, whose kind little
+  // else tells, gets another of its role. A number that is dialled gets as many other digits. Nullopt: the last answer
+  // has no name that the user said word for word (but for capitals, and spaces between digits).
   std::optional<Example> Draw(const Example& from, Random* random) const;
 
  private:

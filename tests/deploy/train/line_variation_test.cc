@@ -97,13 +97,14 @@ TEST(LineVariationTest, WhatIsNotTheValueAsItWasSaidStays) {
 
 TEST(LineVariationTest, TwoLinesInOneBreath) {
   const Example dome = Request("The dome light on.", R"({"set":{"Vehicle.Cabin.Light.IsDomeOn":true},"say":""})");
-  const Example call = Request("call Anna", R"({"set":{},"call":{"name":"phone","contact":"Anna"},"say":""})");
+  const Example call =
+      Request("call Anna for me, would you", R"({"set":{},"call":{"name":"phone","contact":"Anna"},"say":""})");
   const Example joke = Request("Tell me a joke", R"({"set":{},"refuse":true,"say":""})");
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     Random random(seed);
     const std::optional<Example> one = Joined(call, dome, &random);
     ASSERT_TRUE(one);
-    EXPECT_THAT(one->turns[0].content, ::testing::StartsWith("call Anna"));
+    EXPECT_THAT(one->turns[0].content, ::testing::StartsWith("call Anna for me, would you"));
     EXPECT_THAT(one->turns[0].content, AnyOf(HasSubstr(" the dome light on"), HasSubstr(". The dome light on")));
     EXPECT_TRUE(ExactMatch(
         one->answer,
@@ -118,6 +119,8 @@ TEST(LineVariationTest, TwoLinesInOneBreath) {
   Random random(1);
   EXPECT_FALSE(Joined(dome, dome, &random)) << "the same signal twice";
   EXPECT_FALSE(Joined(call, call, &random)) << "two calls";
+  const Example bare = Request("Anna Bell.", R"({"set":{},"call":{"name":"phone","contact":"Anna Bell"},"say":""})");
+  EXPECT_FALSE(Joined(dome, bare, &random)) << "a name alone";
   Example chinese = dome;
   chinese.language = Language::kChinese;
   EXPECT_FALSE(Joined(dome, chinese, &random));
