@@ -71,6 +71,7 @@ void AnswerFeed::Account(const absl::Status& status, std::string_view decision, 
   metrics.OnTokens(tier_.name, done.usage().completion_tokens());
   metrics.OnRequest({.outcome = outcome,
                      .decision = decision,
+                     .disposition = DispositionLabel(done.disposition()),
                      .total_s = provenance.total_ms() * 1e-3,
                      .first_token_s = provenance.first_token_ms() * 1e-3,
                      .queue_s = provenance.queue_ms() * 1e-3});

@@ -87,6 +87,11 @@ constexpr std::pair<Disposition, v1::Disposition> kDispositions[] = {
 
 }  // namespace
 
+std::string_view DispositionLabel(v1::Disposition disposition) {
+  const Disposition native = DispositionFromProto(disposition);
+  return native == Disposition::kUnspecified ? std::string_view() : NameOf(native);
+}
+
 v1::DecisionKind DecisionToProto(Decision decision) {
   for (const auto& [native, wire] : kDecisions) {
     if (native == decision) return wire;

@@ -40,6 +40,8 @@ v1::Link LinkToProto(const LinkEstimate& link);
 
 // A value that a newer peer may send and that is not known here is taken as unspecified.
 Disposition DispositionFromProto(v1::Disposition disposition);
+// Its name as a label of metrics; empty: none was given.
+std::string_view DispositionLabel(v1::Disposition disposition);
 v1::Disposition DispositionToProto(Disposition disposition);
 
 }  // namespace updraft

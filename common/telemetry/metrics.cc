@@ -116,6 +116,15 @@ void Metrics::OnRequest(const RequestRecord& record) {
       .Add({{"outcome", std::string(record.outcome)},
             {"decision", record.decision.empty() ? "none" : std::string(record.decision)}})
       .Increment();
+  if (!record.disposition.empty()) {
+    BuildCounter()
+        .Name("updraft_dispositions_total")
+        .Help("Answers that act, by what was done: act, refuse, clarify (asked back)")
+        .Labels(f.labels)
+        .Register(f.registry)
+        .Add({{"disposition", std::string(record.disposition)}})
+        .Increment();
+  }
   if (record.degraded) f.degraded.Increment();
   f.request_seconds.Observe(record.total_s);
   if (record.first_token_s > 0.0) f.first_token_seconds.Observe(record.first_token_s);

@@ -13,13 +13,14 @@ namespace updraft {
 // How a request ended, as a label: "ok", or an absl status code in lower case ("cancelled", "deadline_exceeded", ...).
 struct RequestRecord {
   std::string_view outcome = "ok";
-  std::string_view decision = {};  // NameOf(Decision); empty: refused before there was one
-  bool degraded = false;           // upstream was wanted but could not be used
-  double total_s = 0.0;            // arrival to last byte queued
-  double first_token_s = 0.0;      // arrival to first text queued; 0: none was
-  double queue_s = 0.0;            // waiting for the local model
-  double confidence = -1.0;        // of what was written here; negative: it was not judged
-  uint64_t bytes_up = 0;           // payload to upstream
+  std::string_view decision = {};     // NameOf(Decision); empty: refused before there was one
+  std::string_view disposition = {};  // NameOf(Disposition) of an answer that was meant to act; empty: none was given
+  bool degraded = false;              // upstream was wanted but could not be used
+  double total_s = 0.0;               // arrival to last byte queued
+  double first_token_s = 0.0;         // arrival to first text queued; 0: none was
+  double queue_s = 0.0;               // waiting for the local model
+  double confidence = -1.0;           // of what was written here; negative: it was not judged
+  uint64_t bytes_up = 0;              // payload to upstream
   uint64_t bytes_down = 0;
 };
 
@@ -53,8 +54,8 @@ struct DriftGauges {
   double risk = std::numeric_limits<double>::quiet_NaN();  // weighted, among kept; NaN: not audited yet
 };
 
-// Thread-safe. Names: updraft_requests_total{outcome,decision}, updraft_refused_total{front,status},
-// updraft_degraded_total, updraft_tokens_total{tier},
+// Thread-safe. Names: updraft_requests_total{outcome,decision}, updraft_dispositions_total{disposition},
+// updraft_refused_total{front,status}, updraft_degraded_total, updraft_tokens_total{tier},
 // updraft_link_bytes_total{direction}, updraft_request_seconds, updraft_first_token_seconds, updraft_queue_seconds,
 // updraft_confidence, updraft_link_{reachable,rtt_seconds,rtt_jitter_seconds},
 // updraft_link_goodput_bytes_per_second{direction}, updraft_engine_{steps,rows,preemptions}_total,

@@ -250,6 +250,7 @@ void Agent::Measure(const Answer& answer, const EndAnswer& end, double audit_pro
   for (const v1::Provenance::Span& span : provenance.spans()) metrics_->OnTokens(span.tier(), span.n_tokens());
   metrics_->OnRequest({.outcome = outcome,
                        .decision = decision,
+                       .disposition = DispositionLabel(end.done.disposition()),
                        .degraded = provenance.degraded(),
                        .total_s = provenance.total_ms() * 1e-3,
                        .first_token_s = provenance.first_token_ms() * 1e-3,

@@ -16,7 +16,7 @@ using ::testing::Not;
 TEST(MetricsTest, CountsByOutcomeDecisionAndTier) {
   Metrics metrics("edge", "tiny");
   metrics.OnRequest({.outcome = "ok", .decision = "keep", .total_s = 0.03, .first_token_s = 0.02, .confidence = 0.97});
-  metrics.OnRequest({.outcome = "ok", .decision = "hand-over", .total_s = 0.3, .bytes_up = 100, .bytes_down = 900});
+  metrics.OnRequest({.outcome = "ok", .decision = "hand-over", .disposition = "clarify", .total_s = 0.3, .bytes_up = 100, .bytes_down = 900});
   metrics.OnRequest({.outcome = "cancelled", .degraded = true});
   metrics.OnTokens("edge", 7);
   metrics.OnTokens("cloud", 9);
@@ -24,6 +24,8 @@ TEST(MetricsTest, CountsByOutcomeDecisionAndTier) {
   const std::string text = metrics.Render();
   EXPECT_THAT(text, HasSubstr(R"(updraft_requests_total{tier="edge",decision="keep",outcome="ok"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(updraft_requests_total{tier="edge",decision="none",outcome="cancelled"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_dispositions_total{tier="edge",disposition="clarify"} 1)"));
+  EXPECT_THAT(text, Not(HasSubstr(R"(disposition="")"))) << "prose has none";
   EXPECT_THAT(text, HasSubstr(R"(updraft_degraded_total{tier="edge"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(updraft_tokens_total{tier="cloud"} 9)"));
   EXPECT_THAT(text, HasSubstr(R"(updraft_link_bytes_total{tier="edge",direction="down"} 900)"));
@@ -70,6 +72,23 @@ TEST(MetricsTest, EngineCountsOnwardsAndIsThereOnlyWhenTold) {
   EXPECT_THAT(text, HasSubstr(R"(updraft_engine_preemptions_total{tier="cloud"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(updraft_engine_kv_blocks{tier="cloud",state="free"} 8)"));
   EXPECT_THAT(text, HasSubstr(R"(updraft_engine_kv_blocks{tier="cloud",state="used"} 0)"));
+}
+
+TEST(MetricsTest, AuditsAreThereOnlyWhenTold) {
+  Metrics metrics("edge", "tiny");
+  EXPECT_THAT(metrics.Render(), Not(HasSubstr("updraft_drift_total")));
+  metrics.SetDrift({.threshold = 0.8});
+  metrics.OnAudit("same");
+  metrics.OnAudit("other");
+  metrics.OnAudit("other");
+  EXPECT_THAT(metrics.Render(), HasSubstr(R"(updraft_drift_total{tier="edge"} 0)"));
+  metrics.OnDrift();
+  metrics.SetDrift({.threshold = 0.9, .risk = 0.125});
+  const std::string text = metrics.Render();
+  EXPECT_THAT(text, HasSubstr(R"(updraft_audits_total{tier="edge",outcome="other"} 2)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_drift_total{tier="edge"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_confidence_threshold{tier="edge"} 0.9)"));
+  EXPECT_THAT(text, HasSubstr(R"(updraft_kept_risk{tier="edge"} 0.125)"));
 }
 
 TEST(MetricsTest, ManyThreads) {
