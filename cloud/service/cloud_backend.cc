@@ -75,6 +75,7 @@ v1::Load CloudBackend::CurrentLoad() const {
   load.set_kv_used_fraction(static_cast<float>(report.kv_used_fraction));
   load.set_predicted_wait_ms(static_cast<float>(report.predicted_wait_ms));
   load.set_decode_tokens_per_s(static_cast<float>(report.decode_tokens_per_s));
+  load.set_prefill_tokens_per_s(static_cast<float>(report.prefill_tokens_per_s));
   return load;
 }
 

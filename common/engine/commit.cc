@@ -96,6 +96,9 @@ void Core::UpdateRates(absl::Duration step_time) {
   if (seconds <= 0.0) return;
   rows_per_s_ = Smoothed(rows_per_s_, work_.n_rows / seconds);
   if (has_decode_rows_) decode_step_s_ = Smoothed(decode_step_s_, seconds);
+  if (!has_prefill_rows_) return;
+  prefill_rows_ = Smoothed(prefill_rows_, work_.n_rows);
+  prefill_step_s_ = Smoothed(prefill_step_s_, seconds);
 }
 
 }  // namespace updraft::engine

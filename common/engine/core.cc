@@ -314,6 +314,7 @@ LoadReport Core::load() const {
   report.queued_tokens = static_cast<int>(std::min<int64_t>(n_queued_tokens, std::numeric_limits<int>::max()));
   report.kv_used_fraction = static_cast<double>(pool_.n_held()) / pool_.n_blocks();
   report.decode_tokens_per_s = decode_step_s_ > 0.0 ? 1.0 / decode_step_s_ : 0.0;
+  report.prefill_tokens_per_s = prefill_step_s_ > 0.0 ? prefill_rows_ / prefill_step_s_ : 0.0;
   // What is ahead has to be processed; where all places are taken, those who wait also have to wait for places, which
   // come free at the rate (running sequences) / (time that a sequence takes).
   double wait_s = rows_per_s_ > 0.0 ? report.queued_tokens / rows_per_s_ : 0.0;

@@ -122,11 +122,12 @@ struct Event {
 struct LoadReport {
   int running_requests = 0;
   int queued_requests = 0;
-  int running_tokens = 0;            // tokens with complete KV, of running sequences
-  int queued_tokens = 0;             // tokens not yet processed, of queued and running sequences
-  double kv_used_fraction = 0.0;     // of blocks
-  double predicted_wait_ms = 0.0;    // until a request that arrives now starts
-  double decode_tokens_per_s = 0.0;  // recent, per running sequence; 0: nothing measured yet
+  int running_tokens = 0;             // tokens with complete KV, of running sequences
+  int queued_tokens = 0;              // tokens not yet processed, of queued and running sequences
+  double kv_used_fraction = 0.0;      // of blocks
+  double predicted_wait_ms = 0.0;     // until a request that arrives now starts
+  double decode_tokens_per_s = 0.0;   // recent, per running sequence; 0: nothing measured yet
+  double prefill_tokens_per_s = 0.0;  // recent, of steps that read prompts; 0: nothing measured yet
 };
 
 // Counters since the start.
@@ -301,12 +302,15 @@ class Core {
   int budget_ = 0;                        // rows that may still be begun beside those of decoding sequences
   int n_draft_blocks_ = 0;                // that running sequences have beyond what they know: of drafts left half-run
   int n_preempted_ = 0;
-  bool has_decode_rows_ = false;  // a sequence goes on with its answer by one row
+  bool has_decode_rows_ = false;   // a sequence goes on with its answer by one row
+  bool has_prefill_rows_ = false;  // a sequence has several tokens that nobody guessed to chase
 
   CoreStats stats_;
   // Recent rates, exponentially smoothed; 0: nothing measured yet.
   double rows_per_s_ = 0.0;
   double decode_step_s_ = 0.0;
+  double prefill_rows_ = 0.0;  // of steps that read prompts, whose rate is that of their rows: long ones count more
+  double prefill_step_s_ = 0.0;
   double service_s_ = 0.0;  // start to end of a served sequence
 };
 

@@ -13,6 +13,7 @@ const Work* Core::Begin(SteadyTime now, std::vector<Event>* events) {
   now_ = now;
   n_preempted_ = 0;
   has_decode_rows_ = false;
+  has_prefill_rows_ = false;
   rows_.clear();
   row_sequences_.clear();
   moves_.clear();
@@ -158,6 +159,7 @@ void Core::PlanRows(Sequence& s, int n_new) {
     TakeBlocks(s, s.n_begun + n_new);
   }
   has_decode_rows_ |= n_new == 1 && s.n_known > s.n_start;
+  has_prefill_rows_ |= n_new > 1;
   s.n_begun += n_new;
   s.at_commit = Sequence::AtCommit::kStay;
   rows_.emplace_back();

@@ -23,10 +23,22 @@ int64_t ExpectedAnswerTokens(const Situation& situation) {
   return std::max(expected, NonNegative(situation.request.n_draft_tokens) + 1);
 }
 
+// Until tokens are read at a rate that nobody knows yet, they take no time: a policy may assume how fast answers are
+// written, which is most of an answer, but not this.
+double PrefillSeconds(int64_t n_tokens, double tokens_per_s) {
+  const double rate = PositiveOr(tokens_per_s, 0.0);
+  return rate > 0.0 ? static_cast<double>(n_tokens) / rate : 0.0;
+}
+
 double PredictLocalSeconds(const Situation& situation, const RoutingPolicy& policy) {
   if (situation.stage == Stage::kAfter) return 0.0;
   const int64_t left = ExpectedAnswerTokens(situation) - NonNegative(situation.request.n_draft_tokens);
-  return static_cast<double>(left) / PositiveOr(situation.local.tokens_per_s, policy.assumed_local_tokens_per_s);
+  const double decode_s =
+      static_cast<double>(left) / PositiveOr(situation.local.tokens_per_s, policy.assumed_local_tokens_per_s);
+  if (situation.stage != Stage::kBefore) return decode_s;
+  const double wait_s = PositiveOr(situation.request.local_wait_s, 0.0);
+  const int64_t n_prompt = NonNegative(situation.request.n_prompt_tokens);
+  return decode_s + wait_s + PrefillSeconds(n_prompt, situation.local.prefill_tokens_per_s);
 }
 
 struct UpstreamPrediction {
@@ -47,7 +59,8 @@ UpstreamPrediction PredictUpstream(const Situation& situation, const UpstreamFac
   const double wait_s = facts.load.known ? std::max(facts.load.predicted_wait_s, 0.0) : 0.0;
   const double rate =
       PositiveOr(facts.load.known ? facts.load.decode_tokens_per_s : kUnknown, policy.assumed_upstream_tokens_per_s);
-  const double start_s = transfer_s + rtt_s + wait_s;
+  const double prefill_s = PrefillSeconds(tokens_up, facts.load.known ? facts.load.prefill_tokens_per_s : kUnknown);
+  const double start_s = transfer_s + rtt_s + wait_s + prefill_s;
   return {start_s + 1.0 / rate, start_s + static_cast<double>(ExpectedAnswerTokens(situation)) / rate, bytes_up};
 }
 

@@ -36,6 +36,7 @@ struct UpstreamLoad {
   double kv_used_fraction = kUnknown;
   double predicted_wait_s = kUnknown;
   double decode_tokens_per_s = kUnknown;  // per request
+  double prefill_tokens_per_s = kUnknown;
 };
 
 // One finished call as the caller saw it. Times in seconds on the caller's monotonic clock; bytes are payload bytes.

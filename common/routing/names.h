@@ -24,10 +24,10 @@ enum class Way : uint8_t { kUnspecified, kLocal, kDraftThenDecide, kStreamUp, kD
 
 // Why an upstream gave no answer. Only the first two say something of the requests that follow.
 enum class Failure : uint8_t {
-  kLinkDead,     // unreachable, stalled, or shutting down: left alone for a time that doubles
-  kOverloaded,   // its queue is full: left alone for as long as it said
+  kLinkDead,     // unreachable or stalled: left alone for a time that doubles, until it is seen again
+  kOverloaded,   // its queue is full, or it shuts down: left alone for as long as it said
   kRefusedThis,  // this request and no other: too large, of another vocabulary, passed on in a circle
-  kSlow,         // the deadline came first
+  kSlow,         // the deadline came first, or it was at it for too long
   kBroken        // it failed, or answered what cannot be
 };
 

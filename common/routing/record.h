@@ -15,7 +15,7 @@
 
 namespace updraft {
 
-inline constexpr uint32_t kRecordSchema = 1;
+inline constexpr uint32_t kRecordSchema = 2;
 inline constexpr int kMaxUpstreams = 4;
 inline constexpr int kMaxOptions = 12;  // local, defer, two ways per upstream, and room
 inline constexpr double kNever = std::numeric_limits<double>::infinity();
@@ -50,6 +50,7 @@ struct RequestFacts {
   int n_draft_tokens = 0;                            // generated locally so far
   int max_tokens = std::numeric_limits<int>::max();  // answer tokens that the caller allows
   double deadline_s = kNever;                        // seconds left for this answer; NaN counts as none left
+  double local_wait_s = 0.0;  // until this tier's model would begin with it; read in kBefore alone
 };
 
 // What is known of the draft. Three meanings, three names; not read in kBefore.
@@ -61,8 +62,9 @@ struct Evidence {
 
 // What the session remembers of its own tier.
 struct LocalState {
-  double answer_tokens = kUnknown;      // of a typical answer
-  double tokens_per_s = kUnknown;       // of local generation
+  double answer_tokens = kUnknown;  // of a typical answer
+  double tokens_per_s = kUnknown;   // of local generation
+  double prefill_tokens_per_s = kUnknown;
   Decision previous = Decision::kKeep;  // what became of the previous answer, for hysteresis
 };
 

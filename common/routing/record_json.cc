@@ -55,7 +55,7 @@ void Visit(V& v, LinkEstimate& link) {
 template <typename V>
 void Visit(V& v, UpstreamLoad& load) {
   auto& [known, running_requests, queued_requests, queued_tokens, kv_used_fraction, predicted_wait_s,
-         decode_tokens_per_s] = load;
+         decode_tokens_per_s, prefill_tokens_per_s] = load;
   v("known", known);
   v("running_requests", running_requests);
   v("queued_requests", queued_requests);
@@ -63,6 +63,7 @@ void Visit(V& v, UpstreamLoad& load) {
   v("kv_used_fraction", kv_used_fraction);
   v("predicted_wait_s", predicted_wait_s);
   v("decode_tokens_per_s", decode_tokens_per_s);
+  v("prefill_tokens_per_s", prefill_tokens_per_s);
 }
 
 template <typename V>
@@ -76,7 +77,8 @@ void Visit(V& v, UpstreamFacts& facts) {
 
 template <typename V>
 void Visit(V& v, RequestFacts& request) {
-  auto& [key, asked, fits_locally, hops, n_prompt_tokens, n_draft_tokens, max_tokens, deadline_s] = request;
+  auto& [key, asked, fits_locally, hops, n_prompt_tokens, n_draft_tokens, max_tokens, deadline_s, local_wait_s] =
+      request;
   v("id", key);
   v("asked", asked);
   v("fits_locally", fits_locally);
@@ -85,6 +87,7 @@ void Visit(V& v, RequestFacts& request) {
   v("draft_tokens", n_draft_tokens);
   v("max_tokens", max_tokens);
   v("deadline_s", deadline_s);
+  v("local_wait_s", local_wait_s);
 }
 
 template <typename V>
@@ -97,9 +100,10 @@ void Visit(V& v, Evidence& evidence) {
 
 template <typename V>
 void Visit(V& v, LocalState& local) {
-  auto& [answer_tokens, tokens_per_s, previous] = local;
+  auto& [answer_tokens, tokens_per_s, prefill_tokens_per_s, previous] = local;
   v("answer_tokens", answer_tokens);
   v("tokens_per_s", tokens_per_s);
+  v("prefill_tokens_per_s", prefill_tokens_per_s);
   v("previous", previous);
 }
 

@@ -25,7 +25,7 @@ double OrUnknown(double smoothed) { return smoothed == 0.0 ? kUnknown : smoothed
 Failure FailureOf(const absl::Status& status, bool has_retry_delay) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
-      return Failure::kLinkDead;
+      return has_retry_delay ? Failure::kOverloaded : Failure::kLinkDead;
     case absl::StatusCode::kResourceExhausted:
       return has_retry_delay ? Failure::kOverloaded : Failure::kRefusedThis;
     case absl::StatusCode::kDeadlineExceeded:
@@ -42,6 +42,10 @@ Failure FailureOf(const absl::Status& status, bool has_retry_delay) {
     default:
       return Failure::kBroken;
   }
+}
+
+double RetryLookSeconds(int consecutive_failures) {
+  return std::min(std::ldexp(0.125, std::clamp(consecutive_failures - 1, 0, 10)), 1.0);
 }
 
 RoutingSession::RoutingSession(const SessionOptions& options)
@@ -82,7 +86,7 @@ void RoutingSession::OnFailure(int up, Failure failure, double retry_after_s, do
     case Failure::kLinkDead:
       memory.link.OnFailure(now_s);
       memory.last_failure_s = now_s;
-      return;
+      return LookSoon(memory, now_s);
     case Failure::kOverloaded:
       if (!std::isnan(retry_after_s)) memory.busy_until_s = now_s + retry_after_s;
       return;
@@ -99,7 +103,16 @@ void RoutingSession::OnReady(int up, double now_s) {
   if (memory.next_look_s != kNever) memory.next_look_s = now_s;
 }
 
-void RoutingSession::OnLookStarted(int up) { At(up).looking = true; }
+void RoutingSession::OnLookStarted(int up, double now_s) {
+  At(up).looking = true;
+  At(up).look_started_s = now_s;
+}
+
+void RoutingSession::LookSoon(UpstreamMemory& memory, double failed_s) const {
+  if (memory.next_look_s == kNever) return;
+  const double retry_s = RetryLookSeconds(memory.link.Estimate(failed_s).consecutive_failures);
+  memory.next_look_s = std::min(memory.next_look_s, failed_s + std::min(retry_s, look_interval_s_));
+}
 
 void RoutingSession::OnLookDone(int up, const Look& look, double now_s) {
   UpstreamMemory& memory = At(up);
@@ -108,14 +121,22 @@ void RoutingSession::OnLookDone(int up, const Look& look, double now_s) {
   if (look.end == Look::End::kFailed) OnFailure(up, Failure::kLinkDead, kUnknown, now_s);
   const bool succeeded = look.end == Look::End::kMeasured || look.end == Look::End::kConnectedFirst;
   if (succeeded && look.load.known) memory.load = look.load;
-  if (memory.next_look_s == kNever) return;
-  memory.next_look_s = look.end == Look::End::kConnectedFirst ? now_s : now_s + look_interval_s_;
-  memory.latest_look_s = now_s + kMaxIntervalsUnlooked * look_interval_s_;
+  if (memory.next_look_s != kNever) {
+    memory.next_look_s = now_s + look_interval_s_;
+    memory.latest_look_s = now_s + kMaxIntervalsUnlooked * look_interval_s_;
+  }
+  if (look.end == Look::End::kConnectedFirst) OnReady(up, now_s);
+  if (look.end != Look::End::kFailed) return;
+  // Counted from the start of the look that failed: one that waited for the connection is repeated at once.
+  LookSoon(memory, memory.look_started_s);
 }
 
 void RoutingSession::OnLocalRun(const LocalRunMeasured& run) {
   if (run.n_decoded_tokens > 0 && run.decode_s > 0.0) {
     Smooth(local_tokens_per_s_, kRunGain, run.n_decoded_tokens / run.decode_s);
+  }
+  if (run.n_prefill_tokens > 0 && run.run_s > run.decode_s) {
+    Smooth(local_prefill_tokens_per_s_, kRunGain, run.n_prefill_tokens / (run.run_s - run.decode_s));
   }
   Smooth(local_run_s_, kRunGain, run.run_s);
 }
@@ -130,6 +151,7 @@ Situation RoutingSession::Complete(const Situation& situation) const {
   complete.evidence = situation.evidence;
   complete.local.answer_tokens = OrUnknown(answer_tokens_);
   complete.local.tokens_per_s = OrUnknown(local_tokens_per_s_);
+  complete.local.prefill_tokens_per_s = OrUnknown(local_prefill_tokens_per_s_);
   complete.local.previous = previous_;
   complete.n_upstreams = static_cast<uint8_t>(n_upstreams_);
   for (int up = 0; up < n_upstreams_; ++up) {

@@ -41,7 +41,7 @@ struct SessionOptions {
 struct Look {
   enum class End : uint8_t {
     kMeasured,        // sample is a round trip
-    kConnectedFirst,  // it succeeded, but its time went into connecting: it is repeated at once
+    kConnectedFirst,  // it succeeded, but its time went into connecting: OnReady, and it is repeated at once
     kFailed,          // the link is dead
     kAbandoned        // by us: says nothing
   };
@@ -55,6 +55,7 @@ struct LocalRunMeasured {
   double run_s = 0.0;        // prompt included
   double decode_s = 0.0;     // from the first token on; 0: the run was given up, which says nothing of the rate
   int n_decoded_tokens = 0;  // in decode_s
+  int n_prefill_tokens = 0;  // read in what run_s is longer than decode_s; 0: says nothing of that rate
 };
 
 // What an answer that ended well came to.
@@ -65,9 +66,14 @@ struct Measured {
 };
 
 // The class of an error that a call upstream ended with; not for OK, nor for calls that we cancelled.
-// has_retry_delay: it said when to come back. UNAVAILABLE is kLinkDead; RESOURCE_EXHAUSTED without a delay is no full
-// queue but this request, larger than the tier takes: kRefusedThis.
+// has_retry_delay: it said when to come back. UNAVAILABLE is kLinkDead, with a delay kOverloaded: looks, which such a
+// tier still answers, would end a back-off. RESOURCE_EXHAUSTED without a delay is no full queue but this request,
+// larger than the tier takes: kRefusedThis.
 Failure FailureOf(const absl::Status& status, bool has_retry_delay);
+
+// How long after the `consecutive_failures`th failure an upstream is looked at again: 125 ms, doubled with each, at
+// most a second.
+double RetryLookSeconds(int consecutive_failures);
 
 class RoutingSession {
  public:
@@ -80,14 +86,16 @@ class RoutingSession {
   // A call's first response. Puts the next look off.
   void OnSample(int up, const LinkSample& sample);
   void OnLoad(int up, const UpstreamLoad& load);
-  // A call that failed. kLinkDead begins or doubles the back-off; kOverloaded leaves the upstream alone for
-  // retry_after_s, whatever looks say meanwhile: their answer takes no place in its queue (NaN: it did not say, nothing
-  // changes); the others say nothing of other requests and change nothing.
+  // A call that failed. kLinkDead begins or doubles the back-off, and has a look soon (RetryLookSeconds); kOverloaded
+  // leaves the upstream alone for retry_after_s, whatever looks say meanwhile: their answer takes no place in its queue
+  // (NaN: it did not say, nothing changes); the others say nothing of other requests and change nothing.
   void OnFailure(int up, Failure failure, double retry_after_s, double now_s);
   // The connection is ready: a back-off is over at once, and a look is due. The failures are still counted until
   // something succeeds, so that an upstream that only ever connects is left alone longer each time.
   void OnReady(int up, double now_s);
-  void OnLookStarted(int up);
+  // While the link is dead (Facts: consecutive_failures > 0), a look had better wait for the connection: its end is how
+  // the session learns at once that the upstream is back.
+  void OnLookStarted(int up, double now_s);
   void OnLookDone(int up, const Look& look, double now_s);
   void OnLocalRun(const LocalRunMeasured& run);
 
@@ -109,6 +117,7 @@ class RoutingSession {
   // Smoothed over local runs; 0: none yet.
   double local_tokens_per_s() const { return local_tokens_per_s_; }
   double local_run_s() const { return local_run_s_; }
+  double local_prefill_tokens_per_s() const { return local_prefill_tokens_per_s_; }
 
  private:
   struct UpstreamMemory {
@@ -118,11 +127,13 @@ class RoutingSession {
     double busy_until_s = -kNever;
     double next_look_s = -kNever;    // kNever: no looks
     double latest_look_s = -kNever;  // calls put the next look off until then, not longer
+    double look_started_s = -kNever;
     bool looking = false;
   };
 
   UpstreamMemory& At(int up);
   const UpstreamMemory& At(int up) const;
+  void LookSoon(UpstreamMemory& memory, double failed_s) const;
   Situation Complete(const Situation& situation) const;
 
   RoutingPolicy policy_;
@@ -135,6 +146,7 @@ class RoutingSession {
   Decision previous_ = Decision::kKeep;
   double local_tokens_per_s_ = 0.0;
   double local_run_s_ = 0.0;
+  double local_prefill_tokens_per_s_ = 0.0;
   double answer_tokens_ = 0.0;
 };
 

@@ -15,6 +15,12 @@
 namespace updraft {
 namespace {
 
+// gRPC adds or takes up to a fifth: the first failure to connect is repeated within 200 ms.
+constexpr int kFirstReconnect_ms = 160;
+// What gRPC calls the least time between attempts is how long one of them may take: two round trips, of which a full
+// mobile link has some of more than a second. One that fails at once is repeated by the back-off all the same.
+constexpr int kConnect_ms = 5000;
+
 constexpr std::string_view kSchemes[] = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds"};
 
 // gRPC would tell of a bad target only by calls that never connect. One with a scheme is gRPC's to resolve, where it
@@ -53,8 +59,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ad
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                    static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_timeout)));
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // 0: a slow answer may be pinged for as long as it takes
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnect_ms);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnect_ms);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
                    static_cast<int>(absl::ToInt64Milliseconds(options.max_reconnect_backoff)));
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);

@@ -54,6 +54,7 @@ UpstreamLoad LoadFromProto(const v1::Load& proto) {
   load.kv_used_fraction = std::min(1.0, NonNegative(proto.kv_used_fraction()));
   load.predicted_wait_s = NonNegative(proto.predicted_wait_ms()) / 1e3;
   if (const double rate = NonNegative(proto.decode_tokens_per_s()); rate > 0.0) load.decode_tokens_per_s = rate;
+  if (const double rate = NonNegative(proto.prefill_tokens_per_s()); rate > 0.0) load.prefill_tokens_per_s = rate;
   return load;
 }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/status/retry_delay.h"
+#include "common/status/this_request.h"
 
 namespace updraft {
 
@@ -19,6 +20,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase& c
   if (const auto delay = RetryDelayOf(status); delay.has_value()) {
     context.AddTrailingMetadata(kRetryDelayTrailer, absl::StrCat(absl::ToInt64Milliseconds(*delay)));
   }
+  if (IsOfThisRequestAlone(status)) context.AddTrailingMetadata(kThisRequestTrailer, "1");
   return ToGrpcStatus(status);
 }
 
@@ -41,6 +43,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status, const grpc::ClientContex
   if (it != trailers.end() && absl::SimpleAtoi(std::string(it->second.data(), it->second.size()), &ms) && ms > 0) {
     converted = WithRetryDelay(std::move(converted), absl::Milliseconds(ms));
   }
+  if (trailers.find(kThisRequestTrailer) != trailers.end()) converted = OfThisRequestAlone(std::move(converted));
   return converted;
 }
 

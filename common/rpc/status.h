@@ -11,13 +11,15 @@ namespace updraft {
 
 // Trailer that carries the retry delay of a RESOURCE_EXHAUSTED or UNAVAILABLE reply, in milliseconds.
 inline constexpr char kRetryDelayTrailer[] = "updraft-retry-delay-ms";
+// Trailer of an error that says nothing of other requests (common/status/this_request.h).
+inline constexpr char kThisRequestTrailer[] = "updraft-this-request-alone";
 
 grpc::Status ToGrpcStatus(const absl::Status& status);
-// Also adds the retry delay of `status`, if any, to the call's trailers. Call before Finish.
+// Also adds what `status` carries beside its code, if anything, to the call's trailers. Call before Finish.
 grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase& context);
 
 absl::Status FromGrpcStatus(const grpc::Status& status);
-// Also reads the retry delay from the trailers of a finished call.
+// Also reads from the trailers of a finished call what the status carried.
 absl::Status FromGrpcStatus(const grpc::Status& status, const grpc::ClientContext& context);
 
 }  // namespace updraft

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
 #include "common/serving/request_check.h"
+#include "common/status/retry_delay.h"
 #include "common/telemetry/log.h"
 #include "common/text/utf8.h"
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 256;
 constexpr size_t kMaxPathBytes = 4096;
+constexpr absl::Duration kUntilStartedAgain = absl::Seconds(5);  // by whoever watches over the daemon
 
 absl::Status Annotate(const absl::Status& status, const std::string& what) {
   return absl::Status(status.code(), absl::StrCat(what, ": ", std::string(status.message())));
@@ -151,6 +153,8 @@ absl::Status ServedModel::CheckBytes(const char* field, size_t n_bytes, size_t m
                                          "shorten the %s",
                                          field, n_bytes, min_tokens, field));
 }
+
+absl::Status ServedModel::CheckIntact() const { return WithRetryDelay(model_->CheckIntact(), kUntilStartedAgain); }
 
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {
   if (absl::Status status = CheckTools(request); !status.ok()) return status;

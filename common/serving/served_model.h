@@ -33,8 +33,9 @@ class ServedModel {
   const v1::ModelInfo& info() const { return info_; }
   const std::string& name() const { return name_; }  // what clients call it; info() has the file's
 
-  // UNAVAILABLE once the model's file is not what was loaded: nothing more can be served (Model::CheckIntact).
-  absl::Status CheckIntact() const { return model_->CheckIntact(); }
+  // UNAVAILABLE, with a retry delay, once the model's file is not what was loaded: nothing more can be served
+  // (Model::CheckIntact) until somebody has started the daemon again.
+  absl::Status CheckIntact() const;
 
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
 

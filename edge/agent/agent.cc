@@ -61,11 +61,15 @@ absl::Status CheckAudits(const AgentOptions& options) {
 
 class Agent::Host final : public AnswerHost {
  public:
-  Host(const LocalModel* model, SharedSession* session, const Upstream* upstream)
-      : model_(model), session_(session), upstream_(upstream) {}
+  Host(const Agent* agent, const LocalModel* model, SharedSession* session, const Upstream* upstream)
+      : agent_(agent), model_(model), session_(session), upstream_(upstream) {}
 
   DecisionRecord Decide(const Situation& situation) override {
-    const DecisionRecord record = session_->With([&](RoutingSession& session) { return session.Decide(situation); });
+    Situation known = situation;
+    if (known.stage == Stage::kBefore) {
+      known.request.local_wait_s = absl::ToDoubleSeconds(agent_->PredictedWait(agent_->worker_->load()));
+    }
+    const DecisionRecord record = session_->With([&](RoutingSession& session) { return session.Decide(known); });
     // As long as a page, so only where somebody asked for it.
     if (LogEnabled(LogLevel::kDebug)) {
       LogEvent(LogLevel::kDebug, "decision", {LogField::Json("record", RecordToJson(record))});
@@ -93,6 +97,7 @@ class Agent::Host final : public AnswerHost {
   }
 
  private:
+  const Agent* const agent_;
   const LocalModel* const model_;
   SharedSession* const session_;
   const Upstream* const upstream_;
@@ -124,7 +129,7 @@ Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::share
       upstream_(std::move(upstream)),
       metrics_(metrics),
       tier_(FactsOf(options_, *model_)),
-      host_(std::make_unique<Host>(model_.get(), session_.get(), upstream_.get())),
+      host_(std::make_unique<Host>(this, model_.get(), session_.get(), upstream_.get())),
       keeper_(std::make_unique<Keeper>(this)),
       worker_(std::make_unique<LocalWorker>(model_.get(), options_.tier, options_.max_queued)),
       legs_{.worker = worker_.get(), .upstream = upstream_.get()} {
@@ -175,8 +180,10 @@ v1::Load Agent::CurrentLoad() const {
   load.set_kv_used_fraction(static_cast<float>(work.n_running_tokens) /
                             static_cast<float>(model_->max_sequence_tokens()));
   load.set_predicted_wait_ms(static_cast<float>(absl::ToDoubleMilliseconds(PredictedWait(work))));
-  load.set_decode_tokens_per_s(
-      static_cast<float>(session_->With([](const RoutingSession& session) { return session.local_tokens_per_s(); })));
+  session_->With([&load](const RoutingSession& session) {
+    load.set_decode_tokens_per_s(static_cast<float>(session.local_tokens_per_s()));
+    load.set_prefill_tokens_per_s(static_cast<float>(session.local_prefill_tokens_per_s()));
+  });
   return load;
 }
 
@@ -205,7 +212,9 @@ absl::Status Agent::Admit(const std::shared_ptr<LiveAnswer>& live) {
   if (live_.size() >= most) {
     return WithRetryDelay(
         absl::ResourceExhaustedError(absl::StrFormat(
-            "%d requests are in progress already, the most that this tier takes; try again later", live_.size())),
+            "%d requests are in progress already, the most that this tier takes; try again later, or raise "
+            "--max-handed-over",
+            live_.size())),
         absl::Seconds(1));
   }
   if (!worker_->Reserve()) {

@@ -13,6 +13,7 @@
 #include "common/rpc/status.h"
 #include "common/serving/request_check.h"
 #include "common/status/retry_delay.h"
+#include "common/status/this_request.h"
 #include "common/text/utf8.h"
 
 namespace updraft {
@@ -62,11 +63,11 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
     context_.TryCancel();
   }
 
-  // For the watcher. When the call will have stalled, in seconds.
-  double stall_time_s(double timeout_s) const { return last_byte_s_ + timeout_s; }
-  void Stall() {
+  // For the watcher. When the call is to be given up unless more comes, in seconds.
+  double overdue_s() const { return std::min(stalled_s(), slow_s()); }
+  void GiveUp() {
     EndedByUs not_yet = EndedByUs::kNo;
-    ended_by_us_.compare_exchange_strong(not_yet, EndedByUs::kStalled);
+    ended_by_us_.compare_exchange_strong(not_yet, stalled_s() <= slow_s() ? EndedByUs::kStalled : EndedByUs::kSlow);
     context_.TryCancel();
   }
 
@@ -74,6 +75,9 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
     if (!ok) return;  // OnDone follows
     const double now_s = SteadyNow().seconds();
     last_byte_s_ = now_s;
+    // Responses without an event say that the request is there; the first of them, that it was taken in.
+    const bool has_event = response_.event_case() != v1::GenerateResponse::EVENT_NOT_SET;
+    if (has_event || answer_ == Answer::kAwaited) progress_s_ = now_s;
     traffic_.bytes_down += response_.ByteSizeLong();
     if (answer_ == Answer::kAwaited) TakeSample(now_s);
     if (response_.has_load()) {
@@ -94,12 +98,15 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
   }
 
  private:
-  enum class EndedByUs : uint8_t { kNo, kCancelled, kStalled };
+  enum class EndedByUs : uint8_t { kNo, kCancelled, kStalled, kSlow };
   enum class Answer { kAwaited, kBegun, kWhole };
 
   void TakeSample(double now_s) {
-    // A call that had to connect first says nothing of the round trip.
-    if (!was_connected_) return;
+    // A call that had to connect first says nothing of the round trip, but that there is a connection.
+    if (!was_connected_) {
+      upstream_->session_->With([&](RoutingSession& session) { session.OnReady(upstream_->options_.index, now_s); });
+      return upstream_->changed_.NotifyAll();
+    }
     LinkSample sample;
     sample.time_s = now_s;
     sample.first_byte_s = now_s - started_s_;
@@ -118,11 +125,19 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
       return absl::UnavailableError(
           absl::StrFormat("no answer for %d ms", absl::ToInt64Milliseconds(upstream_->options_.stall_timeout)));
     }
+    if (by_us == EndedByUs::kSlow && !status.ok()) {
+      return absl::DeadlineExceededError(
+          absl::StrFormat("it has the request, and gave nothing of the answer for %d ms",
+                          absl::ToInt64Milliseconds(upstream_->options_.progress_timeout)));
+    }
     if (absl::IsCancelled(status) && by_us == EndedByUs::kNo) {
       return absl::UnavailableError("the upstream ended the call");  // it is shutting down
     }
     return status;
   }
+
+  double stalled_s() const { return last_byte_s_ + absl::ToDoubleSeconds(upstream_->options_.stall_timeout); }
+  double slow_s() const { return progress_s_ + absl::ToDoubleSeconds(upstream_->options_.progress_timeout); }
 
   GrpcUpstream* const upstream_;
   const v1::GenerateRequest request_;
@@ -132,6 +147,7 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
   UpstreamTraffic traffic_;
   double started_s_ = 0.0;
   std::atomic<double> last_byte_s_;
+  std::atomic<double> progress_s_{kNever};  // when something of the answer came, or upstream had taken the request in
   std::atomic<EndedByUs> ended_by_us_{EndedByUs::kNo};
   bool was_connected_ = false;
   Answer answer_ = Answer::kAwaited;
@@ -140,8 +156,11 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
 // One GetStatus call. GrpcUpstream::probe_ holds it until its end.
 class GrpcUpstream::Probe {
  public:
-  void Start(GrpcUpstream* upstream) {
+  enum class WaitsForConnection : bool { kNo, kYes };
+
+  void Start(GrpcUpstream* upstream, WaitsForConnection waits) {
     SetTimeout(context_, upstream->options_.stall_timeout);
+    context_.set_wait_for_ready(waits == WaitsForConnection::kYes);
     const bool was_connected = upstream->Connected();
     const SteadyTime started = SteadyNow();
     upstream->stub_->async()->GetStatus(
@@ -240,7 +259,7 @@ void GrpcUpstream::OnCallEnded(Call* call) {
 
 void GrpcUpstream::OnCallFailed(const absl::Status& status) {
   const std::optional<absl::Duration> delay = RetryDelayOf(status);
-  const Failure failure = FailureOf(status, delay.has_value());
+  const Failure failure = IsOfThisRequestAlone(status) ? Failure::kRefusedThis : FailureOf(status, delay.has_value());
   const double retry_after_s = delay ? absl::ToDoubleSeconds(*delay) : std::numeric_limits<double>::quiet_NaN();
   session_->With([&](RoutingSession& session) {
     session.OnFailure(options_.index, failure, retry_after_s, SteadyNow().seconds());
@@ -290,20 +309,18 @@ SteadyTime GrpcUpstream::NextEvent(SteadyTime now) const {
         [&](const RoutingSession& session) { return session.NextLook_s(options_.index, now.seconds()); });
     if (look_s != kNever) next = now + absl::Seconds(look_s - now.seconds());
   }
-  const double timeout_s = absl::ToDoubleSeconds(options_.stall_timeout);
   for (const auto& [call, owner] : calls_) {
-    next = std::min(next, now + absl::Seconds(call->stall_time_s(timeout_s) - now.seconds()));
+    next = std::min(next, now + absl::Seconds(call->overdue_s() - now.seconds()));
   }
   return next;
 }
 
-std::vector<std::shared_ptr<GrpcUpstream::Call>> GrpcUpstream::StalledCalls(SteadyTime now) const {
-  const double timeout_s = absl::ToDoubleSeconds(options_.stall_timeout);
-  std::vector<std::shared_ptr<Call>> stalled;
+std::vector<std::shared_ptr<GrpcUpstream::Call>> GrpcUpstream::OverdueCalls(SteadyTime now) const {
+  std::vector<std::shared_ptr<Call>> overdue;
   for (const auto& [pointer, call] : calls_) {
-    if (call->stall_time_s(timeout_s) <= now.seconds()) stalled.push_back(call);
+    if (call->overdue_s() <= now.seconds()) overdue.push_back(call);
   }
-  return stalled;
+  return overdue;
 }
 
 void GrpcUpstream::Watch() {
@@ -319,23 +336,26 @@ void GrpcUpstream::Watch() {
       continue;
     }
     const SteadyTime now = SteadyNow();
+    auto waits = Probe::WaitsForConnection::kNo;
     const bool look = probe_ == nullptr && session_->With([&](RoutingSession& session) {
       if (session.NextLook_s(options_.index, now.seconds()) > now.seconds()) return false;
-      session.OnLookStarted(options_.index);
+      session.OnLookStarted(options_.index, now.seconds());
+      const LinkEstimate link = session.Facts(options_.index, now.seconds()).link;
+      if (link.consecutive_failures > 0) waits = Probe::WaitsForConnection::kYes;
       return true;
     });
     if (look) {
       const auto probe = probe_ = std::make_shared<Probe>();
       lock.Unlock();  // gRPC may call back before it returns
-      probe->Start(this);
+      probe->Start(this, waits);
       lock.Lock();
       continue;
     }
-    std::vector<std::shared_ptr<Call>> stalled = StalledCalls(now);
-    if (!stalled.empty()) {
+    std::vector<std::shared_ptr<Call>> overdue = OverdueCalls(now);
+    if (!overdue.empty()) {
       lock.Unlock();
-      for (const auto& call : stalled) call->Stall();
-      stalled.clear();
+      for (const auto& call : overdue) call->GiveUp();
+      overdue.clear();
       lock.Lock();
       if (stopping_) break;
     }

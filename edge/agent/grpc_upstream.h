@@ -26,12 +26,16 @@ namespace updraft {
 struct GrpcUpstreamOptions {
   std::string address;                              // HOST:PORT
   std::string proxy = {};                           // ChannelOptions::proxy
-  absl::Duration stall_timeout = absl::Seconds(5);  // a call without a byte for so long is given up
-  int index = 0;                                    // of this upstream in the session
+  absl::Duration stall_timeout = absl::Seconds(5);  // a call without a byte for so long is given up: the link is dead
+  // A call of which upstream says that it is at it, but of whose answer nothing has come for so long, is given up, too:
+  // it is slow, which says nothing of the link.
+  absl::Duration progress_timeout = absl::Seconds(20);
+  int index = 0;  // of this upstream in the session
 };
 
 // One thread of its own watches for stalls and looks at upstream when the session says so (GetStatus); it sleeps when
-// there is nothing to do.
+// there is nothing to do. While the link is dead a look waits for the connection, so that the first that the network
+// allows is known of at once.
 class GrpcUpstream final : public Upstream {
  public:
   // InvalidArgument for an address that cannot be. Does not wait for a connection: a tier that is away now may come
@@ -57,7 +61,7 @@ class GrpcUpstream final : public Upstream {
 
   void Watch();  // the thread
   SteadyTime NextEvent(SteadyTime now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::vector<std::shared_ptr<Call>> StalledCalls(SteadyTime now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<std::shared_ptr<Call>> OverdueCalls(SteadyTime now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnCallEnded(Call* call);
   void OnCallFailed(const absl::Status& status);
   void OnProbeEnded(const absl::Status& status, absl::Duration took, bool was_connected,

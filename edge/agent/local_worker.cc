@@ -132,6 +132,7 @@ void LocalWorker::Run(const Task& task) {
     absl::StatusOr<bool> filled = Prefill(client, run);
     if (filled.ok() && *filled) {
       const SteadyTime first = SteadyNow();
+      stopped.n_prefill_tokens = run.n_tokens();
       filled = Decode(client, run);
       stopped.decoded = SteadyNow() - first;
     }

@@ -1,4 +1,5 @@
 // updraft-edge: the agent on the device.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -63,6 +64,7 @@ AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceMode
   AgentOptions options;
   options.tier = config.tier();
   options.max_queued = config.max_queued();
+  options.max_handed_over = config.max_handed_over();
   options.max_tokens_default = config.max_tokens_default();
   options.audit_share = config.audit_share();
   options.audit_level = config.audit_level();
@@ -132,6 +134,8 @@ absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& con
   options.address = config.upstream();
   options.proxy = config.upstream_proxy();
   options.stall_timeout = absl::Milliseconds(config.upstream_timeout_ms());
+  // Whoever waits longer than that for a byte waits as long for a piece of the answer.
+  options.progress_timeout = std::max(options.stall_timeout, absl::Milliseconds(config.upstream_progress_timeout_ms()));
   return GrpcUpstream::Create(options, std::move(session));
 }
 

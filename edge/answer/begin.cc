@@ -1,5 +1,6 @@
 // The first decision of a request.
 #include "common/rpc/convert.h"
+#include "common/status/this_request.h"
 #include "edge/answer/ways.h"
 
 namespace updraft {
@@ -12,7 +13,8 @@ AnswerWay::Next BeginAnswer(AnswerContext& answer) {
   answer.provenance().set_degraded(record.degraded);
   if (decision == Decision::kStreamUpstream) return BeginStreamUp(answer, {});
   if (decision == Decision::kDefer) {
-    answer.End(absl::UnavailableError(Explain(record)));
+    // This tier answers others: only this one needs the tier above.
+    answer.End(OfThisRequestAlone(absl::UnavailableError(Explain(record))));
     return nullptr;
   }
   AnswerSoFar so_far;

@@ -74,6 +74,7 @@ void AnswerContext::AccountLocal(const LocalStopped& stopped, RunEnd end) {
   if (end == RunEnd::kComplete) {
     measured.decode_s = absl::ToDoubleSeconds(stopped.decoded);
     measured.n_decoded_tokens = provenance_.draft_tokens() - n_drafted_before_run_;
+    measured.n_prefill_tokens = stopped.n_prefill_tokens;
   }
   host_->OnLocalRun(measured);
 }

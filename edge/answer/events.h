@@ -38,6 +38,7 @@ struct LocalStopped {
   absl::Status status;           // of the model; OK also when it was stopped
   absl::Duration ran;            // from LocalBegan on
   absl::Duration decoded;        // of that, from the first step on
+  int n_prefill_tokens = 0;      // that the model read before that
   double mean_exit_layer = 0.0;  // 0: no token
 };
 

@@ -1,8 +1,11 @@
 // StreamUp: upstream writes the answer, within what the request allows; when it fails, the answer is finished here.
 #include <algorithm>
 
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/serving/request_check.h"
+#include "common/status/this_request.h"
 #include "common/text/utf8.h"
 #include "edge/answer/ways.h"
 
@@ -30,6 +33,14 @@ bool Bound(const AnswerContext& answer, v1::Chunk& chunk) {
   if (chunk.evidence_size() > room) chunk.mutable_evidence()->DeleteSubrange(room, chunk.evidence_size() - room);
   if (chunk.text().size() > room_bytes) chunk.set_text(text::BoundedUtf8(chunk.text(), room_bytes));
   return fits;
+}
+
+// What upstream failed with and this tier cannot make good. It answers others all the same, so whoever passed this one
+// on must not leave it alone; the retry delay, if there is one, goes on.
+absl::Status PassedOn(const absl::Status& why, const std::string& message) {
+  absl::Status status(why.code(), message);
+  why.ForEachPayload([&status](absl::string_view url, const absl::Cord& payload) { status.SetPayload(url, payload); });
+  return OfThisRequestAlone(std::move(status));
 }
 
 class StreamUpWay final : public AnswerWay {
@@ -171,7 +182,7 @@ class StreamUpWay final : public AnswerWay {
     const std::string cause =
         absl::StrFormat("upstream failed (%s: %s)", absl::StatusCodeToString(why.code()), std::string(why.message()));
     if (!answer.asked().fits_locally) {
-      answer.End(absl::Status(why.code(), cause));
+      answer.End(PassedOn(why, cause));
       return nullptr;
     }
     provenance.set_degraded(true);
@@ -194,7 +205,7 @@ class StreamUpWay final : public AnswerWay {
         return nullptr;
       }
     }
-    return GoOnLocally(absl::Status(why.code(), cause), answer);
+    return GoOnLocally(PassedOn(why, cause), answer);
   }
 
   static Next GoOnLocally(const absl::Status& why, AnswerContext& answer) {
@@ -220,8 +231,7 @@ class StreamUpWay final : public AnswerWay {
     }
     const size_t n_tokens = answer.asked().prompt.tokens.size() + so_far.tokens.size();
     if (n_tokens >= static_cast<size_t>(answer.tier().max_sequence_tokens)) {
-      answer.End(
-          absl::Status(why.code(), std::string(why.message()) + "; the answer so far is more than this tier can hold"));
+      answer.End(PassedOn(why, absl::StrCat(why.message(), "; the answer so far is more than this tier can hold")));
       return nullptr;
     }
     return BeginLocal(answer, StreamsBecause::kUpstreamFailed, std::move(so_far), StartLocal::Turn::kFirst);

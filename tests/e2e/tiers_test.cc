@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "absl/strings/str_format.h"
 #include "common/http/json.h"
@@ -81,6 +82,29 @@ TEST_F(TiersTest, DecisionsAreLoggedAndCanBeMadeAgain) {
     EXPECT_EQ(RecordToJson(Replay(*record, policy)), json);
   }
   EXPECT_GE(n_records, 12);
+}
+
+// Another's answer holds the cloud for longer than the edge would wait for a dead link.
+TEST_F(TiersTest, AQueueIsNotADeadLink) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  Daemon cloud("updraft-cloud", {"--model", *small_, "--max-running", "1", "--paced-us-per-row", "20000"});
+  ASSERT_TRUE(cloud.ready());
+  Daemon edge("updraft-edge", {"--model", *small_, "--upstream", cloud.address(), "--policy", "upstream",
+                               "--upstream-timeout-ms", "3000"});
+  ASSERT_TRUE(edge.ready());
+  std::thread other([&cloud] {
+    EXPECT_TRUE(InferenceClient(cloud.address()).Generate(Request(220), absl::Seconds(60)).ok());  // at least 4.4 s
+  });
+  InferenceClient status(cloud.address());
+  while (status.GetStatus(absl::Seconds(60))->load().running_requests() == 0) absl::SleepFor(absl::Milliseconds(5));
+  auto answer = InferenceClient(edge.address()).Generate(Request(4), absl::Seconds(60));
+  other.join();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_FALSE(answer->done.provenance().degraded()) << answer->done.provenance().reason();
+  ASSERT_EQ(answer->done.provenance().spans_size(), 1);
+  EXPECT_EQ(answer->done.provenance().spans(0).tier(), "cloud");
+  EXPECT_EQ(status.GetStatus(absl::Seconds(60))->load().queued_requests(), 0);
 }
 
 TEST_F(TiersTest, DrainLetsTheAnswerInProgressEnd) {

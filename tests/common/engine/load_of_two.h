@@ -20,6 +20,8 @@ inline void ExpectOneRunsAndOneWaits(const LoadReport& load) {
 // Both have been answered, on a clock on which a step takes a millisecond.
 inline void ExpectNothingLeft(const LoadReport& load) {
   EXPECT_NEAR(load.decode_tokens_per_s, 1000.0, 1e-6);
+  EXPECT_GE(load.prefill_tokens_per_s, 2000.0 - 1e-6) << "a step that reads a prompt has two rows at least";
+  EXPECT_LE(load.prefill_tokens_per_s, 8000.0 + 1e-6) << "and eight at most";
   EXPECT_EQ(load.kv_used_fraction, 0.0);
 }
 

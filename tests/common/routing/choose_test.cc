@@ -45,6 +45,56 @@ RoutingPolicy Policy(PolicyMode mode = PolicyMode::kAuto) {
   return policy;
 }
 
+const Option& OptionOf(const DecisionRecord& record, Way way) {
+  for (uint8_t i = 0; i < record.n_options; ++i) {
+    if (record.options[i].way == way) return record.options[i];
+  }
+  ADD_FAILURE() << "no such option";
+  return record.options[0];
+}
+
+// 50 tokens at 200/s, whatever there is to do before them.
+TEST(ChooseTest, ALocalAnswerWaitsForItsTurnAndReadsItsPrompt) {
+  Situation situation = Healthy(Stage::kBefore, 0.0);
+  const auto local_s = [&situation] { return OptionOf(Choose(situation, Policy()), Way::kLocal).total_s; };
+  EXPECT_DOUBLE_EQ(local_s(), 0.25);
+  situation.request.local_wait_s = 2.0;
+  EXPECT_DOUBLE_EQ(local_s(), 2.25);
+  situation.local.prefill_tokens_per_s = 400.0;  // of a prompt of 100
+  EXPECT_DOUBLE_EQ(local_s(), 2.5);
+  for (const double odd : {kUnknown, -1.0, kNever}) {
+    situation.request.local_wait_s = odd;
+    situation.local.prefill_tokens_per_s = odd;
+    EXPECT_DOUBLE_EQ(local_s(), 0.25) << odd;
+  }
+  situation = Healthy(Stage::kDuring, 0.9);
+  situation.request.local_wait_s = 2.0;
+  situation.local.prefill_tokens_per_s = 400.0;
+  EXPECT_DOUBLE_EQ(local_s(), 0.15) << "30 tokens are left, and what came before them is over";
+}
+
+TEST(ChooseTest, ADeadlineThatTheQueueWouldMissIsSeenBeforeItIsMissed) {
+  Situation situation = Healthy(Stage::kBefore, 0.0);
+  situation.request.deadline_s = 1.0;
+  EXPECT_EQ(Choose(situation, Policy()).reason, ReasonCode::kDraftFirst);
+  situation.request.local_wait_s = 1.0;
+  const DecisionRecord record = Choose(situation, Policy());
+  EXPECT_EQ(record.reason, ReasonCode::kLocalTooSlow);
+  EXPECT_EQ(DecisionOf(record), Decision::kStreamUpstream) << "upstream is in time";
+}
+
+TEST(ChooseTest, UpstreamReadsThePromptToo) {
+  Situation situation = Healthy(Stage::kBefore, 0.0);
+  const auto upstream_s = [&situation] { return OptionOf(Choose(situation, Policy()), Way::kStreamUp).total_s; };
+  const double without_s = upstream_s();
+  situation.upstreams[0].load.prefill_tokens_per_s = 50.0;
+  EXPECT_DOUBLE_EQ(upstream_s(), without_s + 2.0);
+  situation.request.deadline_s = without_s + 1.0;
+  EXPECT_FALSE(OptionOf(Choose(situation, Policy()), Way::kStreamUp).feasible());
+  situation.upstreams[0].load.known = false;
+  EXPECT_LT(upstream_s(), without_s + 1.0) << "nobody knows";
+}
+
 TEST(ChooseTest, Table) {
   struct Case {
     std::string name;

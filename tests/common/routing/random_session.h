@@ -38,6 +38,7 @@ class SessionDriver {
     situation.request.key = RequestKey("request \"" + std::to_string(maker_.Below(1000000)) + "\"");
     situation.request.asked = static_cast<PolicyMode>(maker_.Below(3));
     situation.request.max_tokens = maker_.Count();
+    situation.request.local_wait_s = maker_.Number();
     situation.evidence.p_right = maker_.Number();
     situation.evidence.gain = maker_.Number();
     return situation;
@@ -60,7 +61,7 @@ class SessionDriver {
       case 4:
         return maker_.Below(4) == 0 ? session_.OnReady(up, now_s_) : session_.OnSample(up, RandomSample());
       case 5:
-        return session_.OnLookStarted(up);
+        return session_.OnLookStarted(up, now_s_);
       case 6:
         return session_.OnLookDone(up, {static_cast<Look::End>(maker_.Below(4)), RandomSample(), RandomLoad()}, now_s_);
       default:
@@ -87,6 +88,7 @@ class SessionDriver {
   UpstreamLoad RandomLoad() {
     UpstreamLoad load = maker_.State().load;
     load.running_requests = maker_.Below(10);
+    load.prefill_tokens_per_s = maker_.Number() * 100.0;
     load.queued_tokens = maker_.Count();
     load.kv_used_fraction = maker_.Number();
     return load;
@@ -95,7 +97,7 @@ class SessionDriver {
     if (last_.seq > 0 && maker_.Below(2) == 0) {
       return session_.Outcome(last_, {static_cast<Decision>(maker_.Below(5)), maker_.Below(200)});
     }
-    session_.OnLocalRun({maker_.Number(), maker_.Number(), maker_.Below(100)});
+    session_.OnLocalRun({maker_.Number(), maker_.Number(), maker_.Below(100), maker_.Below(1000)});
   }
 
   StateMaker maker_;

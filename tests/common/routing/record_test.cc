@@ -128,7 +128,7 @@ TEST(RecordTest, NumbersComeBackExactly) {
 
 TEST(RecordTest, LineIsWhatReadersOfLogsExpect) {
   const std::string line = RecordToJson(SomeRecord());
-  EXPECT_THAT(line, ::testing::StartsWith(R"({"schema":1,"seq":1,"policy":")"));
+  EXPECT_THAT(line, ::testing::StartsWith(R"({"schema":2,"seq":1,"policy":")"));
   EXPECT_THAT(line, HasSubstr(R"("model":"fedcba9876543210")"));
   EXPECT_THAT(line, HasSubstr(R"("stage":"after","now_s":12.5,"request":{"id":"r-1","asked":"auto")"));
   EXPECT_THAT(line, HasSubstr(R"("deadline_s":"inf")"));
@@ -164,17 +164,17 @@ TEST(RecordTest, ErrorsNameTheField) {
       {R"("model":"fedcba9876543210")", R"("model":"Fedcba9876543210")", "16 hexadecimal digits"},
       {R"("id":"r-1")", R"("id":"r\n1")", "situation.request.id"},
       {R"("id":"r-1")", R"("id":")" + std::string(129, 'x') + "\"", "at most 128 printable"},
-      {R"("schema":1)", R"("schema":"1")", "schema"},
-      {R"("schema":1,)", "", "'schema': missing"},
+      {R"("schema":2)", R"("schema":"1")", "schema"},
+      {R"("schema":2,)", "", "'schema': missing"},
   };
   for (const auto& c : cases) {
     const auto parsed = RecordFromJson(Replaced(line, c.what, c.with));
     EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument) << c.with;
     EXPECT_THAT(std::string(parsed.status().message()), HasSubstr(c.named));
   }
-  const auto newer = RecordFromJson(Replaced(line, R"("schema":1)", R"("schema":2)"));
+  const auto newer = RecordFromJson(Replaced(line, R"("schema":2)", R"("schema":3)"));
   EXPECT_EQ(newer.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(newer.status().message()), HasSubstr("schema 2: this build reads schema 1"));
+  EXPECT_THAT(std::string(newer.status().message()), HasSubstr("schema 3: this build reads schema 2"));
   for (const std::string& text :
        {std::string(), std::string("{"), line + line, line.substr(0, line.size() - 1), std::string("null"),
         std::string("[]"), std::string("\"\xff\""), std::string(kMaxRecordBytes + 1, ' '), std::string(60000, '[')}) {

@@ -77,10 +77,10 @@ TEST(SessionTest, ASuccessEndsBackoffAndForgetsIt) {
 
 TEST(SessionTest, ReadyEndsBackoffAtOnceAndKeepsItsCount) {
   RoutingSession session(OneUpstream());
-  session.OnLookStarted(0);
-  session.OnLookDone(0, {Look::End::kFailed, {}, {}}, 10.0);
-  for (int i = 0; i < 3; ++i) session.OnFailure(0, Failure::kLinkDead, kUnknown, 10.0);
+  session.OnLookStarted(0, 10.0);
+  for (int i = 0; i < 4; ++i) session.OnFailure(0, Failure::kLinkDead, kUnknown, 10.0);
   EXPECT_FALSE(HandsOver(session, 10.5));
+  session.OnLookDone(0, {Look::End::kAbandoned, {}, {}}, 10.5);
   EXPECT_GT(session.NextLook_s(0, 10.5), 10.5);
   session.OnReady(0, 10.5);
   EXPECT_TRUE(HandsOver(session, 10.5));
@@ -121,7 +121,7 @@ TEST(SessionTest, AShortDelayIsKeptAndNoLookEndsIt) {
   RoutingSession session(OneUpstream());
   session.OnFailure(0, Failure::kOverloaded, 0.125, 100.0);
   EXPECT_FALSE(HandsOver(session, 100.001));
-  session.OnLookStarted(0);
+  session.OnLookStarted(0, 100.005);
   session.OnLookDone(0, {Look::End::kMeasured, RoundTrip(100.01, 0.005), {.known = true, .predicted_wait_s = 0.0}},
                      100.01);
   EXPECT_FALSE(HandsOver(session, 100.02));
@@ -131,7 +131,7 @@ TEST(SessionTest, AShortDelayIsKeptAndNoLookEndsIt) {
 TEST(SessionTest, ClassesOfErrors) {
   const auto of = [](absl::StatusCode code, bool delay) { return FailureOf(absl::Status(code, ""), delay); };
   EXPECT_EQ(of(absl::StatusCode::kUnavailable, false), Failure::kLinkDead);
-  EXPECT_EQ(of(absl::StatusCode::kUnavailable, true), Failure::kLinkDead);
+  EXPECT_EQ(of(absl::StatusCode::kUnavailable, true), Failure::kOverloaded);
   EXPECT_EQ(of(absl::StatusCode::kResourceExhausted, true), Failure::kOverloaded);
   EXPECT_EQ(of(absl::StatusCode::kResourceExhausted, false), Failure::kRefusedThis);
   EXPECT_EQ(of(absl::StatusCode::kInvalidArgument, false), Failure::kRefusedThis);
@@ -145,29 +145,58 @@ TEST(SessionTest, ClassesOfErrors) {
 TEST(SessionTest, LooksAtOnceThenAtIntervals) {
   RoutingSession session(OneUpstream());
   EXPECT_EQ(session.NextLook_s(0, 100.0), 100.0) << "due";
-  session.OnLookStarted(0);
+  session.OnLookStarted(0, 100.0);
   EXPECT_EQ(session.NextLook_s(0, 100.1), kNever) << "one at a time";
   session.OnLookDone(0, {Look::End::kConnectedFirst, {}, {}}, 101.0);
   EXPECT_EQ(session.NextLook_s(0, 101.0), 101.0) << "the time went into connecting";
   EXPECT_EQ(session.Facts(0, 101.0).link.samples, 0) << "and is no round trip";
-  session.OnLookStarted(0);
+  session.OnLookStarted(0, 101.0);
   session.OnLookDone(0, {Look::End::kMeasured, RoundTrip(101.1, 0.1), {.known = true, .queued_requests = 3}}, 101.1);
   EXPECT_NEAR(session.NextLook_s(0, 101.1), 106.1, 1e-9);
   EXPECT_NEAR(session.Facts(0, 101.1).link.rtt_s, 0.1, 1e-9);
   EXPECT_EQ(session.Facts(0, 101.1).load.queued_requests, 3);
-  session.OnLookStarted(0);
+  session.OnLookStarted(0, 106.99);
   session.OnLookDone(0, {Look::End::kFailed, {}, {}}, 107.0);
-  EXPECT_NEAR(session.NextLook_s(0, 107.0), 112.0, 1e-9);
+  EXPECT_NEAR(session.NextLook_s(0, 107.0), 106.99 + 0.125, 1e-9) << "soon";
   EXPECT_EQ(session.Facts(0, 107.0).link.consecutive_failures, 1);
   EXPECT_EQ(session.Facts(0, 107.0).load.queued_requests, 3) << "what it said last";
-  session.OnLookStarted(0);
+  session.OnLookStarted(0, 107.2);
   session.OnLookDone(0, {Look::End::kAbandoned, {}, {}}, 112.0);
   EXPECT_EQ(session.Facts(0, 112.0).link.consecutive_failures, 1) << "says nothing";
 }
 
+TEST(SessionTest, AFailedLinkIsLookedAtSoonAndThenLessOften) {
+  RoutingSession session(OneUpstream());
+  session.OnLookStarted(0, 0.0);
+  session.OnLookDone(0, {Look::End::kMeasured, RoundTrip(0.0, 0.1), {}}, 0.0);
+  session.OnFailure(0, Failure::kRefusedThis, kUnknown, 1.0);
+  EXPECT_EQ(session.NextLook_s(0, 1.0), 5.0) << "says nothing of the link";
+  session.OnFailure(0, Failure::kLinkDead, kUnknown, 1.0);
+  EXPECT_EQ(session.NextLook_s(0, 1.0), 1.125) << "a call has found it";
+  double now_s = 1.125;
+  for (const double expected_s : {0.25, 0.5, 1.0, 1.0}) {
+    session.OnLookStarted(0, now_s);
+    session.OnLookDone(0, {Look::End::kFailed, {}, {}}, now_s + 0.0625);
+    EXPECT_EQ(session.NextLook_s(0, now_s), now_s + expected_s);
+    now_s += expected_s;
+  }
+  session.OnLookStarted(0, now_s);
+  session.OnLookDone(0, {Look::End::kFailed, {}, {}}, now_s + 5.0);
+  EXPECT_EQ(session.NextLook_s(0, now_s + 5.0), now_s + 5.0) << "one that waited is repeated at once";
+}
+
+TEST(SessionTest, ALookThatConnectedEndsTheBackoff) {
+  RoutingSession session(OneUpstream());
+  for (int i = 0; i < 9; ++i) session.OnFailure(0, Failure::kLinkDead, kUnknown, 10.0);
+  session.OnLookStarted(0, 10.5);
+  EXPECT_FALSE(HandsOver(session, 11.0));
+  session.OnLookDone(0, {Look::End::kConnectedFirst, {}, {}}, 11.0);
+  EXPECT_TRUE(HandsOver(session, 11.0));
+}
+
 TEST(SessionTest, CallsPutLooksOffForFourIntervalsAtMost) {
   RoutingSession session(OneUpstream());
-  session.OnLookStarted(0);
+  session.OnLookStarted(0, 0.0);
   session.OnLookDone(0, {Look::End::kMeasured, RoundTrip(0.0, 0.1), {}}, 0.0);
   for (double now_s = 1.0; now_s < 20.0; now_s += 1.0) {
     session.OnSample(0, RoundTrip(now_s, 0.1));
@@ -192,7 +221,10 @@ TEST(SessionTest, CadenceFollowsItsRulesInAnyOrderOfEvents) {
   for (int run = 0; run < 500; ++run) {
     RoutingSession session(OneUpstream());
     double now_s = 50.0, next_s = -kNever, latest_s = -kNever;
+    double started_s = 0.0;
+    int n_failures = 0;
     bool looking = false;
+    const auto retry_s = [&n_failures] { return std::min(0.125 * std::pow(2.0, std::min(n_failures, 10) - 1), 1.0); };
     for (int i = 0; i < 200; ++i) {
       now_s += static_cast<double>(rng() % 256) / 64.0;
       if (looking && rng() % 3 == 0) {
@@ -200,15 +232,27 @@ TEST(SessionTest, CadenceFollowsItsRulesInAnyOrderOfEvents) {
         session.OnLookDone(0, {end, RoundTrip(now_s, 0.05), {}}, now_s);
         looking = false;
         next_s = end == Look::End::kConnectedFirst ? now_s : now_s + 5.0;
+        if (end == Look::End::kMeasured) n_failures = 0;
+        if (end == Look::End::kFailed) {
+          ++n_failures;
+          next_s = started_s + retry_s();
+        }
         latest_s = now_s + 20.0;
       } else if (!looking && session.NextLook_s(0, now_s) <= now_s) {
-        session.OnLookStarted(0);
+        session.OnLookStarted(0, now_s);
+        started_s = now_s;
         looking = true;
       } else if (rng() % 2 == 0) {
         session.OnSample(0, RoundTrip(now_s, 0.05));
         next_s = std::min(now_s + 5.0, latest_s);
+        n_failures = 0;
       } else {
-        session.OnFailure(0, static_cast<Failure>(rng() % 5), 1.0, now_s);  // failures put nothing off
+        const auto failure = static_cast<Failure>(rng() % 5);
+        session.OnFailure(0, failure, 1.0, now_s);
+        if (failure == Failure::kLinkDead) {
+          ++n_failures;
+          next_s = std::min(next_s, now_s + retry_s());
+        }
       }
       ASSERT_EQ(session.NextLook_s(0, now_s), looking ? kNever : std::max(next_s, now_s))
           << "seed " << kSeed << ", run " << run << ", event " << i;
@@ -233,6 +277,14 @@ TEST(SessionTest, AveragesAreSmoothed) {
   EXPECT_DOUBLE_EQ(session.local_tokens_per_s(), 60.0);
   session.OnLocalRun({.run_s = kUnknown, .decode_s = kUnknown, .n_decoded_tokens = 1});
   EXPECT_DOUBLE_EQ(session.local_run_s(), 1.8) << "no number is no measurement";
+
+  EXPECT_TRUE(std::isnan(session.Decide(Draft(0.0, 0.9)).situation.local.prefill_tokens_per_s));
+  session.OnLocalRun({.run_s = 1.5, .decode_s = 1.0, .n_decoded_tokens = 60, .n_prefill_tokens = 200});
+  EXPECT_DOUBLE_EQ(session.Decide(Draft(0.0, 0.9)).situation.local.prefill_tokens_per_s, 400.0);
+  session.OnLocalRun({.run_s = 1.5, .decode_s = 1.0, .n_decoded_tokens = 60, .n_prefill_tokens = 450});
+  EXPECT_DOUBLE_EQ(session.local_prefill_tokens_per_s(), 500.0);
+  session.OnLocalRun({.run_s = 1.0, .decode_s = 1.0, .n_decoded_tokens = 60, .n_prefill_tokens = 10});
+  EXPECT_DOUBLE_EQ(session.local_prefill_tokens_per_s(), 500.0) << "in no time at all: no measurement";
 
   const DecisionRecord record = session.Decide(Draft(0.0, 0.9));
   session.Outcome(record, {Decision::kKeep, 30});
@@ -302,7 +354,7 @@ TEST(SessionTest, OnlyDifferencesOfTimeCount) {
         const double at_s = session == &here ? now_s : now_s + kShift_s;
         if (kind <= 1) session->OnSample(up, RoundTrip(at_s, seconds));
         if (kind == 2) session->OnFailure(up, failure, seconds, at_s);
-        if (kind == 3) session->OnLookStarted(up);
+        if (kind == 3) session->OnLookStarted(up, at_s);
         if (kind == 4) session->OnLookDone(up, {Look::End::kMeasured, RoundTrip(at_s, seconds), {}}, at_s);
         if (kind == 5) session->OnReady(up, at_s);
       }

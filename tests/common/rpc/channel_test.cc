@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,8 +15,10 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/rpc/server.h"
 #include "updraft/v1/inference.grpc.pb.h"
 
@@ -141,6 +144,70 @@ TEST_F(ProxyTest, TheProxyOfTheFlagIsAskedForTheUpstream) {
   EXPECT_EQ(others.n_clients(), 0);
   EXPECT_GE(told.n_clients(), 1);
   EXPECT_THAT(told.first(), StartsWith(absl::StrCat("CONNECT ", server_->address(), " HTTP/1.")));
+}
+
+// In front of a server, as far away as `delay`: what a client sends gets there, and what comes back leaves here, so
+// much later. Connections end with it.
+class FarAway {
+ public:
+  FarAway(int server_port, absl::Duration delay) : fd_(BoundSocket(&port_)), server_port_(server_port), delay_(delay) {
+    EXPECT_EQ(listen(fd_, 16), 0);
+    acceptor_ = std::thread([this] {
+      for (int client; (client = accept(fd_, nullptr, nullptr)) >= 0;) {
+        pumps_.emplace_back([this, client] { Pump(client); });
+      }
+    });
+  }
+  ~FarAway() {
+    ending_ = true;
+    shutdown(fd_, SHUT_RDWR);
+    acceptor_.join();
+    for (std::thread& pump : pumps_) pump.join();
+    close(fd_);
+  }
+  std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
+
+ private:
+  // Later bytes are not late any more: opening is what is asked about.
+  void Pump(int client) {
+    for (absl::Duration slept; slept < delay_ && !ending_; slept += absl::Milliseconds(20)) {
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(server_port_));
+    bool open = connect(server, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+    while (open && !ending_) {
+      pollfd ends[] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
+      poll(ends, 2, /*timeout=*/20);
+      for (int i = 0; i < 2; ++i) {
+        if (ends[i].revents == 0) continue;
+        char bytes[4096];
+        const ssize_t n = recv(ends[i].fd, bytes, sizeof(bytes), 0);
+        open = open && n > 0 && send(ends[1 - i].fd, bytes, static_cast<size_t>(n), MSG_NOSIGNAL) == n;
+      }
+    }
+    close(client);
+    close(server);
+  }
+
+  int port_ = 0;
+  const int fd_;
+  const int server_port_;
+  const absl::Duration delay_;
+  std::atomic<bool> ending_{false};
+  std::vector<std::thread> pumps_;  // of the acceptor until it has ended
+  std::thread acceptor_;
+};
+
+// Opening takes two round trips; a mobile link that is full has some of more than a second.
+TEST_F(ProxyTest, AConnectionMayTakeSecondsToOpen) {
+  FarAway far_away(server_->port(), absl::Milliseconds(2700));
+  auto channel = MakeChannel(far_away.address(), "upstream");
+  ASSERT_TRUE(channel.ok()) << channel.status();
+  EXPECT_TRUE((*channel)->WaitForConnected(GrpcDeadlineAfter(absl::Seconds(20))));
 }
 
 TEST(Channel, TargetsAreCheckedBeforeUse) {

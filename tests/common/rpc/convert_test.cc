@@ -114,6 +114,9 @@ TEST(Load, HostileNumbersBecomeZeroAndAnUnknownRateIsUnknown) {
   EXPECT_EQ(load.kv_used_fraction, 1.0);
   EXPECT_EQ(load.predicted_wait_s, 0.0);
   EXPECT_TRUE(std::isnan(load.decode_tokens_per_s));
+  EXPECT_TRUE(std::isnan(load.prefill_tokens_per_s));
+  proto.set_prefill_tokens_per_s(1500.0f);
+  EXPECT_EQ(LoadFromProto(proto).prefill_tokens_per_s, 1500.0);
   proto.set_decode_tokens_per_s(12.5f);
   EXPECT_EQ(LoadFromProto(proto).decode_tokens_per_s, 12.5);
 }

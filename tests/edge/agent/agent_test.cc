@@ -262,6 +262,38 @@ TEST_F(AgentTest, NoMoreWaitThanMay) {
   held->ended.WaitForNotification();
 }
 
+// The forecast of a local answer knows who is ahead of it: another, whose reader holds the worker up.
+TEST_F(AgentTest, TheQueueIsPartOfTheForecast) {
+  auto agent = MakeAgent("", {});
+  v1::GenerateRequest long_one = ChatRequest("hello there", 400);
+  ASSERT_TRUE(Ask(*agent, long_one)->status().ok());  // how long one takes is known now
+  EXPECT_GT(agent->CurrentLoad().prefill_tokens_per_s(), 0.0f);
+  auto alone = Ask(*agent, ChatRequest("hello there", 4), SteadyNow() + absl::Hours(1));
+  EXPECT_EQ(alone->provenance().reason(), "no upstream configured");
+  std::shared_ptr<HeldSink> held;
+  do {
+    held = std::make_shared<HeldSink>();
+    agent->Submit(long_one, SteadyTime::InfiniteFuture(), held);
+    held->held_or_ended.WaitForNotification();
+  } while (!held->holds);
+  // What is ahead will take half of a run, and those that wait one each.
+  const absl::Duration ahead = absl::Milliseconds(agent->CurrentLoad().predicted_wait_ms());
+  ASSERT_GT(ahead, absl::ZeroDuration());
+  std::vector<std::shared_ptr<CollectingSink>> waiting;
+  for (int i = 0; i < 40; ++i) {
+    waiting.push_back(std::make_shared<CollectingSink>());
+    agent->Submit(long_one, SteadyTime::InfiniteFuture(), waiting.back());
+  }
+  const absl::Duration now_ahead = absl::Milliseconds(agent->CurrentLoad().predicted_wait_ms());
+  auto hopeless = std::make_shared<CollectingSink>();
+  agent->Submit(ChatRequest("hello there", 4), SteadyNow() + now_ahead / 2, hopeless);
+  held->go_on.Notify();
+  for (auto& sink : waiting) ASSERT_TRUE(sink->Wait());
+  ASSERT_TRUE(hopeless->Wait());
+  EXPECT_THAT(hopeless->provenance().reason(), HasSubstr("local answer would take"));
+  held->ended.WaitForNotification();
+}
+
 // A transport may keep its handle until its connection goes, long after the answer.
 TEST_F(AgentTest, HandlesOfFinishedRequestsHoldNoText) {
   auto agent = MakeAgent("", {});

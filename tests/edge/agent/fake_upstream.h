@@ -31,6 +31,8 @@ struct Script {
   enum class End { kStatus, kStall, kNoDone } end = End::kStatus;
   grpc::Status status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the script says so");
   std::optional<int> retry_delay_ms;  // as trailer
+  bool this_request_alone = false;    // as trailer
+  absl::Duration sign_every;          // while it stalls: a response without an event; zero: none
   absl::Duration gap;                 // between chunks
   std::vector<v1::Chunk> after_done;  // against the contract
   v1::FinishReason finish = v1::FINISH_REASON_STOP;
@@ -41,14 +43,16 @@ struct Script {
 
 class FakeUpstream final : public v1::Inference::Service {
  public:
-  explicit FakeUpstream(std::string fingerprint) : fingerprint_(std::move(fingerprint)) {
+  // port: 0 picks a free one.
+  explicit FakeUpstream(std::string fingerprint, int port = 0) : fingerprint_(std::move(fingerprint)) {
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
   }
   ~FakeUpstream() override { Stop(); }
 
+  int port() const { return port_; }
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
   void Stop() {
     {
@@ -94,7 +98,7 @@ class FakeUpstream final : public v1::Inference::Service {
     if (script.end_after >= 0) {
       switch (script.end) {
         case Script::End::kStall:
-          Pause(context, absl::Seconds(60));
+          Stall(context, script.sign_every, writer);
           return Cancelled();
         case Script::End::kNoDone:
           script.before_end();
@@ -104,6 +108,7 @@ class FakeUpstream final : public v1::Inference::Service {
           if (script.retry_delay_ms) {
             context->AddTrailingMetadata("updraft-retry-delay-ms", std::to_string(*script.retry_delay_ms));
           }
+          if (script.this_request_alone) context->AddTrailingMetadata("updraft-this-request-alone", "1");
           return script.status;
       }
     }
@@ -131,6 +136,14 @@ class FakeUpstream final : public v1::Inference::Service {
   grpc::Status Cancelled() {
     ++n_cancelled_;
     return grpc::Status(grpc::StatusCode::CANCELLED, "");
+  }
+  void Stall(grpc::ServerContext* context, absl::Duration sign_every,
+             grpc::ServerWriter<v1::GenerateResponse>* writer) {
+    const absl::Time end = absl::Now() + absl::Seconds(60);
+    if (sign_every == absl::ZeroDuration()) return Pause(context, absl::Seconds(60));
+    v1::GenerateResponse sign;
+    sign.mutable_load()->set_queued_requests(1);
+    while (absl::Now() < end && !context->IsCancelled() && writer->Write(sign)) Pause(context, sign_every);
   }
   void Pause(grpc::ServerContext* context, absl::Duration time) {
     const absl::Time end = absl::Now() + time;

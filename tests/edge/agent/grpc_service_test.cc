@@ -99,6 +99,25 @@ TEST_F(GrpcServiceTest, TiersChain) {
   EXPECT_EQ(top.agent->Status().routing().requests(), 2);
 }
 
+// The tier above would have had to pass it on, and could not: it answers everything else.
+TEST_F(GrpcServiceTest, OnePromptTooLongForTheTierAboveIsNoReasonToLeaveItAlone) {
+  std::string gone;
+  { gone = FakeUpstream(Fingerprint()).address(); }
+  Tier middle(MakeAgent(gone, {.kv_tokens = 64, .wait_for_probe = false}));
+  Tier bottom(MakeAgent(middle.address(), {.threshold = 1.0}));
+  InferenceClient client(bottom.address());
+  for (int i = 0; i < 2; ++i) {  // one fails on the way up, one because the middle tier knows that already
+    auto too_long = client.Generate(ChatRequest(std::string(200, 'q')), absl::Seconds(60));
+    ASSERT_TRUE(too_long.ok()) << too_long.status();
+    EXPECT_TRUE(too_long->done.provenance().degraded());
+    EXPECT_THAT(too_long->done.provenance().reason(), HasSubstr("upstream failed (UNAVAILABLE"));
+    auto other = client.Generate(ChatRequest("hello there"), absl::Seconds(60));
+    ASSERT_TRUE(other.ok()) << other.status();
+    EXPECT_EQ(other->done.provenance().decision(), v1::DECISION_KIND_HAND_OVER) << other->done.provenance().reason();
+    EXPECT_FALSE(other->done.provenance().degraded()) << other->done.provenance().reason();
+  }
+}
+
 // Above the tier is one that passes everything on to it: the request comes back while it is being served.
 TEST_F(GrpcServiceTest, RequestThatComesBackIsRefusedAndAnsweredOnce) {
   FakeUpstream above(Fingerprint());

@@ -1,6 +1,7 @@
 // What goes up when a prompt is too long for a tier, and what an upstream that breaks the contract can do to an answer.
 #include <gmock/gmock.h>
 
+#include "common/status/this_request.h"
 #include "common/text/utf8.h"
 #include "edge/agent/agent.h"
 #include "tests/edge/agent/agent_fixture.h"
@@ -74,6 +75,7 @@ TEST_F(AgentTest, RoomAboveIsCountedEvenWhileTheLinkIsDown) {
   for (int i = 0; i < 2; ++i) {  // the first one finds the link down
     auto answer = Ask(*agent, ChatRequest(std::string(200000, 'x')));
     EXPECT_EQ(answer->status().code(), absl::StatusCode::kUnavailable) << answer->status();
+    EXPECT_TRUE(IsOfThisRequestAlone(answer->status())) << "others are answered here";
   }
 }
 

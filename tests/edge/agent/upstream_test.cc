@@ -90,6 +90,128 @@ TEST(Upstream, ACallWithoutAByteIsGivenUpAfterTheTimeoutAndNotBefore) {
   EXPECT_GE(SteadyNow() - start, timeout);
 }
 
+int FailuresOf(const SharedSession& session) { return LinkOf(session).consecutive_failures; }
+
+bool BacksOff(const SharedSession& session) {
+  Situation situation;
+  situation.stage = Stage::kAfter;
+  situation.now_s = SteadyNow().seconds();
+  situation.request.n_draft_tokens = 1;
+  situation.evidence.confidence = 0.0;
+  return session.With([&](const RoutingSession& s) { return s.Peek(situation).upstream == Option::kHere; });
+}
+
+absl::Status Call(Upstream& upstream) {
+  auto listener = std::make_shared<Listener>();
+  auto call = upstream.Generate({}, SteadyTime::InfiniteFuture(), listener);
+  return listener->Wait();
+}
+
+template <typename Condition>
+bool Becomes(Condition condition) {
+  for (int i = 0; i < 4000 && !condition(); ++i) absl::SleepFor(absl::Milliseconds(5));
+  return condition();
+}
+
+// It says that it is at it, so the link is there; and that it is at it for ever is no answer.
+TEST(Upstream, ACallWithSignsButWithoutAnAnswerIsSlowAndSaysNothingOfTheLink) {
+  FakeUpstream cloud("fingerprint");
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.end = Script::End::kStall;
+    script.sign_every = absl::Milliseconds(20);
+    return script;
+  };
+  const absl::Duration patience = absl::Milliseconds(400);
+  auto session = MakeSession();
+  auto upstream = GrpcUpstream::Create(
+      {.address = cloud.address(), .stall_timeout = absl::Seconds(60), .progress_timeout = patience}, session);
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  ASSERT_TRUE(Becomes([&] { return LinkOf(*session).samples > 0; }));
+  const SteadyTime start = SteadyNow();
+  const absl::Status status = Call(**upstream);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_GE(SteadyNow() - start, patience);
+  EXPECT_EQ(FailuresOf(*session), 0);
+  EXPECT_FALSE(BacksOff(*session));
+}
+
+TEST(Upstream, ARefusalOfOneRequestIsNoReasonToBackOffForOthers) {
+  FakeUpstream cloud("fingerprint");
+  std::atomic<bool> alone{true};
+  cloud.on_generate = [&alone](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.this_request_alone = alone;
+    return script;
+  };
+  auto session = MakeSession();
+  auto upstream = GrpcUpstream::Create({.address = cloud.address()}, session);
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  ASSERT_TRUE(Becomes([&] { return LinkOf(*session).samples > 0; }));
+  EXPECT_TRUE(absl::IsUnavailable(Call(**upstream)));
+  EXPECT_FALSE(BacksOff(*session));
+  alone = false;
+  EXPECT_TRUE(absl::IsUnavailable(Call(**upstream)));
+  EXPECT_TRUE(BacksOff(*session)) << "the tier itself";
+}
+
+// It still answers looks, which take no place in it.
+TEST(Upstream, ATierThatShutsDownIsLeftAloneForAsLongAsItSaid) {
+  FakeUpstream cloud("fingerprint");
+  cloud.on_generate = [](const v1::GenerateRequest&) {
+    Script script;
+    script.end_after = 0;
+    script.retry_delay_ms = 3'600'000;
+    return script;
+  };
+  auto session = MakeSession(/*look_interval_s=*/0.05);
+  auto upstream = GrpcUpstream::Create({.address = cloud.address()}, session);
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  ASSERT_TRUE(Becomes([&] { return LinkOf(*session).samples > 0; }));
+  EXPECT_TRUE(absl::IsUnavailable(Call(**upstream)));
+  const int64_t samples = LinkOf(*session).samples;
+  ASSERT_TRUE(Becomes([&] { return LinkOf(*session).samples > samples + 2; }));
+  EXPECT_TRUE(BacksOff(*session));
+  EXPECT_EQ(FailuresOf(*session), 0) << "the link is there";
+}
+
+constexpr double kOnlyOnce_s = 3600.0;  // looks are an hour apart: what is found out sooner is found out by other means
+
+TEST(Upstream, AnUpstreamThatComesUpLaterIsFoundAtOnce) {
+  int port = 0;
+  { port = FakeUpstream("fingerprint").port(); }  // free again
+  auto session = MakeSession(kOnlyOnce_s);
+  auto upstream = GrpcUpstream::Create({.address = "127.0.0.1:" + std::to_string(port)}, session);
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  ASSERT_TRUE(Becomes([&] { return FailuresOf(*session) > 0; }));
+  for (int i = 0; i < 6; ++i) {  // by now it would be left alone for a minute
+    session->With([](RoutingSession& s) { s.OnFailure(0, Failure::kLinkDead, kUnknown, SteadyNow().seconds()); });
+  }
+  ASSERT_TRUE(BacksOff(*session));
+  FakeUpstream cloud("fingerprint", port);
+  ASSERT_EQ(cloud.port(), port);
+  EXPECT_TRUE(Becomes([&] { return !BacksOff(*session) && FailuresOf(*session) == 0; }));
+  EXPECT_TRUE(Becomes([&] { return (*upstream)->Identity().tokenizer_fingerprint == "fingerprint"; }));
+}
+
+TEST(Upstream, AnUpstreamThatComesBackIsFoundWithoutACall) {
+  auto session = MakeSession(kOnlyOnce_s);
+  auto cloud = std::make_unique<FakeUpstream>("fingerprint");
+  const int port = cloud->port();
+  auto upstream = GrpcUpstream::Create({.address = cloud->address()}, session);
+  ASSERT_TRUE(upstream.ok()) << upstream.status();
+  ASSERT_TRUE(Becomes([&] { return LinkOf(*session).reachable; }));
+  cloud.reset();
+  EXPECT_TRUE(absl::IsUnavailable(Call(**upstream)));
+  EXPECT_TRUE(BacksOff(*session));
+  cloud = std::make_unique<FakeUpstream>("fingerprint", port);
+  ASSERT_EQ(cloud->port(), port);
+  EXPECT_TRUE(Becomes([&] { return !BacksOff(*session) && FailuresOf(*session) == 0; }));
+  EXPECT_TRUE(Call(**upstream).ok());
+}
+
 // A vocabulary that was taken back, or another model, is only learnt of by asking.
 TEST(Upstream, SteadyTrafficDoesNotPutProbesOffForEver) {
   FakeUpstream cloud("fingerprint");
