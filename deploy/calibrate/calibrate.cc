@@ -19,6 +19,7 @@ AnswerOptions AnswerOptionsOf(const CalibrateOptions& options, ExitMode exit_mod
   answer.max_tokens = options.max_tokens;
   answer.n_workers = options.n_workers;
   answer.adapter = options.adapter;
+  answer.chat_template = options.chat_template;
   if (options.on_progress) {
     answer.on_progress = [stage, report = options.on_progress](int done, int total) { report(stage, done, total); };
   }
@@ -120,7 +121,7 @@ absl::StatusOr<std::vector<Outcome>> OutcomesOf(std::span<const TaskItem> items,
 absl::StatusOr<std::vector<std::vector<ExitTrace>>> TraceAll(const std::string& model_path,
                                                              std::span<const LocalAnswer> full_answers,
                                                              const CalibrateOptions& options) {
-  auto answerer = Answerer::Load(model_path, options.n_workers, options.adapter);
+  auto answerer = Answerer::Load(model_path, options.n_workers, options.adapter, options.chat_template);
   if (!answerer.ok()) return answerer.status();
   std::vector<std::vector<ExitTrace>> traces;
   for (const LocalAnswer& answer : full_answers) {

@@ -21,6 +21,7 @@ namespace updraft {
 struct CalibrateOptions {
   // Applied beside the model (LoadOptions::adapter); then it is the adapter that carries the calibration. Empty: none.
   std::string adapter;
+  std::string chat_template;  // AnswerOptions::chat_template; the daemon is to be started with the same
   // ---- Behaviour ----
   ExitMode exit_mode = ExitMode::kLossy;  // the agent's: confidence is fitted on answers made this way
   bool fit_exit_thresholds = true;        // of a model with exits; otherwise those of the file stay

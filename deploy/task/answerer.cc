@@ -30,17 +30,19 @@ double LocalAnswer::mean_exit_layer() const {
 }
 
 absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Load(const std::string& model_path, int n_threads,
-                                                         const std::string& adapter) {
+                                                         const std::string& adapter, const std::string& choice) {
   auto model = Model::Load(model_path, {.n_threads = n_threads, .adapter = adapter});
   if (!model.ok()) return model.status();
   auto tokenizer = text::Tokenizer::FromGguf((*model)->file());
   if (!tokenizer.ok()) return AsFileError(tokenizer.status());
   std::unique_ptr<Answerer> answerer(new Answerer());
-  auto chat_template = text::ChatTemplate::Choose((*model)->FileWith("tokenizer.chat_template"), /*choice=*/"");
+  auto chat_template = text::ChatTemplate::Choose((*model)->FileWith("tokenizer.chat_template"), choice);
   if (chat_template.ok()) {
     answerer->stop_tokens_ = chat_template->StopTokenIds(**tokenizer);
     answerer->chat_stops_ = chat_template->StopStrings(**tokenizer);
     answerer->chat_template_ = std::make_unique<text::ChatTemplate>(*std::move(chat_template));
+  } else if (!choice.empty()) {
+    return chat_template.status();
   } else if (absl::IsNotFound(chat_template.status())) {
     answerer->stop_tokens_ = (*tokenizer)->EndOfGenerationIds();
   } else {
@@ -127,7 +129,7 @@ absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path
     next_index = total;  // the others stop at their next conversation
   };
   const auto work = [&] {
-    auto answerer = Answerer::Load(model_path, /*n_threads=*/1, options.adapter);
+    auto answerer = Answerer::Load(model_path, /*n_threads=*/1, options.adapter, options.chat_template);
     if (!answerer.ok()) return fail(answerer.status());
     for (int i = next_index++; i < total; i = next_index++) {
       auto answer = (*answerer)->Answer(conversations[i], options);

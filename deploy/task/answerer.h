@@ -23,7 +23,8 @@ namespace updraft {
 using Conversation = std::vector<text::ChatMessage>;
 
 struct AnswerOptions {
-  std::string adapter;  // LoadOptions::adapter of the model; empty: none
+  std::string adapter;        // LoadOptions::adapter of the model; empty: none
+  std::string chat_template;  // ChatTemplate::Choose; empty: the file's own
   ExitMode exit_mode = ExitMode::kOff;
   std::vector<float> exit_thresholds;  // empty: those of the file
   int max_tokens = 256;                // of an answer, at least 1
@@ -49,10 +50,11 @@ struct LocalAnswer {
 // One model with what it needs to talk. Not thread-safe.
 class Answerer {
  public:
-  // Errors of Model::Load and of the tokenizer. A file without a chat template is given the contents of the messages,
-  // line by line.
+  // Errors of Model::Load, of the tokenizer and of what was chosen as chat template (ChatTemplate::Choose; empty: the
+  // file's own). A file without one is given the contents of the messages, line by line.
   static absl::StatusOr<std::unique_ptr<Answerer>> Load(const std::string& model_path, int n_threads,
-                                                        const std::string& adapter = "");
+                                                        const std::string& adapter = "",
+                                                        const std::string& chat_template = "");
 
   absl::StatusOr<LocalAnswer> Answer(const Conversation& conversation, const AnswerOptions& options);
 

@@ -149,7 +149,7 @@ struct TaskFlags {
                                                                  split = "test";
   int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
   uint64_t seed = 1;
-  std::string acts;
+  std::string acts, chat_template, upstream_chat_template;
   double max_wrong = 0.05, max_loss = 0.01, delta = 0.05, exit_budget = 0.005, max_escalated = 1.0;
   bool as_json = false;
 };
@@ -194,6 +194,7 @@ absl::Status RunTask(const TaskFlags& flags) {
   if (!exit_mode.ok()) return exit_mode.status();
   AnswerOptions options;
   options.adapter = flags.adapter;
+  options.chat_template = flags.chat_template;
   options.exit_mode = *exit_mode;
   options.max_tokens = flags.max_tokens;
   options.n_workers = flags.workers;
@@ -214,6 +215,7 @@ absl::StatusOr<std::vector<std::string>> UpstreamAnswers(const TaskFlags& flags,
   if (flags.upstream_model.empty()) return texts;
   AnswerOptions options;
   options.adapter = flags.upstream_adapter;
+  options.chat_template = flags.upstream_chat_template;
   options.n_workers = flags.workers;
   options.max_tokens = flags.max_tokens;
   if (!flags.as_json) options.on_progress = [](int done, int total) { ShowProgress("upstream answers", done, total); };
@@ -226,6 +228,7 @@ absl::StatusOr<std::vector<std::string>> UpstreamAnswers(const TaskFlags& flags,
 absl::StatusOr<CalibrateOptions> CalibrateOptionsOf(const TaskFlags& flags, const std::vector<TaskItem>& items) {
   CalibrateOptions options;
   options.adapter = flags.adapter;
+  options.chat_template = flags.chat_template;
   options.max_loss = flags.max_loss;
   options.delta = flags.delta;
   options.acts = flags.acts;
@@ -265,10 +268,14 @@ absl::Status RunCalibrate(const TaskFlags& flags) {
   return absl::OkStatus();
 }
 
-void AddAdapterOptions(CLI::App* command, TaskFlags* flags, bool has_upstream) {
+// What stands beside the model's file.
+void AddModelOptions(CLI::App* command, TaskFlags* flags, bool has_upstream) {
   AddAdapterOption(command, &flags->adapter);
+  AddChatTemplateOption(command, &flags->chat_template);
   if (!has_upstream) return;
   command->add_option("--upstream-adapter", flags->upstream_adapter, "LoRA GGUF beside the upstream's model");
+  command->add_option("--upstream-chat-template", flags->upstream_chat_template,
+                      "As --chat-template, of the upstream's model");
 }
 
 void AddDataOptions(CLI::App* command, TaskFlags* flags) {
@@ -321,7 +328,7 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& progr
   auto flags = std::make_shared<TaskFlags>();
   CLI::App* task = evaluate->add_subcommand("task", "Exact match, F1 and BLEU on a task, by family");
   task->add_option("--model", flags->model, "GGUF file to answer with");
-  AddAdapterOptions(task, flags.get(), /*has_upstream=*/false);
+  AddModelOptions(task, flags.get(), /*has_upstream=*/false);
   task->add_option("--edge", flags->edge, "HOST:PORT of a running agent to ask instead");
   task->add_option("--tier", flags->tier, "With --edge: auto, local or upstream")
       ->check(CLI::IsMember({"auto", "local", "upstream"}));
@@ -338,7 +345,7 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& progr
   confidence->add_option("--model", flags->model, "GGUF file")->required();
   confidence->add_option("--upstream-model", flags->upstream_model,
                          "GGUF file of the upstream, for the risk against it");
-  AddAdapterOptions(confidence, flags.get(), /*has_upstream=*/true);
+  AddModelOptions(confidence, flags.get(), /*has_upstream=*/true);
   AddDataOptions(confidence, flags.get());
   confidence->callback(Run(RunConfidence, flags, exit_code));
 
@@ -369,7 +376,7 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& progr
       ->add_option("--max-escalated", flags->max_escalated, "Hand over no more than this share, whatever that costs")
       ->check(CLI::Range(0.0, 1.0));
   calibrate->add_option("--exit-budget", flags->exit_budget, "Share of answers that lossy exits may change");
-  AddAdapterOptions(calibrate, flags.get(), /*has_upstream=*/true);
+  AddModelOptions(calibrate, flags.get(), /*has_upstream=*/true);
   AddDataOptions(calibrate, flags.get());
   calibrate->callback(Run(RunCalibrate, flags, exit_code));
 }

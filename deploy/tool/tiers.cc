@@ -29,8 +29,9 @@ std::string ListenAt(const TierFlags& flags, const char* served) {
   return flags.where_tools_look ? served : "127.0.0.1:0";
 }
 
-void AddAdapter(const std::string& adapter, std::vector<std::string>* args) {
+void AddWhatStandsBeside(const std::string& adapter, const std::string& chat_template, std::vector<std::string>* args) {
   if (!adapter.empty()) args->insert(args->end(), {"--adapter", adapter});
+  if (!chat_template.empty()) args->insert(args->end(), {"--chat-template", chat_template});
 }
 
 }  // namespace
@@ -41,6 +42,8 @@ void AddTierOptions(CLI::App* command, TierFlags* flags) {
   command->add_option("--edge-adapter", flags->edge_adapter, "LoRA GGUF beside it");
   command->add_option("--cloud-model", flags->cloud_model, "GGUF file of the cloud");
   command->add_option("--cloud-adapter", flags->cloud_adapter, "LoRA GGUF beside it");
+  command->add_option("--edge-chat-template", flags->edge_chat_template, "As the edge's --chat-template");
+  command->add_option("--cloud-chat-template", flags->cloud_chat_template, "As the cloud's --chat-template");
 }
 
 std::filesystem::path ProgramFolder(const std::string& program) {
@@ -67,7 +70,7 @@ absl::StatusOr<Edge> StartEdge(const TierFlags& flags, const std::filesystem::pa
                                    absl::StrCat("127.0.0.1:", upstream_port),
                                    "--port-file",
                                    ports};
-  AddAdapter(flags.edge_adapter, &args);
+  AddWhatStandsBeside(flags.edge_adapter, flags.edge_chat_template, &args);
   auto edge = Daemon::Start("updraft-edge", args, std::filesystem::path(flags.out) / absl::StrCat(name, ".log"));
   if (!edge.ok()) return edge.status();
   auto port = edge->AwaitPorts(ports, absl::Seconds(30));
@@ -94,7 +97,7 @@ absl::StatusOr<Tiers> StartTiers(const TierFlags& flags, const std::filesystem::
   std::vector<std::string> args = {
       bin / "updraft-cloud", "--model", flags.cloud_model, "--listen", ListenAt(flags, "127.0.0.1:7070"),
       "--port-file",         ports};
-  AddAdapter(flags.cloud_adapter, &args);
+  AddWhatStandsBeside(flags.cloud_adapter, flags.cloud_chat_template, &args);
   auto cloud = Daemon::Start("updraft-cloud", args, std::filesystem::path(flags.out) / "cloud.log");
   if (!cloud.ok()) return cloud.status();
   auto cloud_port = cloud->AwaitPorts(ports, absl::Seconds(30));

@@ -20,6 +20,7 @@ struct TierFlags {
   std::string out = "build/demo";  // folder of the daemons' logs
   std::string edge_model = "deploy/models/cockpit-edge.gguf", edge_adapter;
   std::string cloud_model = "deploy/models/cockpit-full.gguf", cloud_adapter;
+  std::string edge_chat_template, cloud_chat_template;  // as the daemons' --chat-template; empty: the files' own
   bool where_tools_look = false;  // listens at the addresses that the tools have as defaults, not on free ports
 };
 
@@ -34,7 +35,8 @@ struct Tiers {
   Edge edge;
 };
 
-// --out, --edge-model, --edge-adapter, --cloud-model and --cloud-adapter of a command that starts both.
+// --out, and a model, an adapter and a chat template of each (--edge-model, --edge-adapter, --edge-chat-template, the
+// same of the cloud) of a command that starts both.
 void AddTierOptions(CLI::App* command, TierFlags* flags);
 
 // Where this program and the daemons lie. program: argv[0], for systems without /proc.

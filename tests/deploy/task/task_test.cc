@@ -8,6 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "common/gguf/reader.h"
+#include "common/text/chat_template.h"
+#include "common/text/tokenizer.h"
 #include "deploy/synth/synth.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -216,6 +219,34 @@ TEST_F(AnswererTest, AnswersEqualAGeneratorDrivenByHand) {
     EXPECT_TRUE(answer->finished || answer->tokens.size() == 20u);
   }
   EXPECT_EQ((*answerer)->pool().n_free(), (*answerer)->pool().n_blocks());
+}
+
+TEST_F(AnswererTest, TheChosenTemplateMakesThePrompt) {
+  AnswerOptions options;
+  options.max_tokens = 1;
+  const Conversation conversation = Conversations(1).front();
+  const auto prompt_of = [&](const std::string& choice) {
+    auto answerer = Answerer::Load(*path_, 1, /*adapter=*/"", choice);
+    EXPECT_TRUE(answerer.ok()) << answerer.status();
+    return (*answerer)->Answer(conversation, options)->prompt_tokens;
+  };
+  auto file = gguf::File::Open(*path_);
+  ASSERT_TRUE(file.ok());
+  auto tokenizer = text::Tokenizer::FromGguf(*file);
+  ASSERT_TRUE(tokenizer.ok());
+  for (const std::string name : {"zephyr", "vicuna"}) {
+    const auto chosen = text::ChatTemplate::Choose(*file, name);
+    ASSERT_TRUE(chosen.ok()) << chosen.status();
+    const auto expected = chosen->RenderTokens(**tokenizer, {.messages = conversation});
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    EXPECT_EQ(prompt_of(name), *expected);
+    options.chat_template = name;
+    EXPECT_EQ(AnswerAll(*path_, {&conversation, 1}, options)->front().prompt_tokens, *expected);
+  }
+  EXPECT_NE(prompt_of(""), prompt_of("zephyr"));
+  const auto none = Answerer::Load(*path_, 1, "", "no-such-template");
+  EXPECT_EQ(none.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(none.status().message()), HasSubstr("zephyr")) << "names what there is";
 }
 
 TEST_F(AnswererTest, WorkersDoNotChangeAnswers) {

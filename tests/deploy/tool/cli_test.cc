@@ -70,6 +70,29 @@ TEST_F(CliTest, JsonIsAloneOnStandardOutput) {
   }
 }
 
+// Whatever renders conversations in this process can be told how.
+TEST_F(CliTest, TheChatTemplateCanBeChosen) {
+  const std::string own = folder_ + "/own.jinja";
+  std::ofstream(own) << "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
+  const std::string few = " --count 2 --max-tokens 2 --workers 1 --json";
+  for (const std::string& choice : {std::string("zephyr"), own}) {
+    const Result result = Run("evaluate task --model {m} --chat-template " + choice + few);
+    EXPECT_EQ(result.status, 0) << choice << ": " << result.err;
+    EXPECT_TRUE(json::accept(result.out)) << result.out;
+  }
+  const std::string model = " --model {m} --chat-template no-such", upstream = " --upstream-chat-template no-such";
+  for (const std::string& arguments :
+       {"evaluate task" + model, "evaluate confidence" + model, "calibrate --out " + folder_ + "/o.gguf" + model,
+        "evaluate confidence --model {m} --upstream-model {m}" + upstream}) {
+    const Result result = Run(arguments + few);
+    EXPECT_EQ(result.status, 2) << arguments << ": " << result.err;
+    EXPECT_THAT(result.err, HasSubstr("--chat-template: expected one of")) << arguments;
+  }
+  for (const char* both : {"evaluate pair --help", "demo --help"}) {
+    EXPECT_THAT(Run(both).out, ::testing::AllOf(HasSubstr("--edge-chat-template"), HasSubstr("--cloud-chat-template")));
+  }
+}
+
 TEST_F(CliTest, PinnedThreadsSayTheSame) {
   const std::string generate = "generate --model {m} --prompt hello --max-tokens 8 --threads 2";
   const Result free = Run(generate);
