@@ -22,6 +22,7 @@
 #include "deploy/evaluate/perplexity.h"
 #include "deploy/task/task.h"
 #include "deploy/tool/commands.h"
+#include "deploy/tool/router_commands.h"
 
 namespace updraft::tool {
 namespace {
@@ -319,11 +320,13 @@ void AddTextCommands(CLI::App* evaluate, int* exit_code) {
 }  // namespace
 
 void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& program) {
-  CLI::App* evaluate = app.add_subcommand("evaluate", "Measure quality: perplexity, compare, task, pair, confidence");
+  CLI::App* evaluate =
+      app.add_subcommand("evaluate", "Measure quality: perplexity, compare, task, pair, confidence, router");
   evaluate->require_subcommand(1);
   AddTextCommands(evaluate, exit_code);
 
   AddPairCommand(*evaluate, exit_code, program);
+  AddEvaluateRouterCommand(*evaluate, exit_code);
 
   auto flags = std::make_shared<TaskFlags>();
   CLI::App* task = evaluate->add_subcommand("task", "Exact match, F1 and BLEU on a task, by family");

@@ -1,4 +1,5 @@
-// train, cockpit-data. Training needs libtorch, so it lives in a sibling program that devices and servers do without.
+// train, train router, cockpit-data. Training models needs libtorch, so it lives in a sibling program that devices and
+// servers do without.
 #include <unistd.h>
 
 #include <cstring>
@@ -7,10 +8,12 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "deploy/tool/commands.h"
+#include "deploy/tool/router_commands.h"
 #include "deploy/train/cockpit/example.h"
 #include "deploy/train/cockpit/generator.h"
 
@@ -35,9 +38,18 @@ absl::Status ExecTrainer(const std::string& program, const std::vector<std::stri
 }
 
 void AddTrain(CLI::App& app, int* exit_code, const std::string& program) {
-  CLI::App* command = app.add_subcommand("train", "Train a model from a recipe (runs updraft-train)");
-  command->prefix_command();  // everything after `train` belongs to the trainer
-  command->callback([command, exit_code, program] { *exit_code = Fail(ExecTrainer(program, command->remaining())); });
+  CLI::App* command =
+      app.add_subcommand("train", "Train a model from a recipe (runs updraft-train); `train router`: fit a router");
+  command->prefix_command();  // everything after `train` belongs to the trainer, or to `train router`
+  command->callback([command, exit_code, program] {
+    std::vector<std::string> arguments = command->remaining();
+    if (arguments.empty() || arguments.front() != "router") {
+      *exit_code = Fail(ExecTrainer(program, arguments));
+      return;
+    }
+    arguments.erase(arguments.begin());
+    *exit_code = TrainRouter(std::move(arguments));
+  });
 }
 
 void AddCockpitData(CLI::App& app, int* exit_code) {

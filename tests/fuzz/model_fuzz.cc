@@ -1,5 +1,5 @@
-// Any bytes as a model file of ours: configuration, tokenizer, chat format and confidence are refused with words or can
-// be used, and a file that loads as a model can be run.
+// Any bytes as a model file of ours: configuration, tokenizer, chat format, confidence and router are refused with
+// words or can be used, and a file that loads as a model can be run.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -15,6 +15,7 @@
 #include "common/gguf/writer.h"
 #include "common/model/model.h"
 #include "common/routing/confidence.h"
+#include "common/routing/router.h"
 #include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
 #include "deploy/synth/synth.h"
@@ -57,6 +58,16 @@ void CheckConfidence(const gguf::File& file) {
   Require(confidence->threshold() >= 0.0 && confidence->threshold() <= 1.0);
 }
 
+void CheckRouter(const gguf::File& file) {
+  const auto router = Router::FromGguf(file);
+  RequireSaid(router.status());
+  if (!router.ok() || !router->has_value()) return;
+  for (const char* prompt : {"", "open the window", "\xe6\x89\x93\xe5\xbc\x80 22"}) {
+    const Router::Score score = (*router)->Predict(RouterInputOf(prompt));
+    Require(score.fixes >= 0.0 && score.fixes <= 1.0 && score.breaks >= 0.0 && score.breaks <= 1.0);
+  }
+}
+
 // Loading maps a path; a file in memory has one.
 void CheckLoad(const uint8_t* data, size_t size) {
   const int fd = memfd_create("model_fuzz", MFD_CLOEXEC);
@@ -83,6 +94,20 @@ ConfidenceModel FittedConfidence() {
   return *ConfidenceModel::Fit(samples);
 }
 
+Router SomeRouter() {
+  Router::Metadata metadata;
+  for (const std::string_view name : RouterInput::FactNames()) metadata.facts.emplace_back(name);
+  metadata.grams = RouterInputOf("open the window").grams;
+  metadata.rarity.assign(metadata.grams.size(), 1.5f);
+  metadata.fixes.assign(metadata.grams.size(), 0.5f);
+  metadata.breaks.assign(metadata.grams.size(), -0.5f);
+  metadata.mean.assign(RouterInput::kFacts, 1.0f);
+  metadata.scale.assign(RouterInput::kFacts, 2.0f);
+  metadata.fact_weights.assign(2 * RouterInput::kFacts, 0.1f);
+  metadata.intercepts.assign(2, -1.0f);
+  return *Router::FromMetadata(std::move(metadata));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -90,6 +115,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!file.ok()) return 0;
   CheckText(*file);
   CheckConfidence(*file);
+  CheckRouter(*file);
   const auto config = ModelConfig::FromGguf(*file);
   RequireSaid(config.status());
   if (config.ok()) CheckLoad(data, size);
@@ -119,6 +145,11 @@ extern "C" void UpdraftFuzzSeeds(UpdraftFuzzAddSeed add, void* context) {
   Require(writer.ok());
   FittedConfidence().AddTo(*writer);
   Require(writer->Finish().ok());
+  seed(ReadAll(path));
+  auto router = gguf::Writer::Create(path);
+  Require(router.ok());
+  SomeRouter().AddTo(*router);
+  Require(router->Finish().ok());
   seed(ReadAll(path));
   auto config = gguf::Writer::Create(path);
   Require(config.ok());
