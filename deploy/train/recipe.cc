@@ -140,6 +140,7 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
   fields.Text("teacher", &recipe.teacher);
   fields.Text("init_from", &recipe.init_from);
   fields.Number("keep_start", 0, 1, &recipe.keep_start);
+  fields.Text("keep_from", &recipe.keep_from);
   fields.Text("sheet_folder", &recipe.sheet_folder);
   ParseSheets(&fields, &recipe.sheets);
   ReadType("file_matrices", &fields, &recipe.file_matrices);
@@ -161,6 +162,9 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view text) {
   if (absl::Status status = fields.Finish(); !status.ok()) return status;
   if (recipe.exit_thresholds.size() != recipe.model.exits.size()) {
     return absl::InvalidArgumentError("recipe: exit_thresholds: expected one per exit of the model");
+  }
+  if (!recipe.keep_from.empty() && recipe.keep_start == 0) {
+    return absl::InvalidArgumentError("recipe: keep_from: keep_start says how much of it is kept, and is 0");
   }
   if (recipe.keep_start > 0 && recipe.init_from.empty()) {
     return absl::InvalidArgumentError("recipe: keep_start: there is no init_from whose weights could be kept");
@@ -187,7 +191,7 @@ absl::StatusOr<Recipe> ReadRecipe(const std::string& path) {
   absl::StatusOr<Recipe> recipe = ParseRecipe(*text);
   if (!recipe.ok()) return recipe.status();
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  for (std::string* file : {&recipe->teacher, &recipe->init_from, &recipe->sheet_folder}) {
+  for (std::string* file : {&recipe->teacher, &recipe->init_from, &recipe->keep_from, &recipe->sheet_folder}) {
     if (!file->empty()) *file = (folder / *file).string();
   }
   return recipe;

@@ -63,7 +63,8 @@ struct Recipe {
   // the new data lack is kept (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). For a start of
   // the same shape.
   double keep_start = 0;
-  std::string sheet_folder;                         // relative to the recipe's folder
+  std::string keep_from;     // GGUF whose weights those are, of the same shape and descent; empty: init_from's
+  std::string sheet_folder;  // relative to the recipe's folder
   std::vector<std::pair<std::string, int>> sheets;  // written requests: name, and how often each line counts
   ModelShape model;
   std::vector<TrainStep> steps;

@@ -199,6 +199,15 @@ class Run {
       if (absl::Status status = InitializeFrom(*start, model_.get()); !status.ok()) return status;
     }
     if (start && recipe_.keep_start > 0) {
+      if (!recipe_.keep_from.empty()) {
+        absl::StatusOr<LoadedModel> kept = ReadModel(recipe_.keep_from, device_);
+        if (!kept.ok()) return kept.status();
+        const auto &known = kept->vocabulary.merges, &all = vocabulary->merges;
+        if (known.size() > all.size() || !std::equal(known.begin(), known.end(), all.begin())) {
+          return absl::InvalidArgumentError("recipe: keep_from: its tokens are not the first ones of this model's");
+        }
+        start = WithVocabulary(*kept, *vocabulary);
+      }
       start_ = std::make_unique<Transformer>(recipe_.model, model_->vocabulary(), recipe_.seed, device_);
       if (absl::Status status = InitializeFrom(*start, start_.get()); !status.ok()) return status;
     }

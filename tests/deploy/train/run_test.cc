@@ -126,6 +126,12 @@ TEST(TrainRunTest, KeepsAShareOfTheStart) {
   };
   const LoadedModel start = *ReadModel(begun, torch::kCPU), none = trained(0), quarter = trained(0.25),
                     all = trained(1);
+  // Of another file: all of it is that file.
+  const std::string kept_from = Folder() + "/kept_from.gguf";
+  trained(0);
+  std::filesystem::rename(Folder() + "/kept.gguf", kept_from);
+  recipe.keep_from = kept_from;
+  const LoadedModel whole = trained(1);
   torch::NoGradGuard no_gradient;
   double moved = 0;
   for (auto& [name, tensor] : none.model->parameters()) {
@@ -139,6 +145,7 @@ TEST(TrainRunTest, KeepsAShareOfTheStart) {
     moved += (tensor - from).abs().max().item<double>();
   }
   EXPECT_GT(moved, 0.01) << "there was something to blend";
+  for (auto& [name, tensor] : whole.model->parameters()) EXPECT_TRUE(torch::equal(tensor, none.model->Get(name)));
 }
 
 TEST(TrainRunTest, ALargerVocabularyKeepsWhatWasLearned) {
