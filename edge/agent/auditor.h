@@ -4,7 +4,8 @@
 //
 // What an audit finds is a loss in [0, 1]: 0 where upstream answers the same (settings, where answers act; else text up
 // to white space), or asks back; otherwise the probability that upstream is right, as it states it, and 1 where it
-// states none. That is at least the probability that upstream was right and this tier wrong.
+// states none. That is at least the probability that upstream was right and this tier wrong, and no more is watched: an
+// error that upstream makes, too, is not made by keeping, and is not seen.
 #pragma once
 
 #include <cstdint>

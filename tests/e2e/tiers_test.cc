@@ -107,6 +107,34 @@ TEST_F(TiersTest, AQueueIsNotADeadLink) {
   EXPECT_EQ(status.GetStatus(absl::Seconds(60))->load().queued_requests(), 0);
 }
 
+// The cloud says something else of everything: audits find it, the edge stops keeping, clients notice nothing.
+TEST_F(TiersTest, AuditsOfKeptAnswersTightenTheThreshold) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  Daemon cloud("updraft-cloud", {"--model", *small_, "--paced-us-per-step", "1"});
+  ASSERT_TRUE(cloud.ready());
+  Daemon edge("updraft-edge", {"--model", *small_, "--upstream", cloud.address(), "--confidence-threshold", "0.000001",
+                               "--audit-share", "0.1"});
+  ASSERT_TRUE(edge.ready());
+  InferenceClient client(edge.address());
+  int n_asked = 0;
+  for (; client.GetStatus(absl::Seconds(60))->routing().threshold() < 0.5 && n_asked < 3000; ++n_asked) {
+    const auto answer = client.Generate(Request(3), absl::Seconds(60));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_FALSE(answer->done.provenance().degraded());
+  }
+  EXPECT_LT(n_asked, 3000);
+  const auto metrics = http::testing::Fetch(edge.http_port(), "GET", "/metrics", "");
+  EXPECT_THAT(metrics.body, HasSubstr("updraft_drift_total{tier=\"edge\"} 1"));
+  EXPECT_THAT(edge.process().Output(), HasSubstr(" drift level=0.05"));
+  // What is not kept any more goes up; with nobody there it is answered here, and said so.
+  cloud.process().Signal(SIGKILL);
+  cloud.process().Wait(absl::Seconds(30));
+  const auto alone = client.Generate(Request(3), absl::Seconds(60));
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_TRUE(alone->done.provenance().degraded());
+}
+
 TEST_F(TiersTest, DrainLetsTheAnswerInProgressEnd) {
   SKIP_WITHOUT("updraft-edge");
   Daemon edge("updraft-edge", {"--model", *large_, "--drain-timeout-ms", "60000"});
