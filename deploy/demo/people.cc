@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/files/read_file.h"
-#include "deploy/demo/plot.h"
+#include "deploy/page/plot.h"
 
 namespace updraft {
 namespace {

@@ -3,9 +3,9 @@
 
 #include "absl/strings/str_format.h"
 #include "deploy/demo/demo.h"
-#include "deploy/demo/page_style.h"
-#include "deploy/demo/plot.h"
 #include "deploy/demo/report_plots.h"
+#include "deploy/page/page_style.h"
+#include "deploy/page/plot.h"
 
 namespace updraft {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
-#include "deploy/demo/plot.h"
+#include "deploy/page/plot.h"
 
 namespace updraft {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "common/routing/confidence.h"
 #include "deploy/demo/demo.h"
-#include "deploy/demo/plot.h"
+#include "deploy/page/plot.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/deploy/demo/synthetic_report.h"

@@ -1,4 +1,4 @@
-#include "deploy/demo/plot.h"
+#include "deploy/page/plot.h"
 
 #include <algorithm>
 #include <cmath>
