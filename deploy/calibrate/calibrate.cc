@@ -26,29 +26,20 @@ AnswerOptions AnswerOptionsOf(const CalibrateOptions& options, ExitMode exit_mod
   return answer;
 }
 
-absl::StatusOr<std::string> Fingerprint(std::span<const TaskItem> items) {
-  text::FieldHasher hasher;
-  for (const TaskItem& item : items) {
-    for (const text::ChatMessage& message : item.messages) {
-      hasher.Add(message.role);
-      hasher.Add(message.content);
-    }
-    hasher.Add(item.expected);
-  }
-  return hasher.Finish();
-}
-
 struct Outcome {
   double confidence = 0.0;  // cross-fitted
   double kept_by = 0.0;     // on the map of the model that serves, as the threshold is
+  double acted_by = 0.0;    // the same of p_right
   bool correct = false;
   bool acts = false;  // it sets or calls something
   bool upstream_correct = true;
 
+  bool as_good() const { return correct || !upstream_correct; }
+
   // An answer is wrong to keep only where upstream's would have been right.
   RiskSample AsRisk() const { return {kept_by, upstream_correct && !correct ? 1.0 : 0.0}; }
   // Where nobody stands above, only what is acted on can be regretted.
-  RiskSample AsActing() const { return {kept_by, acts && !correct ? 1.0 : 0.0}; }
+  RiskSample AsActing() const { return {acted_by, acts && !correct ? 1.0 : 0.0}; }
 };
 
 std::vector<RiskSample> RisksOf(std::span<const Outcome> outcomes) {
@@ -82,11 +73,11 @@ absl::StatusOr<ConfidenceReport> Summarize(std::span<const Outcome> outcomes, do
   report.escalated_share = static_cast<double>(risk->n - risk->n_kept) / static_cast<double>(risk->n);
   report.n = static_cast<int>(outcomes.size());
   report.threshold = threshold;
-  report.has_upstream = !options.upstream_answers.empty();
+  report.has_upstream = !options.upstream_answers.empty() || options.judge;
   std::vector<Judged> judged;
   int64_t correct = 0, upstream = 0, together = 0;
   for (const Outcome& outcome : outcomes) {
-    judged.push_back({outcome.confidence, outcome.correct});
+    judged.push_back({outcome.confidence, outcome.as_good()});
     const bool kept = outcome.kept_by >= threshold;
     correct += outcome.correct ? 1 : 0;
     upstream += outcome.upstream_correct ? 1 : 0;
@@ -103,17 +94,38 @@ absl::StatusOr<ConfidenceReport> Summarize(std::span<const Outcome> outcomes, do
   return report;
 }
 
-absl::StatusOr<std::vector<Outcome>> OutcomesOf(std::span<const TaskItem> items, std::span<const LocalAnswer> answers,
-                                                const CalibrateOptions& options) {
+absl::StatusOr<std::vector<Judgement>> JudgementsOf(std::span<const TaskItem> items,
+                                                    std::span<const LocalAnswer> answers,
+                                                    const CalibrateOptions& options) {
+  if (options.judge) {
+    std::vector<std::string> texts;
+    for (const LocalAnswer& answer : answers) texts.push_back(answer.text);
+    return options.judge(items, texts);
+  }
   if (!options.upstream_answers.empty() && options.upstream_answers.size() != items.size()) {
     return absl::InvalidArgumentError(absl::StrFormat("upstream_answers: expected one for each of %d items, found %d",
                                                       items.size(), options.upstream_answers.size()));
   }
-  std::vector<Outcome> outcomes(items.size());
+  std::vector<Judgement> judgements(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
-    outcomes[i].correct = IsCorrect(items[i], answers[i].text);
+    if (!items[i].labelled) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("item %d: has no answer to judge by; expected one, or an upstream to judge by", i + 1));
+    }
+    judgements[i].right = IsCorrect(items[i], answers[i].text);
+    if (options.upstream_answers.empty()) continue;
+    judgements[i].upstream = options.upstream_answers[i];
+    judgements[i].upstream_right = IsCorrect(items[i], options.upstream_answers[i]);
+  }
+  return judgements;
+}
+
+std::vector<Outcome> OutcomesOf(std::span<const LocalAnswer> answers, std::span<const Judgement> judgements) {
+  std::vector<Outcome> outcomes(answers.size());
+  for (size_t i = 0; i < answers.size(); ++i) {
+    outcomes[i].correct = judgements[i].right;
     outcomes[i].acts = EffectOf(answers[i].text).acts;
-    outcomes[i].upstream_correct = options.upstream_answers.empty() || IsCorrect(items[i], options.upstream_answers[i]);
+    outcomes[i].upstream_correct = judgements[i].upstream_right;
   }
   return outcomes;
 }
@@ -138,6 +150,7 @@ absl::StatusOr<std::vector<std::vector<ExitTrace>>> TraceAll(const std::string& 
 // Same meaning, whether right or wrong: the exits' answer is judged with the full one as the expected answer.
 bool SameMeaning(const TaskItem& item, const std::string& full, const std::string& other) {
   if (full == other) return true;
+  if (!item.labelled) return SameAnswer(full, other);
   TaskItem as_expected = item;
   as_expected.expected = full;
   as_expected.accept.reset();
@@ -197,7 +210,9 @@ absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, 
     if (!options.fit_exit_thresholds || result.report.changed_share <= options.exit_budget) break;
   }
   double full_correct = 0.0;
-  for (size_t i = 0; i < items.size(); ++i) full_correct += IsCorrect(items[i], (*full)[i].text) ? 1.0 : 0.0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    full_correct += items[i].labelled && IsCorrect(items[i], (*full)[i].text) ? 1.0 : 0.0;
+  }
   result.report.layers = config.exit_layers;
   result.report.thresholds = options.fit_exit_thresholds ? result.fitted_thresholds : config.exit_thresholds;
   result.report.full_accuracy = items.empty() ? 0.0 : full_correct / static_cast<double>(items.size());
@@ -226,7 +241,7 @@ absl::StatusOr<double> ThresholdFor(std::span<const Outcome> outcomes, const Cal
 absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
                                               std::vector<Outcome>& outcomes, GuaranteeReport* guarantee) {
   std::vector<ConfidenceModel::Sample> samples;
-  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].correct});
+  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].as_good()});
   auto model = ConfidenceModel::Fit(samples);
   if (!model.ok()) return model.status();
   auto predicted = ConfidenceModel::CrossFit(samples);
@@ -245,9 +260,17 @@ absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answe
   return model;
 }
 
-// The same model with the threshold below which an answer that acts gives way to a question.
-absl::StatusOr<ConfidenceModel> FitAskBack(const ConfidenceModel& model, std::span<const Outcome> outcomes,
-                                           const CalibrateOptions& options, AskBackReport* report) {
+// How likely an answer is to be right, whoever else may be, with the threshold below which one that acts gives way to a
+// question. Fills `outcomes` with what that is chosen on.
+absl::StatusOr<ConfidenceModel> FitAskBack(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
+                                           std::vector<Outcome>& outcomes, AskBackReport* report) {
+  std::vector<ConfidenceModel::Sample> samples;
+  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].correct});
+  auto p_right = ConfidenceModel::Fit(samples);
+  if (!p_right.ok()) return p_right.status();
+  auto held_out = p_right->HeldOutConfidences(samples);
+  if (!held_out.ok()) return held_out.status();
+  for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].acted_by = (*held_out)[i];
   std::vector<RiskSample> risks;
   for (const Outcome& outcome : outcomes) risks.push_back(outcome.AsActing());
   const auto choice = ChooseKeepThreshold(risks, {.max_risk = options.max_wrong, .delta = options.delta});
@@ -261,13 +284,12 @@ absl::StatusOr<ConfidenceModel> FitAskBack(const ConfidenceModel& model, std::sp
   const double one = 1.0 / static_cast<double>(std::max<size_t>(outcomes.size(), 1));
   for (const Outcome& outcome : outcomes) {
     if (!outcome.acts) continue;
-    const bool asks = outcome.kept_by < choice->threshold;
+    const bool asks = outcome.acted_by < choice->threshold;
     report->acted += asks ? 0.0 : one;
     report->asked_back += asks ? one : 0.0;
     report->asked_right += asks && outcome.correct ? one : 0.0;
   }
-  ConfidenceModel p_right = model;
-  p_right.set_threshold(choice->threshold);
+  p_right->set_threshold(choice->threshold);
   return p_right;
 }
 
@@ -284,6 +306,55 @@ absl::StatusOr<std::string> ActsOf(const gguf::File& model, const CalibrateOptio
   if (!adapter.ok()) return adapter.status();
   auto task = said_by(*adapter);
   return task.ok() && task->empty() ? said_by(model) : task;
+}
+
+// As the agent gives them. Fills what is known of exits.
+absl::StatusOr<std::vector<LocalAnswer>> AnswersToFitOn(const std::string& model_path, const gguf::File& file,
+                                                        std::span<const TaskItem> items,
+                                                        const CalibrateOptions& options, Calibration* result) {
+  auto config = ModelConfig::FromGguf(file);
+  if (!config.ok()) return AsFileError(config.status());
+  if (options.exit_mode != ExitMode::kLossy || config->exit_layers.empty()) {
+    return AnswerAll(model_path, ConversationsOf(items), AnswerOptionsOf(options, options.exit_mode, "with evidence"),
+                     options.store);
+  }
+  auto with_exits = AnswerWithExits(model_path, *config, items, options);
+  if (!with_exits.ok()) return with_exits.status();
+  result->exit_thresholds = std::move(with_exits->fitted_thresholds);
+  result->report.exits = std::move(with_exits->report);
+  return std::move(with_exits->answers);
+}
+
+// Confidence, where to ask back, and what is said of both.
+absl::Status FitAll(std::span<const TaskItem> items, std::span<const LocalAnswer> answers,
+                    const CalibrateOptions& options, Calibration* result) {
+  auto judgements = JudgementsOf(items, answers, options);
+  if (!judgements.ok()) return judgements.status();
+  std::vector<Outcome> outcomes = OutcomesOf(answers, *judgements);
+  auto confidence = FitConfidence(answers, options, outcomes, &result->report.guarantee);
+  if (!confidence.ok()) return confidence.status();
+  auto fingerprint = FingerprintOf(items);
+  if (!fingerprint.ok()) return fingerprint.status();
+  confidence->set_data_fingerprint(*fingerprint);
+  const auto n_unlabelled =
+      std::count_if(items.begin(), items.end(), [](const TaskItem& item) { return !item.labelled; });
+  // Without labels nobody knows what is right: what the file says of that stays.
+  if (!result->acts.empty() && n_unlabelled == 0) {
+    auto p_right = FitAskBack(answers, options, outcomes, &result->report.ask_back.emplace());
+    if (!p_right.ok()) return p_right.status();
+    result->p_right = *std::move(p_right);
+    result->p_right->set_data_fingerprint(*fingerprint);
+  }
+  auto summary = Summarize(outcomes, confidence->threshold(), options);
+  if (!summary.ok()) return summary.status();
+  result->report.confidence = *std::move(summary);
+  result->report.confidence.n_unlabelled = static_cast<int>(n_unlabelled);
+  result->report.data_fingerprint = *fingerprint;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    result->report.answers.push_back({answers[i].text, outcomes[i].confidence, outcomes[i].kept_by, (*judgements)[i]});
+  }
+  result->confidence = *std::move(confidence);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -316,44 +387,14 @@ absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<c
   const auto start = std::chrono::steady_clock::now();
   auto file = gguf::File::Open(model_path);
   if (!file.ok()) return file.status();
-  auto config = ModelConfig::FromGguf(*file);
-  if (!config.ok()) return AsFileError(config.status());
-  Calibration result;
-  std::vector<LocalAnswer> answers;
-  if (options.exit_mode == ExitMode::kLossy && !config->exit_layers.empty()) {
-    auto with_exits = AnswerWithExits(model_path, *config, items, options);
-    if (!with_exits.ok()) return with_exits.status();
-    answers = std::move(with_exits->answers);
-    result.exit_thresholds = std::move(with_exits->fitted_thresholds);
-    result.report.exits = std::move(with_exits->report);
-  } else {
-    auto plain =
-        AnswerAll(model_path, ConversationsOf(items), AnswerOptionsOf(options, options.exit_mode, "with evidence"));
-    if (!plain.ok()) return plain.status();
-    answers = *std::move(plain);
-  }
-  auto outcomes = OutcomesOf(items, answers, options);
-  if (!outcomes.ok()) return outcomes.status();
-  auto model = FitConfidence(answers, options, *outcomes, &result.report.guarantee);
-  if (!model.ok()) return model.status();
   auto acts = ActsOf(*file, options);
   if (!acts.ok()) return AsFileError(acts.status());
+  Calibration result;
   result.acts = *acts;
-  if (!result.acts.empty()) {
-    auto p_right = FitAskBack(*model, *outcomes, options, &result.report.ask_back.emplace());
-    if (!p_right.ok()) return p_right.status();
-    result.p_right = *std::move(p_right);
-  }
-  auto fingerprint = Fingerprint(items);
-  if (!fingerprint.ok()) return fingerprint.status();
-  model->set_data_fingerprint(*fingerprint);
-  if (result.p_right) result.p_right->set_data_fingerprint(*fingerprint);
-  auto summary = Summarize(*outcomes, model->threshold(), options);
-  if (!summary.ok()) return summary.status();
-  result.report.confidence = *std::move(summary);
-  result.report.data_fingerprint = *fingerprint;
+  auto answers = AnswersToFitOn(model_path, *file, items, options, &result);
+  if (!answers.ok()) return answers.status();
+  if (absl::Status status = FitAll(items, *answers, options, &result); !status.ok()) return status;
   result.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  result.confidence = *std::move(model);
   return result;
 }
 
@@ -366,8 +407,8 @@ absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, c
   const absl::Status written = CopyWithMetadata(*file, out_path, [&](gguf::Writer& writer) {
     if (!calibration->exit_thresholds.empty()) writer.SetF32s("updraft.exit.thresholds", calibration->exit_thresholds);
     calibration->confidence.AddTo(writer);
+    if (!calibration->acts.empty()) writer.SetString("updraft.acts", calibration->acts);
     if (!calibration->p_right) return;
-    writer.SetString("updraft.acts", calibration->acts);
     calibration->p_right->AddTo(writer, ConfidenceModel::Meaning::kRight);
   });
   if (!written.ok()) return written;
@@ -381,18 +422,33 @@ absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_pat
   if (!file.ok()) return file.status();
   auto model = ConfidenceModel::FromGguf(*file);
   if (!model.ok()) return AsFileError(model.status());
-  auto answers =
-      AnswerAll(model_path, ConversationsOf(items), AnswerOptionsOf(options, options.exit_mode, "with evidence"));
+  auto answers = AnswerAll(model_path, ConversationsOf(items),
+                           AnswerOptionsOf(options, options.exit_mode, "with evidence"), options.store);
   if (!answers.ok()) return answers.status();
-  auto outcomes = OutcomesOf(items, *answers, options);
-  if (!outcomes.ok()) return outcomes.status();
+  auto judgements = JudgementsOf(items, *answers, options);
+  if (!judgements.ok()) return judgements.status();
+  std::vector<Outcome> outcomes = OutcomesOf(*answers, *judgements);
   for (size_t i = 0; i < items.size(); ++i) {
-    (*outcomes)[i].confidence = (*outcomes)[i].kept_by = model->Predict((*answers)[i].Features());
+    outcomes[i].confidence = outcomes[i].kept_by = model->Predict((*answers)[i].Features());
   }
-  auto report = Summarize(*outcomes, model->threshold(), options);
+  auto report = Summarize(outcomes, model->threshold(), options);
   if (!report.ok()) return report.status();
   report->calibrated = model->calibrated();
+  report->n_unlabelled =
+      static_cast<int>(std::count_if(items.begin(), items.end(), [](const TaskItem& item) { return !item.labelled; }));
   return report;
+}
+
+absl::StatusOr<std::string> FingerprintOf(std::span<const TaskItem> items) {
+  text::FieldHasher hasher;
+  for (const TaskItem& item : items) {
+    for (const text::ChatMessage& message : item.messages) {
+      hasher.Add(message.role);
+      hasher.Add(message.content);
+    }
+    hasher.Add(item.expected);
+  }
+  return hasher.Finish();
 }
 
 absl::Status CopyWithMetadata(const gguf::File& from, const std::string& to_path,

@@ -14,6 +14,7 @@
 #include "common/gguf/writer.h"
 #include "common/routing/confidence.h"
 #include "common/routing/risk_control.h"
+#include "deploy/calibrate/judge.h"
 #include "deploy/task/task.h"
 
 namespace updraft {
@@ -41,7 +42,11 @@ struct CalibrateOptions {
   // The upstream's answers to the same items, one each; empty: it is taken to be always right, which makes the
   // threshold stricter: every wrong answer counts.
   std::vector<std::string> upstream_answers;
+  // Judges the answers, one judgement per item, in place of labels and upstream_answers, and is needed where an item
+  // has no label. Empty: labels do.
+  std::function<absl::StatusOr<std::vector<Judgement>>(std::span<const TaskItem>, std::span<const std::string>)> judge;
   // ---- Performance ----
+  AnswerStore* store = nullptr;  // of answers of a model without exits; null: none
   int n_workers = 2;
   std::function<void(const std::string& stage, int done, int total)> on_progress;  // may be empty
 
@@ -50,9 +55,10 @@ struct CalibrateOptions {
 
 struct ConfidenceReport {
   int n = 0;
+  int n_unlabelled = 0;   // of these upstream is the measure: right means as good as upstream's
   double accuracy = 0.0;  // of this model alone
   Interval accuracy_interval;
-  double ece = 0.0, auroc = 0.0;  // on answers that the fit did not see
+  double ece = 0.0, auroc = 0.0;  // of being as good as upstream's, on answers that the fit did not see
   Interval auroc_interval;        // bootstrap, 95 %
   double threshold = 0.0;
   double risk = 0.0;        // share of all that is kept although wrong (and, where upstream is known, upstream right)
@@ -95,8 +101,17 @@ struct AskBackReport {
   double asked_right = 0.0;  // and was right to begin with
 };
 
+// One answer that it was fitted on.
+struct CalibratedAnswer {
+  std::string text;
+  double confidence = 0.0;  // of a model that did not see it
+  double kept_by = 0.0;     // what the threshold was chosen on
+  Judgement judgement;
+};
+
 struct CalibrationReport {
-  ConfidenceReport confidence;  // cross-fitted
+  ConfidenceReport confidence;            // cross-fitted
+  std::vector<CalibratedAnswer> answers;  // one per item; not in the text and the JSON
   GuaranteeReport guarantee;
   std::optional<AskBackReport> ask_back;  // none: the model's answers are text
   ExitReport exits;                       // layers empty: the model has none, or exits are off
@@ -125,6 +140,9 @@ absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, c
 // workers, delta and upstream answers of the options.
 absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_path, std::span<const TaskItem> items,
                                                     const CalibrateOptions& options);
+
+// Of the conversations and what is expected of each.
+absl::StatusOr<std::string> FingerprintOf(std::span<const TaskItem> items);
 
 // Copies a model file with some metadata replaced or added: `change` is called after the old metadata was set and may
 // set more.

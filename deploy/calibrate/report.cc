@@ -25,6 +25,7 @@ json Object(const ConfidenceReport& r) {
                  {"escalated_share", r.escalated_share},
                  {"collaborative_accuracy", r.collaborative_accuracy},
                  {"calibrated", r.calibrated}};
+  if (r.n_unlabelled > 0) object["n_unlabelled"] = r.n_unlabelled;
   if (r.has_upstream) object["upstream_accuracy"] = r.upstream_accuracy;
   return object;
 }
@@ -67,13 +68,16 @@ std::string ToJson(const CalibrationReport& report) {
 
 std::string ToText(const ConfidenceReport& r) {
   std::string text = absl::StrFormat(
-      "alone %.1f %% right (%.1f to %.1f, n = %d)%s\n"
+      "alone %.1f %% %s (%.1f to %.1f, n = %d)%s\n"
       "calibration error %.3f, area under ROC %.3f (%.3f to %.3f)\n"
       "threshold %.3f: %.1f %% kept; kept and regretted %.2f %% of all (at most %.2f %%, %s, delta %g)\n",
-      100 * r.accuracy, 100 * r.accuracy_interval.low, 100 * r.accuracy_interval.high, r.n,
-      r.calibrated ? "" : "; the file carries no calibration", r.ece, r.auroc, r.auroc_interval.low,
-      r.auroc_interval.high, r.threshold, 100 * r.coverage, 100 * r.risk, 100 * r.risk_bound, NameOf(r.bound), r.delta);
-  if (r.has_upstream) {
+      100 * r.accuracy, r.n_unlabelled > 0 ? "as good as upstream's" : "right", 100 * r.accuracy_interval.low,
+      100 * r.accuracy_interval.high, r.n, r.calibrated ? "" : "; the file carries no calibration", r.ece, r.auroc,
+      r.auroc_interval.low, r.auroc_interval.high, r.threshold, 100 * r.coverage, 100 * r.risk, 100 * r.risk_bound,
+      NameOf(r.bound), r.delta);
+  if (r.n_unlabelled > 0) {
+    text += absl::StrFormat("%d of them have no label: upstream is the measure there\n", r.n_unlabelled);
+  } else if (r.has_upstream) {
     text += absl::StrFormat("together %.1f %% right, upstream alone %.1f %%: %.2f points between them\n",
                             100 * r.collaborative_accuracy, 100 * r.upstream_accuracy,
                             100 * (r.upstream_accuracy - r.collaborative_accuracy));

@@ -113,13 +113,13 @@ absl::StatusOr<LocalAnswer> Answerer::Answer(const Conversation& conversation, c
 
 absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path,
                                                    std::span<const Conversation> conversations,
-                                                   const AnswerOptions& options) {
+                                                   const AnswerOptions& options, AnswerStore* store) {
   if (absl::Status status = options.Validate(); !status.ok()) return status;
   const int total = static_cast<int>(conversations.size());
   std::vector<LocalAnswer> answers(conversations.size());
   std::atomic<int> next_index = 0;
   struct {
-    Mutex mu;  // guards calls of on_progress, too
+    Mutex mu;  // guards calls of on_progress and of the store, too
     absl::Status first_error ABSL_GUARDED_BY(mu);
     int done ABSL_GUARDED_BY(mu) = 0;
   } all;
@@ -128,11 +128,24 @@ absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path
     if (all.first_error.ok()) all.first_error = std::move(status);
     next_index = total;  // the others stop at their next conversation
   };
+  const auto find = [&](int i) -> std::optional<LocalAnswer> {
+    if (store == nullptr) return std::nullopt;
+    MutexLock lock(all.mu);
+    return store->Find(i);
+  };
+  const auto tell = [&](int i, bool is_new) -> absl::Status {
+    MutexLock lock(all.mu);
+    ++all.done;
+    if (options.on_progress) options.on_progress(all.done, total);
+    return is_new && store != nullptr ? store->Keep(i, answers[i]) : absl::OkStatus();
+  };
   const auto work = [&] {
     auto answerer = Answerer::Load(model_path, /*n_threads=*/1, options.adapter, options.chat_template);
     if (!answerer.ok()) return fail(answerer.status());
     for (int i = next_index++; i < total; i = next_index++) {
-      auto answer = (*answerer)->Answer(conversations[i], options);
+      std::optional<LocalAnswer> found = find(i);
+      const bool is_new = !found;
+      absl::StatusOr<LocalAnswer> answer = is_new ? (*answerer)->Answer(conversations[i], options) : *std::move(found);
       if (answer.ok()) {
         answers[i] = *std::move(answer);
       } else if (absl::IsOutOfRange(answer.status())) {
@@ -141,9 +154,7 @@ absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path
         return fail(absl::Status(answer.status().code(), absl::StrFormat("conversation %d of %d: %s", i + 1, total,
                                                                          std::string(answer.status().message()))));
       }
-      MutexLock lock(all.mu);
-      ++all.done;
-      if (options.on_progress) options.on_progress(all.done, total);
+      if (absl::Status status = tell(i, is_new); !status.ok()) return fail(status);
     }
   };
   std::vector<std::thread> workers;

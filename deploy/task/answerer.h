@@ -47,6 +47,14 @@ struct LocalAnswer {
   AnswerFeatures Features() const { return FeaturesOf(evidence, prompt, n_layer); }
 };
 
+// Answers of an earlier run, which was broken off. Called by one thread at a time.
+class AnswerStore {
+ public:
+  virtual ~AnswerStore() = default;
+  virtual std::optional<LocalAnswer> Find(int i) = 0;
+  virtual absl::Status Keep(int i, const LocalAnswer& answer) = 0;
+};
+
 // One model with what it needs to talk. Not thread-safe.
 class Answerer {
  public:
@@ -58,12 +66,16 @@ class Answerer {
 
   absl::StatusOr<LocalAnswer> Answer(const Conversation& conversation, const AnswerOptions& options);
 
+  // The conversation as the model reads it.
+  absl::StatusOr<std::vector<int32_t>> Render(const Conversation& conversation) const;
+
   const Model& model() const { return *model_; }
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }  // any of them ends an answer
   KvPool& pool() { return *pool_; }
 
  private:
   Answerer() = default;
-  absl::StatusOr<std::vector<int32_t>> Render(const Conversation& conversation) const;
 
   std::unique_ptr<Model> model_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
@@ -74,9 +86,10 @@ class Answerer {
 };
 
 // All answers, in the order of the conversations. The first error ends it and names the conversation. A conversation
-// that does not fit the context gets an empty, unfinished answer: that is the model's failure, not the caller's.
+// that does not fit the context gets an empty, unfinished answer: that is the model's failure, not the caller's. store:
+// what it has is not made again, what is made is kept there; null: none.
 absl::StatusOr<std::vector<LocalAnswer>> AnswerAll(const std::string& model_path,
                                                    std::span<const Conversation> conversations,
-                                                   const AnswerOptions& options);
+                                                   const AnswerOptions& options, AnswerStore* store = nullptr);
 
 }  // namespace updraft

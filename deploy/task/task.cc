@@ -19,81 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-// The value of a string member; empty when absent, nullopt when it is something else.
-std::optional<std::string> StringMember(const json& object, const char* key) {
-  const auto found = object.find(key);
-  if (found == object.end()) return std::string();
-  if (!found->is_string()) return std::nullopt;
-  return found->get<std::string>();
-}
-
-absl::StatusOr<Conversation> MessagesOf(const json& object) {
-  const auto prompt = object.find("prompt");
-  if (prompt != object.end() && prompt->is_string()) return Conversation{{"user", prompt->get<std::string>()}};
-  const auto list = object.find("messages");
-  if (list == object.end() || !list->is_array() || list->empty()) {
-    return absl::InvalidArgumentError("expected \"messages\" (a list that is not empty) or \"prompt\" (text)");
-  }
-  Conversation messages;
-  for (const json& entry : *list) {
-    if (!entry.is_object()) return absl::InvalidArgumentError("\"messages\": expected objects");
-    const auto role = StringMember(entry, "role"), content = StringMember(entry, "content");
-    if (!role || !content || role->empty()) {
-      return absl::InvalidArgumentError("\"messages\": expected \"role\" and \"content\" as text");
-    }
-    messages.push_back({*role, *content});
-  }
-  return messages;
-}
-
-// The first bytes of U+4000 to U+9FFF in UTF-8.
-bool HasHan(std::string_view text) { return text.find_first_of("\xE4\xE5\xE6\xE7\xE8\xE9") != std::string_view::npos; }
-
-// A line that was labelled by hand. item: what any line has.
-absl::StatusOr<TaskItem> LabelledItem(const json& object, TaskItem item) {
-  item.cockpit = true;
-  if (item.language.empty()) item.language = HasHan(item.messages.back().content) ? "zh" : "en";
-  if (object.contains("accept")) {
-    auto accept = AcceptList::FromJson(object["accept"]);
-    if (!accept.ok()) return accept.status();
-    item.expected = accept->ToJson();
-    item.worded = false;
-    item.accept = *std::move(accept);
-    return item;
-  }
-  item.expected = object["answer"].dump(-1, ' ', false, json::error_handler_t::replace);
-  item.clarify = EffectOf(item.expected).asks_back;
-  if (const auto settings = cockpit::CanonicalSettings(item.expected); !settings.ok()) return settings.status();
-  item.worded = !item.clarify;
-  if (item.clarify) return item;
-  auto accept = AcceptListOfWritten(item.family, object["answer"]);
-  if (!accept.ok()) return accept.status();
-  item.accept = *std::move(accept);
-  return item;
-}
-
-absl::StatusOr<TaskItem> ParseLine(const std::string& line) {
-  const json object = json::parse(line, /*cb=*/nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) return absl::InvalidArgumentError("expected one JSON object");
-  auto messages = MessagesOf(object);
-  if (!messages.ok()) return messages.status();
-  const bool labelled = object.contains("accept") || (object.contains("answer") && object["answer"].is_object());
-  const auto answer = StringMember(object, "answer"), id = StringMember(object, "id"),
-             family = StringMember(object, labelled ? "kind" : "family"), language = StringMember(object, "language");
-  if (!id || !family || !language) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("\"id\", \"%s\" and \"language\": expected text where present", labelled ? "kind" : "family"));
-  }
-  if (labelled)
-    return LabelledItem(object, {*id, *family, *language, *std::move(messages), "", true, false, std::nullopt});
-  if (!answer || !object.contains("answer")) {
-    return absl::InvalidArgumentError("expected \"answer\" as text, or \"accept\"");
-  }
-  TaskItem item{*id, *family, *language, *std::move(messages), *answer, false, false, std::nullopt};
-  item.cockpit = cockpit::FamilyFromName(item.family).ok() && cockpit::CanonicalSettings(item.expected).ok();
-  return item;
-}
-
 GroupScore& GroupNamed(std::vector<GroupScore>& groups, const std::string& name) {
   for (GroupScore& group : groups) {
     if (group.name == name) return group;
@@ -129,24 +54,6 @@ std::vector<TaskItem> CockpitTask(cockpit::Split split, int n, uint64_t seed) {
   cockpit::Generator generator(seed, split);
   std::vector<TaskItem> items;
   for (int i = 0; i < n; ++i) items.push_back(TaskItemOf(generator.Next()));
-  return items;
-}
-
-absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return absl::NotFoundError(absl::StrFormat("task '%s': cannot be opened; give a JSONL file", path));
-  std::vector<TaskItem> items;
-  std::string line;
-  for (int number = 1; std::getline(file, line); ++number) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    auto item = ParseLine(line);
-    if (!item.ok()) {
-      return absl::DataLossError(
-          absl::StrFormat("task '%s', line %d: %s", path, number, std::string(item.status().message())));
-    }
-    items.push_back(*std::move(item));
-  }
-  if (items.empty()) return absl::DataLossError(absl::StrFormat("task '%s': expected lines of JSON, found none", path));
   return items;
 }
 

@@ -25,8 +25,9 @@ struct TaskItem {
   bool cockpit = false;  // judged by cockpit::ExactMatch
   bool clarify = false;  // a sensible assistant asks back, and that alone is right
   std::optional<AcceptList>
-      accept;          // where there is one it judges, and `expected` is its text, or one answer that fits
-  bool worded = true;  // `expected` is one answer, to whose words others can be compared
+      accept;            // where there is one it judges, and `expected` is its text, or one answer that fits
+  bool worded = true;    // `expected` is one answer, to whose words others can be compared
+  bool labelled = true;  // false: nothing says what is right, and IsCorrect is not to be asked
 };
 
 TaskItem TaskItemOf(const cockpit::Example& example);
@@ -40,6 +41,10 @@ std::vector<TaskItem> CockpitTask(cockpit::Split split, int n, uint64_t seed);
 // (accept_list.h), or an answer that is an object (deploy/train/cockpit/written; written_label.h says what it leaves
 // open). DataLoss names the line; NotFound the file.
 absl::StatusOr<std::vector<TaskItem>> ReadTask(const std::string& path);
+
+// Prompts whose answers are judged by another model's: the same lines, of which none needs an answer. Each asks for
+// one, is not blank and stands once. Errors as ReadTask.
+absl::StatusOr<std::vector<TaskItem>> ReadPrompts(const std::string& path);
 
 bool IsCorrect(const TaskItem& item, std::string_view answer);
 

@@ -37,6 +37,9 @@ void AddLoadOptions(CLI::App* command, LoadOptions* options);
 // --chat-template NAME|FILE of a command that renders conversations.
 void AddChatTemplateOption(CLI::App* command, std::string* choice);
 
+// A bar on stderr where that is a terminal.
+void ShowProgress(const std::string& what, int done, int total);
+
 // --kv-type f16|i8|i4 of a command that runs a model.
 void AddKvTypeOption(CLI::App* command, kernels::KvType* type);
 
@@ -49,9 +52,11 @@ absl::StatusOr<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(const gguf:
 
 void AddClientCommands(CLI::App& app, int* exit_code);  // ask, chat, status
 void AddModelCommands(CLI::App& app, int* exit_code);   // generate, tokenize, inspect, synth
-// evaluate perplexity | compare | task | pair | confidence, calibrate
+// evaluate perplexity | compare | task, and those of the next two and of router_commands.h
 void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& program);
 void AddPairCommand(CLI::App& evaluate, int* exit_code, const std::string& program);  // pair
+// evaluate confidence, calibrate
+void AddCalibrateCommands(CLI::App& app, CLI::App& evaluate, int* exit_code);
 void AddBenchCommands(CLI::App& app, int* exit_code);  // bench model | kernels | peers | serve
 void AddTrainCommands(CLI::App& app, int* exit_code, const std::string& program);  // train, cockpit-data
 void AddRelayCommand(CLI::App& app, int* exit_code);                               // relay

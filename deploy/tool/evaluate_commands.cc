@@ -1,7 +1,4 @@
-// evaluate perplexity | compare | task | confidence, and calibrate.
-#include <unistd.h>
-
-#include <cstdio>
+// evaluate perplexity | compare | task; the others are declared here and lie in files of their own.
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -16,7 +13,6 @@
 #include "common/model/model.h"
 #include "common/rpc/convert.h"
 #include "common/text/tokenizer.h"
-#include "deploy/calibrate/calibrate.h"
 #include "deploy/demo/demo.h"
 #include "deploy/evaluate/compare.h"
 #include "deploy/evaluate/perplexity.h"
@@ -28,11 +24,6 @@ namespace updraft::tool {
 namespace {
 
 using nlohmann::json;
-
-void ShowProgress(const std::string& what, int done, int total) {
-  if (isatty(STDERR_FILENO) == 0) return;
-  std::fprintf(stderr, "\r%s %d / %d%s", what.c_str(), done, total, done == total ? "\n" : "");
-}
 
 // ---- perplexity, compare ------------------------------------------------------------------------------------------
 
@@ -143,15 +134,12 @@ void AddTextOptions(CLI::App* command, TextFlags* flags) {
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
 }
 
-// ---- task, confidence, calibrate ----------------------------------------------------------------------------------
+// ---- task ----------------------------------------------------------------------------------
 
 struct TaskFlags {
-  std::string model, adapter, upstream_adapter, edge, data, out, exit = "off", tier = "auto", upstream_model, answers,
-                                                                 split = "test";
+  std::string model, adapter, chat_template, edge, data, exit = "off", tier = "auto", answers, split = "test";
   int count = 2000, workers = 2, concurrency = 2, max_tokens = 256;
   uint64_t seed = 1;
-  std::string acts, chat_template, upstream_chat_template;
-  double max_wrong = 0.05, max_loss = 0.01, delta = 0.05, exit_budget = 0.005, max_escalated = 1.0;
   bool as_json = false;
 };
 
@@ -162,16 +150,11 @@ absl::StatusOr<ExitMode> ParseExit(const std::string& name) {
   return absl::InvalidArgumentError(absl::StrCat("--exit: expected off, lossless or lossy, found '", name, "'"));
 }
 
-absl::StatusOr<std::vector<TaskItem>> Items(const TaskFlags& flags, cockpit::Split split) {
-  if (!flags.data.empty()) return ReadTask(flags.data);
-  return CockpitTask(split, flags.count, flags.seed);
-}
-
 absl::Status RunTask(const TaskFlags& flags) {
   const cockpit::Split split = flags.split == "train"       ? cockpit::Split::kTrain
                                : flags.split == "calibrate" ? cockpit::Split::kCalibrate
                                                             : cockpit::Split::kTest;
-  auto items = Items(flags, split);
+  auto items = flags.data.empty() ? CockpitTask(split, flags.count, flags.seed) : ReadTask(flags.data);
   if (!items.ok()) return items.status();
   if (flags.model.empty() == flags.edge.empty()) {
     return absl::InvalidArgumentError("evaluate task: give exactly one of --model FILE and --edge HOST:PORT");
@@ -208,75 +191,6 @@ absl::Status RunTask(const TaskFlags& flags) {
   }
   std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
   return absl::OkStatus();
-}
-
-// What the upstream model answers to the same items, for a risk that counts only what upstream would have done better.
-absl::StatusOr<std::vector<std::string>> UpstreamAnswers(const TaskFlags& flags, const std::vector<TaskItem>& items) {
-  std::vector<std::string> texts;
-  if (flags.upstream_model.empty()) return texts;
-  AnswerOptions options;
-  options.adapter = flags.upstream_adapter;
-  options.chat_template = flags.upstream_chat_template;
-  options.n_workers = flags.workers;
-  options.max_tokens = flags.max_tokens;
-  if (!flags.as_json) options.on_progress = [](int done, int total) { ShowProgress("upstream answers", done, total); };
-  auto answers = AnswerAll(flags.upstream_model, ConversationsOf(items), options);
-  if (!answers.ok()) return answers.status();
-  for (LocalAnswer& answer : *answers) texts.push_back(std::move(answer.text));
-  return texts;
-}
-
-absl::StatusOr<CalibrateOptions> CalibrateOptionsOf(const TaskFlags& flags, const std::vector<TaskItem>& items) {
-  CalibrateOptions options;
-  options.adapter = flags.adapter;
-  options.chat_template = flags.chat_template;
-  options.max_loss = flags.max_loss;
-  options.delta = flags.delta;
-  options.acts = flags.acts;
-  options.max_wrong = flags.max_wrong;
-  options.exit_budget = flags.exit_budget;
-  options.max_escalated = flags.max_escalated;
-  options.max_tokens = flags.max_tokens;
-  options.n_workers = flags.workers;
-  if (!flags.as_json) {
-    options.on_progress = [](const std::string& stage, int done, int total) { ShowProgress(stage, done, total); };
-  }
-  auto upstream = UpstreamAnswers(flags, items);
-  if (!upstream.ok()) return upstream.status();
-  options.upstream_answers = *std::move(upstream);
-  return options;
-}
-
-absl::Status RunConfidence(const TaskFlags& flags) {
-  auto items = Items(flags, cockpit::Split::kTest);
-  if (!items.ok()) return items.status();
-  auto options = CalibrateOptionsOf(flags, *items);
-  if (!options.ok()) return options.status();
-  auto report = EvaluateConfidence(flags.model, *items, *options);
-  if (!report.ok()) return report.status();
-  std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
-  return absl::OkStatus();
-}
-
-absl::Status RunCalibrate(const TaskFlags& flags) {
-  auto items = Items(flags, cockpit::Split::kCalibrate);
-  if (!items.ok()) return items.status();
-  auto options = CalibrateOptionsOf(flags, *items);
-  if (!options.ok()) return options.status();
-  auto report = CalibrateFile(flags.model, flags.out, *items, *options);
-  if (!report.ok()) return report.status();
-  std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
-  return absl::OkStatus();
-}
-
-// What stands beside the model's file.
-void AddModelOptions(CLI::App* command, TaskFlags* flags, bool has_upstream) {
-  AddAdapterOption(command, &flags->adapter);
-  AddChatTemplateOption(command, &flags->chat_template);
-  if (!has_upstream) return;
-  command->add_option("--upstream-adapter", flags->upstream_adapter, "LoRA GGUF beside the upstream's model");
-  command->add_option("--upstream-chat-template", flags->upstream_chat_template,
-                      "As --chat-template, of the upstream's model");
 }
 
 void AddDataOptions(CLI::App* command, TaskFlags* flags) {
@@ -327,11 +241,12 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& progr
 
   AddPairCommand(*evaluate, exit_code, program);
   AddEvaluateRouterCommand(*evaluate, exit_code);
-
+  AddCalibrateCommands(app, *evaluate, exit_code);
   auto flags = std::make_shared<TaskFlags>();
   CLI::App* task = evaluate->add_subcommand("task", "Exact match, F1 and BLEU on a task, by family");
   task->add_option("--model", flags->model, "GGUF file to answer with");
-  AddModelOptions(task, flags.get(), /*has_upstream=*/false);
+  AddAdapterOption(task, &flags->adapter);
+  AddChatTemplateOption(task, &flags->chat_template);
   task->add_option("--edge", flags->edge, "HOST:PORT of a running agent to ask instead");
   task->add_option("--tier", flags->tier, "With --edge: auto, local or upstream")
       ->check(CLI::IsMember({"auto", "local", "upstream"}));
@@ -342,46 +257,6 @@ void AddEvaluateCommands(CLI::App& app, int* exit_code, const std::string& progr
       ->check(CLI::IsMember({"train", "calibrate", "test"}));
   AddDataOptions(task, flags.get());
   task->callback(Run(RunTask, flags, exit_code));
-
-  CLI::App* confidence =
-      evaluate->add_subcommand("confidence", "How well a file's calibrated confidence does on held-out data");
-  confidence->add_option("--model", flags->model, "GGUF file")->required();
-  confidence->add_option("--upstream-model", flags->upstream_model,
-                         "GGUF file of the upstream, for the risk against it");
-  AddModelOptions(confidence, flags.get(), /*has_upstream=*/true);
-  AddDataOptions(confidence, flags.get());
-  confidence->callback(Run(RunConfidence, flags, exit_code));
-
-  CLI::App* calibrate = app.add_subcommand(
-      "calibrate", "Fit confidence, threshold and exits of an edge model; write them into a new file");
-  calibrate->add_option("--model", flags->model, "GGUF file")->required();
-  calibrate
-      ->add_option("--out", flags->out,
-                   "GGUF file to write: the model, or its adapter where there is one; may be the same")
-      ->required();
-  calibrate->add_option("--upstream-model", flags->upstream_model,
-                        "GGUF file of the upstream; without it upstream counts as always right");
-  calibrate
-      ->add_option("--max-loss", flags->max_loss,
-                   "Share of all requests that may be kept and wrong where upstream would have been right")
-      ->check(CLI::Range(1e-6, 1.0 - 1e-6));
-  calibrate->add_option("--acts", flags->acts, "The answers act on something, of this task; written into the file")
-      ->check(CLI::IsMember({"cockpit"}));
-  calibrate
-      ->add_option(
-          "--max-wrong", flags->max_wrong,
-          "Where answers act: share of all requests that may be acted on wrongly where nobody stands above; below "
-          "the probability that keeps to it, the tier asks back")
-      ->check(CLI::Range(1e-6, 1.0 - 1e-6));
-  calibrate->add_option("--delta", flags->delta, "Probability that --max-loss and --max-wrong may be broken with")
-      ->check(CLI::Range(1e-6, 1.0 - 1e-6));
-  calibrate
-      ->add_option("--max-escalated", flags->max_escalated, "Hand over no more than this share, whatever that costs")
-      ->check(CLI::Range(0.0, 1.0));
-  calibrate->add_option("--exit-budget", flags->exit_budget, "Share of answers that lossy exits may change");
-  AddModelOptions(calibrate, flags.get(), /*has_upstream=*/true);
-  AddDataOptions(calibrate, flags.get());
-  calibrate->callback(Run(RunCalibrate, flags, exit_code));
 }
 
 }  // namespace updraft::tool

@@ -44,6 +44,11 @@ void Warn(const std::vector<std::string>& warnings) {
 
 }  // namespace
 
+void ShowProgress(const std::string& what, int done, int total) {
+  if (isatty(STDERR_FILENO) == 0) return;
+  std::fprintf(stderr, "\r%s %d / %d%s", what.c_str(), done, total, done == total ? "\n" : "");
+}
+
 void AddAdapterOption(CLI::App* command, std::string* path) {
   command->add_option("--adapter", *path, "LoRA GGUF in llama.cpp's layout, applied beside the model's weights");
 }

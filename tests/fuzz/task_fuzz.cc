@@ -49,8 +49,10 @@ void CheckExample(const std::string& text) {
 void CheckTask(const std::string& text) {
   const int fd = memfd_create("task_fuzz", MFD_CLOEXEC);
   Require(fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
-  const auto items = ReadTask("/proc/self/fd/" + std::to_string(fd));
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  const auto prompts = ReadPrompts(path), items = ReadTask(path);
   close(fd);
+  Require(prompts.ok() ? !prompts->empty() : !prompts.status().message().empty());
   if (!items.ok()) return Require(!items.status().message().empty());
   Require(!items->empty());
   std::vector<std::string> answers;

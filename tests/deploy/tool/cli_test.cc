@@ -242,6 +242,45 @@ TEST_F(CliTest, DamagedFilesAreFailuresOfEveryCommand) {
   EXPECT_THAT(read.err, HasSubstr(lines));
 }
 
+// A pair without labels: what cannot come to an end is said before hours are spent, and nothing is half written.
+TEST_F(CliTest, PairsThatCannotBeCalibratedAreRefused) {
+  const std::string prompts = folder_ + "/prompts.jsonl", out = folder_ + "/calibrated.gguf";
+  const auto write = [&](int n, const std::string& last) {
+    std::ofstream file(prompts);
+    for (int i = 0; i < n; ++i) file << R"({"prompt":"question )" << i << "\"}\n";
+    file << last << "\n";
+  };
+  struct Case {
+    int n;
+    std::string last, arguments;
+    int status;
+    const char* words;
+  };
+  const std::string endless = R"({"prompt":")" + std::string(20000, 'x') + "\"}", own = " --upstream-model {m}";
+  const Case cases[] = {{49, "", own, 2, "at least 50 to fit on, found 49"},
+                        {60, "", "", 2, "--upstream-model FILE or --upstream HOST:PORT"},
+                        {60, "", own + " --upstream 127.0.0.1:1", 2, "found both"},
+                        {60, "", own + " --data " + prompts, 2, "found both"},
+                        {60, endless, own, 2, "prompt 61: has"},
+                        {60, R"({"prompt":""})", own, 1, "line 61: the prompt is empty"},
+                        {60, "", " --upstream 127.0.0.1:1", 1, "127.0.0.1:1"},
+                        {60, "", " --upstream nonsense", 2, "nonsense"},
+                        {60, "", " --upstream-model " + prompts, 1, prompts.c_str()},
+                        {60, "", own + " --report /nonexistent/folder/page.html", 2, "found only right ones"}};
+  for (const Case& test : cases) {
+    write(test.n, test.last);
+    const Result result = Run("calibrate --model {m} --prompts " + prompts + " --out " + out + test.arguments +
+                              " --max-tokens 3 --workers 1 --json");
+    EXPECT_EQ(result.status, test.status) << test.arguments << ": " << result.err;
+    EXPECT_THAT(result.err, HasSubstr(test.words)) << test.arguments;
+    EXPECT_EQ(result.out, "");
+    EXPECT_FALSE(std::filesystem::exists(out));
+  }
+  const Result nowhere = Run("calibrate --model {m} --prompts " + prompts + own + " --out /nonexistent/folder/o.gguf");
+  EXPECT_EQ(nowhere.status, 1);
+  EXPECT_THAT(nowhere.err, HasSubstr("/nonexistent/folder/o.gguf"));
+}
+
 TEST_F(CliTest, OutputThatCannotBeWrittenIsAFailure) {
   for (const char* arguments : {"inspect {m}", "tokenize --model {m} --text hello --json"}) {
     EXPECT_EQ(Run(arguments, "/dev/full").status, 1) << arguments;
