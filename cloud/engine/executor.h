@@ -22,6 +22,7 @@ struct SampleRow {
   const SamplingOptions* sampling = nullptr;
   SamplingContext context;  // tokens up to this row; the chosen token gets position context.tokens.size()
   bool include_evidence = false;
+  int32_t given = -1;  // the token to choose, whatever the logits; -1: choose by sampling
 };
 
 struct SampledToken {

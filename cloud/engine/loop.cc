@@ -22,6 +22,18 @@ absl::Status CheckIds(const char* what, std::span<const int32_t> ids, int n_voca
   return absl::OkStatus();
 }
 
+absl::Status CheckGiven(const Request& request, int n_vocab) {
+  if (request.given.empty()) return absl::OkStatus();
+  if (!request.accepted_prefix.empty()) {
+    return absl::InvalidArgumentError("given: expected no accepted_prefix beside it; put its tokens in front");
+  }
+  if (request.given.size() < static_cast<size_t>(request.max_tokens)) {
+    return absl::InvalidArgumentError(absl::StrFormat("given: expected the max_tokens of %d at least, found %d",
+                                                      request.max_tokens, request.given.size()));
+  }
+  return CheckIds("given", request.given, n_vocab);
+}
+
 // Twice what is asked for, so that it is made anew rarely.
 template <typename T>
 void MakeRoom(std::vector<T>& list, size_t n) {
@@ -35,6 +47,7 @@ struct Loop::Answer {
       : ticket(ticket),
         sampling(std::move(request.sampling)),
         include_evidence(request.include_evidence),
+        given(std::move(request.given)),
         sink(std::move(sink)),
         arrival(arrival),
         assembler(std::move(request.text), {.stops = std::move(request.stop),
@@ -44,6 +57,7 @@ struct Loop::Answer {
   const Ticket ticket;
   const SamplingOptions sampling;
   const bool include_evidence;
+  const std::vector<int32_t> given;
   std::shared_ptr<Sink> sink;
   const SteadyTime arrival;
   AnswerAssembler assembler;
@@ -85,6 +99,7 @@ absl::Status Loop::Check(const Request& request) const {
   if (absl::Status status = CheckIds("accepted_prefix", request.accepted_prefix, executor_->n_vocab()); !status.ok()) {
     return status;
   }
+  if (absl::Status status = CheckGiven(request, executor_->n_vocab()); !status.ok()) return status;
   const size_t n_known = request.prompt.size() + request.accepted_prefix.size();
   if (n_known >= static_cast<size_t>(executor_->context_length())) {
     return absl::OutOfRangeError(
@@ -129,6 +144,7 @@ void Loop::Enter(Ticket ticket, Request&& request, std::shared_ptr<Sink> sink) {
   const AnswerEnd end = answer.assembler.Resume(so_far);
   if (end == AnswerEnd::kOpen) {
     core_.Admit(ticket, std::move(spec), now);
+    if (!answer.given.empty()) core_.Grow(ticket, answer.given);  // read as drafts that are never refuted
     ++n_never_started_;
     return;
   }
@@ -202,6 +218,12 @@ absl::Status Loop::RunRows(const Work& work) {
   return status;
 }
 
+// The token at a position of the sequence where it is given; -1 where the model chooses it.
+int32_t Loop::GivenAt(const Answer& answer, int position) {
+  if (answer.given.empty()) return -1;
+  return answer.given[static_cast<size_t>(position - answer.summary.n_prompt_tokens)];
+}
+
 void Loop::AddRows(const RowRun& run) {
   const Answer& answer = *Find(run.ticket);
   for (int i = 0; i < run.n_rows; ++i) {
@@ -211,7 +233,8 @@ void Loop::AddRows(const RowRun& run) {
                           .sampling = &answer.sampling,
                           .context = {.tokens = run.tokens.first(position + 1),
                                       .n_prompt = static_cast<size_t>(answer.summary.n_prompt_tokens)},
-                          .include_evidence = answer.include_evidence});
+                          .include_evidence = answer.include_evidence,
+                          .given = GivenAt(answer, position + 1)});
     }
     tokens_.push_back(run.tokens[position]);
     positions_.push_back(position);

@@ -76,6 +76,7 @@ class Loop {
   absl::Status RunStep(const Work& work);
   absl::Status RunRows(const Work& work);  // may throw bad_alloc
   void AddRows(const RowRun& run);
+  static int32_t GivenAt(const Answer& answer, int position);
   void Handle(const Event& event);
   void Emit(Answer& answer, std::span<const SampledToken> chosen);
   void Give(Answer& answer, std::span<const SampledToken> chosen);  // may throw bad_alloc

@@ -69,10 +69,11 @@ SampledToken ModelExecutor::Sample(const SampleRow& sample, std::span<float> log
   SampledToken result;
   // Evidence is about the model's own distribution, so it is taken before sampling reshapes the logits; only the
   // log-probability of the choice has to wait for it.
-  const bool keep = sample.include_evidence && !LeavesLogitsUnchanged(*sample.sampling);
+  const bool keep = sample.include_evidence && sample.given < 0 && !LeavesLogitsUnchanged(*sample.sampling);
   if (keep) original_.assign(logits.begin(), logits.end());
-  result.token =
-      SampleToken(logits, *sample.sampling, static_cast<int64_t>(sample.context.tokens.size()), sample.context);
+  result.token = sample.given >= 0 ? sample.given
+                                   : SampleToken(logits, *sample.sampling,
+                                                 static_cast<int64_t>(sample.context.tokens.size()), sample.context);
   if (!sample.include_evidence) return result;
   result.evidence = EvidenceOf(keep ? std::span<const float>(original_) : logits, result.token);
   result.evidence.exit_layer = model_->config().n_layer;

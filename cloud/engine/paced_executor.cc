@@ -43,7 +43,8 @@ absl::Status PacedExecutor::Run(const Step& step, std::span<SampledToken> sample
   ends_at_ = begins_at + pace_.per_step + pace_.per_row * step.batch.n_tok();
   for (size_t i = 0; i < step.samples.size(); ++i) {
     const SampleRow& sample = step.samples[i];
-    sampled[i] = {.token = NextToken(sample.context.tokens, sample.sampling->seed), .evidence = {}};
+    const int32_t token = sample.given >= 0 ? sample.given : NextToken(sample.context.tokens, sample.sampling->seed);
+    sampled[i] = {.token = token, .evidence = {}};
     if (sample.include_evidence) sampled[i].evidence = {.exit_layer = 1, .top_prob = 1.0f, .margin = 1.0f};
   }
   if (ends_at_ > now) sleep_(ends_at_ - now);

@@ -13,7 +13,17 @@ namespace updraft {
 
 bool AnswerFeed::OnTokens(const engine::Output& output) { return Give(ChunkOf(output)); }
 
-void AnswerFeed::OnDone(const absl::Status& status, const engine::Summary& summary) { End(status, summary, {}); }
+void AnswerFeed::OnDone(const absl::Status& status, const engine::Summary& summary) {
+  End(status, summary, DoneWithEvidence(summary));
+}
+
+v1::Done AnswerFeed::DoneWithEvidence(const engine::Summary& summary) {
+  v1::Done done;
+  if (!summary.end_evidence) return done;
+  *done.mutable_end_evidence() = EvidenceToProto(*summary.end_evidence, 0);
+  done.mutable_end_evidence()->clear_text_offset();  // it has no text
+  return done;
+}
 
 void AnswerFeed::Refuse(const absl::Status& status) {
   Account(status, "", {}, 0);

@@ -48,6 +48,8 @@ class AnswerFeed : public engine::Sink {
   // Once, last. done: what is known beside the summary.
   void End(const absl::Status& status, const engine::Summary& summary, v1::Done done);
   v1::Chunk ChunkOf(const engine::Output& output) const;
+  // With what is known of the token that ended the answer.
+  static v1::Done DoneWithEvidence(const engine::Summary& summary);
 
   const FeedTier& tier_;
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "common/answer/detokenized_text.h"
@@ -12,6 +13,20 @@
 
 namespace updraft {
 namespace {
+
+// The answer that is there already, in place of one that is made up.
+absl::Status TakeGiven(std::vector<int32_t> given, const RequestLimits& limits, engine::Request& built) {
+  const int n_total = static_cast<int>(built.prompt.size() + given.size());
+  if (n_total > limits.max_sequence_tokens) {
+    return ContextExceeded(limits.max_sequence_tokens,
+                           absl::StrFormat("the prompt and the given answer have %d; shorten one of them", n_total));
+  }
+  built.max_tokens = static_cast<int>(given.size());
+  built.given = std::move(given);
+  built.sampling = {};
+  built.include_evidence = true;
+  return absl::OkStatus();
+}
 
 // Answer tokens of a request that says none, or an error where what it says has no room.
 absl::StatusOr<int> MaxTokensOf(const v1::GenerateRequest& request, int n_prompt, int context,
@@ -60,6 +75,8 @@ absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const 
   built.stop_tokens = model.stop_tokens();
   built.include_evidence = request.include_evidence();
   built.text = std::make_unique<DetokenizedText>(model.tokenizer(), prompt->at_text_start);
+  if (prompt->given.empty()) return built;
+  if (absl::Status status = TakeGiven(std::move(prompt->given), limits, built); !status.ok()) return status;
   return built;
 }
 

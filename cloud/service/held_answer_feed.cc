@@ -58,7 +58,7 @@ void HeldAnswerFeed::OnDone(const absl::Status& status, const engine::Summary& s
   if (summary.end_evidence) evidence_.push_back(*summary.end_evidence);
   verdict_ = tier_.rule.Judge(whole_.text(), evidence_, request_.features);
   if (verdict_.doubtful) return AskAgain();
-  v1::Done done;
+  v1::Done done = request_.wants_evidence ? DoneWithEvidence(summary) : v1::Done();
   done.set_disposition(DispositionToProto(verdict_.disposition));
   if (verdict_.p_right) done.mutable_provenance()->set_p_right(*verdict_.p_right);
   if (!request_.wants_evidence) whole_.clear_evidence();

@@ -13,6 +13,7 @@ struct Prompt {
   std::vector<int32_t> tokens;
   PromptFeatures features;
   bool at_text_start = true;       // the answer begins a text (conversation) rather than continues one (raw prompt)
+  std::vector<int32_t> given;      // the answer that is read rather than made up, its end included; empty: none is
   std::vector<std::string> stops;  // texts at which the chat format ends an answer, where they are not tokens
 };
 

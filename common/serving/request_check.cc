@@ -4,6 +4,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -138,6 +139,21 @@ absl::Status CheckConversation(const v1::Conversation& conversation) {
   return absl::OkStatus();
 }
 
+// What is there already is neither ended nor shaped by what is for answers that are made up.
+absl::Status CheckGiven(const v1::GenerateRequest& request) {
+  const std::pair<const char*, bool> unused[] = {
+      {"stop", request.stop_size() > 0}, {"max_tokens", request.max_tokens() > 0}, {"tools", request.tools_size() > 0}};
+  for (const auto& [field, found] : unused) {
+    if (found) return FieldError(field, "does not work with given: that answer ends where it ends; leave it out");
+  }
+  if (!request.given().has_conversation())
+    return FieldError("given.conversation", "missing; expected what is answered");
+  if (absl::Status status = CheckConversation(request.given().conversation()); !status.ok()) {
+    return FieldError("given", std::string(status.message()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckId(const char* field, const std::string& id) {
@@ -176,6 +192,7 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   }
   if (absl::Status status = CheckTools(request); !status.ok()) return status;
   if (request.has_conversation()) return CheckConversation(request.conversation());
+  if (request.has_given()) return CheckGiven(request);
   if (request.input_case() == v1::GenerateRequest::INPUT_NOT_SET) {
     return absl::InvalidArgumentError("input: missing; expected conversation, prompt or tokens");
   }

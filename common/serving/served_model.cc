@@ -166,6 +166,8 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
       return FromText(request.prompt(), request.parse_special(), max_tokens);
     case v1::GenerateRequest::kTokens:
       return FromTokens(request);
+    case v1::GenerateRequest::kGiven:
+      return FromGiven(request.given(), max_tokens);
     case v1::GenerateRequest::INPUT_NOT_SET:
       break;
   }
@@ -267,6 +269,24 @@ absl::StatusOr<Prompt> ServedModel::FromText(const std::string& text, bool parse
   const std::string_view whole = text;
   prompt.features = PromptFeaturesOf({&whole, 1}, static_cast<int>(prompt.tokens.size()));
   prompt.at_text_start = false;
+  return prompt;
+}
+
+absl::StatusOr<Prompt> ServedModel::FromGiven(const v1::GivenAnswer& given, size_t max_tokens) const {
+  if (absl::Status status = CheckBytes("given.answer", given.answer().size(), max_tokens); !status.ok()) return status;
+  if (stop_tokens_.empty()) {
+    return absl::FailedPreconditionError(
+        "given: this model has no token that ends an answer, so none can be read whole");
+  }
+  v1::GenerateRequest asked;
+  *asked.mutable_conversation() = given.conversation();
+  asked.mutable_conversation()->set_continue_final_message(false);
+  auto prompt = FromConversation(asked, max_tokens);
+  if (!prompt.ok()) return prompt.status();
+  auto tokens = tokenizer_->Encode(given.answer(), {.add_special = false, .at_text_start = prompt->at_text_start});
+  if (!tokens.ok()) return Annotate(tokens.status(), "given.answer");
+  prompt->given = *std::move(tokens);
+  prompt->given.push_back(stop_tokens_.front());
   return prompt;
 }
 

@@ -57,6 +57,7 @@ class ServedModel {
   absl::Status CheckBias(const v1::LogitBias& bias) const;
   absl::StatusOr<Prompt> FromText(const std::string& text, bool parse_special, size_t max_tokens) const;
   absl::StatusOr<Prompt> FromTokens(const v1::GenerateRequest& request) const;
+  absl::StatusOr<Prompt> FromGiven(const v1::GivenAnswer& given, size_t max_tokens) const;
   absl::Status CheckBytes(const char* field, size_t n_bytes, size_t max_tokens) const;
 
   std::unique_ptr<Model> model_;

@@ -1,5 +1,6 @@
 #include "deploy/calibrate/upstream.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,8 @@ class Local final : public Upstream {
   std::string name() const override {
     return options_.adapter.empty() ? path_ : absl::StrFormat("%s with %s", path_, options_.adapter);
   }
+
+  std::string identity() const override { return name(); }
 
   absl::StatusOr<std::string> Answer(const Conversation& conversation) override {
     return With([&](Answerer& answerer) -> absl::StatusOr<std::string> {
@@ -62,6 +65,16 @@ class Local final : public Upstream {
   std::vector<std::unique_ptr<Answerer>> idle_ ABSL_GUARDED_BY(mu_);
 };
 
+v1::Conversation ToProto(const Conversation& conversation) {
+  v1::Conversation proto;
+  for (const text::ChatMessage& message : conversation) {
+    v1::Message* added = proto.add_messages();
+    added->set_role(message.role);
+    added->set_content(message.content);
+  }
+  return proto;
+}
+
 class Remote final : public Upstream {
  public:
   Remote(const std::string& address, int max_tokens, absl::Duration timeout)
@@ -71,28 +84,45 @@ class Remote final : public Upstream {
     auto status = client_.GetStatus(absl::Seconds(10));
     if (!status.ok()) return status.status();
     const v1::ModelInfo& model = status->model();
+    identity_ = absl::StrFormat("%s %d %s %s", model.path(), model.file_bytes(), model.tokenizer_fingerprint(),
+                                model.adapter().sha256());
     model_ = model.adapter().path().empty() ? model.path()
                                             : absl::StrFormat("%s with %s", model.path(), model.adapter().path());
     return absl::OkStatus();
   }
 
   std::string name() const override { return absl::StrFormat("%s (%s)", address_, model_); }
+  std::string identity() const override { return identity_; }
 
   absl::StatusOr<std::string> Answer(const Conversation& conversation) override {
     v1::GenerateRequest request;
-    for (const text::ChatMessage& message : conversation) {
-      v1::Message* added = request.mutable_conversation()->add_messages();
-      added->set_role(message.role);
-      added->set_content(message.content);
-    }
+    *request.mutable_conversation() = ToProto(conversation);
     request.set_max_tokens(max_tokens_);
     auto answer = client_.Generate(request, timeout_);
     if (!answer.ok()) return answer.status();
     return std::move(answer->text);
   }
 
-  absl::StatusOr<Likelihood> LikelihoodOf(const Conversation&, const std::string&) override {
-    return absl::UnimplementedError("a running tier does not say how likely it finds an answer");
+  absl::StatusOr<Likelihood> LikelihoodOf(const Conversation& conversation, const std::string& answer) override {
+    v1::GenerateRequest request;
+    *request.mutable_given()->mutable_conversation() = ToProto(conversation);
+    request.mutable_given()->set_answer(answer);
+    Likelihood likelihood;
+    const auto add = [&](const v1::Evidence& evidence) {
+      likelihood.logprob += std::max(static_cast<double>(evidence.logprob()), kLogprobFloor);
+      ++likelihood.n_tokens;
+    };
+    auto read = client_.Generate(request, timeout_, [&](const v1::Chunk& chunk) {
+      std::for_each(chunk.evidence().begin(), chunk.evidence().end(), add);
+      return true;
+    });
+    if (absl::IsInvalidArgument(read.status())) {
+      // A tier of an earlier version, or one that answers with another's help. What it cannot read it says of others.
+      return absl::UnimplementedError(std::string(read.status().message()));
+    }
+    if (!read.ok()) return read.status();
+    if (read->done.has_end_evidence()) add(read->done.end_evidence());
+    return likelihood;
   }
 
  private:
@@ -100,7 +130,7 @@ class Remote final : public Upstream {
   const int max_tokens_;
   const absl::Duration timeout_;
   InferenceClient client_;
-  std::string model_;
+  std::string model_, identity_;
 };
 
 }  // namespace

@@ -15,8 +15,9 @@ namespace updraft {
 class Upstream {
  public:
   virtual ~Upstream() = default;
-  // Which one it is, for people, and so that findings about another are not taken for its.
-  virtual std::string name() const = 0;
+  virtual std::string name() const = 0;  // for people
+  // Of what answers, wherever it runs: so that findings about another are not taken for its.
+  virtual std::string identity() const = 0;
   // Greedy. Unavailable: it is gone.
   virtual absl::StatusOr<std::string> Answer(const Conversation& conversation) = 0;
   // Of an answer that somebody else wrote. Unimplemented: it cannot say.

@@ -13,7 +13,6 @@ namespace updraft {
 namespace {
 
 constexpr size_t kChunkRows = 256;
-constexpr double kFloor = -100.0;
 
 // Log of the probability that the next token is one of `tokens`.
 double LogProbabilityOf(std::span<const float> logits, std::span<const int32_t> tokens) {
@@ -22,7 +21,7 @@ double LogProbabilityOf(std::span<const float> logits, std::span<const int32_t> 
   for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - highest);
   for (const int32_t token : tokens) wanted += std::exp(static_cast<double>(logits[token]) - highest);
   const double log_probability = std::log(wanted / sum);
-  return std::isfinite(log_probability) ? std::max(log_probability, kFloor) : kFloor;
+  return std::isfinite(log_probability) ? std::max(log_probability, kLogprobFloor) : kLogprobFloor;
 }
 
 }  // namespace

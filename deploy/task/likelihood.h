@@ -8,9 +8,11 @@
 
 namespace updraft {
 
+inline constexpr double kLogprobFloor = -100.0;  // no token counts for less, nats
+
 struct Likelihood {
   int n_tokens = 0;      // of the answer in this model's vocabulary, its end included
-  double logprob = 0.0;  // of all of them, nats; no token counts for less than -100
+  double logprob = 0.0;  // of all of them, nats
 
   double per_token() const { return n_tokens > 0 ? logprob / n_tokens : 0.0; }
 };

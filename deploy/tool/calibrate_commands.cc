@@ -144,7 +144,7 @@ absl::StatusOr<std::unique_ptr<Run>> RunOf(const CalibrateFlags& flags, const st
     run->upstream = *std::move(upstream);
   }
   if (!flags.out.empty()) {
-    auto name = RunName(flags, items, run->upstream ? run->upstream->name() : "");
+    auto name = RunName(flags, items, run->upstream ? run->upstream->identity() : "");
     if (!name.ok()) return name.status();
     auto progress = ProgressFile::Open(flags.out + ".progress.jsonl", *name);
     if (!progress.ok()) return WithFlag("--out", progress.status());

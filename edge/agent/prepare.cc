@@ -16,6 +16,10 @@ absl::Status Agent::Prepare(Asked& asked) const {
     if (!CheckId("", request.request_id()).ok()) request.clear_request_id();  // not fit for the log
     return status;
   }
+  if (request.has_given()) {
+    return absl::InvalidArgumentError(
+        "given: this tier answers with another's help; ask the tier whose model it is about");
+  }
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   asked.mode = EffectiveMode(options_.policy.mode, AskedFromProto(request.tier()));
   const bool may_go_up = MayGoUp(asked.mode, request.hops());

@@ -62,7 +62,7 @@ class FakeExecutor final : public Executor {
       const SampleRow& sample = samples[i];
       std::vector<int32_t> read(batch.positions[sample.row] + 1);
       for (size_t p = 0; p < read.size(); ++p) read[p] = Slot(batch.block_tables[sample.row], static_cast<int>(p));
-      sampled[i].token = NextTokenOf(read, sample.sampling->seed, n_vocab_);
+      sampled[i].token = sample.given >= 0 ? sample.given : NextTokenOf(read, sample.sampling->seed, n_vocab_);
       if (sample.include_evidence) {
         sampled[i].evidence = {.exit_layer = 1, .top_prob = static_cast<float>(sample.context.tokens.size())};
       }
@@ -125,7 +125,8 @@ inline Expected AnswerAlone(const Request& request, int n_vocab, int context_len
       expected.reason = AnswerEnd::kLength;
       break;
     }
-    const int32_t next = NextTokenOf(tokens, request.sampling.seed, n_vocab);
+    const int32_t next =
+        request.given.empty() ? NextTokenOf(tokens, request.sampling.seed, n_vocab) : request.given[n_answer];
     if (is_stop_token(next)) {
       expected.reason = AnswerEnd::kStop;
       break;

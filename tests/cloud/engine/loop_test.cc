@@ -316,6 +316,35 @@ TEST_F(LoopTest, EvidenceComesPerTokenWhenAskedFor) {
   EXPECT_TRUE(without->evidence.empty());
 }
 
+// As an answer that is there already is scored: read like a prompt, not token by token.
+TEST_F(LoopTest, AGivenAnswerIsReadInFewSteps) {
+  Make(32, 4, {.max_running = 4, .max_step_tokens = 16, .reuse_prefixes = false});
+  Request request = MakeRequest(6, 21, 1);
+  for (int i = 0; i < 20; ++i) request.given.push_back((i * 5 + 1) % (kVocab - 1));
+  request.given.push_back(kVocab - 1);
+  request.stop_tokens = {kVocab - 1};
+  request.include_evidence = true;
+  const std::vector<int32_t> given = request.given;
+  auto sink = Accept(1, std::move(request));
+  RunToIdle();
+  EXPECT_TRUE(sink->status.ok()) << sink->status;
+  EXPECT_THAT(sink->tokens, ElementsAreArray(given.begin(), given.end() - 1));
+  ASSERT_EQ(sink->evidence.size(), 20u);
+  for (size_t i = 0; i < 20; ++i) EXPECT_EQ(sink->evidence[i].top_prob, static_cast<float>(6 + i)) << "of its own row";
+  EXPECT_TRUE(sink->summary.end_evidence.has_value());
+  EXPECT_EQ(sink->summary.end, AnswerEnd::kStop);
+  EXPECT_LE(loop_->stats().n_steps, 3) << "26 rows, 16 a step";
+
+  Request beside = MakeRequest(6, 4, 1);
+  beside.given = {1, 2, 3};
+  EXPECT_THAT(loop_->Check(beside).ToString(), testing::HasSubstr("given: expected the max_tokens of 4"));
+  beside.given = {1, 2, 3, kVocab};
+  EXPECT_THAT(loop_->Check(beside).ToString(), testing::HasSubstr("given[3]"));
+  beside.given = {1, 2, 3, 4};
+  beside.accepted_prefix = {1};
+  EXPECT_THAT(loop_->Check(beside).ToString(), testing::HasSubstr("accepted_prefix"));
+}
+
 TEST_F(LoopTest, AnExecutorErrorEndsWhatRunsAndTheEngineGoesOn) {
   Make(32, 4);
   auto first = Accept(1, MakeRequest(6, 5, 1));
@@ -382,7 +411,9 @@ TEST_F(LoopTest, RandomHistoriesKeepTheContract) {
     const auto submit = [&] {
       Request request = MakeRequest(draw(1, 40), draw(1, 40), random());
       request.stop_tokens = {draw(0, kVocab - 1)};
-      if (draw(0, 2) == 0) {
+      if (draw(0, 5) == 0) {
+        for (int n = request.max_tokens; n > 0; --n) request.given.push_back(draw(0, kVocab - 1));
+      } else if (draw(0, 2) == 0) {
         const Expected whole = AnswerAlone(request, kVocab, kContext);
         request.accepted_prefix.assign(whole.tokens.begin(),
                                        whole.tokens.begin() + draw(0, static_cast<int>(whole.tokens.size())));

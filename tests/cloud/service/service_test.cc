@@ -106,6 +106,41 @@ TEST_F(ServiceTest, StreamsAnAnswerWithProvenanceAndLoad) {
   EXPECT_GT(previous, 0u);
 }
 
+TEST_F(ServiceTest, AnAnswerThatIsThereIsReadWithItsEvidence) {
+  v1::GenerateRequest request;
+  v1::Message* message = request.mutable_given()->mutable_conversation()->add_messages();
+  message->set_role("user");
+  message->set_content("hello");
+  request.mutable_given()->set_answer("a given answer");
+  const Answer answer = Ask(*stub_, request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_THAT(answer.tokens, ElementsAreArray(Encode("a given answer")));
+  ASSERT_EQ(answer.evidence.size(), answer.tokens.size());
+  for (const v1::Evidence& evidence : answer.evidence) {
+    EXPECT_LE(evidence.logprob(), std::log(evidence.top_prob()) + 1e-5) << "no token is likelier than the likeliest";
+    EXPECT_LT(evidence.logprob(), 0.0f);
+  }
+  EXPECT_TRUE(answer.done.has_end_evidence());
+  EXPECT_EQ(answer.done.finish_reason(), v1::FINISH_REASON_STOP);
+
+  const auto refused = [&](auto change, const std::string& message_part) {
+    v1::GenerateRequest bad = request;
+    change(bad);
+    ExpectRefused(bad, grpc::StatusCode::INVALID_ARGUMENT, message_part);
+  };
+  refused([](auto& bad) { bad.add_stop("x"); }, "stop: does not work with given");
+  refused([](auto& bad) { bad.set_max_tokens(3); }, "max_tokens: does not work with given");
+  refused([](auto& bad) { bad.mutable_given()->clear_conversation(); }, "given.conversation: missing");
+  refused([](auto& bad) { bad.mutable_given()->mutable_conversation()->mutable_messages(0)->set_role("x"); }, "given:");
+  request.mutable_given()->set_answer(std::string(4000, 'x'));
+  ExpectRefused(request, grpc::StatusCode::OUT_OF_RANGE, "shorten");
+  request.mutable_given()->clear_answer();
+  const Answer nothing = Ask(*stub_, request);
+  ASSERT_TRUE(nothing.status.ok()) << nothing.status.error_message();
+  EXPECT_TRUE(nothing.tokens.empty());
+  EXPECT_TRUE(nothing.done.has_end_evidence());
+}
+
 TEST_F(ServiceTest, TextPromptAndTokensGiveTheSameAnswer) {
   const Answer from_text = Ask(*stub_, PromptRequest("hello there", 24));
   const Answer from_tokens = Ask(*stub_, TokensRequest("hello there", 24));

@@ -130,6 +130,7 @@ TEST(ProgressFileTest, SaysWhereItCannotWrite) {
 class FakeUpstream final : public Upstream {
  public:
   std::string name() const override { return "fake"; }
+  std::string identity() const override { return "fake"; }
   absl::StatusOr<std::string> Answer(const Conversation& conversation) override {
     MutexLock lock(mu_);
     ++n_answers_;
