@@ -109,6 +109,15 @@ std::optional<double> GapOf(const std::string& text) {
   return object["own"].get<double>() - object["other"].get<double>();
 }
 
+// A question in place of an answer is asked for want of a better one: what upstream would have done is the first that
+// it offers. Its words are nobody's answer, and how likely they are says nothing.
+bool IsUpstreams(std::string_view answer, std::string_view upstream) {
+  if (!EffectOf(upstream).asks_back) return SameAnswer(answer, upstream);
+  if (EffectOf(answer).asks_back) return true;
+  const std::vector<std::string> offered = AlternativesOf(upstream);
+  return !offered.empty() && SameAnswer(answer, offered.front());
+}
+
 }  // namespace
 
 std::string_view NameOf(JudgedBy by) {
@@ -147,12 +156,12 @@ absl::StatusOr<std::vector<Judgement>> JudgeAgainst(Upstream& upstream, std::spa
     if (items[i].labelled) {
       judgement.right = IsCorrect(items[i], answers[i]);
       judgement.upstream_right = IsCorrect(items[i], judgement.upstream);
-    } else if (SameAnswer(answers[i], judgement.upstream)) {
+    } else if (IsUpstreams(answers[i], judgement.upstream)) {
       judgement.by = JudgedBy::kEquality;
       judgement.right = true;
     } else {
       judgement.by = JudgedBy::kDifference;
-      different.push_back(i);
+      if (!EffectOf(judgement.upstream).asks_back) different.push_back(i);
     }
   }
   absl::Status scored = ForEach(kGapKind, static_cast<int>(different.size()), options, [&](int k) -> absl::Status {

@@ -17,10 +17,11 @@
 namespace updraft {
 
 enum class JudgedBy : uint8_t {
-  kLabel,       // the item says what is right
-  kEquality,    // it is upstream's answer, or means the same settings, or has its words whatever their case
+  kLabel,     // the item says what is right
+  kEquality,  // it is upstream's answer, or what upstream offers first where it asks back, or means the same settings,
+              // or has its words whatever their case
   kLikelihood,  // upstream finds it nearly as likely as its own
-  kDifference,  // it is another one, and upstream cannot say how likely it finds it
+  kDifference,  // it is another one, and upstream asks back, or cannot say how likely it finds it
 };
 std::string_view NameOf(JudgedBy by);
 

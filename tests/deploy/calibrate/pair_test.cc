@@ -209,6 +209,26 @@ TEST(JudgeTest, ByLabelThenEqualityThenLikelihood) {
   EXPECT_NEAR((*judged)[2].gap, 0.8, 1e-9);
 }
 
+// An upstream that asks back has doubts, not an answer that others could be as likely as.
+TEST(JudgeTest, WhereUpstreamAsksBackItsFirstReadingCounts) {
+  FakeUpstream upstream;
+  const std::string question = R"({"set":{},"clarify":[{"set":{"A":1}},{"set":{"A":2}}],"say":"one or two?"})";
+  upstream.answers = {{"x", question}};
+  upstream.per_token = {{question, -9.0}, {R"({"set":{"A":2}})", -0.1}, {R"({"set":{"A":1},"say":"one"})", -0.1}};
+  const std::pair<const char*, bool> cases[] = {{R"({"set":{"A":1},"say":"one"})", true},
+                                                {R"({"set":{"A":2}})", false},
+                                                {R"({"set":{},"clarify":[{"set":{"A":7}}]})", true}};
+  for (const auto& [answer, as_good] : cases) {
+    const std::vector<TaskItem> items = {Prompt("x")};
+    const std::vector<std::string> answers = {answer};
+    const auto judged = JudgeAgainst(upstream, items, answers, {});
+    ASSERT_TRUE(judged.ok()) << judged.status();
+    EXPECT_EQ((*judged)[0].as_good(), as_good) << answer;
+    EXPECT_EQ((*judged)[0].by, as_good ? JudgedBy::kEquality : JudgedBy::kDifference);
+  }
+  EXPECT_EQ(upstream.n_likelihoods(), 0);
+}
+
 TEST(JudgeTest, SameAnswers) {
   for (const auto& [a, b] : {std::pair("Paris.", "paris"),
                              {"It is  \"so\"!", "it is so"},
