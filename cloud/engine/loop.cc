@@ -48,6 +48,7 @@ struct Loop::Answer {
         sampling(std::move(request.sampling)),
         include_evidence(request.include_evidence),
         given(std::move(request.given)),
+        ends(given.empty() ? std::vector<int32_t>() : request.stop_tokens),
         sink(std::move(sink)),
         arrival(arrival),
         assembler(std::move(request.text), {.stops = std::move(request.stop),
@@ -57,7 +58,7 @@ struct Loop::Answer {
   const Ticket ticket;
   const SamplingOptions sampling;
   const bool include_evidence;
-  const std::vector<int32_t> given;
+  const std::vector<int32_t> given, ends;  // ends: stop tokens of an answer that is given
   std::shared_ptr<Sink> sink;
   const SteadyTime arrival;
   AnswerAssembler assembler;
@@ -144,7 +145,8 @@ void Loop::Enter(Ticket ticket, Request&& request, std::shared_ptr<Sink> sink) {
   const AnswerEnd end = answer.assembler.Resume(so_far);
   if (end == AnswerEnd::kOpen) {
     core_.Admit(ticket, std::move(spec), now);
-    if (!answer.given.empty()) core_.Grow(ticket, answer.given);  // read as drafts that are never refuted
+    // Read as drafts that are never refuted. Takes no memory: Admit has made room for n_total_max.
+    if (!answer.given.empty()) core_.Grow(ticket, answer.given);
     ++n_never_started_;
     return;
   }
@@ -229,12 +231,15 @@ void Loop::AddRows(const RowRun& run) {
   for (int i = 0; i < run.n_rows; ++i) {
     const int position = run.first + i;
     if (i >= run.n_rows - run.n_sampled) {
+      const int32_t given = GivenAt(answer, position + 1);
+      const bool ends = std::find(answer.ends.begin(), answer.ends.end(), given) != answer.ends.end();
       samples_.push_back({.row = static_cast<int>(tokens_.size()),
                           .sampling = &answer.sampling,
                           .context = {.tokens = run.tokens.first(position + 1),
                                       .n_prompt = static_cast<size_t>(answer.summary.n_prompt_tokens)},
                           .include_evidence = answer.include_evidence,
-                          .given = GivenAt(answer, position + 1)});
+                          .given = given,
+                          .ends = ends ? std::span<const int32_t>(answer.ends) : std::span<const int32_t>()});
     }
     tokens_.push_back(run.tokens[position]);
     positions_.push_back(position);

@@ -76,6 +76,7 @@ SampledToken ModelExecutor::Sample(const SampleRow& sample, std::span<float> log
                                                  static_cast<int64_t>(sample.context.tokens.size()), sample.context);
   if (!sample.include_evidence) return result;
   result.evidence = EvidenceOf(keep ? std::span<const float>(original_) : logits, result.token);
+  if (!sample.ends.empty()) result.evidence.logprob = LogProbabilityOfAny(logits, sample.ends);
   result.evidence.exit_layer = model_->config().n_layer;
   return result;
 }

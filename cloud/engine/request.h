@@ -21,8 +21,8 @@ struct Request {
   std::vector<int32_t> prompt;           // at least 1 token, each in [0, n_vocab)
   std::vector<int32_t> accepted_prefix;  // answer tokens accepted by a tier below: the answer goes on after them
   // The answer, whatever the model would choose: with include_evidence it is told how likely it finds each token. Its
-  // end, a stop token or max_tokens, is in it. Read like a prompt, many tokens a step. Not with accepted_prefix. Empty:
-  // the model chooses.
+  // end, a stop token or max_tokens, is in it; of a stop token the evidence is how likely any of them is. Read like a
+  // prompt, many tokens a step. Not with accepted_prefix. Empty: the model chooses.
   std::vector<int32_t> given;
   SamplingOptions sampling;
   int max_tokens = 0;                // answer tokens including accepted_prefix, >= 1; the context may end it earlier

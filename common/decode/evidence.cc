@@ -28,6 +28,16 @@ TokenEvidence EvidenceOf(std::span<const float> logits, int32_t chosen) {
   return evidence;
 }
 
+float LogProbabilityOfAny(std::span<const float> logits, std::span<const int32_t> tokens) {
+  const kernels::LogitSummary sum = kernels::SummarizeLogits(logits);
+  if (sum.first == kNone) return kNone;
+  double wanted = 0.0;
+  for (const int32_t token : tokens) {
+    if (std::isfinite(logits[token])) wanted += std::exp(static_cast<double>(logits[token]) - sum.first);
+  }
+  return wanted > 0.0 ? static_cast<float>(std::log(wanted / sum.mass)) : kNone;
+}
+
 float TopProbability(std::span<const float> logits) {
   const kernels::LogitSummary sum = kernels::SummarizeLogits(logits);
   return sum.first == kNone ? 0.0f : static_cast<float>(1.0 / sum.mass);

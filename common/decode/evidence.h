@@ -18,6 +18,10 @@ struct TokenEvidence {
 // count as probability 0.
 TokenEvidence EvidenceOf(std::span<const float> logits, int32_t chosen);
 
+// Log of the probability that the next token is one of `tokens`, indices into logits, each once; nats, lowest float
+// when that is 0.
+float LogProbabilityOfAny(std::span<const float> logits, std::span<const int32_t> tokens);
+
 // Largest softmax probability at temperature 1: what an exit compares with its threshold. Equals
 // EvidenceOf(...).top_prob.
 float TopProbability(std::span<const float> logits);

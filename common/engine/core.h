@@ -303,7 +303,7 @@ class Core {
   int n_draft_blocks_ = 0;                // that running sequences have beyond what they know: of drafts left half-run
   int n_preempted_ = 0;
   bool has_decode_rows_ = false;   // a sequence goes on with its answer by one row
-  bool has_prefill_rows_ = false;  // a sequence has several tokens that nobody guessed to chase
+  bool has_prefill_rows_ = false;  // a sequence has several tokens that nobody guessed to chase, or a block of drafts
 
   CoreStats stats_;
   // Recent rates, exponentially smoothed; 0: nothing measured yet.

@@ -114,6 +114,7 @@ void Core::PlanDrafts() {
     const int n_new = std::min({s.n_ready(), budget_, n_room});
     if (n_new <= 0) continue;
     TakeBlocks(s, s.n_begun + n_new);
+    has_prefill_rows_ |= n_new >= options_.block_tokens;
     s.n_begun += n_new;
     budget_ -= n_new;
     SetRows(i, rows_[i].n_continued);
@@ -158,7 +159,9 @@ void Core::PlanRows(Sequence& s, int n_new) {
     MakeWritable(s);
     TakeBlocks(s, s.n_begun + n_new);
   }
-  has_decode_rows_ |= n_new == 1 && s.n_known > s.n_start;
+  // One with a block of drafts or more reads an answer that is there already: at the rate of a prompt.
+  const bool reads = s.n_tokens() - s.n_known >= options_.block_tokens;
+  has_decode_rows_ |= n_new == 1 && s.n_known > s.n_start && !reads;
   has_prefill_rows_ |= n_new > 1;
   s.n_begun += n_new;
   s.at_commit = Sequence::AtCommit::kStay;

@@ -198,6 +198,9 @@ class Chooser {
       return Take(Way::kLocal, ReasonCode::kLocalTooSlow, /*degraded=*/best_ != nullptr);
     }
     if (best_ == nullptr) return Take(Way::kLocal, ReasonCode::kNoUpstream);
+    if (policy_.router_gain > 0.0 && situation().evidence.gain >= policy_.router_gain && can_ask()) {
+      return Take(Way::kStreamUp, ReasonCode::kExpectedGain, /*degraded=*/false, best_->upstream);
+    }
     Take(Way::kLocal, ReasonCode::kDraftFirst);
     for (uint8_t i = 0; i < record_.n_options; ++i) {
       const Option& option = record_.options[i];

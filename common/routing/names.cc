@@ -109,6 +109,8 @@ constexpr std::string_view Named(ReasonCode value) {
       return "does-not-fit";
     case ReasonCode::kDraftFirst:
       return "draft-first";
+    case ReasonCode::kExpectedGain:
+      return "expected-gain";
     case ReasonCode::kLocalTooSlow:
       return "local-too-slow";
     case ReasonCode::kConfident:

@@ -42,6 +42,7 @@ enum class ReasonCode : uint8_t {
   kPolicyUpstream,  // the policy, or the caller, wants no local generation
   kDoesNotFit,      // the prompt leaves no room for an answer on this tier
   kDraftFirst,      // nothing speaks against a local draft
+  kExpectedGain,    // its words promise that upstream would do better (RoutingPolicy::router_gain)
   kLocalTooSlow,    // a local answer is predicted to miss the deadline
   kConfident,       // the draft's confidence reaches the threshold
   kUnsure,          // it does not

@@ -26,13 +26,15 @@ PolicyMode EffectiveMode(PolicyMode configured, PolicyMode asked) {
 
 uint64_t Fingerprint(const RoutingPolicy& policy) {
   // By binding all fields: one that is added does not compile before it is in here.
-  const auto& [mode, threshold, hysteresis, margin, wait_s, retry_s, hops, rtt_s, upstream_rate, local_rate] = policy;
+  const auto& [mode, threshold, hysteresis, margin, wait_s, retry_s, router_gain, hops, rtt_s, upstream_rate,
+               local_rate] = policy;
   uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a over the words' bytes, low ones first
   const auto add = [&hash](uint64_t word) {
     for (int shift = 0; shift < 64; shift += 8) hash = (hash ^ ((word >> shift) & 0xff)) * 0x100000001b3ull;
   };
   add(static_cast<uint64_t>(mode));
   for (const double value : {threshold, hysteresis, margin, wait_s, retry_s}) add(std::bit_cast<uint64_t>(value));
+  if (router_gain != 0.0) add(std::bit_cast<uint64_t>(router_gain));  // policies without it stay what they were
   add(static_cast<uint64_t>(hops));
   for (const double value : {rtt_s, upstream_rate, local_rate}) add(std::bit_cast<uint64_t>(value));
   return hash;
@@ -45,6 +47,7 @@ absl::Status RoutingPolicy::Validate() const {
   } ranges[] = {{"confidence_threshold", confidence_threshold, 0.0, 1.0},
                 {"hysteresis", hysteresis, 0.0, 1.0},
                 {"during_margin", during_margin, 0.0, 1.0},
+                {"router_gain", router_gain, 0.0, 1.0},
                 {"max_hops", static_cast<double>(max_hops), 0.0, 100.0},
                 {"max_upstream_wait_s", max_upstream_wait_s, 0.0, 86400.0},
                 {"unreachable_retry_s", unreachable_retry_s, 0.0, kMaxBackoff_s},

@@ -17,6 +17,9 @@ struct RoutingPolicy {
   double max_upstream_wait_s = 10.0;  // an upstream predicted slower than this is not asked
   // After a failure, upstream is not tried again for this long (doubled per failure, at most 60 s).
   double unreachable_retry_s = 2.0;
+  // Before the first token a request goes up undrafted from this gain on that its words promise (router.h), in (0, 1];
+  // 0: they are not asked.
+  double router_gain = 0.0;
   int max_hops = 4;  // a request that so many tiers have passed on goes no further up: upstreams may form a loop
   // ---- Assumed until measured ----
   double assumed_rtt_s = 0.1;

@@ -49,6 +49,8 @@ std::string WhyText(const DecisionRecord& record) {
       return kDoesNotFitText;
     case ReasonCode::kDraftFirst:
       return "local draft first";
+    case ReasonCode::kExpectedGain:
+      return absl::StrFormat("expected gain %.2f of going up", situation.evidence.gain);
     case ReasonCode::kLocalTooSlow:
       return absl::StrFormat("local answer would take %.2f s of %.2f s left", record.options[0].total_s,
                              situation.request.deadline_s);

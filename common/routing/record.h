@@ -53,7 +53,8 @@ struct RequestFacts {
   double local_wait_s = 0.0;  // until this tier's model would begin with it; read in kBefore alone
 };
 
-// What is known of the draft. Three meanings, three names; not read in kBefore.
+// What is known of the draft, and, before there is one, of the request: the gain. Three meanings, three names; of
+// confidence and p_right nothing is read in kBefore, of the gain nothing after it.
 struct Evidence {
   double confidence = kUnknown;  // calibrated P(as good as upstream's)
   double p_right = kUnknown;     // P(right)

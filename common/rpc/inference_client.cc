@@ -23,7 +23,8 @@ absl::Status CheckUtf8(const std::string& field, const std::string& text) {
 
 // protobuf sends such text and the service can only say that it received no valid message.
 absl::Status CheckTexts(const v1::GenerateRequest& request) {
-  const auto& messages = request.conversation().messages();
+  const v1::Conversation& conversation = request.has_given() ? request.given().conversation() : request.conversation();
+  const auto& messages = conversation.messages();
   for (int i = 0; i < messages.size(); ++i) {
     const std::string name = messages.size() == 1 ? "message" : absl::StrFormat("message %d", i + 1);
     if (absl::Status status = CheckUtf8(name, messages[i].content()); !status.ok()) return status;
@@ -31,6 +32,7 @@ absl::Status CheckTexts(const v1::GenerateRequest& request) {
   for (const std::string& stop : request.stop()) {
     if (absl::Status status = CheckUtf8("stop", stop); !status.ok()) return status;
   }
+  if (absl::Status status = CheckUtf8("given.answer", request.given().answer()); !status.ok()) return status;
   return CheckUtf8("prompt", request.prompt());
 }
 

@@ -146,8 +146,12 @@ absl::Status CheckGiven(const v1::GenerateRequest& request) {
   for (const auto& [field, found] : unused) {
     if (found) return FieldError(field, "does not work with given: that answer ends where it ends; leave it out");
   }
-  if (!request.given().has_conversation())
+  if (!request.given().has_conversation()) {
     return FieldError("given.conversation", "missing; expected what is answered");
+  }
+  if (request.given().conversation().has_continue_final_message()) {
+    return FieldError("given.conversation.continue_final_message", "does not work with given: it begins an answer");
+  }
   if (absl::Status status = CheckConversation(request.given().conversation()); !status.ok()) {
     return FieldError("given", std::string(status.message()));
   }

@@ -285,8 +285,15 @@ absl::StatusOr<Prompt> ServedModel::FromGiven(const v1::GivenAnswer& given, size
   if (!prompt.ok()) return prompt.status();
   auto tokens = tokenizer_->Encode(given.answer(), {.add_special = false, .at_text_start = prompt->at_text_start});
   if (!tokens.ok()) return Annotate(tokens.status(), "given.answer");
+  const auto end = std::find_first_of(tokens->begin(), tokens->end(), stop_tokens_.begin(), stop_tokens_.end());
+  if (end != tokens->end()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("given.answer: its token %d of %d is one that ends an answer; give what stands before it",
+                        end - tokens->begin() + 1, tokens->size()));
+  }
   prompt->given = *std::move(tokens);
   prompt->given.push_back(stop_tokens_.front());
+  prompt->stops.clear();  // it ends where it ends
   return prompt;
 }
 

@@ -1,7 +1,10 @@
 #include "deploy/calibrate/answer_store.h"
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace updraft {
@@ -40,13 +43,23 @@ LocalAnswer FromJson(const json& object) {
   return answer;
 }
 
+bool IsWhole(const LocalAnswer& answer) {
+  const auto is_number = [](const TokenEvidence& token) {
+    return std::isfinite(token.top_prob) && std::isfinite(token.margin) && std::isfinite(token.entropy) &&
+           std::isfinite(token.logprob);
+  };
+  return answer.n_layer > 0 && answer.evidence.size() == answer.tokens.size() + (answer.end_token ? 1 : 0) &&
+         std::all_of(answer.evidence.begin(), answer.evidence.end(), is_number);
+}
+
 }  // namespace
 
 std::optional<LocalAnswer> StoredAnswers::Find(int i) {
-  const auto found = progress_->Find(kKind, i);
+  const auto found = progress_->Find(kKind, keys_[static_cast<size_t>(i)]);
   if (!found) return std::nullopt;
   try {
-    return FromJson(json::parse(*found));
+    LocalAnswer answer = FromJson(json::parse(*found));
+    return IsWhole(answer) ? std::optional(std::move(answer)) : std::nullopt;
   } catch (const json::exception&) {
     return std::nullopt;
   }
@@ -62,7 +75,8 @@ absl::Status StoredAnswers::Keep(int i, const LocalAnswer& answer) {
                  {"n_digits", answer.prompt.n_digits},
                  {"n_layer", answer.n_layer}};
   if (answer.end_token) object["end_token"] = *answer.end_token;
-  return progress_->Add(kKind, i, object.dump(-1, ' ', false, json::error_handler_t::replace));
+  return progress_->Add(kKind, keys_[static_cast<size_t>(i)],
+                        object.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 }  // namespace updraft

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "deploy/calibrate/progress_file.h"
@@ -9,16 +12,17 @@
 
 namespace updraft {
 
-// progress must outlive it.
+// keys: of the conversations, in their order. progress must outlive it.
 class StoredAnswers final : public AnswerStore {
  public:
-  explicit StoredAnswers(ProgressFile* progress) : progress_(progress) {}
+  StoredAnswers(ProgressFile* progress, std::vector<std::string> keys) : progress_(progress), keys_(std::move(keys)) {}
   // One that cannot be read is made again.
   std::optional<LocalAnswer> Find(int i) override;
   absl::Status Keep(int i, const LocalAnswer& answer) override;
 
  private:
   ProgressFile* const progress_;
+  const std::vector<std::string> keys_;
 };
 
 }  // namespace updraft

@@ -26,6 +26,8 @@ AnswerOptions AnswerOptionsOf(const CalibrateOptions& options, ExitMode exit_mod
   return answer;
 }
 
+constexpr int kMinLabelled = 50;  // to fit p_right on
+
 struct Outcome {
   double confidence = 0.0;  // cross-fitted
   double kept_by = 0.0;     // on the map of the model that serves, as the threshold is
@@ -75,16 +77,18 @@ absl::StatusOr<ConfidenceReport> Summarize(std::span<const Outcome> outcomes, do
   report.threshold = threshold;
   report.has_upstream = !options.upstream_answers.empty() || options.judge;
   std::vector<Judged> judged;
-  int64_t correct = 0, upstream = 0, together = 0;
+  int64_t correct = 0, as_good = 0, upstream = 0, together = 0;
   for (const Outcome& outcome : outcomes) {
     judged.push_back({outcome.confidence, outcome.as_good()});
     const bool kept = outcome.kept_by >= threshold;
     correct += outcome.correct ? 1 : 0;
+    as_good += outcome.as_good() ? 1 : 0;
     upstream += outcome.upstream_correct ? 1 : 0;
     together += (kept ? outcome.correct : outcome.upstream_correct) ? 1 : 0;
   }
   const double n = std::max(report.n, 1);
   report.accuracy = correct / n;
+  report.as_good = as_good / n;
   report.accuracy_interval = WilsonInterval(correct, report.n);
   report.ece = ExpectedCalibrationError(judged);
   report.auroc = AreaUnderRoc(judged);
@@ -98,9 +102,9 @@ absl::StatusOr<std::vector<Judgement>> JudgementsOf(std::span<const TaskItem> it
                                                     std::span<const LocalAnswer> answers,
                                                     const CalibrateOptions& options) {
   if (options.judge) {
-    std::vector<std::string> texts;
-    for (const LocalAnswer& answer : answers) texts.push_back(answer.text);
-    return options.judge(items, texts);
+    std::vector<Said> said;
+    for (const LocalAnswer& answer : answers) said.push_back({answer.text, answer.finished});
+    return options.judge(items, said);
   }
   if (!options.upstream_answers.empty() && options.upstream_answers.size() != items.size()) {
     return absl::InvalidArgumentError(absl::StrFormat("upstream_answers: expected one for each of %d items, found %d",
@@ -209,13 +213,15 @@ absl::StatusOr<AnswersWithExits> AnswerWithExits(const std::string& model_path, 
     result.report.changed_share = ChangedShare(items, *full, result.answers);
     if (!options.fit_exit_thresholds || result.report.changed_share <= options.exit_budget) break;
   }
-  double full_correct = 0.0;
+  double full_correct = 0.0, n_labelled = 0.0;
   for (size_t i = 0; i < items.size(); ++i) {
-    full_correct += items[i].labelled && IsCorrect(items[i], (*full)[i].text) ? 1.0 : 0.0;
+    if (!items[i].labelled) continue;
+    n_labelled += 1.0;
+    full_correct += IsCorrect(items[i], (*full)[i].text) ? 1.0 : 0.0;
   }
   result.report.layers = config.exit_layers;
   result.report.thresholds = options.fit_exit_thresholds ? result.fitted_thresholds : config.exit_thresholds;
-  result.report.full_accuracy = items.empty() ? 0.0 : full_correct / static_cast<double>(items.size());
+  result.report.full_accuracy = n_labelled > 0.0 ? full_correct / n_labelled : 0.0;
   result.report.mean_exit_layer = MeanExitLayer(result.answers);
   result.report.n_layer = config.n_layer;
   return result;
@@ -262,8 +268,9 @@ absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answe
 
 // How likely an answer is to be right, whoever else may be, with the threshold below which one that acts gives way to a
 // question. Fills `outcomes` with what that is chosen on.
+// Of answers whose items have a label.
 absl::StatusOr<ConfidenceModel> FitAskBack(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
-                                           std::vector<Outcome>& outcomes, AskBackReport* report) {
+                                           std::vector<Outcome> outcomes, AskBackReport* report) {
   std::vector<ConfidenceModel::Sample> samples;
   for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].correct});
   auto p_right = ConfidenceModel::Fit(samples);
@@ -308,6 +315,32 @@ absl::StatusOr<std::string> ActsOf(const gguf::File& model, const CalibrateOptio
   return task.ok() && task->empty() ? said_by(model) : task;
 }
 
+int NumLabelled(std::span<const TaskItem> items) {
+  return static_cast<int>(
+      std::count_if(items.begin(), items.end(), [](const TaskItem& item) { return item.labelled; }));
+}
+
+// Of what belongs to the items, in their order, what belongs to those that have a label.
+template <typename T>
+std::vector<T> Labelled(std::span<const TaskItem> items, std::span<const T> values) {
+  std::vector<T> labelled;
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (items[i].labelled) labelled.push_back(values[i]);
+  }
+  return labelled;
+}
+
+// Against an upstream: in its terms, and what would help.
+absl::Status CheckBothKinds(std::span<const Outcome> outcomes, const CalibrateOptions& options) {
+  const auto n_good =
+      std::count_if(outcomes.begin(), outcomes.end(), [](const Outcome& outcome) { return outcome.as_good(); });
+  if (!options.judge || (n_good > 0 && static_cast<size_t>(n_good) < outcomes.size())) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "calibration: expected answers as good as upstream's and worse ones among the %d, found only %s; give %s",
+      outcomes.size(), n_good > 0 ? "as good ones" : "worse ones",
+      n_good > 0 ? "harder prompts, or an upstream that does better" : "easier prompts"));
+}
+
 // As the agent gives them. Fills what is known of exits.
 absl::StatusOr<std::vector<LocalAnswer>> AnswersToFitOn(const std::string& model_path, const gguf::File& file,
                                                         std::span<const TaskItem> items,
@@ -331,16 +364,15 @@ absl::Status FitAll(std::span<const TaskItem> items, std::span<const LocalAnswer
   auto judgements = JudgementsOf(items, answers, options);
   if (!judgements.ok()) return judgements.status();
   std::vector<Outcome> outcomes = OutcomesOf(answers, *judgements);
+  if (absl::Status status = CheckBothKinds(outcomes, options); !status.ok()) return status;
   auto confidence = FitConfidence(answers, options, outcomes, &result->report.guarantee);
   if (!confidence.ok()) return confidence.status();
   auto fingerprint = FingerprintOf(items);
   if (!fingerprint.ok()) return fingerprint.status();
   confidence->set_data_fingerprint(*fingerprint);
-  const auto n_unlabelled =
-      std::count_if(items.begin(), items.end(), [](const TaskItem& item) { return !item.labelled; });
-  // Without labels nobody knows what is right: what the file says of that stays.
-  if (!result->acts.empty() && n_unlabelled == 0) {
-    auto p_right = FitAskBack(answers, options, outcomes, &result->report.ask_back.emplace());
+  if (!result->acts.empty() && !result->report.p_right_stays) {
+    auto p_right = FitAskBack(Labelled<LocalAnswer>(items, answers), options, Labelled<Outcome>(items, outcomes),
+                              &result->report.ask_back.emplace());
     if (!p_right.ok()) return p_right.status();
     result->p_right = *std::move(p_right);
     result->p_right->set_data_fingerprint(*fingerprint);
@@ -348,7 +380,11 @@ absl::Status FitAll(std::span<const TaskItem> items, std::span<const LocalAnswer
   auto summary = Summarize(outcomes, confidence->threshold(), options);
   if (!summary.ok()) return summary.status();
   result->report.confidence = *std::move(summary);
-  result->report.confidence.n_unlabelled = static_cast<int>(n_unlabelled);
+  result->report.confidence.n_unlabelled = static_cast<int>(items.size()) - NumLabelled(items);
+  GuaranteeReport& guarantee = result->report.guarantee;
+  guarantee.n = static_cast<int>(items.size());
+  guarantee.likelihood_margin = options.likelihood_margin;
+  for (const Judgement& judgement : *judgements) guarantee.n_by_likelihood += judgement.by == JudgedBy::kLikelihood;
   result->report.data_fingerprint = *fingerprint;
   for (size_t i = 0; i < answers.size(); ++i) {
     result->report.answers.push_back({answers[i].text, outcomes[i].confidence, outcomes[i].kept_by, (*judgements)[i]});
@@ -391,28 +427,41 @@ absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<c
   if (!acts.ok()) return AsFileError(acts.status());
   Calibration result;
   result.acts = *acts;
-  auto answers = AnswersToFitOn(model_path, *file, items, options, &result);
+  result.report.p_right_stays = !acts->empty() && NumLabelled(items) < kMinLabelled;
+  if (result.report.p_right_stays && !options.acts.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("acts: when to ask back is fitted on labels: expected at least %d items with one, found %d",
+                        kMinLabelled, NumLabelled(items)));
+  }
+  CalibrateOptions with = options;
+  with.fit_exit_thresholds = options.fit_exit_thresholds && !result.report.p_right_stays;
+  auto answers = AnswersToFitOn(model_path, *file, items, with, &result);
   if (!answers.ok()) return answers.status();
   if (absl::Status status = FitAll(items, *answers, options, &result); !status.ok()) return status;
   result.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }
 
+absl::Status WriteCalibration(const Calibration& calibration, const std::string& model_path, const std::string& adapter,
+                              const std::string& out_path) {
+  auto file = gguf::File::Open(adapter.empty() ? model_path : adapter);
+  if (!file.ok()) return file.status();
+  return CopyWithMetadata(*file, out_path, [&](gguf::Writer& writer) {
+    if (!calibration.exit_thresholds.empty()) writer.SetF32s("updraft.exit.thresholds", calibration.exit_thresholds);
+    calibration.confidence.AddTo(writer);
+    if (!calibration.p_right) return;
+    writer.SetString("updraft.acts", calibration.acts);
+    calibration.p_right->AddTo(writer, ConfidenceModel::Meaning::kRight);
+  });
+}
+
 absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, const std::string& out_path,
                                                 std::span<const TaskItem> items, const CalibrateOptions& options) {
   auto calibration = Calibrate(model_path, items, options);
   if (!calibration.ok()) return calibration.status();
-  auto file = gguf::File::Open(options.adapter.empty() ? model_path : options.adapter);
-  if (!file.ok()) return file.status();
-  const absl::Status written = CopyWithMetadata(*file, out_path, [&](gguf::Writer& writer) {
-    if (!calibration->exit_thresholds.empty()) writer.SetF32s("updraft.exit.thresholds", calibration->exit_thresholds);
-    calibration->confidence.AddTo(writer);
-    if (!calibration->acts.empty()) writer.SetString("updraft.acts", calibration->acts);
-    if (!calibration->p_right) return;
-    calibration->p_right->AddTo(writer, ConfidenceModel::Meaning::kRight);
-  });
+  const absl::Status written = WriteCalibration(*calibration, model_path, options.adapter, out_path);
   if (!written.ok()) return written;
-  return calibration->report;
+  return std::move(calibration->report);
 }
 
 absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_path, std::span<const TaskItem> items,
@@ -434,8 +483,7 @@ absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_pat
   auto report = Summarize(outcomes, model->threshold(), options);
   if (!report.ok()) return report.status();
   report->calibrated = model->calibrated();
-  report->n_unlabelled =
-      static_cast<int>(std::count_if(items.begin(), items.end(), [](const TaskItem& item) { return !item.labelled; }));
+  report->n_unlabelled = static_cast<int>(items.size()) - NumLabelled(items);
   return report;
 }
 

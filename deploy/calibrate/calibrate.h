@@ -44,7 +44,9 @@ struct CalibrateOptions {
   std::vector<std::string> upstream_answers;
   // Judges the answers, one judgement per item, in place of labels and upstream_answers, and is needed where an item
   // has no label. Empty: labels do.
-  std::function<absl::StatusOr<std::vector<Judgement>>(std::span<const TaskItem>, std::span<const std::string>)> judge;
+  std::function<absl::StatusOr<std::vector<Judgement>>(std::span<const TaskItem>, std::span<const Said>)> judge;
+  // What judge counts as nearly as likely; for the report alone.
+  double likelihood_margin = 0.0;
   // ---- Performance ----
   AnswerStore* store = nullptr;  // of answers of a model without exits; null: none
   int n_workers = 2;
@@ -56,6 +58,7 @@ struct CalibrateOptions {
 struct ConfidenceReport {
   int n = 0;
   int n_unlabelled = 0;   // of these upstream is the measure: right means as good as upstream's
+  double as_good = 0.0;   // share that is as good as upstream's, also where both are wrong
   double accuracy = 0.0;  // of this model alone
   Interval accuracy_interval;
   double ece = 0.0, auroc = 0.0;  // of being as good as upstream's, on answers that the fit did not see
@@ -87,7 +90,10 @@ struct GuaranteeReport {
   double max_loss = 0.0, delta = 0.0;
   // False where max_escalated decided the threshold instead: then nothing is promised.
   bool holds = false;
-  static std::string_view Assumes();  // in words
+  int n = 0, n_by_likelihood = 0;  // answers, and those of them that are taken for what likelihood says of them
+  double likelihood_margin = 0.0;
+  static std::string_view Assumes();  // of any calibration, in words
+  std::string Provided() const;       // of this one
 };
 
 // Of a model whose answers act, alone.
@@ -113,9 +119,12 @@ struct CalibrationReport {
   ConfidenceReport confidence;            // cross-fitted
   std::vector<CalibratedAnswer> answers;  // one per item; not in the text and the JSON
   GuaranteeReport guarantee;
-  std::optional<AskBackReport> ask_back;  // none: the model's answers are text
-  ExitReport exits;                       // layers empty: the model has none, or exits are off
-  std::string data_fingerprint;           // of the items
+  std::optional<AskBackReport> ask_back;  // none: the model's answers are text, or p_right is what it was
+  // The answers act, and too few of the items have a label to fit p_right on: what the file says of it stays, and so do
+  // its exits, which that was fitted with.
+  bool p_right_stays = false;
+  ExitReport exits;              // layers empty: the model has none, or exits are off
+  std::string data_fingerprint;  // of the items
   double seconds = 0.0;
 };
 
@@ -131,13 +140,18 @@ struct Calibration {
 absl::StatusOr<Calibration> Calibrate(const std::string& model_path, std::span<const TaskItem> items,
                                       const CalibrateOptions& options);
 
+// Writes what was found into a new file at out_path: a copy of the model, or of the adapter where there is one
+// (out_path may be that very file: it is replaced as a whole).
+absl::Status WriteCalibration(const Calibration& calibration, const std::string& model_path, const std::string& adapter,
+                              const std::string& out_path);
+
 // Calibrate, then a new file at out_path: a copy of the model, or of the adapter where there is one, with the results
 // (out_path may be that very file: it is replaced as a whole).
 absl::StatusOr<CalibrationReport> CalibrateFile(const std::string& model_path, const std::string& out_path,
                                                 std::span<const TaskItem> items, const CalibrateOptions& options);
 
-// How the calibration that a file carries does on items, which should be others than it was fitted on. Uses exit mode,
-// workers, delta and upstream answers of the options.
+// How the calibration that a file carries does on items, which should be others than it was fitted on. Uses of the
+// options what is not about fitting: adapter, exit mode, delta, how answers are judged, the store, workers.
 absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_path, std::span<const TaskItem> items,
                                                     const CalibrateOptions& options);
 

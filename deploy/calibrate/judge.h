@@ -21,7 +21,8 @@ enum class JudgedBy : uint8_t {
   kEquality,  // it is upstream's answer, or what upstream offers first where it asks back, or means the same settings,
               // or has its words whatever their case
   kLikelihood,  // upstream finds it nearly as likely as its own
-  kDifference,  // it is another one, and upstream asks back, or cannot say how likely it finds it
+  kDifference,  // it is another one, and one of both asks back or was cut off, or upstream does not say how likely it
+                // is
 };
 std::string_view NameOf(JudgedBy by);
 
@@ -36,6 +37,12 @@ struct Judgement {
   bool as_good() const { return right || !upstream_right; }
 };
 
+// An answer of the model that is judged.
+struct Said {
+  std::string text;
+  bool finished = true;  // false: max_tokens or the context ran out
+};
+
 struct JudgeOptions {
   // The largest gap that counts as nearly as likely. Greedy answers are about the likeliest that upstream knows, so
   // that another wording of the same has a gap, too.
@@ -43,15 +50,20 @@ struct JudgeOptions {
   int n_workers = 2;
   ProgressFile* progress = nullptr;  // what has been asked already; null: nothing is kept
   std::function<void(const std::string& stage, int done, int total)> on_progress = {};  // may be empty
+  // Once, where upstream does not say how likely it finds answers: why. May be empty.
+  std::function<void(const std::string& why)> on_silent = {};
 };
 
-// Same settings where both are answers of the cockpit; otherwise the same words, but for case, spaces and the
-// punctuation around words.
+// Of a conversation, for findings about it.
+std::string KeyOf(const Conversation& conversation);
+
+// Same settings where both are answers of the cockpit; otherwise the same words, but for case, spaces, and quotes,
+// brackets and the marks of sentences around words.
 bool SameAnswer(std::string_view a, std::string_view b);
 
 // One judgement per item. The first error of upstream ends it and says how far it came; what was asked by then is in
 // the progress file. answers: one per item.
 absl::StatusOr<std::vector<Judgement>> JudgeAgainst(Upstream& upstream, std::span<const TaskItem> items,
-                                                    std::span<const std::string> answers, const JudgeOptions& options);
+                                                    std::span<const Said> answers, const JudgeOptions& options);
 
 }  // namespace updraft

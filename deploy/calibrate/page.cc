@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <numeric>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "common/files/atomic_file.h"
 #include "deploy/page/page_style.h"
 #include "deploy/page/plot.h"
 #include "deploy/task/statistics.h"
@@ -51,20 +48,11 @@ std::vector<size_t> ByConfidence(const std::vector<CalibratedAnswer>& answers) {
   return order;
 }
 
-void AddThreshold(Plot& plot, double threshold) {
-  if (!(threshold > 0.0 && threshold < 1.0)) return;
-  plot.VerticalLine(threshold, "mark", absl::StrFormat("handed over below %.3f", threshold));
-  const bool left = threshold > 0.3;
-  plot.Label({threshold, 0.02}, left ? -6 : 6, 0, absl::StrFormat("threshold %.3f", threshold), "faint",
-             left ? "end" : "start");
-}
-
 // Ten bins of equally many answers.
 std::string ReliabilityPlot(const CalibrationReport& report) {
   Plot plot("Reliability of the confidence", kWidth, kHeight, ShareAxis("stated confidence"),
             ShareAxis("as good as upstream's"));
   plot.Line({{0.0, 0.0}, {1.0, 1.0}}, "line thin", "perfectly calibrated");
-  AddThreshold(plot, report.confidence.threshold);
   std::vector<CalibratedAnswer> answers = report.answers;
   std::stable_sort(answers.begin(), answers.end(),
                    [](const CalibratedAnswer& a, const CalibratedAnswer& b) { return a.confidence < b.confidence; });
@@ -90,16 +78,22 @@ std::string ReliabilityPlot(const CalibrationReport& report) {
   return plot.Render();
 }
 
-// For every share that could be kept, how many of all would be kept and regretted.
+// For every share that a threshold could keep, how many of all would be kept and regretted: equal confidences are kept
+// together.
 std::string RiskPlot(const CalibrationReport& report, const std::vector<size_t>& order) {
   std::vector<Plot::XY> points;
   int regretted = 0;
   const double n = static_cast<double>(std::max<size_t>(order.size(), 1));
   const size_t stride = std::max<size_t>(1, order.size() / kMaxPoints);
+  size_t n_at_last = 0;
   for (size_t i = 0; i < order.size(); ++i) {
-    const Judgement& judgement = report.answers[order[i]].judgement;
-    regretted += judgement.right || !judgement.upstream_right ? 0 : 1;
-    if (i % stride == 0 || i + 1 == order.size()) points.push_back({static_cast<double>(i + 1) / n, regretted / n});
+    const CalibratedAnswer& answer = report.answers[order[i]];
+    regretted += answer.judgement.as_good() ? 0 : 1;
+    const bool last = i + 1 == order.size();
+    const bool tied = !last && report.answers[order[i + 1]].kept_by == answer.kept_by;
+    if (tied || (!last && i + 1 < n_at_last + stride)) continue;
+    n_at_last = i + 1;
+    points.push_back({static_cast<double>(i + 1) / n, regretted / n});
   }
   const double high = std::max(0.01, 1.1 * regretted / n);
   Plot plot("Risk by coverage", kWidth, kHeight, ShareAxis("share kept"),
@@ -138,7 +132,7 @@ std::string JudgedTable(const CalibrationReport& report) {
 }
 
 std::string Failure(const CalibratedAnswer& answer, const TaskItem& item) {
-  std::string html = absl::StrFormat("<div class=\"talk\"><div class=\"kind\">%s</div>\n", EscapeHtml(item.id));
+  std::string html = absl::StrFormat("<div class=\"talk\"><div class=\"kind\">%s</div>\n", Shown(item.id));
   for (const text::ChatMessage& message : item.messages) {
     html += absl::StrFormat("<div class=\"say %s\">%s</div>\n", message.role == "user" ? "user" : "assistant",
                             Shown(message.content));
@@ -171,9 +165,10 @@ std::string Failures(const CalibrationReport& report, std::span<const TaskItem> 
 std::string Tiles(const CalibrationReport& report) {
   const ConfidenceReport& r = report.confidence;
   std::string html = "<div class=\"tiles\">\n";
-  html +=
-      Tile(r.n_unlabelled > 0 ? "As good as upstream's" : "Right alone", Percent(r.accuracy),
-           absl::StrFormat("%.1f to %.1f, n = %d", 100 * r.accuracy_interval.low, 100 * r.accuracy_interval.high, r.n));
+  html += r.n_unlabelled > 0 ? Tile("As good as upstream's", Percent(r.as_good), absl::StrFormat("n = %d", r.n))
+                             : Tile("Right alone", Percent(r.accuracy),
+                                    absl::StrFormat("%.1f to %.1f, n = %d", 100 * r.accuracy_interval.low,
+                                                    100 * r.accuracy_interval.high, r.n));
   html += Tile("Kept", Percent(r.coverage), absl::StrFormat("confidence from %.3f", r.threshold));
   html += Tile("Kept and regretted", absl::StrFormat("%.2f&#8239;%%", 100 * r.risk),
                absl::StrFormat("of all; at most %.2f %%, delta %g", 100 * r.risk_bound, r.delta));
@@ -201,12 +196,13 @@ std::string CalibrationPage(const CalibrationReport& report, std::span<const Tas
   html += Figure("Risk by coverage", "What keeping more would cost; the dot is the threshold that was chosen.",
                  RiskPlot(report, order));
   html += "</div>\n<h2>What it rests on</h2>\n" + JudgedTable(report);
-  html += report.guarantee.holds
-              ? absl::StrFormat(
-                    "<p>Promised: of all requests at most %g&#8239;%% are kept and regretted, with probability "
-                    "%g, provided that %s.</p>\n",
-                    100 * report.guarantee.max_loss, 1.0 - report.guarantee.delta, GuaranteeReport::Assumes())
-              : "<p>Nothing is promised: the limit on what is handed over set the threshold.</p>\n";
+  html +=
+      report.guarantee.holds
+          ? absl::StrFormat(
+                "<p>Promised: of all requests at most %g&#8239;%% are kept and regretted, with probability "
+                "%g, provided that %s.</p>\n",
+                100 * report.guarantee.max_loss, 1.0 - report.guarantee.delta, EscapeHtml(report.guarantee.Provided()))
+          : "<p>Nothing is promised: the limit on what is handed over set the threshold.</p>\n";
   html += "<h2>Where it fails</h2>\n<p>The most confident answers that are not as good as upstream's.</p>\n";
   html += Failures(report, items, order);
   return html + "</main></body></html>\n";
@@ -214,14 +210,11 @@ std::string CalibrationPage(const CalibrationReport& report, std::span<const Tas
 
 absl::Status WriteCalibrationPage(const std::string& path, const CalibrationReport& report,
                                   std::span<const TaskItem> items, const PageNames& names) {
-  const std::string beside = path + ".new";
-  std::ofstream out(beside, std::ios::binary | std::ios::trunc);
-  out << CalibrationPage(report, items, names);
-  out.close();
-  if (!out || std::rename(beside.c_str(), path.c_str()) != 0) {
-    return absl::DataLossError(absl::StrFormat("cannot write '%s': %s", path, std::strerror(errno)));
-  }
-  return absl::OkStatus();
+  auto file = AtomicFile::Create(path);
+  if (!file.ok()) return file.status();
+  const std::string page = CalibrationPage(report, items, names);
+  if (absl::Status status = file->Append(std::as_bytes(std::span(page))); !status.ok()) return status;
+  return file->Commit();
 }
 
 }  // namespace updraft

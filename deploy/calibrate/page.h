@@ -16,7 +16,7 @@ struct PageNames {
 // One file without external assets. items: those that the report is of, in its order.
 std::string CalibrationPage(const CalibrationReport& report, std::span<const TaskItem> items, const PageNames& names);
 
-// DataLoss where it cannot be written; the file is replaced as a whole.
+// Errors of AtomicFile; the file is replaced as a whole.
 absl::Status WriteCalibrationPage(const std::string& path, const CalibrationReport& report,
                                   std::span<const TaskItem> items, const PageNames& names);
 

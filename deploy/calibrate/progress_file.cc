@@ -13,8 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-std::string LineOf(std::string_view kind, int i, const std::string& finding) {
-  const json line = {{"kind", kind}, {"i", i}, {"finding", finding}};
+std::string LineOf(std::string_view kind, std::string_view key, const std::string& finding) {
+  const json line = {{"kind", kind}, {"key", key}, {"finding", finding}};
   return line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -47,30 +47,30 @@ std::string ProgressFile::Load(const std::string& run) {
       if (object.value("run", json()) != json(run)) return "";
       continue;
     }
-    const auto kind = object.find("kind"), i = object.find("i"), finding = object.find("finding");
-    if (kind == object.end() || i == object.end() || finding == object.end() || !kind->is_string() ||
-        !i->is_number_integer() || !finding->is_string()) {
+    const auto kind = object.find("kind"), key = object.find("key"), finding = object.find("finding");
+    if (kind == object.end() || key == object.end() || finding == object.end() || !kind->is_string() ||
+        !key->is_string() || !finding->is_string()) {
       return standing;
     }
-    findings_[{kind->get<std::string>(), i->get<int>()}] = finding->get<std::string>();
+    findings_[{kind->get<std::string>(), key->get<std::string>()}] = finding->get<std::string>();
     standing += line + "\n";
   }
   return standing;
 }
 
-std::optional<std::string> ProgressFile::Find(std::string_view kind, int i) const {
+std::optional<std::string> ProgressFile::Find(std::string_view kind, std::string_view key) const {
   MutexLock lock(mu_);
-  const auto found = findings_.find(std::pair(std::string(kind), i));
+  const auto found = findings_.find(std::pair(std::string(kind), std::string(key)));
   if (found == findings_.end()) return std::nullopt;
   return found->second;
 }
 
-absl::Status ProgressFile::Add(std::string_view kind, int i, const std::string& finding) {
+absl::Status ProgressFile::Add(std::string_view kind, std::string_view key, const std::string& finding) {
   MutexLock lock(mu_);
-  out_ << LineOf(kind, i, finding);
+  out_ << LineOf(kind, key, finding);
   out_.flush();
   if (!out_) return absl::DataLossError(absl::StrFormat("cannot write '%s': %s", path_, std::strerror(errno)));
-  findings_[{std::string(kind), i}] = finding;
+  findings_[{std::string(kind), std::string(key)}] = finding;
   return absl::OkStatus();
 }
 

@@ -24,10 +24,10 @@ class ProgressFile {
   // Internal where the file cannot be written.
   static absl::StatusOr<std::unique_ptr<ProgressFile>> Open(const std::string& path, const std::string& run);
 
-  // kind: of finding; i: which one. Text that is not UTF-8 comes back with U+FFFD in its place.
-  std::optional<std::string> Find(std::string_view kind, int i) const;
+  // kind: of finding; key: of what. Text that is not UTF-8 comes back with U+FFFD in its place.
+  std::optional<std::string> Find(std::string_view kind, std::string_view key) const;
   // DataLoss: the disk is full, or the file is gone.
-  absl::Status Add(std::string_view kind, int i, const std::string& finding);
+  absl::Status Add(std::string_view kind, std::string_view key, const std::string& finding);
   int n_found_at_start() const { return n_at_start_; }
   const std::string& path() const { return path_; }
   // The run is over.
@@ -41,7 +41,7 @@ class ProgressFile {
   int n_at_start_ = 0;
   mutable Mutex mu_;
   std::ofstream out_ ABSL_GUARDED_BY(mu_);
-  std::map<std::pair<std::string, int>, std::string, std::less<>> findings_ ABSL_GUARDED_BY(mu_);
+  std::map<std::pair<std::string, std::string>, std::string> findings_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace updraft

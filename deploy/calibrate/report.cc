@@ -23,15 +23,22 @@ json Object(const ConfidenceReport& r) {
                  {"delta", r.delta},
                  {"coverage", r.coverage},
                  {"escalated_share", r.escalated_share},
-                 {"collaborative_accuracy", r.collaborative_accuracy},
                  {"calibrated", r.calibrated}};
-  if (r.n_unlabelled > 0) object["n_unlabelled"] = r.n_unlabelled;
+  if (r.has_upstream) object["as_good_as_upstream"] = r.as_good;
+  // Without a label nobody knows what is right, alone or together.
+  if (r.n_unlabelled > 0) {
+    object.erase("accuracy");
+    object.erase("accuracy_ci95");
+    object["n_unlabelled"] = r.n_unlabelled;
+    return object;
+  }
+  object["collaborative_accuracy"] = r.collaborative_accuracy;
   if (r.has_upstream) object["upstream_accuracy"] = r.upstream_accuracy;
   return object;
 }
 
 json Object(const GuaranteeReport& r) {
-  return {{"max_loss", r.max_loss}, {"delta", r.delta}, {"holds", r.holds}, {"assumes", GuaranteeReport::Assumes()}};
+  return {{"max_loss", r.max_loss}, {"delta", r.delta}, {"holds", r.holds}, {"assumes", r.Provided()}};
 }
 
 }  // namespace
@@ -41,6 +48,18 @@ std::string_view GuaranteeReport::Assumes() {
          "cross-fitted ones that the threshold was chosen on; one choice per set of requests";
 }
 
+std::string GuaranteeReport::Provided() const {
+  std::string provided(Assumes());
+  if (n_by_likelihood > 0) {
+    provided += absl::StrFormat(
+        "; and that an answer which upstream finds within %g nats a token as likely as its own is as good, and others "
+        "are "
+        "not: so were %d of %d judged",
+        likelihood_margin, n_by_likelihood, n);
+  }
+  return provided;
+}
+
 std::string ToJson(const ConfidenceReport& report) { return Object(report).dump(); }
 
 std::string ToJson(const CalibrationReport& report) {
@@ -48,6 +67,13 @@ std::string ToJson(const CalibrationReport& report) {
                  {"guarantee", Object(report.guarantee)},
                  {"data_fingerprint", report.data_fingerprint},
                  {"seconds", report.seconds}};
+  if (report.p_right_stays) object["p_right_stays"] = true;
+  json judged = json::object();
+  for (const CalibratedAnswer& answer : report.answers) {
+    json& n = judged[std::string(NameOf(answer.judgement.by))];
+    n = n.is_null() ? 1 : n.get<int>() + 1;
+  }
+  object["judged_by"] = judged;
   if (report.ask_back) {
     const AskBackReport& r = *report.ask_back;
     object["ask_back"] = {
@@ -67,14 +93,16 @@ std::string ToJson(const CalibrationReport& report) {
 }
 
 std::string ToText(const ConfidenceReport& r) {
-  std::string text = absl::StrFormat(
-      "alone %.1f %% %s (%.1f to %.1f, n = %d)%s\n"
+  std::string text = r.n_unlabelled > 0
+                         ? absl::StrFormat("alone %.1f %% as good as upstream's (n = %d)", 100 * r.as_good, r.n)
+                         : absl::StrFormat("alone %.1f %% right (%.1f to %.1f, n = %d)", 100 * r.accuracy,
+                                           100 * r.accuracy_interval.low, 100 * r.accuracy_interval.high, r.n);
+  text += absl::StrFormat(
+      "%s\n"
       "calibration error %.3f, area under ROC %.3f (%.3f to %.3f)\n"
       "threshold %.3f: %.1f %% kept; kept and regretted %.2f %% of all (at most %.2f %%, %s, delta %g)\n",
-      100 * r.accuracy, r.n_unlabelled > 0 ? "as good as upstream's" : "right", 100 * r.accuracy_interval.low,
-      100 * r.accuracy_interval.high, r.n, r.calibrated ? "" : "; the file carries no calibration", r.ece, r.auroc,
-      r.auroc_interval.low, r.auroc_interval.high, r.threshold, 100 * r.coverage, 100 * r.risk, 100 * r.risk_bound,
-      NameOf(r.bound), r.delta);
+      r.calibrated ? "" : "; the file carries no calibration", r.ece, r.auroc, r.auroc_interval.low,
+      r.auroc_interval.high, r.threshold, 100 * r.coverage, 100 * r.risk, 100 * r.risk_bound, NameOf(r.bound), r.delta);
   if (r.n_unlabelled > 0) {
     text += absl::StrFormat("%d of them have no label: upstream is the measure there\n", r.n_unlabelled);
   } else if (r.has_upstream) {
@@ -93,7 +121,10 @@ std::string ToText(const CalibrationReport& report) {
                                 100 * guarantee.max_loss, 1.0 - guarantee.delta)
               : absl::StrFormat("nothing is promised of %g %%: the limit on what is handed over set the threshold\n",
                                 100 * guarantee.max_loss);
-  if (guarantee.holds) text += absl::StrFormat("provided that %s\n", GuaranteeReport::Assumes());
+  if (guarantee.holds) text += absl::StrFormat("provided that %s\n", guarantee.Provided());
+  if (report.p_right_stays) {
+    text += "too few labels to fit when to ask back: what the file says of it, and its exits, stay as they were\n";
+  }
   if (report.ask_back) {
     const AskBackReport& r = *report.ask_back;
     text += absl::StrFormat(

@@ -11,16 +11,24 @@
 
 namespace updraft {
 
+struct UpstreamAnswer {
+  std::string text;
+  bool finished = true;  // false: max_tokens or the context ran out
+};
+
 // Thread-safe.
 class Upstream {
  public:
   virtual ~Upstream() = default;
   virtual std::string name() const = 0;  // for people
-  // Of what answers, wherever it runs: so that findings about another are not taken for its.
+  // Of what answers, wherever it runs: so that findings about another are not taken for its. A file that is exchanged
+  // for another of the same name and size is not noticed.
   virtual std::string identity() const = 0;
+  // FailedPrecondition: what answers is another one by now.
+  virtual absl::Status CheckSame() { return absl::OkStatus(); }
   // Greedy. Unavailable: it is gone.
-  virtual absl::StatusOr<std::string> Answer(const Conversation& conversation) = 0;
-  // Of an answer that somebody else wrote. Unimplemented: it cannot say.
+  virtual absl::StatusOr<UpstreamAnswer> Answer(const Conversation& conversation) = 0;
+  // Of a whole answer that somebody else wrote. Unimplemented: it cannot say.
   virtual absl::StatusOr<Likelihood> LikelihoodOf(const Conversation& conversation, const std::string& answer) = 0;
 };
 

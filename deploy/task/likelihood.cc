@@ -1,11 +1,11 @@
 #include "deploy/task/likelihood.h"
 
 #include <algorithm>
-#include <cmath>
 #include <span>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "common/decode/evidence.h"
 #include "common/model/forward.h"
 #include "common/model/step_status.h"
 
@@ -13,16 +13,6 @@ namespace updraft {
 namespace {
 
 constexpr size_t kChunkRows = 256;
-
-// Log of the probability that the next token is one of `tokens`.
-double LogProbabilityOf(std::span<const float> logits, std::span<const int32_t> tokens) {
-  const double highest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0.0, wanted = 0.0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - highest);
-  for (const int32_t token : tokens) wanted += std::exp(static_cast<double>(logits[token]) - highest);
-  const double log_probability = std::log(wanted / sum);
-  return std::isfinite(log_probability) ? std::max(log_probability, kLogprobFloor) : kLogprobFloor;
-}
 
 }  // namespace
 
@@ -70,8 +60,9 @@ absl::StatusOr<Likelihood> LikelihoodOf(Answerer& answerer, const Conversation& 
       const size_t next = begin + row + 1;
       const bool ends = next == tokens.size();
       if (ends && answerer.stop_tokens().empty()) continue;
-      likelihood.logprob += LogProbabilityOf(row_logits, ends ? std::span<const int32_t>(answerer.stop_tokens())
-                                                              : std::span<const int32_t>(tokens).subspan(next, 1));
+      const float logprob = LogProbabilityOfAny(row_logits, ends ? std::span<const int32_t>(answerer.stop_tokens())
+                                                                 : std::span<const int32_t>(tokens).subspan(next, 1));
+      likelihood.logprob += std::max(static_cast<double>(logprob), kLogprobFloor);
       ++likelihood.n_tokens;
     }
   }

@@ -14,10 +14,10 @@ struct Likelihood {
   int n_tokens = 0;      // of the answer in this model's vocabulary, its end included
   double logprob = 0.0;  // of all of them, nats
 
-  double per_token() const { return n_tokens > 0 ? logprob / n_tokens : 0.0; }
+  double per_token() const { return n_tokens > 0 ? logprob / n_tokens : kLogprobFloor; }
 };
 
-// answer: text; it counts as ended where the conversation's template ends one, whichever of its ends that is.
+// answer: text, whole; it counts as ended where the conversation's template ends one, whichever of its ends that is.
 // OutOfRange where both do not fit the context.
 absl::StatusOr<Likelihood> LikelihoodOf(Answerer& answerer, const Conversation& conversation,
                                         const std::string& answer);

@@ -5,15 +5,20 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "common/files/atomic_file.h"
 #include "deploy/calibrate/answer_store.h"
 #include "deploy/calibrate/calibrate.h"
 #include "deploy/calibrate/page.h"
@@ -25,10 +30,12 @@
 namespace updraft::tool {
 namespace {
 
+using nlohmann::json;
+
 constexpr size_t kMinPrompts = 50;  // of ConfidenceModel::Fit, said before hours are spent
 
 struct CalibrateFlags {
-  std::string model, adapter, chat_template, out, data, prompts, report, acts;
+  std::string model, adapter, chat_template, out, data, prompts, report, outcomes, acts;
   std::string upstream, upstream_model, upstream_adapter, upstream_chat_template;
   int count = 2000, workers = 2, max_tokens = 256;
   uint64_t seed = 1;
@@ -77,10 +84,6 @@ absl::StatusOr<std::unique_ptr<Upstream>> UpstreamOf(const CalibrateFlags& flags
 
 // Before anything is asked: a prompt that this model cannot read says nothing of it.
 absl::Status CheckPrompts(const CalibrateFlags& flags, const std::vector<TaskItem>& items) {
-  if (items.size() < kMinPrompts) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("--prompts: expected at least %d to fit on, found %d", kMinPrompts, items.size()));
-  }
   auto answerer = Answerer::Load(flags.model, /*n_threads=*/1, flags.adapter, flags.chat_template);
   if (!answerer.ok()) return answerer.status();
   const size_t context = static_cast<size_t>((*answerer)->model().config().context_length);
@@ -96,17 +99,16 @@ absl::Status CheckPrompts(const CalibrateFlags& flags, const std::vector<TaskIte
   return absl::OkStatus();
 }
 
-// Which run it is: the same command on the same files.
-absl::StatusOr<std::string> RunName(const CalibrateFlags& flags, const std::vector<TaskItem>& items,
-                                    const std::string& upstream) {
-  auto fingerprint = FingerprintOf(items);
-  if (!fingerprint.ok()) return fingerprint.status();
-  std::string name = absl::StrCat("calibrate ", *fingerprint, " upstream ", upstream, " max_tokens ", flags.max_tokens,
-                                  " template ", flags.chat_template);
-  for (const std::string& path : {flags.model, flags.adapter, flags.upstream_model, flags.upstream_adapter}) {
+// Which run it is: who answers, and how. Findings are about single prompts, so that others may be added.
+std::string RunName(const CalibrateFlags& flags, const std::string& upstream) {
+  std::string name = absl::StrCat("calibrate, upstream ", upstream, ", max_tokens ", flags.max_tokens, ",");
+  // A chat template may be a file as well.
+  for (const std::string& path : {flags.model, flags.adapter, flags.chat_template, flags.upstream_model,
+                                  flags.upstream_adapter, flags.upstream_chat_template}) {
+    absl::StrAppend(&name, " '", path, "'");
     struct stat file = {};
     if (path.empty() || stat(path.c_str(), &file) != 0) continue;
-    absl::StrAppend(&name, " ", path, " ", file.st_size, " ", file.st_mtim.tv_sec, ".", file.st_mtim.tv_nsec);
+    absl::StrAppend(&name, " ", file.st_size, " ", file.st_mtim.tv_sec, ".", file.st_mtim.tv_nsec);
   }
   return name;
 }
@@ -144,12 +146,13 @@ absl::StatusOr<std::unique_ptr<Run>> RunOf(const CalibrateFlags& flags, const st
     run->upstream = *std::move(upstream);
   }
   if (!flags.out.empty()) {
-    auto name = RunName(flags, items, run->upstream ? run->upstream->identity() : "");
-    if (!name.ok()) return name.status();
-    auto progress = ProgressFile::Open(flags.out + ".progress.jsonl", *name);
+    auto progress = ProgressFile::Open(flags.out + ".progress.jsonl",
+                                       RunName(flags, run->upstream ? run->upstream->identity() : ""));
     if (!progress.ok()) return WithFlag("--out", progress.status());
     run->progress = *std::move(progress);
-    run->store = std::make_unique<StoredAnswers>(run->progress.get());
+    std::vector<std::string> keys;
+    for (const TaskItem& item : items) keys.push_back(KeyOf(item.messages));
+    run->store = std::make_unique<StoredAnswers>(run->progress.get(), std::move(keys));
     options.store = run->store.get();
     if (run->progress->n_found_at_start() > 0) {
       std::cerr << absl::StrFormat("goes on with %d findings of '%s'\n", run->progress->n_found_at_start(),
@@ -157,11 +160,16 @@ absl::StatusOr<std::unique_ptr<Run>> RunOf(const CalibrateFlags& flags, const st
     }
   }
   if (!run->upstream) return run;
-  options.judge = [upstream = run->upstream.get(), judge = JudgeOptions{.likelihood_margin = flags.margin,
-                                                                        .n_workers = flags.workers,
-                                                                        .progress = run->progress.get(),
-                                                                        .on_progress = options.on_progress}](
-                      std::span<const TaskItem> judged, std::span<const std::string> answers) {
+  options.likelihood_margin = flags.margin;
+  options.judge = [upstream = run->upstream.get(),
+                   judge = JudgeOptions{.likelihood_margin = flags.margin,
+                                        .n_workers = flags.workers,
+                                        .progress = run->progress.get(),
+                                        .on_progress = options.on_progress,
+                                        .on_silent = [](const std::string& why) {
+                                          std::cerr << "where answers differ, likelihood does not judge: " << why
+                                                    << "\n";
+                                        }}](std::span<const TaskItem> judged, std::span<const Said> answers) {
     return JudgeAgainst(*upstream, judged, answers, judge);
   };
   return run;
@@ -178,31 +186,78 @@ absl::Status RunConfidence(const CalibrateFlags& flags) {
   return absl::OkStatus();
 }
 
+// Files appear by being renamed, so it is the folder that must take them.
 absl::Status CheckWritable(const std::string& flag, const std::string& path) {
-  if (access(path.c_str(), F_OK) != 0 || access(path.c_str(), W_OK) == 0) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      absl::StrFormat("%s '%s': cannot be written (%s); give another file", flag, path, std::strerror(errno)));
+  if (path.empty()) return absl::OkStatus();
+  const auto refuse = [&](const std::string& why) {
+    return absl::PermissionDeniedError(
+        absl::StrFormat("%s '%s': cannot be written: %s; give another file", flag, path, why));
+  };
+  struct stat file = {};
+  if (stat(path.c_str(), &file) == 0) {
+    if (!S_ISREG(file.st_mode)) return refuse("it is no file");
+    if (access(path.c_str(), W_OK) != 0) return refuse(std::strerror(errno));
+  }
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  if (access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) != 0) {
+    return refuse(absl::StrFormat("its folder: %s", std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
+// What both models made of each prompt, for `updraft train router`.
+absl::Status WriteOutcomes(const std::string& path, const CalibrationReport& report,
+                           const std::vector<TaskItem>& items) {
+  std::string rows;
+  for (size_t i = 0; i < items.size(); ++i) {
+    json messages = json::array();
+    for (const text::ChatMessage& message : items[i].messages) {
+      messages.push_back({{"role", message.role}, {"content", message.content}});
+    }
+    const Judgement& judgement = report.answers[i].judgement;
+    const json row = {{"messages", messages}, {"weak", judgement.right}, {"strong", judgement.upstream_right}};
+    rows += row.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  }
+  auto file = AtomicFile::Create(path);
+  if (!file.ok()) return file.status();
+  if (absl::Status status = file->Append(std::as_bytes(std::span(rows))); !status.ok()) return status;
+  return file->Commit();
 }
 
 absl::Status RunCalibrate(const CalibrateFlags& flags) {
-  for (const auto& [flag, path] : {std::pair("--out", flags.out), std::pair("--report", flags.report)}) {
+  if (!flags.outcomes.empty() && !flags.has_upstream()) {
+    return absl::InvalidArgumentError("--outcomes: needs an upstream, --upstream-model FILE or --upstream HOST:PORT");
+  }
+  for (const auto& [flag, path] :
+       {std::pair("--out", flags.out), std::pair("--report", flags.report), std::pair("--outcomes", flags.outcomes)}) {
     if (absl::Status status = CheckWritable(flag, path); !status.ok()) return status;
   }
   auto items = Items(flags, cockpit::Split::kCalibrate);
   if (!items.ok()) return items.status();
+  if (!flags.prompts.empty() && items->size() < kMinPrompts) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--prompts: expected at least %d to fit on, found %d", kMinPrompts, items->size()));
+  }
   auto run = RunOf(flags, *items);
   if (!run.ok()) return run.status();
-  auto report = CalibrateFile(flags.model, flags.out, *items, (*run)->options);
-  if (!report.ok()) return report.status();
+  auto calibration = Calibrate(flags.model, *items, (*run)->options);
+  if (!calibration.ok()) return calibration.status();
+  const CalibrationReport& report = calibration->report;
+  // The model last: where it replaces the one that was calibrated, it is another run's from then on.
   if (!flags.report.empty()) {
     const PageNames names{.model = flags.adapter.empty() ? flags.model : flags.model + " with " + flags.adapter,
                           .upstream = (*run)->upstream ? (*run)->upstream->name() : ""};
-    if (absl::Status status = WriteCalibrationPage(flags.report, *report, *items, names); !status.ok()) {
-      return WithFlag("--report", status);
-    }
+    const absl::Status status = WriteCalibrationPage(flags.report, report, *items, names);
+    if (!status.ok()) return WithFlag("--report", status);
   }
+  if (!flags.outcomes.empty()) {
+    const absl::Status status = WriteOutcomes(flags.outcomes, report, *items);
+    if (!status.ok()) return WithFlag("--outcomes", status);
+  }
+  const absl::Status status = WriteCalibration(*calibration, flags.model, flags.adapter, flags.out);
+  if (!status.ok()) return status;
   (*run)->progress->Remove();
-  std::cout << (flags.as_json ? ToJson(*report) : ToText(*report)) << "\n";
+  std::cout << (flags.as_json ? ToJson(report) : ToText(report)) << "\n";
   return absl::OkStatus();
 }
 
@@ -245,6 +300,8 @@ void AddCalibrateOptions(CLI::App* command, CalibrateFlags* flags) {
                    "GGUF file to write: the model, or its adapter where there is one; may be the same")
       ->required();
   command->add_option("--report", flags->report, "HTML page to write: reliability, risk by coverage, where it fails");
+  command->add_option("--outcomes", flags->outcomes,
+                      "JSONL to write: of each prompt, how right this model and upstream were, for train router");
   command
       ->add_option("--max-loss", flags->max_loss,
                    "Share of all requests that may be kept and wrong where upstream would have been right")

@@ -76,6 +76,7 @@ class Agent final : public Backend {
   // On the way in (prepare.cc). Fills `asked` from its request, as far as it is good.
   absl::Status Prepare(Asked& asked) const;
   bool MayGoUp(PolicyMode mode, int hops) const;  // now or later: nothing forbids it for good
+  double ExpectedGain(const v1::GenerateRequest& request) const;
   absl::Status CheckRoomAbove(size_t n_tokens, bool may_go_up) const;
   absl::Status Admit(const std::shared_ptr<LiveAnswer>& live) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Duration PredictedWait(const LocalWorker::Load& load) const;

@@ -30,6 +30,12 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
     return Annotate(confidence.status(), absl::StrFormat("model '%s'", model.confidence_file().path()));
   }
   local->confidence_ = *std::move(confidence);
+  if (options.with_router) {
+    const gguf::File& file = model.FileWith("updraft.router.version");
+    auto router = Router::FromGguf(file);
+    if (!router.ok()) return Annotate(router.status(), absl::StrFormat("model '%s'", file.path()));
+    local->router_ = *std::move(router);
+  }
   auto rule = DispositionRule::Of(model);
   if (!rule.ok()) return rule.status();
   local->disposition_rule_ = *std::move(rule);

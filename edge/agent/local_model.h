@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/decode/generator.h"
 #include "common/routing/confidence.h"
+#include "common/routing/router.h"
 #include "common/serving/disposition_rule.h"
 #include "common/serving/served_model.h"
 #include "common/text/tokenizer.h"
@@ -27,6 +29,7 @@ struct LocalModelOptions {
   int kv_tokens = 4096;  // capacity of the KV pool; one sequence runs at a time
   kernels::KvType kv_type = kernels::KvType::kF16;
   ExitMode exit_mode = ExitMode::kLossy;
+  bool with_router = false;  // what the file says of requests before the first token is wanted
 };
 
 // Thread-safe but for what LocalRun (local_run.h) does: one LocalRun at a time, on one thread.
@@ -39,6 +42,8 @@ class LocalModel {
   const ServedModel& served() const { return *served_; }
   const v1::ModelInfo& info() const { return served_->info(); }
   const ConfidenceModel& confidence() const { return confidence_; }
+  // Of what going up would gain, by a request's words; null: the file has none, or it is not wanted.
+  const Router* router() const { return router_ ? &*router_ : nullptr; }
   const DispositionRule& disposition_rule() const { return disposition_rule_; }
   int n_layer() const { return info().n_layer(); }
   // Prompt and answer: context or KV pool, what is less.
@@ -57,6 +62,7 @@ class LocalModel {
   LocalModelOptions options_;
   std::unique_ptr<ServedModel> served_;
   ConfidenceModel confidence_ = ConfidenceModel::Uncalibrated();
+  std::optional<Router> router_;
   DispositionRule disposition_rule_;
   std::unique_ptr<KvPool> pool_;
   int max_sequence_tokens_ = 0;

@@ -57,7 +57,8 @@ LocalModelOptions MakeModelOptions(const v1::EdgeConfig& config) {
           .served_name = config.served_model_name(),
           .kv_tokens = config.kv_tokens(),
           .kv_type = KvTypeOf(config.kv_type()),
-          .exit_mode = ExitModeOf(config.exit_mode())};
+          .exit_mode = ExitModeOf(config.exit_mode()),
+          .with_router = config.router_gain() > 0};
 }
 
 AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceModel& confidence) {
@@ -68,6 +69,7 @@ AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceMode
   options.max_tokens_default = config.max_tokens_default();
   options.audit_share = config.audit_share();
   options.audit_level = config.audit_level();
+  options.policy.router_gain = config.router_gain();
   // The configuration allows no other names.
   options.policy.mode = FromName<PolicyMode>(config.policy()).value_or(PolicyMode::kAuto);
   options.policy.confidence_threshold = config.confidence_threshold();
@@ -180,6 +182,13 @@ int Run(const v1::EdgeConfig& config) {
   if (!(*model)->confidence().calibrated() && *upstream != nullptr && config.policy() == "auto") {
     LogEvent(LogLevel::kWarn, "uncalibrated",
              {{"model", config.model()}, {"hint", "confidence is a plain token probability; run updraft calibrate"}});
+  }
+  if (config.router_gain() > 0 && (*model)->router() == nullptr) {
+    return Fail(absl::InvalidArgumentError(absl::StrFormat(
+                    "router_gain: model '%s' has no router to read a gain by; fit one (updraft train router --model), "
+                    "or leave it 0",
+                    config.model())),
+                kBadUsage);
   }
   const AgentOptions options = MakeAgentOptions(config, (*model)->confidence());
   if (absl::Status status = options.policy.Validate(); !status.ok()) return Fail(status, kBadUsage);

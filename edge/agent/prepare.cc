@@ -18,7 +18,7 @@ absl::Status Agent::Prepare(Asked& asked) const {
   }
   if (request.has_given()) {
     return absl::InvalidArgumentError(
-        "given: this tier answers with another's help; ask the tier whose model it is about");
+        "given: an edge's answers are not its model's alone; ask the tier that serves the model (updraft-cloud)");
   }
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   asked.mode = EffectiveMode(options_.policy.mode, AskedFromProto(request.tier()));
@@ -28,12 +28,23 @@ absl::Status Agent::Prepare(Asked& asked) const {
   auto prompt = model_->served().MakePrompt(request, most_tokens - 1);
   if (!prompt.ok()) return prompt.status();
   asked.prompt = *std::move(prompt);
+  asked.gain = ExpectedGain(request);
   // What stays 0 goes up as it is: the tier above has room of its own.
   if (request.max_tokens() == 0) request.set_max_tokens(options_.max_tokens_default);
   asked.max_tokens = request.max_tokens() > 0 ? request.max_tokens() : std::numeric_limits<int>::max();
   const size_t n_tokens = asked.prompt.tokens.size() + static_cast<size_t>(request.accepted_prefix_size());
   asked.fits_locally = n_tokens < static_cast<size_t>(model_->max_sequence_tokens());
   return asked.fits_locally ? absl::OkStatus() : CheckRoomAbove(n_tokens, may_go_up);
+}
+
+// Of a request whose words are known here: what is asked last, as in the tables that routers are fitted on.
+double Agent::ExpectedGain(const v1::GenerateRequest& request) const {
+  const Router* router = model_->router();
+  if (router == nullptr || options_.policy.router_gain <= 0.0) return kUnknown;
+  if (request.has_prompt()) return router->Predict(RouterInputOf(request.prompt())).gain();
+  const auto& messages = request.conversation().messages();
+  const auto last = std::find_if(messages.rbegin(), messages.rend(), [](const auto& m) { return m.role() == "user"; });
+  return last == messages.rend() ? kUnknown : router->Predict(RouterInputOf(last->content())).gain();
 }
 
 bool Agent::MayGoUp(PolicyMode mode, int hops) const {

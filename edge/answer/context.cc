@@ -39,6 +39,7 @@ Situation AnswerContext::SituationOf(Stage stage) const {
     request.deadline_s = absl::ToDoubleSeconds(asked_.deadline - now_);
   }
   situation.evidence.confidence = confidence_.value_or(kUnknown);
+  if (stage == Stage::kBefore) situation.evidence.gain = asked_.gain;
   return situation;
 }
 

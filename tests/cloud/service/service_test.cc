@@ -131,6 +131,8 @@ TEST_F(ServiceTest, AnAnswerThatIsThereIsReadWithItsEvidence) {
   refused([](auto& bad) { bad.add_stop("x"); }, "stop: does not work with given");
   refused([](auto& bad) { bad.set_max_tokens(3); }, "max_tokens: does not work with given");
   refused([](auto& bad) { bad.mutable_given()->clear_conversation(); }, "given.conversation: missing");
+  refused([](auto& bad) { bad.mutable_given()->mutable_conversation()->set_continue_final_message(true); },
+          "continue_final_message: does not work with given");
   refused([](auto& bad) { bad.mutable_given()->mutable_conversation()->mutable_messages(0)->set_role("x"); }, "given:");
   request.mutable_given()->set_answer(std::string(4000, 'x'));
   ExpectRefused(request, grpc::StatusCode::OUT_OF_RANGE, "shorten");

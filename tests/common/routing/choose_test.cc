@@ -83,6 +83,33 @@ TEST(ChooseTest, ADeadlineThatTheQueueWouldMissIsSeenBeforeItIsMissed) {
   EXPECT_EQ(DecisionOf(record), Decision::kStreamUpstream) << "upstream is in time";
 }
 
+// The words of a request may promise that upstream would do better; nobody drafts then, where upstream can be asked.
+TEST(ChooseTest, AnExpectedGainGoesUpUndrafted) {
+  RoutingPolicy policy = Policy();
+  Situation situation = Healthy(Stage::kBefore, 0.0);
+  situation.evidence.gain = 0.4;
+  EXPECT_EQ(Choose(situation, policy).reason, ReasonCode::kDraftFirst) << "the policy does not ask for it";
+  policy.router_gain = 0.4;
+  const DecisionRecord record = Choose(situation, policy);
+  EXPECT_EQ(record.reason, ReasonCode::kExpectedGain);
+  EXPECT_EQ(DecisionOf(record), Decision::kStreamUpstream);
+  EXPECT_FALSE(record.degraded);
+  EXPECT_THAT(Explain(record), HasSubstr("expected gain 0.40"));
+  for (const double less : {0.39, -1.0, kUnknown}) {
+    situation.evidence.gain = less;
+    EXPECT_EQ(Choose(situation, policy).reason, ReasonCode::kDraftFirst) << less;
+  }
+  situation.evidence.gain = 0.9;
+  situation.upstreams[0].since_failure_s = 0.1;
+  situation.upstreams[0].link.reachable = false;
+  EXPECT_EQ(Choose(situation, policy).reason, ReasonCode::kDraftFirst) << "it is away";
+  situation = Healthy(Stage::kAfter, 0.99);
+  situation.evidence.gain = 0.9;
+  EXPECT_EQ(Choose(situation, policy).reason, ReasonCode::kConfident) << "the draft says more than the words";
+  // What does not ask for it is the policy that it was.
+  EXPECT_NE(Fingerprint(policy), Fingerprint(Policy()));
+}
+
 TEST(ChooseTest, UpstreamReadsThePromptToo) {
   Situation situation = Healthy(Stage::kBefore, 0.0);
   const auto upstream_s = [&situation] { return OptionOf(Choose(situation, Policy()), Way::kStreamUp).total_s; };

@@ -266,7 +266,10 @@ TEST_F(CliTest, PairsThatCannotBeCalibratedAreRefused) {
                         {60, "", " --upstream 127.0.0.1:1", 1, "127.0.0.1:1"},
                         {60, "", " --upstream nonsense", 2, "nonsense"},
                         {60, "", " --upstream-model " + prompts, 1, prompts.c_str()},
-                        {60, "", own + " --report /nonexistent/folder/page.html", 2, "found only right ones"}};
+                        {60, "", own + " --report /nonexistent/folder/page.html", 1, "/nonexistent/folder/page.html"},
+                        {60, "", own + " --outcomes " + folder_, 1, "it is no file"},
+                        {60, "", " --outcomes " + folder_ + "/t.jsonl", 2, "needs an upstream"},
+                        {60, "", own, 2, "found only as good ones"}};
   for (const Case& test : cases) {
     write(test.n, test.last);
     const Result result = Run("calibrate --model {m} --prompts " + prompts + " --out " + out + test.arguments +
