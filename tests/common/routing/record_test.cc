@@ -88,7 +88,8 @@ void Change(int& value) { value = 77; }
 TEST(RecordTest, FingerprintTellsEveryFieldOfAPolicy) {
   RoutingPolicy policy;
   // All fields: one that is added does not compile before it is in here.
-  auto& [mode, threshold, hysteresis, margin, wait_s, retry_s, hops, rtt_s, upstream_rate, local_rate] = policy;
+  auto& [mode, threshold, hysteresis, margin, wait_s, retry_s, router_gain, hops, rtt_s, upstream_rate, local_rate] =
+      policy;
   std::set<uint64_t> seen = {Fingerprint(policy)};
   const auto tells = [&](auto& field) {
     const auto before = field;
@@ -97,7 +98,8 @@ TEST(RecordTest, FingerprintTellsEveryFieldOfAPolicy) {
     field = before;
   };
   std::apply([&](auto&... fields) { (tells(fields), ...); },
-             std::tie(mode, threshold, hysteresis, margin, wait_s, retry_s, hops, rtt_s, upstream_rate, local_rate));
+             std::tie(mode, threshold, hysteresis, margin, wait_s, retry_s, router_gain, hops, rtt_s, upstream_rate,
+                      local_rate));
   EXPECT_EQ(Fingerprint(RoutingPolicy{}), Fingerprint(policy));
 }
 
