@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 
@@ -17,9 +18,10 @@ constexpr int kWeights = kFeatures + 1;
 constexpr int kFolds = 5;
 constexpr size_t kMinSamples = 50;
 constexpr size_t kMaxKnots = 100000;
-constexpr double kL2 = 1.0;           // pull of each standardized weight towards 0, in units of one sample's curvature
-constexpr double kLogitShare = 0.03;  // of the logistic itself in the isotonic map: keeps the order inside a plateau
-constexpr double kClip = 5e-4;        // predictions stay this far from 0 and 1
+constexpr double kL2 = 1.0;            // pull of each standardized weight towards 0, in units of one sample's curvature
+constexpr double kLogitShare = 0.03;   // of the logistic itself in the isotonic map: keeps the order inside a plateau
+constexpr double kClip = 5e-4;         // predictions stay this far from 0 and 1
+constexpr size_t kMaxShownBytes = 64;  // of a file's name for something
 
 using Weights = std::array<double, kWeights>;
 
@@ -258,6 +260,51 @@ absl::Status CheckNumbers(const char* field, const std::vector<float>& values, s
   return absl::OkStatus();
 }
 
+// Where the names stand among this build's. A file that was fitted before a feature was there lacks its name; the
+// others keep their order.
+absl::StatusOr<std::vector<int>> PlacesOf(const std::vector<std::string>& names) {
+  const auto known = AnswerFeatures::Names();
+  std::vector<int> places;
+  auto next = known.begin();
+  for (const std::string& name : names) {
+    const auto found = std::find(next, known.end(), name);
+    if (found != known.end()) {
+      places.push_back(static_cast<int>(found - known.begin()));
+      next = found + 1;
+      continue;
+    }
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "updraft.confidence.names: '%s' is no feature of this version; serve the file with the version that "
+          "calibrated it, or a newer one, or run `updraft calibrate` again",
+          absl::CHexEscape(name.substr(0, kMaxShownBytes))));
+    }
+    return BadField("names", "each feature once, in this version's order",
+                    absl::StrFormat("'%s' as number %d", name, places.size() + 1));
+  }
+  if (places.empty()) return BadField("names", "at least one feature", "none");
+  return places;
+}
+
+absl::Status CheckMap(const std::vector<float>& x, const std::vector<float>& y) {
+  const size_t knots = x.size();
+  if (knots < 1 || knots > kMaxKnots) {
+    return BadField("isotonic_x", absl::StrFormat("1 to %d knots", kMaxKnots), absl::StrFormat("%d", knots));
+  }
+  if (auto s = CheckNumbers("isotonic_x", x, knots, false); !s.ok()) return s;
+  if (auto s = CheckNumbers("isotonic_y", y, knots, false); !s.ok()) return s;
+  for (size_t i = 0; i < knots; ++i) {
+    if (y[i] < 0.0f || y[i] >= 1.0f || (i > 0 && y[i] < y[i - 1])) {
+      return BadField("isotonic_y", "probabilities below 1 that do not descend",
+                      absl::StrFormat("%g at knot %d", y[i], i));
+    }
+    if (i > 0 && x[i] <= x[i - 1]) {
+      return BadField("isotonic_x", "ascending knots", absl::StrFormat("%g at knot %d", x[i], i));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 ConfidenceModel ConfidenceModel::Uncalibrated() { return ConfidenceModel(); }
@@ -361,38 +408,27 @@ void ConfidenceModel::AddTo(gguf::Writer& writer, Meaning meaning) const {
 }
 
 absl::StatusOr<ConfidenceModel> ConfidenceModel::FromMetadata(const Metadata& metadata) {
-  const auto names = AnswerFeatures::Names();
-  if (!std::equal(names.begin(), names.end(), metadata.names.begin(), metadata.names.end())) {
-    return BadField("names", absl::StrFormat("this build's %d features", kFeatures),
-                    absl::StrFormat("another list of %d", metadata.names.size()));
-  }
-  if (auto s = CheckNumbers("mean", metadata.mean, kFeatures, false); !s.ok()) return s;
-  if (auto s = CheckNumbers("scale", metadata.scale, kFeatures, true); !s.ok()) return s;
-  if (auto s = CheckNumbers("weights", metadata.weights, kWeights, false); !s.ok()) return s;
-  const size_t knots = metadata.isotonic_x.size();
-  if (knots < 1 || knots > kMaxKnots) {
-    return BadField("isotonic_x", absl::StrFormat("1 to %d knots", kMaxKnots), absl::StrFormat("%d", knots));
-  }
-  if (auto s = CheckNumbers("isotonic_x", metadata.isotonic_x, knots, false); !s.ok()) return s;
-  if (auto s = CheckNumbers("isotonic_y", metadata.isotonic_y, knots, false); !s.ok()) return s;
-  for (size_t i = 0; i < knots; ++i) {
-    const float y = metadata.isotonic_y[i];
-    if (y < 0.0f || y >= 1.0f || (i > 0 && y < metadata.isotonic_y[i - 1])) {
-      return BadField("isotonic_y", "probabilities below 1 that do not descend",
-                      absl::StrFormat("%g at knot %d", y, i));
-    }
-    if (i > 0 && metadata.isotonic_x[i] <= metadata.isotonic_x[i - 1]) {
-      return BadField("isotonic_x", "ascending knots", absl::StrFormat("%g at knot %d", metadata.isotonic_x[i], i));
-    }
-  }
+  const auto places = PlacesOf(metadata.names);
+  if (!places.ok()) return places.status();
+  const size_t n = places->size();
+  if (auto s = CheckNumbers("mean", metadata.mean, n, false); !s.ok()) return s;
+  if (auto s = CheckNumbers("scale", metadata.scale, n, true); !s.ok()) return s;
+  if (auto s = CheckNumbers("weights", metadata.weights, n + 1, false); !s.ok()) return s;
+  if (auto s = CheckMap(metadata.isotonic_x, metadata.isotonic_y); !s.ok()) return s;
   if (!(metadata.threshold >= 0.0f && metadata.threshold <= 1.0f)) {
     return BadField("threshold", "a number in [0, 1]", absl::StrFormat("%g", metadata.threshold));
   }
   ConfidenceModel model;
   model.calibrated_ = true;
-  std::copy(metadata.mean.begin(), metadata.mean.end(), model.mean_.begin());
-  std::copy(metadata.scale.begin(), metadata.scale.end(), model.scale_.begin());
-  std::copy(metadata.weights.begin(), metadata.weights.end(), model.weights_.begin());
+  // What the file was not fitted on has no weight: it predicts what it predicted then.
+  model.scale_.fill(1.0f);
+  for (size_t i = 0; i < n; ++i) {
+    const int place = (*places)[i];
+    model.mean_[place] = metadata.mean[i];
+    model.scale_[place] = metadata.scale[i];
+    model.weights_[place] = metadata.weights[i];
+  }
+  model.weights_.back() = metadata.weights.back();
   model.isotonic_x_ = metadata.isotonic_x;
   model.isotonic_y_ = metadata.isotonic_y;
   model.threshold_ = metadata.threshold;
@@ -410,7 +446,10 @@ absl::StatusOr<ConfidenceModel> ConfidenceModel::FromGguf(const gguf::File& file
     return absl::Status(status.code(), absl::StrReplaceAll(status.message(), {{"updraft.confidence.", prefix}}));
   };
   if (*version != kVersion) {
-    return named(BadField("version", absl::StrFormat("%d", kVersion), absl::StrFormat("%d", *version)));
+    return named(BadField("version", absl::StrFormat("%d", kVersion),
+                          absl::StrFormat("%d, which %s", *version,
+                                          *version > kVersion ? "a newer version wrote: serve the file with that"
+                                                              : "was never given out")));
   }
   Metadata metadata;
   auto names = file.GetStrings(prefix + "names");

@@ -17,9 +17,9 @@
 
 namespace updraft {
 
-// What is known about an answer (or the part of it generated so far). Names and order are part of the file format
-// (updraft.confidence.*): a file fitted on another list is refused at load. All values are finite, whatever the
-// evidence holds.
+// What is known about an answer (or its part so far): finite, whatever the evidence holds. Names and order are part of
+// the file format. A file fitted before one was there loads and predicts what it did then, one that names another is
+// refused: a feature that comes to mean something else gets another name, and none goes.
 struct AnswerFeatures {
   static constexpr int kCount = 12;
   std::array<float, kCount> values{};
@@ -83,8 +83,8 @@ class ConfidenceModel {
   // What a GGUF file holds of it, under the keys updraft.confidence.{version,names,mean,scale,weights,isotonic_x,
   // isotonic_y,threshold,data_fingerprint}, or the same of updraft.p_right.
   struct Metadata {
-    std::vector<std::string> names;
-    std::vector<float> mean, scale, weights;    // [kCount], [kCount], [kCount + 1]: the intercept last
+    std::vector<std::string> names;             // of AnswerFeatures, in that order; perhaps not all of them
+    std::vector<float> mean, scale, weights;    // one per name; weights: the intercept last, beside these
     std::vector<float> isotonic_x, isotonic_y;  // knots: x strictly ascending (log-odds), y not descending, in (0, 1)
     float threshold = 0.0f;
     std::string data_fingerprint;

@@ -2,14 +2,20 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <limits>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/routing/risk_control.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -340,6 +346,88 @@ TEST_F(ConfidenceFileTest, AFileWithoutCalibrationIsUncalibrated) {
   EXPECT_FALSE(model->calibrated());
 }
 
+// As the version before those features wrote it: a model of what it knew, in the order that it had.
+ConfidenceModel::Metadata Without(ConfidenceModel::Metadata metadata, std::span<const std::string_view> unknown_then) {
+  for (const std::string_view name : unknown_then) {
+    const auto at = std::find(metadata.names.begin(), metadata.names.end(), name) - metadata.names.begin();
+    metadata.names.erase(metadata.names.begin() + at);
+    metadata.mean.erase(metadata.mean.begin() + at);
+    metadata.scale.erase(metadata.scale.begin() + at);
+    metadata.weights.erase(metadata.weights.begin() + at);
+  }
+  return metadata;
+}
+
+void Write(const ConfidenceModel::Metadata& metadata, const std::string& prefix, gguf::Writer& writer) {
+  writer.SetStrings(prefix + "names", std::span<const std::string>(metadata.names));
+  writer.SetF32s(prefix + "mean", metadata.mean);
+  writer.SetF32s(prefix + "scale", metadata.scale);
+  writer.SetF32s(prefix + "weights", metadata.weights);
+}
+
+// Whichever features came later, one or all but one: the file says what it said, and what it does not know is not
+// asked.
+TEST_F(ConfidenceFileTest, AFileFittedBeforeAFeatureWasThereSaysWhatItSaidThen) {
+  const auto samples = SyntheticAnswers(600, 47);
+  auto fitted = ConfidenceModel::Fit(samples);
+  ASSERT_TRUE(fitted.ok()) << fitted.status();
+  fitted->set_threshold(0.625);
+  const auto names = AnswerFeatures::Names();
+  const std::vector<std::string_view> later[] = {
+      {names[0]}, {names[5], names[7]}, {names[11]}, {names.begin() + 1, names.end()}};
+  for (const auto& unknown_then : later) {
+    const ConfidenceModel::Metadata whole = fitted->ToMetadata();
+    auto old = Reload([&](gguf::Writer& writer) {
+      fitted->AddTo(writer);
+      Write(Without(whole, unknown_then), "updraft.confidence.", writer);
+    });
+    ASSERT_TRUE(old.ok()) << old.status();
+    EXPECT_TRUE(old->calibrated());
+    EXPECT_EQ(old->threshold(), fitted->threshold());
+    ConfidenceModel::Metadata ignoring = whole;
+    for (const std::string_view name : unknown_then) ignoring.weights[FeatureIndex(name)] = 0.0f;
+    const auto expected = ConfidenceModel::FromMetadata(ignoring);
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    bool differs = false;
+    for (const auto& sample : samples) {
+      const double p = old->Predict(sample.features);
+      EXPECT_EQ(p, expected->Predict(sample.features));
+      differs = differs || p != fitted->Predict(sample.features);
+      AnswerFeatures other = sample.features;
+      for (const std::string_view name : unknown_then) other.values[FeatureIndex(name)] += 100.0f;
+      EXPECT_EQ(p, old->Predict(other));
+    }
+    EXPECT_TRUE(differs) << "the features left out had no weight: nothing was tested";
+  }
+}
+
+// Such a file would mean something else without it.
+TEST_F(ConfidenceFileTest, AFileFittedOnAFeatureOfALaterVersionIsRefusedWithWhatToDo) {
+  auto fitted = ConfidenceModel::Fit(SyntheticAnswers(300, 48));
+  ASSERT_TRUE(fitted.ok()) << fitted.status();
+  auto newer = fitted->ToMetadata();
+  newer.names.insert(newer.names.begin() + 3, "mean_surprise");
+  for (std::vector<float>* values : {&newer.mean, &newer.scale, &newer.weights})
+    values->insert(values->begin() + 3, 1.0f);
+  using Meaning = ConfidenceModel::Meaning;
+  for (const auto& [meaning, prefix] :
+       {std::pair(Meaning::kAsGoodAsUpstream, "updraft.confidence."), std::pair(Meaning::kRight, "updraft.p_right.")}) {
+    Reload([&](gguf::Writer& writer) {
+      fitted->AddTo(writer, meaning);
+      Write(newer, prefix, writer);
+    }).IgnoreError();
+    const absl::Status status = ConfidenceModel::FromGguf(*gguf::File::Open(path_), meaning).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat(prefix, "names: 'mean_surprise' is no feature")));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("`updraft calibrate`"));
+  }
+  auto version = Reload([&](gguf::Writer& writer) {
+    fitted->AddTo(writer);
+    writer.SetU32("updraft.confidence.version", ConfidenceModel::kVersion + 1);
+  });
+  EXPECT_THAT(std::string(version.status().message()), HasSubstr("a newer version wrote"));
+}
+
 TEST_F(ConfidenceFileTest, DamagedMetadataIsRefusedByName) {
   auto fitted = ConfidenceModel::Fit(SyntheticAnswers(300, 2));
   ASSERT_TRUE(fitted.ok()) << fitted.status();
@@ -358,6 +446,13 @@ TEST_F(ConfidenceFileTest, DamagedMetadataIsRefusedByName) {
          w.SetStrings("updraft.confidence.names", std::span<const std::string>(names));
        }},
       {"names",
+       [&](gguf::Writer& w) {
+         auto names = good.names;
+         names[1] = names[0];
+         w.SetStrings("updraft.confidence.names", std::span<const std::string>(names));
+       }},
+      {"names", [](gguf::Writer& w) { w.SetStrings("updraft.confidence.names", std::span<const std::string>()); }},
+      {"mean",  // for each name
        [&](gguf::Writer& w) {
          w.SetStrings("updraft.confidence.names", std::span<const std::string>(good.names).first(3));
        }},
