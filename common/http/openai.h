@@ -127,7 +127,7 @@ struct AnswerHeader {
 
 struct Choice {
   std::string text;
-  std::string finish_reason;  // "stop" or "length"
+  std::string finish_reason;  // "stop", "length"; "unknown": of a newer tier
   std::vector<TokenLogprob> logprobs = {};
   Json updraft = nullptr;  // provenance; null: none
 };

@@ -89,8 +89,9 @@ constexpr std::pair<Disposition, v1::Disposition> kDispositions[] = {
 }  // namespace
 
 std::string_view DispositionLabel(v1::Disposition disposition) {
+  if (disposition == v1::DISPOSITION_UNSPECIFIED) return {};
   const Disposition native = DispositionFromProto(disposition);
-  return native == Disposition::kUnspecified ? std::string_view() : NameOf(native);
+  return native == Disposition::kUnspecified ? "unknown" : NameOf(native);
 }
 
 v1::DecisionKind DecisionToProto(Decision decision) {

@@ -24,7 +24,7 @@ v1::Evidence EvidenceToProto(const TokenEvidence& evidence, size_t text_offset);
 // not know.
 UpstreamLoad LoadFromProto(const v1::Load& proto);
 
-// Who may answer, as the caller wishes (kAuto: no wish); a choice of a newer peer is none. Its names are NameOf's.
+// Who may answer, as the caller wishes (kAuto: no wish, or one that CheckRequest has refused). Its names are NameOf's.
 v1::TierChoice AskedToProto(PolicyMode asked);
 PolicyMode AskedFromProto(v1::TierChoice choice);
 
@@ -40,7 +40,7 @@ v1::Link LinkToProto(const LinkEstimate& link);
 
 // A value that a newer peer may send and that is not known here is taken as unspecified.
 Disposition DispositionFromProto(v1::Disposition disposition);
-// Its name as a label of metrics; empty: none was given.
+// Its name for clients and metrics; empty: none was given; "unknown": of a newer peer, and no leave to act.
 std::string_view DispositionLabel(v1::Disposition disposition);
 v1::Disposition DispositionToProto(Disposition disposition);
 

@@ -10,6 +10,24 @@ using http::Json;
 using http::Response;
 namespace openai = http::openai;
 
+namespace {
+
+// As OpenAI names it. A reason that only a newer tier knows need not mean that the answer is whole, so it is none of
+// theirs.
+const char* FinishReasonName(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_UNSPECIFIED:
+    case v1::FINISH_REASON_STOP:
+      return "stop";
+    case v1::FINISH_REASON_LENGTH:
+      return "length";
+    default:
+      return "unknown";
+  }
+}
+
+}  // namespace
+
 Response WithRequestId(Response response, const std::string& request_id) {
   if (!request_id.empty()) response.headers.emplace_back("X-Request-Id", request_id);
   return response;
@@ -115,7 +133,7 @@ void HttpAnswer::EndWithError(const absl::Status& status) {
 void HttpAnswer::EndChoice(int index, const v1::Done& done) {
   Choice& choice = choices_[index];
   openai::Choice& made = choice.made;
-  made.finish_reason = done.finish_reason() == v1::FINISH_REASON_LENGTH ? "length" : "stop";
+  made.finish_reason = FinishReasonName(done.finish_reason());
   made.updraft = ProvenanceToJson(done);
   // The prompt was one, however many answers it has.
   usage_.prompt_tokens = done.usage().prompt_tokens();

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "common/cockpit/json_object.h"
-#include "common/routing/names.h"
 #include "common/rpc/convert.h"
 
 namespace updraft {
@@ -32,8 +31,9 @@ Json ProvenanceToJson(const v1::Done& done) {
                {"mean_exit_layer", provenance.mean_exit_layer()},
                {"draft_tokens", provenance.draft_tokens()}};
   if (provenance.has_p_right()) json["p_right"] = provenance.p_right();
-  const Disposition disposition = DispositionFromProto(done.disposition());
-  if (disposition != Disposition::kUnspecified) json["disposition"] = std::string(NameOf(disposition));
+  if (const auto disposition = DispositionLabel(done.disposition()); !disposition.empty()) {
+    json["disposition"] = std::string(disposition);
+  }
   // They may come from another tier: what is no object, or a deep one, stays out.
   for (const std::string& text : done.alternatives()) {
     absl::StatusOr<Json> alternative = cockpit::ParseObject(text, "alternative");

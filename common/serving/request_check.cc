@@ -50,6 +50,20 @@ absl::Status CheckToolName(const std::string& field, const std::string& name) {
                                            known ? absl::StrCat(name.size()) : "others"));
 }
 
+// A wish that is not known here may be a promise, such as that the request goes nowhere: it is not passed over.
+absl::Status CheckValues(const v1::GenerateRequest& request) {
+  const auto unknown = [](const char* field, const char* expected, int found) {
+    return FieldError(field,
+                      absl::StrFormat("expected %s, found %d, which this version does not know", expected, found));
+  };
+  if (!v1::TierChoice_IsValid(request.tier())) {
+    return unknown("tier", "0 (the policy decides), 1 (only here) or 2 (only upstream)", request.tier());
+  }
+  const v1::ToolChoice::Mode mode = request.tool_choice().mode();
+  if (v1::ToolChoice::Mode_IsValid(mode)) return absl::OkStatus();
+  return unknown("tool_choice.mode", "0 (the model decides), 1 (none) or 2 (required)", mode);
+}
+
 absl::Status CheckTools(const v1::GenerateRequest& request) {
   if (request.tools_size() > kMaxTools) {
     return FieldError("tools", absl::StrFormat("expected at most %d, found %d", kMaxTools, request.tools_size()));
@@ -194,11 +208,14 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   if (auto sampling = SamplingFromProto(request.sampling()); !sampling.ok()) {
     return absl::Status(sampling.status().code(), absl::StrCat("sampling: ", std::string(sampling.status().message())));
   }
+  if (absl::Status status = CheckValues(request); !status.ok()) return status;
   if (absl::Status status = CheckTools(request); !status.ok()) return status;
   if (request.has_conversation()) return CheckConversation(request.conversation());
   if (request.has_given()) return CheckGiven(request);
   if (request.input_case() == v1::GenerateRequest::INPUT_NOT_SET) {
-    return absl::InvalidArgumentError("input: missing; expected conversation, prompt or tokens");
+    const bool has_others = !request.GetReflection()->GetUnknownFields(request).empty();
+    return FieldError("input", absl::StrFormat("%s; expected conversation, prompt or tokens",
+                                               has_others ? "of a kind that this version does not know" : "missing"));
   }
   return absl::OkStatus();
 }

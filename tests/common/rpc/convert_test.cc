@@ -98,6 +98,9 @@ TEST(Dispositions, EveryOneHasItsValueAndUnknownOnesAreUnspecified) {
   }
   EXPECT_EQ(seen.size(), AllOf<Disposition>().size());
   EXPECT_EQ(DispositionFromProto(static_cast<v1::Disposition>(99)), Disposition::kUnspecified);
+  EXPECT_EQ(DispositionLabel(v1::DISPOSITION_UNSPECIFIED), "");
+  EXPECT_EQ(DispositionLabel(v1::DISPOSITION_ACT), "act");
+  for (const int value : {99, -1}) EXPECT_EQ(DispositionLabel(static_cast<v1::Disposition>(value)), "unknown");
 }
 
 TEST(Load, HostileNumbersBecomeZeroAndAnUnknownRateIsUnknown) {

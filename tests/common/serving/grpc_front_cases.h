@@ -9,17 +9,20 @@
 
 #include <atomic>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/inference_client.h"
 #include "common/rpc/server.h"
 #include "common/serving/inference_service.h"
+#include "tests/common/rpc/future_messages.h"
 #include "tests/common/serving/collecting_sink.h"
 #include "tests/common/serving/tier_under_test.h"
 
@@ -150,19 +153,71 @@ TEST_P(GrpcFrontCases, MalformedMessagesAreTheCallersFault) {
   EXPECT_TRUE(InferenceClient(served_->address()).Generate(ChatRequest("hi"), absl::Seconds(60)).ok());
 }
 
-// A newer peer may send fields and values that are not known here: they ask for nothing.
-TEST_P(GrpcFrontCases, UnknownFieldsAndValuesAreTolerated) {
-  const v1::GenerateRequest request = ChatRequest("hello there");
-  auto truth = AskOf(tier_->backend(), request);
-  v1::GenerateRequest newer = request;
-  newer.set_tier(static_cast<v1::TierChoice>(77));
-  newer.mutable_tool_choice()->set_mode(static_cast<v1::ToolChoice::Mode>(77));
-  newer.GetReflection()->MutableUnknownFields(&newer)->AddLengthDelimited(5000, "from the future");
-  v1::Message* message = newer.mutable_conversation()->mutable_messages(0);
-  message->GetReflection()->MutableUnknownFields(message)->AddVarint(5000, 7);
-  auto answer = InferenceClient(served_->address()).Generate(newer, absl::Seconds(60));
-  ASSERT_TRUE(answer.ok()) << answer.status();
-  EXPECT_EQ(answer->text, truth->text());
+// Requests with everything in them that a model of any kind takes.
+inline std::vector<v1::GenerateRequest> WholeRequests(const ServedModel& served) {
+  v1::GenerateRequest chat = ChatRequest("hello there");
+  chat.mutable_sampling()->set_top_p(0.9f);
+  chat.mutable_sampling()->mutable_logit_bias()->add_entries()->set_token(7);
+  chat.add_stop("zzz");
+  chat.set_tenant("fleet");
+  chat.mutable_tool_choice();
+  v1::GenerateRequest prompt = chat;
+  prompt.set_prompt("hello there");
+  v1::GenerateRequest ids = chat;
+  ids.mutable_tokens()->set_tokenizer_fingerprint(served.info().tokenizer_fingerprint());
+  for (const int32_t id : {72, 69, 76, 76, 79}) ids.mutable_tokens()->add_ids(id);
+  return {chat, prompt, ids};
+}
+
+// Of a later version. They ask for nothing.
+TEST_P(GrpcFrontCases, UnknownFieldsAreIgnored) {
+  InferenceClient client(served_->address());
+  for (const v1::GenerateRequest& request : WholeRequests(tier_->backend().served())) {
+    const auto truth = client.Generate(request, absl::Seconds(60));
+    ASSERT_TRUE(truth.ok()) << truth.status();
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+      std::mt19937_64 random(seed);
+      v1::GenerateRequest newer = request;
+      AddUnknownFields(newer, random);
+      auto answer = client.Generate(newer, absl::Seconds(60));
+      ASSERT_TRUE(answer.ok()) << answer.status() << " seed " << seed;
+      EXPECT_EQ(answer->text, truth->text);
+      EXPECT_EQ(answer->tokens, truth->tokens);
+    }
+  }
+}
+
+// What a request asks for in a way that is not known here may be a promise, such as that it is sent nowhere.
+TEST_P(GrpcFrontCases, UnknownValuesAreRefusedByName) {
+  InferenceClient client(served_->address());
+  const auto enums = EnumsOf(*v1::GenerateRequest::descriptor());
+  ASSERT_GE(enums.size(), 2u);
+  for (const FieldPath& path : enums) {
+    for (const int value : UnknownValuesOf(path)) {
+      v1::GenerateRequest newer = ChatRequest("hello there");
+      SetEnum(newer, path, value);
+      const absl::Status status = client.Generate(newer, absl::Seconds(60)).status();
+      EXPECT_TRUE(absl::IsInvalidArgument(status)) << PathName(path) << " " << value << ": " << status;
+      EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(absl::StrCat(PathName(path), ": ")));
+    }
+  }
+}
+
+TEST_P(GrpcFrontCases, AnInputOfAnotherKindIsRefusedByName) {
+  InferenceClient client(served_->address());
+  v1::GenerateRequest none = ChatRequest("hello there");
+  none.clear_conversation();
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    std::mt19937_64 random(seed);
+    v1::GenerateRequest newer = none;
+    AddUnknownFields(newer, random);
+    const absl::Status status = client.Generate(newer, absl::Seconds(60)).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()),
+                ::testing::HasSubstr("input: of a kind that this version does not know"));
+  }
+  EXPECT_THAT(std::string(client.Generate(none, absl::Seconds(60)).status().message()),
+              ::testing::HasSubstr("input: missing"));
 }
 
 TEST_P(GrpcFrontCases, CancelledAndSlowClientsDoNotDisturbOthers) {

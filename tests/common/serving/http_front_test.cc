@@ -331,7 +331,29 @@ TEST(ProvenanceJson, SaysEveryDecisionAndDispositionByItsName) {
   done.set_disposition(v1::DISPOSITION_REFUSE);
   EXPECT_EQ(ProvenanceToJson(done)["disposition"], "refuse");
   done.set_disposition(static_cast<v1::Disposition>(99));
-  EXPECT_FALSE(ProvenanceToJson(done).contains("disposition"));
+  EXPECT_EQ(ProvenanceToJson(done)["disposition"], "unknown")
+      << "absent would be leave to act, as it was before there were any";
+}
+
+// Whatever a newer tier has ended it for, it is not said to be whole.
+TEST_F(HttpFrontTest, AReasonThatIsNotKnownIsNeitherStopNorLength) {
+  const std::pair<int, const char*> reasons[] = {
+      {0, "stop"}, {1, "stop"}, {2, "length"}, {3, "unknown"}, {-1, "unknown"}};
+  for (const auto& [reason, name] : reasons) {
+    tier_.backend().script = [reason = reason](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+      EXPECT_TRUE(sink->OnChunk(MakeChunk("fake", "words", 1)).ok());
+      v1::Done done;
+      done.set_finish_reason(static_cast<v1::FinishReason>(reason));
+      sink->OnEnd(absl::OkStatus(), done);
+      return RequestHandle();
+    };
+    const Json answer = *http::ParseJson(Fetch(port(), "POST", kChat, ChatBody()).body);
+    EXPECT_EQ(answer["choices"][0]["finish_reason"], name);
+    EXPECT_EQ(answer["choices"][0]["message"]["content"], "words");
+    const std::vector<Json> events = Events(Fetch(port(), "POST", kChat, ChatBody(R"("stream":true)")).body);
+    ASSERT_GE(events.size(), 2u);
+    EXPECT_EQ(events.back()["choices"][0]["finish_reason"], name);
+  }
 }
 
 }  // namespace
