@@ -34,6 +34,7 @@ namespace openai = http::openai;
 
 constexpr char kAnyModel[] = "updraft";  // a name that always fits, whatever file is loaded
 constexpr int64_t kMaxDeadline_ms = 24 * 3600 * 1000;
+constexpr int64_t kMaxBudgetTokens = 1 << 20;
 constexpr size_t kMaxLoggedBytes = 200;  // of a path
 
 // ---- Headers --------------------------------------------------------------------------------------------------------
@@ -42,6 +43,7 @@ struct HeaderFields {
   std::string request_id;
   SteadyTime deadline = SteadyTime::InfiniteFuture();
   v1::TierChoice tier = v1::TIER_CHOICE_UNSPECIFIED;
+  int budget_tokens = 0;  // 0: none
 };
 
 absl::StatusOr<v1::TierChoice> TierOf(const http::Request& request) {
@@ -52,16 +54,13 @@ absl::StatusOr<v1::TierChoice> TierOf(const http::Request& request) {
                                                               std::string(value.substr(0, 64))));
 }
 
-absl::StatusOr<SteadyTime> DeadlineOf(const http::Request& request) {
-  const std::string_view value = request.header("x-updraft-deadline-ms");
-  if (value.empty()) return SteadyTime::InfiniteFuture();
-  int64_t ms = 0;
-  if (!absl::SimpleAtoi(std::string(value), &ms) || ms < 1 || ms > kMaxDeadline_ms) {
-    return openai::FieldError("X-Updraft-Deadline-Ms",
-                              absl::StrFormat("expected a whole number of milliseconds in [1, %d], found '%s'",
-                                              kMaxDeadline_ms, std::string(value.substr(0, 64))));
-  }
-  return SteadyNow() + absl::Milliseconds(ms);
+// Absent: 0.
+absl::StatusOr<int64_t> CountOf(const http::Request& request, const char* name, const char* of, int64_t most) {
+  const std::string_view value = request.header(absl::AsciiStrToLower(name));
+  int64_t count = 0;
+  if (value.empty() || (absl::SimpleAtoi(std::string(value), &count) && count >= 1 && count <= most)) return count;
+  return openai::FieldError(name, absl::StrFormat("expected a whole number of %s in [1, %d], found '%s'", of, most,
+                                                  std::string(value.substr(0, 64))));
 }
 
 // The id that the response has: the caller's; one that cannot be is not given back, and one is made in its place.
@@ -80,9 +79,12 @@ absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
   auto tier = TierOf(request);
   if (!tier.ok()) return tier.status();
   fields.tier = *tier;
-  auto deadline = DeadlineOf(request);
-  if (!deadline.ok()) return deadline.status();
-  fields.deadline = *deadline;
+  const auto deadline_ms = CountOf(request, "X-Updraft-Deadline-Ms", "milliseconds", kMaxDeadline_ms);
+  if (!deadline_ms.ok()) return deadline_ms.status();
+  if (*deadline_ms > 0) fields.deadline = SteadyNow() + absl::Milliseconds(*deadline_ms);
+  const auto budget = CountOf(request, "X-Updraft-Budget-Tokens", "tokens", kMaxBudgetTokens);
+  if (!budget.ok()) return budget.status();
+  fields.budget_tokens = static_cast<int>(*budget);
   return absl::OkStatus();
 }
 
@@ -118,8 +120,14 @@ void FillConversation(openai::ChatRequest& parsed, v1::GenerateRequest& request)
   choice->set_name(std::move(parsed.tool_choice.name));
 }
 
-void FillParams(const openai::GenerationParams& params, const std::string& request_id, v1::GenerateRequest& request) {
-  request.set_max_tokens(params.max_tokens.value_or(0));
+// The smaller of what the header and the body allow.
+int MaxTokensOf(const openai::GenerationParams& params, int budget) {
+  const int asked = params.max_tokens.value_or(0);
+  return budget > 0 && (asked == 0 || budget < asked) ? budget : asked;
+}
+
+void FillParams(const openai::GenerationParams& params, const HeaderFields& headers, v1::GenerateRequest& request) {
+  request.set_max_tokens(MaxTokensOf(params, headers.budget_tokens));
   for (const std::string& stop : params.stop) request.add_stop(stop);
   request.set_include_evidence(params.logprobs);
   v1::Sampling* sampling = request.mutable_sampling();
@@ -129,7 +137,7 @@ void FillParams(const openai::GenerationParams& params, const std::string& reque
   sampling->set_min_p(static_cast<float>(params.min_p));
   sampling->set_repetition_penalty(static_cast<float>(params.repetition_penalty));
   // The same request sent again asks for the same answer.
-  sampling->set_seed(params.seed ? *params.seed : absl::HashOf(request_id));
+  sampling->set_seed(params.seed ? *params.seed : absl::HashOf(headers.request_id));
   sampling->set_presence_penalty(static_cast<float>(params.presence_penalty));
   sampling->set_frequency_penalty(static_cast<float>(params.frequency_penalty));
   for (const openai::LogitBias& bias : params.logit_bias) {
@@ -161,7 +169,7 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
                    bool chat, const HeaderFields& headers, v1::GenerateRequest request) {
   const ServedModel& model = backend->served();
   if (absl::Status status = CheckModel(params.model, model.name()); !status.ok()) return status;
-  FillParams(params, headers.request_id, request);
+  FillParams(params, headers, request);
   request.set_request_id(headers.request_id);
   request.set_tier(headers.tier);
 

@@ -13,6 +13,7 @@ namespace updraft {
 //   X-Request-Id           its id (request_id of the wire); made here when absent or when it cannot be. Every response
 //                          has it in the same header, refusals of the server itself too
 //   X-Updraft-Deadline-Ms  milliseconds, from when the request is whole, after which nobody waits for the answer: 504
+//   X-Updraft-Budget-Tokens  answer tokens of each choice at most: the smaller of it and the body's max_tokens counts
 // A value that cannot be is a 400 that names the header.
 // What is refused before the backend has seen it leaves a line in the log (`refused`) and is counted
 // (updraft_refused_total), as the backend does with what it refuses.

@@ -378,6 +378,11 @@ TEST_P(HttpFrontCases, HeadersThatCannotBeAre400AndNamed) {
       {"X-Updraft-Deadline-Ms", "86400001"},
       {"X-Updraft-Deadline-Ms", "99999999999999999999"},
       {"X-Updraft-Tier", "moon"},
+      {"X-Updraft-Budget-Tokens", "few"},
+      {"X-Updraft-Budget-Tokens", "0"},
+      {"X-Updraft-Budget-Tokens", "-1"},
+      {"X-Updraft-Budget-Tokens", "2.5"},
+      {"X-Updraft-Budget-Tokens", "1048577"},
   };
   for (const auto& [name, value] : cases) {
     const RawResponse response = Chat(name + ": " + value + "\r\n");
@@ -388,9 +393,33 @@ TEST_P(HttpFrontCases, HeadersThatCannotBeAre400AndNamed) {
     ASSERT_EQ(response.headers.count("x-request-id"), 1u);
     EXPECT_NE(response.headers.at("x-request-id"), value);
   }
-  for (const char* fine : {"X-Updraft-Tier: auto\r\n", "X-Updraft-Tier: local\r\n", "X-Updraft-Deadline-Ms: 60000\r\n",
-                           "X-Updraft-Deadline-Ms: 86400000\r\n", "X-Request-Id:\r\n"}) {
+  for (const char* fine :
+       {"X-Updraft-Tier: auto\r\n", "X-Updraft-Tier: local\r\n", "X-Updraft-Deadline-Ms: 60000\r\n",
+        "X-Updraft-Deadline-Ms: 86400000\r\n", "X-Updraft-Budget-Tokens: 1048576\r\n", "X-Request-Id:\r\n"}) {
     EXPECT_EQ(Chat(fine).status, 200) << fine;
+  }
+}
+
+// Of the header and the body the smaller counts, and either may be absent.
+TEST_P(HttpFrontCases, TheBudgetOfTheHeaderCapsTheAnswer) {
+  const std::string body = R"({"messages":[{"role":"user","content":"hello there"}],"temperature":0)";
+  const std::string prompt = R"({"prompt":"hello there","temperature":0,"max_tokens":9)";
+  struct Case {
+    const char* path;
+    std::string body, budget;
+    int n_tokens;
+  };
+  const Case cases[] = {{kChat, body + R"(,"max_tokens":9})", "5", 5},
+                        {kChat, body + R"(,"max_tokens":9})", "1000", 9},
+                        {kChat, body + "}", "7", 7},
+                        {"/v1/completions", prompt + "}", "5", 5},
+                        {kChat, body + R"(,"n":2})", "3", 6}};
+  for (const Case& c : cases) {
+    const RawResponse response = Fetch(port(), "POST", c.path, c.body, "X-Updraft-Budget-Tokens: " + c.budget + "\r\n");
+    ASSERT_EQ(response.status, 200) << response.body;
+    const Json answer = *http::ParseJson(response.body);
+    EXPECT_EQ(answer["usage"]["completion_tokens"], c.n_tokens) << response.body;
+    EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
   }
 }
 
