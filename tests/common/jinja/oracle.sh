@@ -2,6 +2,8 @@
 # oracle.sh DIR SEED N: what Python's jinja2 writes for published and generated templates, as DIR/templates.jsonl and
 # DIR/random.jsonl. Makes a virtual environment in DIR and fetches the templates there (models/templates of llama.cpp, in
 # the source package of llama-cpp-python); what is there is kept. Fails, with the reason last, where something cannot be had.
+# Templates that are in no such collection come from other packages (published.py), as DIR/published; where these cannot be
+# had the rest goes on without, and DIR/published.why says why.
 set -euo pipefail
 cd "$(dirname "$0")"
 dir=$1 seed=$2 n=$3
@@ -23,7 +25,15 @@ if [[ ! -d $dir/templates-$llama_cpp_python ]]; then
   mv "$dir/unpacked" "$dir/templates-$llama_cpp_python"
   rm -rf "$dir/sdist"
 fi
+if [[ ! -d $dir/published ]]; then
+  if "$dir/venv/bin/python" published.py "$dir/published.new" >"$dir/published.why" 2>&1; then
+    mv "$dir/published.new" "$dir/published"
+  else
+    rm -rf "$dir/published.new"
+  fi
+fi
 folders=("$dir/templates-$llama_cpp_python")
+[[ ! -d $dir/published ]] || folders+=("$dir/published")
 [[ ! -d $reference ]] || folders+=("$reference")
 # Made again when what makes them has changed.
 stamp=$(sha256sum oracle.py | cut -c1-16)-$seed-$n-${#folders[@]}

@@ -2,7 +2,9 @@
 // apply_chat_template gives (tests/common/jinja/oracle.py).
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <string>
 #include <vector>
@@ -74,6 +76,30 @@ class ChatConformanceTest : public ::testing::Test {
 
   std::map<std::string, absl::StatusOr<ChatTemplate>> templates_;
 };
+
+// Of three that are in no collection of files; their prompts are compared with the others' below.
+TEST_F(ChatConformanceTest, TemplatesOutOfPackagesWriteTheirFormats) {
+  UPDRAFT_NEED_ORACLE();
+  const std::string folder = jinja::Oracle::Get().dir + "/published";
+  const std::vector<ChatMessage> turns = {{"user", "Hi"}, {"assistant", "Hello!"}, {"user", "Who?"}};
+  const std::pair<const char*, const char*> formats[] = {
+      {"TinyLlama-1.1B-Chat-v1.0", "<|user|>\nHi</s>\n<|assistant|>\nHello!</s>\n<|user|>\nWho?</s>\n<|assistant|>\n"},
+      {"DeepSeek-R1-Distill-Llama-8B-first",
+       "<s><\uff5cUser\uff5c>Hi<\uff5cAssistant\uff5c>Hello!<\uff5cend\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>"
+       "Who?<\uff5cAssistant\uff5c>"},
+      {"Mistral-7B-Instruct-v0.3", "<s>[INST] Hi[/INST] Hello!</s>[INST] Who?[/INST]"},
+  };
+  for (const auto& [name, expected] : formats) {
+    std::ifstream file(folder + "/" + name + ".jinja");
+    if (!file.good()) GTEST_SKIP() << "no template of " << name << ": see " << folder << ".why";
+    const std::string source((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const auto chat = ChatTemplate::FromJinja(source);
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    const auto text = chat->RenderText({.messages = turns});
+    ASSERT_TRUE(text.ok()) << text.status();
+    EXPECT_EQ(*text, expected);
+  }
+}
 
 TEST_F(ChatConformanceTest, PromptsAreThoseOfHuggingFace) {
   UPDRAFT_NEED_ORACLE();
