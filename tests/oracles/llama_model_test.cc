@@ -76,6 +76,15 @@ class LlamaModelTest : public ::testing::Test {
   std::string published_;
 };
 
+// Weights in half precision: neither program rounds activations to fewer than 11 bits, so that only true ties part
+// them.
+TEST_F(LlamaModelTest, TokensAreTheSameUpToTiesInHalfPrecision) {
+  if (IsSkipped()) return;
+  const TempFile half;
+  ASSERT_TRUE(EditFile(published_, half.path(), {.convert_matrices = kernels::DType::kF16}).ok());
+  EXPECT_LE(testing::Largest(Gaps(half.path())), 0.05);
+}
+
 // Both programs round activations to 8 bits, each in its own way. What that moves the logarithm of a probability by is
 // up to 0.4 where nothing is ours to get wrong (llama_adapter_test); the limit is twice that.
 TEST_F(LlamaModelTest, TokensAreTheSameUpToNearTiesAsPublished) {
