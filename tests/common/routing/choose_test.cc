@@ -102,6 +102,7 @@ TEST(ChooseTest, AnExpectedGainGoesUpUndrafted) {
   situation.evidence.gain = 0.9;
   situation.upstreams[0].since_failure_s = 0.1;
   situation.upstreams[0].link.reachable = false;
+  situation.upstreams[0].link.consecutive_failures = 1;
   EXPECT_EQ(Choose(situation, policy).reason, ReasonCode::kDraftFirst) << "it is away";
   situation = Healthy(Stage::kAfter, 0.99);
   situation.evidence.gain = 0.9;
