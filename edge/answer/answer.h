@@ -45,7 +45,7 @@ struct Asked {
   PolicyMode mode = PolicyMode::kAuto;  // the caller's wish within what is configured
   bool fits_locally = true;
   double gain = kUnknown;  // of going up, by its words
-  int max_tokens = 0;  // answer tokens, accepted prefix included; the largest number where `request` says none
+  int max_tokens = 0;      // answer tokens, accepted prefix included; the largest number where `request` says none
   SteadyTime arrived;
   SteadyTime deadline = SteadyTime::InfiniteFuture();
 };
