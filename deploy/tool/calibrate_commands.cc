@@ -121,9 +121,8 @@ struct Run {
   CalibrateOptions options;
 };
 
-absl::StatusOr<std::unique_ptr<Run>> RunOf(const CalibrateFlags& flags, const std::vector<TaskItem>& items) {
-  auto run = std::make_unique<Run>();
-  CalibrateOptions& options = run->options;
+CalibrateOptions OptionsOf(const CalibrateFlags& flags) {
+  CalibrateOptions options;
   options.adapter = flags.adapter;
   options.chat_template = flags.chat_template;
   options.max_loss = flags.max_loss;
@@ -133,10 +132,17 @@ absl::StatusOr<std::unique_ptr<Run>> RunOf(const CalibrateFlags& flags, const st
   options.exit_budget = flags.exit_budget;
   options.max_escalated = flags.max_escalated;
   options.max_tokens = flags.max_tokens;
+  options.likelihood_margin = flags.margin;
   options.n_workers = flags.workers;
   if (!flags.as_json) {
     options.on_progress = [](const std::string& stage, int done, int total) { ShowProgress(stage, done, total); };
   }
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Run>> RunOf(const CalibrateFlags& flags, const std::vector<TaskItem>& items) {
+  auto run = std::make_unique<Run>();
+  CalibrateOptions& options = run->options = OptionsOf(flags);
   if (!flags.prompts.empty()) {
     if (absl::Status status = CheckPrompts(flags, items); !status.ok()) return status;
   }
@@ -160,7 +166,6 @@ absl::StatusOr<std::unique_ptr<Run>> RunOf(const CalibrateFlags& flags, const st
     }
   }
   if (!run->upstream) return run;
-  options.likelihood_margin = flags.margin;
   options.judge = [upstream = run->upstream.get(),
                    judge = JudgeOptions{.likelihood_margin = flags.margin,
                                         .n_workers = flags.workers,
