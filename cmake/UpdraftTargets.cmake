@@ -43,7 +43,7 @@ endfunction()
 
 # What is worth repeating under a sanitizer: under ThreadSanitizer what runs several threads, under ASan/UBSan what parses or owns memory.
 set(sanitized_tests agent_auditor_test agent_grpc_test agent_handover_bounds_test agent_handover_test agent_http_test agent_live_answer_test agent_local_worker_test
-    agent_test agent_upstream_test cloud_front_test cloud_held_answer_test cloud_service_test edge_answer_test engine_test http_server_limits_test
+    agent_test agent_upstream_test cloud_front_test cloud_held_answer_test cloud_service_test edge_answer_test engine_test http_lanes_test http_server_limits_test
     http_server_test mapped_file_test relay_test rpc_test serving_grpc_test serving_http_test serving_once_test)
 if(NOT UPDRAFT_SANITIZE STREQUAL "thread")
   list(APPEND sanitized_tests available_memory_test byte_bpe_test chat_template_test cockpit_ask_back_test decode_test detokenizer_test formats_test generator_test gguf_test

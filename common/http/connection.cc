@@ -214,6 +214,11 @@ std::string ExchangeState::TakeOutput() {
   return std::exchange(out_, {});
 }
 
+bool ExchangeState::broken() {
+  MutexLock lock(mu_);
+  return broken_;
+}
+
 bool ExchangeState::complete() {
   MutexLock lock(mu_);
   return progress_ == Progress::kComplete;
@@ -398,7 +403,13 @@ void Connection::Dispatch() {
   framing.headers = std::move(headers_);
   exchange_ = std::make_shared<ExchangeState>(shared_from_this(), std::move(framing));
   auto exchange = exchange_;
-  state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), std::move(body_share_), exchange));
+  const auto lane = WorkLanes::LaneOf(request.body.size());
+  state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), std::move(body_share_), exchange),
+                          [&](std::function<void()> handle) {
+                            state_->lanes.Post(lane, [exchange, handle = std::move(handle)] {
+                              if (!exchange->broken()) handle();  // else nobody waits for what it would do
+                            });
+                          });
   if (exchange_ != exchange || exchange->complete()) return;
   sent_at_ = SteadyNow();
   AwaitSilence(state_->options.silence);

@@ -1,7 +1,8 @@
 // One client's connection: reads requests one after the other, hands them to the router, writes the answers. Private to
 // this folder.
 //
-// Threads: everything named "on strand" runs on the connection's strand of the server's io_context. Handlers answer
+// Threads: everything named "on strand" runs on the connection's strand of the server's io_context. Handlers run there
+// too, or on a lane (work_lanes.h), as the router says, and answer
 // from any thread through ExchangeState, which holds the bytes on their way to the strand behind a mutex; no lock is
 // held while calling out.
 //
@@ -36,6 +37,7 @@
 #include "common/clock/steady.h"
 #include "common/http/server.h"
 #include "common/sync/mutex.h"
+#include "common/sync/work_lanes.h"
 
 namespace updraft::http::internal {
 
@@ -64,6 +66,7 @@ struct ServerState {
   const ServerOptions options;
   const Router router;
   boost::asio::io_context io;
+  WorkLanes lanes;
   std::atomic<bool> draining{false};  // no new requests; every answer closes its connection
   const std::shared_ptr<std::atomic<size_t>> body_bytes = std::make_shared<std::atomic<size_t>>(0);  // see BodyShare
 
@@ -91,6 +94,8 @@ class ExchangeState {
   void Finish();
   void Abandon(const Request& request);  // the handler let go of it
   void OnDisconnect(std::function<void()> fn);
+
+  bool broken();  // the client is gone
 
   // On strand.
   std::string TakeOutput();

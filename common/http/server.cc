@@ -1,5 +1,7 @@
 #include "common/http/server.h"
 
+#include <time.h>
+
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <thread>
@@ -54,12 +56,12 @@ absl::Status ServerOptions::Validate() const {
 
 // ---- Router -------------------------------------------------------------------------------------------------------
 
-void Router::Handle(const std::string& method, const std::string& path, Handler handler) {
-  routes_[path][method] = std::move(handler);
+void Router::Handle(const std::string& method, const std::string& path, Handler handler, RunsOn runs_on) {
+  routes_[path][method] = {std::move(handler), runs_on};
 }
 
 void Router::HandleBelow(const std::string& method, const std::string& path, Handler handler) {
-  routes_[path + "/"][method] = std::move(handler);
+  routes_[path + "/"][method] = {std::move(handler)};
 }
 
 Router::Routes::const_iterator Router::Find(const std::string& path) const {
@@ -79,7 +81,8 @@ Response Router::Error(int status, const std::string& message, const Request& re
   return Response{status, "text/plain", message + "\n", {}};
 }
 
-void Router::Dispatch(std::shared_ptr<Exchange> exchange) const {
+void Router::Dispatch(std::shared_ptr<Exchange> exchange,
+                      const std::function<void(std::function<void()>)>& on_lane) const {
   const Request& request = exchange->request();
   const auto path = Find(request.path);
   if (path == routes_.end()) {
@@ -91,12 +94,14 @@ void Router::Dispatch(std::shared_ptr<Exchange> exchange) const {
   if (method == path->second.end() && request.method == "HEAD") method = path->second.find("GET");
   if (method == path->second.end()) {
     std::vector<std::string> allowed;
-    for (const auto& [name, handler] : path->second) allowed.push_back(name);
+    for (const auto& [name, route] : path->second) allowed.push_back(name);
     Response response = Error(405, path->first + " expects " + absl::StrJoin(allowed, " or "), request);
     response.headers.emplace_back("Allow", absl::StrJoin(allowed, ", "));
     return exchange->Respond(std::move(response));
   }
-  method->second(std::move(exchange));
+  const Route& route = method->second;
+  if (route.runs_on == RunsOn::kLoop) return route.handler(std::move(exchange));
+  on_lane([&handler = route.handler, exchange = std::move(exchange)]() mutable { handler(std::move(exchange)); });
 }
 
 // ---- Server -------------------------------------------------------------------------------------------------------
@@ -121,6 +126,13 @@ absl::StatusOr<tcp::endpoint> ResolveListen(asio::io_context& io, const std::str
         absl::StrFormat("http: listen address '%s': the host cannot be resolved: %s", listen, error.message()));
   }
   return results.begin()->endpoint();
+}
+
+// What the calling thread has computed so far.
+absl::Duration ThreadCpuTime() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return absl::DurationFromTimespec(time);
 }
 
 }  // namespace
@@ -156,9 +168,8 @@ class Server::Impl {
 
   void Run() {
     asio::post(acceptor_.get_executor(), [this] { Accept(); });
-    for (int i = 0; i < state_->options.n_threads; ++i) {
-      threads_.emplace_back([this] { state_->io.run(); });
-    }
+    state_->lanes.Start();
+    for (int i = 0; i < state_->options.n_threads; ++i) threads_.emplace_back([this] { Loop(); });
   }
 
   int port() const { return port_; }
@@ -191,12 +202,26 @@ class Server::Impl {
     for (std::thread& thread : threads_) thread.join();
     closer.join();
     threads_.clear();
+    state_->lanes.Stop();
     // What was posted while the last thread returned holds connections, and through them the io_context that holds it.
     state_->io.restart();
     state_->io.poll();
   }
 
  private:
+  void Loop() {
+    if (!state_->options.on_turn) {
+      state_->io.run();
+      return;
+    }
+    absl::Duration before = ThreadCpuTime();
+    while (state_->io.run_one() > 0) {
+      const absl::Duration after = ThreadCpuTime();
+      state_->options.on_turn(after - before);
+      before = after;
+    }
+  }
+
   std::vector<std::shared_ptr<Connection>> Connections() const {
     std::vector<std::shared_ptr<Connection>> all;
     MutexLock lock(state_->mu);

@@ -20,7 +20,7 @@ namespace updraft::http {
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:8080";  // HOST:PORT, IPv6 as [::1]:PORT; port 0 picks a free one
-  int n_threads = 1;                      // threads that run handlers and all socket work
+  int n_threads = 1;                      // of the loop: all socket work, and handlers that do little
 
   // What one client may take. Beyond it: 413, 431, or the connection is closed.
   size_t max_body_bytes = 1 << 20;
@@ -40,6 +40,10 @@ struct ServerOptions {
 
   // How long an answer may send nothing before what fills its silence is sent (Exchange::StartStream); zero: for ever.
   absl::Duration silence = absl::Seconds(15);
+
+  // Told of each turn of the loop, what it took of its thread's CPU time; what others are answered waits that long.
+  // Runs on that thread. Empty: nothing is measured.
+  std::function<void(absl::Duration cpu_time)> on_turn = {};
 
   absl::Status Validate() const;
 };
@@ -98,7 +102,8 @@ class Exchange {
   virtual void OnDisconnect(std::function<void()> fn) = 0;
 };
 
-// Runs on a server thread and must not block: it answers at once or keeps the exchange and answers from elsewhere.
+// Runs on a thread of the server and must not block: it answers at once or keeps the exchange and answers from
+// elsewhere.
 using Handler = std::function<void(std::shared_ptr<Exchange>)>;
 // Makes the response of what the server itself refuses (malformed, too large, unknown path), so that errors look alike.
 // request: as far as it was read, without its body; of one that cannot be read, nothing.
@@ -106,23 +111,34 @@ using ErrorBody = std::function<Response(int status, const std::string& message,
 // head: a request without its body. Runs on a server thread, for every request whose head is well-formed.
 using Gate = std::function<Verdict(const Request& head)>;
 
+// Where a handler runs.
+enum class RunsOn {
+  kLoop,  // between the turns of all connections: for what is there at once, a fraction of a millisecond
+  kLane   // on a thread apart, where requests with large bodies (over 64 KiB) do not hold up others
+};
+
 // Paths to handlers, per method. One slash at the end of a request's path does not count.
 class Router {
  public:
-  void Handle(const std::string& method, const std::string& path, Handler handler);
+  void Handle(const std::string& method, const std::string& path, Handler handler, RunsOn runs_on = RunsOn::kLoop);
   // All that begin with path + "/" and have no handler of their own, where something follows the slash.
   void HandleBelow(const std::string& method, const std::string& path, Handler handler);
   void set_error_body(ErrorBody error_body) { error_body_ = std::move(error_body); }
   void set_gate(Gate gate) { gate_ = std::move(gate); }
 
-  // Runs the handler, or answers 404 or 405 (with Allow).
-  void Dispatch(std::shared_ptr<Exchange> exchange) const;
+  // Runs the handler, itself or by way of `on_lane`, or answers 404 or 405 (with Allow). The handler is the router's,
+  // and must not run after it.
+  void Dispatch(std::shared_ptr<Exchange> exchange, const std::function<void(std::function<void()>)>& on_lane) const;
   Response Error(int status, const std::string& message, const Request& request) const;
   // The gate's; without one everything passes.
   Verdict Judge(const Request& head) const { return gate_ ? gate_(head) : Verdict(); }
 
  private:
-  using Routes = std::map<std::string, std::map<std::string, Handler>>;  // path -> method -> handler
+  struct Route {
+    Handler handler;
+    RunsOn runs_on = RunsOn::kLoop;
+  };
+  using Routes = std::map<std::string, std::map<std::string, Route>>;  // path -> method -> route
   Routes::const_iterator Find(const std::string& path) const;
 
   Routes routes_;  // of HandleBelow: with the slash

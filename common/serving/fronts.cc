@@ -50,6 +50,7 @@ absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics*
   http_options.max_connections = options.max_http_connections;
   http_options.max_buffered_bytes = streams.max_buffered_bytes;
   http_options.write_timeout = streams.write_timeout;
+  http_options.on_turn = [metrics](absl::Duration cpu_time) { metrics->OnHttpTurn(absl::ToDoubleSeconds(cpu_time)); };
   http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
   auto access = AccessOf(options);
   if (!access.ok()) return access.status();

@@ -354,8 +354,9 @@ http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access
   http::Router router;
   router.set_error_body(Errors(metrics));
   router.set_gate(GateOf(std::move(access), metrics));
-  router.Handle("POST", "/v1/chat/completions", Handled(backend, metrics, ServeChat));
-  router.Handle("POST", "/v1/completions", Handled(backend, metrics, ServeCompletion));
+  // Bodies are parsed, rendered and tokenized in there.
+  router.Handle("POST", "/v1/chat/completions", Handled(backend, metrics, ServeChat), http::RunsOn::kLane);
+  router.Handle("POST", "/v1/completions", Handled(backend, metrics, ServeCompletion), http::RunsOn::kLane);
   const int64_t created = absl::ToUnixSeconds(absl::Now());
   router.Handle("GET", kModels, Told([backend, created] { return ModelsOf(backend, created); }));
   router.HandleBelow("GET", kModels, OneModel(backend, metrics, created));

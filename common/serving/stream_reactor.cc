@@ -19,6 +19,9 @@ namespace {
 // told from one who takes nothing.
 constexpr size_t kMaxMergedBytes = 64 << 10;
 
+// A request of so many bytes is parsed and tokenized in a millisecond or so.
+constexpr size_t kMaxBytesHere = 4 << 10;
+
 }  // namespace
 
 GenerateReactor* GenerateReactor::Start(StreamHost* host, grpc::CallbackServerContext* context,
@@ -30,7 +33,13 @@ GenerateReactor* GenerateReactor::Start(StreamHost* host, grpc::CallbackServerCo
   }
   ++host->n_open;
   host->watch.Add(reactor);
-  reactor->Submit(bytes);
+  if (const absl::Status status = reactor->CheckRoom(); !status.ok()) {
+    reactor->Refuse(status);
+  } else if (bytes.Length() <= kMaxBytesHere) {
+    reactor->Submit(bytes);
+  } else {
+    reactor->SubmitOnLane(bytes);
+  }
   return reactor.get();
 }
 
@@ -51,9 +60,20 @@ void GenerateReactor::Refuse(const absl::Status& status) {
   OnEnd(status, {});
 }
 
+void GenerateReactor::SubmitOnLane(const grpc::ByteBuffer& bytes) {
+  // gRPC's bytes need not outlast this call; the copy shares them.
+  host_->lanes.Post(WorkLanes::LaneOf(bytes.Length()), [self = shared_from_this(), bytes] {
+    absl::Status gone;
+    {
+      MutexLock lock(self->mu_);
+      gone = self->refusal_;
+    }
+    gone.ok() ? self->Submit(bytes) : self->OnEnd(gone, {});  // whoever has left is passed over
+  });
+}
+
 void GenerateReactor::Submit(const grpc::ByteBuffer& bytes) {
   v1::GenerateRequest request;
-  if (absl::Status status = CheckRoom(); !status.ok()) return Refuse(status);
   if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return Refuse(status);
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   if (CheckId("request_id", request.request_id()).ok()) {  // others are not fit for a log; the backend refuses them

@@ -20,6 +20,7 @@
 #include "common/serving/backend.h"
 #include "common/serving/stream_watch.h"
 #include "common/sync/mutex.h"
+#include "common/sync/work_lanes.h"
 #include "updraft/v1/inference.pb.h"
 
 namespace updraft {
@@ -46,13 +47,17 @@ struct StreamLimits {
 struct StreamHost {
   // metrics: counts what is refused before the backend sees it; null: nothing.
   StreamHost(Backend* b, const StreamLimits& l, Metrics* m)
-      : backend(b), limits(l), metrics(m), watch(l.look_interval()) {}
+      : backend(b), limits(l), metrics(m), watch(l.look_interval()) {
+    lanes.Start();
+  }
 
   Backend* const backend;
   const StreamLimits limits;
   Metrics* const metrics;
   std::atomic<int> n_open{0};  // calls that have begun and are not done
   StreamWatch watch;
+  // gRPC has a thread or two for the callbacks of all streams, those of the tier above included.
+  WorkLanes lanes;
 };
 
 // One per Generate call. Held by gRPC until OnDone and by the backend, as its sink, until OnEnd. All state that changes
@@ -68,8 +73,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public WatchedStream,
                               public std::enable_shared_from_this<GenerateReactor> {
  public:
-  // Parses the request and submits it; one that does not parse is logged and counted here. The pointer is for gRPC; the
-  // reactor keeps itself alive until OnDone.
+  // Parses the request and submits it, here where that is soon done, else on a lane; one that does not parse is logged
+  // and counted. The pointer is for gRPC; the reactor keeps itself alive until OnDone.
   static GenerateReactor* Start(StreamHost* host, grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes);
 
   // Called by the backend.
@@ -91,6 +96,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       : host_(host), limits_(host->limits), context_(context) {}
 
   void Submit(const grpc::ByteBuffer& bytes);
+  void SubmitOnLane(const grpc::ByteBuffer& bytes);
   absl::Status CheckRoom() const;
   void Refuse(const absl::Status& status);
   bool StoppedReading(SteadyTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -28,6 +28,9 @@ const Histogram::BucketBoundaries kSeconds = {0.005, 0.01, 0.02, 0.04, 0.06, 0.1
                                               0.4,   0.8,  1.6,  3.2,  6.4,  12.8, 30.0};
 const Histogram::BucketBoundaries kProbability = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99};
 
+// What a stream may wait for others on a loop; 5 ms and more are a fault.
+const Histogram::BucketBoundaries kTurnSeconds = {2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 0.1, 1.0};
+
 constexpr size_t kMaxTiers = 16;
 
 }  // namespace
@@ -65,6 +68,8 @@ struct Metrics::Families {
         first_token_seconds(AddHistogram("updraft_first_token_seconds", "Arrival to first text", kSeconds)),
         queue_seconds(AddHistogram("updraft_queue_seconds", "Waiting for the local model", kSeconds)),
         confidence(AddHistogram("updraft_confidence", "Calibrated confidence of local drafts", kProbability)),
+        http_turn_seconds(AddHistogram("updraft_http_turn_cpu_seconds",
+                                       "CPU time of single turns of the loop that serves HTTP", kTurnSeconds)),
         bytes_up(link_bytes.Add({{"direction", "up"}})),
         bytes_down(link_bytes.Add({{"direction", "down"}})),
         resident_bytes(AddGauge("updraft_resident_bytes", "Resident memory of the process", labels)),
@@ -95,6 +100,7 @@ struct Metrics::Families {
   Histogram& first_token_seconds;
   Histogram& queue_seconds;
   Histogram& confidence;
+  Histogram& http_turn_seconds;
   Counter& bytes_up;
   Counter& bytes_down;
   Gauge& resident_bytes;
@@ -137,6 +143,8 @@ void Metrics::OnRequest(const RequestRecord& record) {
 void Metrics::OnRefused(const std::string& front, const std::string& status) {
   families_->refused.Add({{"front", front}, {"status", status}}).Increment();
 }
+
+void Metrics::OnHttpTurn(double cpu_s) { families_->http_turn_seconds.Observe(cpu_s); }
 
 void Metrics::OnTokens(const std::string& tier, int n_tokens) {
   if (n_tokens <= 0) return;

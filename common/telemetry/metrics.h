@@ -60,8 +60,8 @@ struct DriftGauges {
 // updraft_confidence, updraft_link_{reachable,rtt_seconds,rtt_jitter_seconds},
 // updraft_link_goodput_bytes_per_second{direction}, updraft_engine_{steps,rows,preemptions}_total,
 // updraft_engine_kv_blocks{state}, updraft_audits_total{outcome}, updraft_drift_total, updraft_kept_risk,
-// updraft_confidence_threshold, updraft_resident_bytes, and for load the three names that the
-// endpoint picker of the Kubernetes Gateway API Inference Extension reads unless told otherwise:
+// updraft_confidence_threshold, updraft_http_turn_cpu_seconds, updraft_resident_bytes, and for load the three names
+// that the endpoint picker of the Kubernetes Gateway API Inference Extension reads unless told otherwise:
 // vllm:num_requests_waiting, vllm:num_requests_running, vllm:kv_cache_usage_perc (a fraction, in spite of its name),
 // labelled model_name.
 class Metrics {
@@ -74,6 +74,7 @@ class Metrics {
   // One that the tier itself never saw. front: "http" or "grpc"; status: as that front says it ("403",
   // "invalid_argument").
   void OnRefused(const std::string& front, const std::string& status);
+  void OnHttpTurn(double cpu_s);                         // a turn of the HTTP server's loop, in its thread's CPU time
   void OnTokens(const std::string& tier, int n_tokens);  // tier that wrote them; the 16 first names, then "other"
   void SetLoad(const LoadGauges& load);
   void SetLink(const LinkGauges& link);

@@ -235,11 +235,18 @@ void AddTokenize(CLI::App& app, int* exit_code) {
   });
 }
 
-// What whoever serves the file would be told.
-std::vector<std::string> TokenizerWarnings(const gguf::File& file) {
-  if (!file.Has("tokenizer.ggml.model")) return {};
+// What whoever serves the file would be told, or why nobody can.
+std::vector<std::string> WarningsOf(const gguf::File& file) {
+  std::vector<std::string> warnings;
+  if (!IsAdapter(file)) {
+    const auto config = ModelConfig::FromGguf(file);
+    if (!config.ok()) warnings.push_back(absl::StrCat("cannot be run: ", std::string(config.status().message())));
+  }
+  if (!file.Has("tokenizer.ggml.model")) return warnings;
   const auto tokenizer = text::Tokenizer::FromGguf(file);
-  return tokenizer.ok() ? (*tokenizer)->warnings() : std::vector{std::string(tokenizer.status().message())};
+  const auto more = tokenizer.ok() ? (*tokenizer)->warnings() : std::vector{std::string(tokenizer.status().message())};
+  warnings.insert(warnings.end(), more.begin(), more.end());
+  return warnings;
 }
 
 // What `inspect` says of the chat template: which one was chosen and why, and what it was found to do.
@@ -287,7 +294,7 @@ void AddInspect(CLI::App& app, int* exit_code) {
       *exit_code = Fail(AsFileError(inspection.status()));
       return;
     }
-    inspection->warnings = TokenizerWarnings(*file);
+    inspection->warnings = WarningsOf(*file);
     const json chat = DescribeChat(*file, flags->chat_template);
     if (flags->as_json) {
       auto whole = nlohmann::ordered_json::parse(gguf::ToJson(*inspection));

@@ -305,6 +305,61 @@ TEST_F(ReactorTest, NoMoreStreamsThanMay) {
       << "places come free";
 }
 
+// A request of n_bytes and more, most of which nobody reads.
+v1::GenerateRequest LargeRequest(size_t n_bytes, const std::string& id) {
+  v1::GenerateRequest request = ChatRequest("hello");
+  request.set_request_id(id);
+  v1::Sampling* sampling = request.mutable_sampling();
+  sampling->GetReflection()->MutableUnknownFields(sampling)->AddLengthDelimited(5000, std::string(n_bytes, 'x'));
+  return request;
+}
+
+// gRPC has two threads or so for the callbacks of all streams.
+TEST_F(ReactorTest, LargeRequestsHoldUpNeitherSmallOnesNorStreams) {
+  std::promise<void> go_on;
+  std::shared_future<void> told = go_on.get_future().share();
+  std::mutex mu;
+  std::vector<std::string> asked;
+  backend_.script = [&](const v1::GenerateRequest& request, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
+    {
+      std::lock_guard lock(mu);
+      asked.push_back(request.request_id());
+    }
+    if (request.request_id().starts_with("large")) told.wait();
+    for (int i = 0; i < 100; ++i) EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "x", 1)).ok());
+    sink->OnEnd(absl::OkStatus(), {});
+    return RequestHandle();
+  };
+  const auto n_asked = [&] {
+    std::lock_guard lock(mu);
+    return asked.size();
+  };
+  GrpcServed served(&backend_, SteadyNow(), {});
+  std::vector<std::future<Heard>> large;
+  for (int i = 0; i < 8; ++i) {
+    large.push_back(std::async(std::launch::async, [&served, i] {
+      return Listen(served.address(), LargeRequest(100 << 10, absl::StrCat("large", i)));
+    }));
+  }
+  ASSERT_TRUE(Becomes([&] { return n_asked() == 1; }));
+  for (int i = 0; i < 8; ++i) {
+    const bool on_lane = i % 2 == 0;
+    const auto request = LargeRequest(on_lane ? 32 << 10 : 10, absl::StrCat("small", i));
+    const Heard heard = Listen(served.address(), request, absl::Seconds(20));
+    ASSERT_TRUE(heard.status.ok()) << i << " " << heard.status.error_message();
+  }
+  EXPECT_EQ(n_asked(), 9u) << "large ones wait for one another";
+  // Whoever leaves while it waits is passed over.
+  const Heard left = Listen(served.address(), LargeRequest(100 << 10, "left"), absl::Milliseconds(100));
+  EXPECT_EQ(left.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  absl::SleepFor(absl::Milliseconds(50));  // the server hears of it a moment later than its client
+  go_on.set_value();
+  for (auto& heard : large) EXPECT_TRUE(heard.get().status.ok());
+  std::lock_guard lock(mu);
+  EXPECT_EQ(asked.size(), 16u);
+  EXPECT_EQ(std::count(asked.begin(), asked.end(), "left"), 0);
+}
+
 TEST_F(ReactorTest, WhatWasWrittenBeforeAnErrorArrivesBeforeIt) {
   const Heard heard = Run([](const auto&, SteadyTime, const std::shared_ptr<AnswerSink>& sink) {
     EXPECT_TRUE(sink->OnChunk(MakeChunk("a", "one ", 1)).ok());

@@ -190,6 +190,22 @@ TEST_F(CliTest, WhatATokenizerForgivesIsSaid) {
   }
 }
 
+TEST_F(CliTest, InspectSaysWhatCannotBeRun) {
+  std::string bytes = ReadAll(model_);
+  const std::string key = "general.architecture";
+  const size_t at = bytes.find(key) + key.size() + 4 + 8;  // after the value's type and length
+  ASSERT_EQ(bytes.substr(at, 5), "llama");
+  bytes.replace(at, 5, "gemma");
+  const std::string foreign = folder_ + "/foreign.gguf";
+  std::ofstream(foreign, std::ios::binary) << bytes;
+  const std::string why = "architecture 'gemma' is not supported; expected llama, qwen2 or qwen3";
+  const Result shown = Run("inspect " + foreign), as_json = Run("inspect " + foreign + " --json");
+  EXPECT_EQ(shown.status, 0);
+  EXPECT_THAT(shown.out, HasSubstr("warning       cannot be run: model '" + foreign + "': " + why));
+  EXPECT_THAT(json::parse(as_json.out)["warnings"].at(0).get<std::string>(), HasSubstr(why));
+  EXPECT_THAT(Run("generate --prompt x --model " + foreign).err, HasSubstr(why));
+}
+
 TEST_F(CliTest, FailureIsOneAndNamesTheObject) {
   for (const char* arguments : {"inspect /nonexistent/x.gguf", "generate --model /nonexistent/x.gguf --prompt x",
                                 "bench peers --model {m} --peers /nonexistent"}) {

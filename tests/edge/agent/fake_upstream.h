@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -149,7 +150,8 @@ class FakeUpstream final : public v1::Inference::Service {
     const absl::Time end = absl::Now() + time;
     std::unique_lock lock(mu_);
     while (!stopping_ && !context->IsCancelled() && absl::Now() < end) {
-      changed_.wait_for(lock, std::chrono::milliseconds(2));
+      const absl::Duration left = std::min(end - absl::Now(), absl::Milliseconds(10));  // looks at the context so often
+      changed_.wait_for(lock, absl::ToChronoMicroseconds(left));
     }
   }
 
