@@ -48,6 +48,7 @@ AnswerPiece AnswerAssembler::Push(int32_t token, std::optional<TokenEvidence> ev
   piece.token = token;
   piece.evidence = evidence;
   piece.text_offset = stream_bytes_ - std::min(stream_bytes_, prefix_bytes_);
+  if (piece.evidence) piece.evidence->text_offset = static_cast<uint32_t>(piece.text_offset);
   Give(TextOf(token), piece);
   if (stops_.stopped()) {
     End(AnswerEnd::kStop, piece);

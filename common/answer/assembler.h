@@ -55,7 +55,7 @@ struct AnswerSoFar {
 // What one token brought.
 struct AnswerPiece {
   std::optional<int32_t> token;           // a token of the answer; none: an end-of-generation token, or Close
-  std::optional<TokenEvidence> evidence;  // of that token, its log probability included, where Push was told it
+  std::optional<TokenEvidence> evidence;  // of that token, with text_offset, where Push was told it
   // Where that token's text begins in the text that the reader gets of this answer, in bytes. A token that begins where
   // the text has ended when a stop string ended it was cut off with it: its log probability is of no text.
   size_t text_offset = 0;

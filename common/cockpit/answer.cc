@@ -104,6 +104,19 @@ absl::StatusOr<std::string> CanonicalSettings(std::string_view answer) {
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+Parts PartsOf(std::string_view answer) {
+  Parts parts;
+  parts.acting_bytes = answer.find("\"say\":");
+  const std::string_view acting = answer.substr(0, parts.acting_bytes);
+  constexpr std::string_view kPath = "\"Vehicle.";
+  for (size_t at = acting.find(kPath); at != std::string_view::npos; at = acting.find(kPath, at + kPath.size())) {
+    ++parts.n_settings;
+  }
+  parts.calls = acting.find("\"call\":") != std::string_view::npos;
+  parts.refuses = acting.find("\"refuse\":") != std::string_view::npos;
+  return parts;
+}
+
 bool ExactMatch(std::string_view expected, std::string_view got) {
   const absl::StatusOr<std::string> a = CanonicalSettings(expected);
   const absl::StatusOr<std::string> b = CanonicalSettings(got);

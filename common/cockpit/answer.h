@@ -10,6 +10,7 @@
 // Every function here takes any bytes, from a model or a file; any thread.
 #pragma once
 
+#include <cstddef>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -35,6 +36,14 @@ std::string AnswerText(const Answer& answer);
 // work and say do not count: they may be worded otherwise. InvalidArgument when `answer` is not an object of the agreed
 // form.
 absl::StatusOr<std::string> CanonicalSettings(std::string_view answer);
+
+// What an answer is made of as far as it goes: any bytes, a beginning too.
+struct Parts {
+  size_t acting_bytes = std::string_view::npos;  // from the start, up to what the driver hears; npos: it is not there
+  int n_settings = 0;
+  bool calls = false, refuses = false;
+};
+Parts PartsOf(std::string_view answer);
 
 // The judge. True when both parse and mean the same settings. A malformed answer never matches.
 bool ExactMatch(std::string_view expected, std::string_view got);

@@ -12,6 +12,10 @@ struct TokenEvidence {
   float margin = 0.0f;     // largest minus second largest probability
   float entropy = 0.0f;    // nats
   float logprob = 0.0f;    // log-probability of the token that was chosen, nats; lowest float when its probability is 0
+  // Where the token's text begins in the answer's, bytes: of whoever assembles the answer, and kNoText for a token that
+  // ended it.
+  uint32_t text_offset = 0;
+  static constexpr uint32_t kNoText = 0xffffffff;
 };
 
 // logits: [n_vocab]. Fills everything but exit_layer for the token `chosen`, an index into logits. Non-finite logits

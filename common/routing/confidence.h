@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -21,7 +22,7 @@ namespace updraft {
 // the file format. A file fitted before one was there loads and predicts what it did then, one that names another is
 // refused: a feature that comes to mean something else gets another name, and none goes.
 struct AnswerFeatures {
-  static constexpr int kCount = 12;
+  static constexpr int kCount = 23;
   std::array<float, kCount> values{};
   static std::span<const std::string_view> Names();  // kCount names, stored beside the weights and checked at load
 };
@@ -32,9 +33,18 @@ struct PromptFeatures {
   int n_digits = 0;  // decimal digits in the last user message
 };
 
+// What in an answer acts, where answers do (common/serving/disposition_rule.h): how the reply around it is worded says
+// little of whether it is right.
+struct AnswerShape {
+  size_t acting_bytes = static_cast<size_t>(-1);  // of the text, from its start; the default: all of it
+  int n_settings = 0;
+  bool calls = false, refuses = false;
+};
+
 // evidence: one entry per generated token of the answer, in order, the end-of-generation token included when there was
 // one; n_layer: of the model that gave it. An answer without tokens gets the features of a hopeless one.
-AnswerFeatures FeaturesOf(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt, int n_layer);
+AnswerFeatures FeaturesOf(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt, int n_layer,
+                          const AnswerShape& shape = {});
 
 // Counts what FeaturesOf needs to know of a conversation. user_messages: contents of the user's turns, oldest first.
 PromptFeatures PromptFeaturesOf(std::span<const std::string_view> user_messages, int n_prompt_tokens);

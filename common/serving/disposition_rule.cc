@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "common/cockpit/answer.h"
 #include "common/cockpit/ask_back.h"
 #include "common/model/model.h"
 
@@ -30,11 +31,20 @@ absl::StatusOr<DispositionRule> DispositionRule::Of(const Model& model) {
   return rule;
 }
 
+AnswerShape DispositionRule::ShapeOf(std::string_view text) const {
+  if (!acts_) return {};
+  const cockpit::Parts parts = cockpit::PartsOf(text);
+  return {.acting_bytes = parts.acting_bytes,
+          .n_settings = parts.n_settings,
+          .calls = parts.calls,
+          .refuses = parts.refuses};
+}
+
 Verdict DispositionRule::Judge(std::string_view text, std::span<const TokenEvidence> evidence,
                                const PromptFeatures& prompt) const {
   Verdict verdict;
   if (p_right_.calibrated() && !evidence.empty()) {
-    verdict.p_right = p_right_.Predict(FeaturesOf(evidence, prompt, n_layer_));
+    verdict.p_right = p_right_.Predict(FeaturesOf(evidence, prompt, n_layer_, ShapeOf(text)));
   }
   switch (cockpit::EffectOf(text)) {
     case cockpit::Effect::kNone:

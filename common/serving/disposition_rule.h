@@ -43,6 +43,8 @@ class DispositionRule {
   static absl::StatusOr<DispositionRule> Of(const Model& model);
 
   bool acts() const { return acts_; }
+  // Of an answer, whole or begun: what in it acts, where answers act.
+  AnswerShape ShapeOf(std::string_view text) const;
   // text: the whole answer; evidence: of all of its tokens. REQUIRES acts().
   Verdict Judge(std::string_view text, std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const;
   // candidates: answers to one request, the one that was doubted first; said_last: what the user said last, for its

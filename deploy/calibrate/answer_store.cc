@@ -17,7 +17,7 @@ constexpr std::string_view kKind = "own answers";
 json EvidenceToJson(const std::vector<TokenEvidence>& evidence) {
   json list = json::array();
   for (const TokenEvidence& token : evidence) {
-    list.push_back({token.exit_layer, token.top_prob, token.margin, token.entropy, token.logprob});
+    list.push_back({token.exit_layer, token.top_prob, token.margin, token.entropy, token.logprob, token.text_offset});
   }
   return list;
 }
@@ -34,7 +34,8 @@ LocalAnswer FromJson(const json& object) {
                                .top_prob = token.at(1).get<float>(),
                                .margin = token.at(2).get<float>(),
                                .entropy = token.at(3).get<float>(),
-                               .logprob = token.at(4).get<float>()});
+                               .logprob = token.at(4).get<float>(),
+                               .text_offset = token.at(5).get<uint32_t>()});
   }
   answer.prompt = {.n_prompt_tokens = static_cast<int>(answer.prompt_tokens.size()),
                    .n_turns = object.at("n_turns").get<int>(),

@@ -245,9 +245,10 @@ absl::StatusOr<double> ThresholdFor(std::span<const Outcome> outcomes, const Cal
 
 // Fits confidence and threshold on answers that are judged already; fills `outcomes` with confidences.
 absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
-                                              std::vector<Outcome>& outcomes, GuaranteeReport* guarantee) {
+                                              std::string_view acts, std::vector<Outcome>& outcomes,
+                                              GuaranteeReport* guarantee) {
   std::vector<ConfidenceModel::Sample> samples;
-  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].as_good()});
+  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(acts), outcomes[i].as_good()});
   auto model = ConfidenceModel::Fit(samples);
   if (!model.ok()) return model.status();
   auto predicted = ConfidenceModel::CrossFit(samples);
@@ -270,9 +271,10 @@ absl::StatusOr<ConfidenceModel> FitConfidence(std::span<const LocalAnswer> answe
 // question. Fills `outcomes` with what that is chosen on.
 // Of answers whose items have a label.
 absl::StatusOr<ConfidenceModel> FitAskBack(std::span<const LocalAnswer> answers, const CalibrateOptions& options,
-                                           std::vector<Outcome> outcomes, AskBackReport* report) {
+                                           std::string_view acts, std::vector<Outcome> outcomes,
+                                           AskBackReport* report) {
   std::vector<ConfidenceModel::Sample> samples;
-  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(), outcomes[i].correct});
+  for (size_t i = 0; i < answers.size(); ++i) samples.push_back({answers[i].Features(acts), outcomes[i].correct});
   auto p_right = ConfidenceModel::Fit(samples);
   if (!p_right.ok()) return p_right.status();
   auto held_out = p_right->HeldOutConfidences(samples);
@@ -365,14 +367,14 @@ absl::Status FitAll(std::span<const TaskItem> items, std::span<const LocalAnswer
   if (!judgements.ok()) return judgements.status();
   std::vector<Outcome> outcomes = OutcomesOf(answers, *judgements);
   if (absl::Status status = CheckBothKinds(outcomes, options); !status.ok()) return status;
-  auto confidence = FitConfidence(answers, options, outcomes, &result->report.guarantee);
+  auto confidence = FitConfidence(answers, options, result->acts, outcomes, &result->report.guarantee);
   if (!confidence.ok()) return confidence.status();
   auto fingerprint = FingerprintOf(items);
   if (!fingerprint.ok()) return fingerprint.status();
   confidence->set_data_fingerprint(*fingerprint);
   if (!result->acts.empty() && !result->report.p_right_stays) {
-    auto p_right = FitAskBack(Labelled<LocalAnswer>(items, answers), options, Labelled<Outcome>(items, outcomes),
-                              &result->report.ask_back.emplace());
+    auto p_right = FitAskBack(Labelled<LocalAnswer>(items, answers), options, result->acts,
+                              Labelled<Outcome>(items, outcomes), &result->report.ask_back.emplace());
     if (!p_right.ok()) return p_right.status();
     result->p_right = *std::move(p_right);
     result->p_right->set_data_fingerprint(*fingerprint);
@@ -471,6 +473,8 @@ absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_pat
   if (!file.ok()) return file.status();
   auto model = ConfidenceModel::FromGguf(*file);
   if (!model.ok()) return AsFileError(model.status());
+  const auto acts = ActsOf(*file, options);
+  if (!acts.ok()) return AsFileError(acts.status());
   auto answers = AnswerAll(model_path, ConversationsOf(items),
                            AnswerOptionsOf(options, options.exit_mode, "with evidence"), options.store);
   if (!answers.ok()) return answers.status();
@@ -478,7 +482,7 @@ absl::StatusOr<ConfidenceReport> EvaluateConfidence(const std::string& model_pat
   if (!judgements.ok()) return judgements.status();
   std::vector<Outcome> outcomes = OutcomesOf(*answers, *judgements);
   for (size_t i = 0; i < items.size(); ++i) {
-    outcomes[i].confidence = outcomes[i].kept_by = model->Predict((*answers)[i].Features());
+    outcomes[i].confidence = outcomes[i].kept_by = model->Predict((*answers)[i].Features(*acts));
   }
   auto report = Summarize(outcomes, model->threshold(), options);
   if (!report.ok()) return report.status();

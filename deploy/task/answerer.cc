@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/answer/detokenized_text.h"
+#include "common/cockpit/answer.h"
 #include "common/files/file_error.h"
 #include "common/sync/mutex.h"
 
@@ -21,6 +22,18 @@ absl::Status AnswerOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrFormat("workers: expected 1 to 64, found %d", n_workers));
   }
   return absl::OkStatus();
+}
+
+AnswerFeatures LocalAnswer::Features(std::string_view acts) const {
+  AnswerShape shape;
+  if (acts == "cockpit") {
+    const cockpit::Parts parts = cockpit::PartsOf(text);
+    shape = {.acting_bytes = parts.acting_bytes,
+             .n_settings = parts.n_settings,
+             .calls = parts.calls,
+             .refuses = parts.refuses};
+  }
+  return FeaturesOf(evidence, prompt, n_layer, shape);
 }
 
 double LocalAnswer::mean_exit_layer() const {
@@ -98,8 +111,9 @@ absl::StatusOr<LocalAnswer> Answerer::Answer(const Conversation& conversation, c
       break;
     }
     if (!next.ok()) return next.status();
+    const AnswerPiece piece = assembler.Push(next->token, next->evidence);
     answer.evidence.push_back(next->evidence);
-    const AnswerPiece piece = assembler.Push(next->token);
+    answer.evidence.back().text_offset = piece.evidence ? piece.evidence->text_offset : TokenEvidence::kNoText;
     answer.text += piece.text;
     if (piece.token) {
       answer.tokens.push_back(*piece.token);

@@ -44,7 +44,8 @@ struct LocalAnswer {
   int n_layer = 0;
 
   double mean_exit_layer() const;  // 0 without tokens
-  AnswerFeatures Features() const { return FeaturesOf(evidence, prompt, n_layer); }
+  // acts: the task whose answers act, as of the model file's updraft.acts; empty: the answer is text.
+  AnswerFeatures Features(std::string_view acts) const;
 };
 
 // Answers of an earlier run, which was broken off. Called by one thread at a time.

@@ -79,8 +79,10 @@ class Agent::Host final : public AnswerHost {
   void OnLocalRun(const LocalRunMeasured& run) override {
     session_->With([&](RoutingSession& session) { session.OnLocalRun(run); });
   }
-  double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const override {
-    return model_->confidence().Predict(FeaturesOf(evidence, prompt, model_->n_layer()));
+  double Confidence(std::string_view text, std::span<const TokenEvidence> evidence,
+                    const PromptFeatures& prompt) const override {
+    const AnswerShape shape = model_->disposition_rule().ShapeOf(text);
+    return model_->confidence().Predict(FeaturesOf(evidence, prompt, model_->n_layer(), shape));
   }
   Verdict Judge(std::string_view text, std::span<const TokenEvidence> evidence,
                 const PromptFeatures& prompt) const override {

@@ -51,8 +51,9 @@ absl::StatusOr<LocalRun::Step> LocalRun::Next() {
   auto next = generator_.Next();
   if (!next.ok()) return next.status();
   ++n_generated_;
-  step.evidence = next->evidence;
   step.piece = assembler_.Push(next->token, next->evidence);
+  step.evidence = next->evidence;
+  step.evidence->text_offset = step.piece.evidence ? step.piece.evidence->text_offset : TokenEvidence::kNoText;
   return step;
 }
 

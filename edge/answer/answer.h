@@ -58,8 +58,9 @@ class AnswerHost {
   // Of the routing session.
   virtual DecisionRecord Decide(const Situation& situation) = 0;
   virtual void OnLocalRun(const LocalRunMeasured& run) = 0;
-  // Calibrated P(as good as upstream's) of a draft with this evidence.
-  virtual double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures& prompt) const = 0;
+  // Calibrated P(as good as upstream's) of a draft, whole or begun, with this evidence.
+  virtual double Confidence(std::string_view text, std::span<const TokenEvidence> evidence,
+                            const PromptFeatures& prompt) const = 0;
   // Of a whole answer of this tier's model, where the tier acts.
   virtual Verdict Judge(std::string_view text, std::span<const TokenEvidence> evidence,
                         const PromptFeatures& prompt) const = 0;

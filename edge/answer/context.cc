@@ -82,7 +82,7 @@ void AnswerContext::AccountLocal(const LocalStopped& stopped, RunEnd end) {
 
 void AnswerContext::Judge() {
   if (evidence_.empty()) return;
-  confidence_ = host_->Confidence(evidence_, asked_.prompt.features);
+  confidence_ = host_->Confidence(ledger_.AllText(), evidence_, asked_.prompt.features);
   provenance_.set_confidence(*confidence_);
 }
 

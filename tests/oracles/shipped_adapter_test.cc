@@ -14,8 +14,8 @@
 namespace updraft {
 namespace {
 
-// Measured 0.47 of 64: three deviations below.
-constexpr double kLeastRight = 0.28;
+// Measured 0.57 of all 2,377 lines: three deviations of 64 below.
+constexpr double kLeastRight = 0.38;
 
 std::string Shipped() { return (testing::SourceFolder() / "deploy/models/cockpit-adapter.gguf").string(); }
 

@@ -179,9 +179,11 @@ TEST(AnswerAssemblerTest, WhatAStopStringCutsOffBeginsWhereTheTextHasEnded) {
   std::string text;
   std::vector<size_t> offsets;
   for (const int32_t token : {0, 2, 0, 1}) {  // a, ab, a, b: "aabab" is cut to "aa"
-    const AnswerPiece piece = assembler.Push(token);
+    const AnswerPiece piece = assembler.Push(token, TokenEvidence());
     text += piece.text;
     offsets.push_back(piece.text_offset);
+    ASSERT_TRUE(piece.evidence.has_value());
+    EXPECT_EQ(piece.evidence->text_offset, piece.text_offset);
   }
   EXPECT_EQ(assembler.end(), AnswerEnd::kStop);
   EXPECT_EQ(text, "aa");

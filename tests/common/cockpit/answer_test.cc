@@ -20,6 +20,21 @@ TEST(ExactMatchTest, ComparesMeaningAndNothingElse) {
   EXPECT_TRUE(ExactMatch(R"({"result":{"x":28.8}})", R"({"result":{"x":28.80},"refuse":false})"));
 }
 
+TEST(PartsTest, WhatActsEndsWhereTheReplyBegins) {
+  const std::string acting = R"({"set":{"Vehicle.A":1,"Vehicle.B":"x"},"call":{"name":"media","title":"say"},)";
+  const Parts whole = PartsOf(acting + R"("say":"\"Vehicle.C\" \"refuse\":"})");
+  EXPECT_EQ(whole.acting_bytes, acting.size());
+  EXPECT_EQ(whole.n_settings, 2);
+  EXPECT_TRUE(whole.calls);
+  EXPECT_FALSE(whole.refuses);
+  const Parts begun = PartsOf(acting.substr(0, 22));
+  EXPECT_EQ(begun.acting_bytes, std::string_view::npos);
+  EXPECT_EQ(begun.n_settings, 1);
+  EXPECT_FALSE(begun.calls);
+  EXPECT_TRUE(PartsOf(R"({"set":{},"refuse":true,"say":"No."})").refuses);
+  for (const std::string any : {"", "\xff\"say\":", "\"Vehicle.\"Vehicle.", "{\"say\":"}) PartsOf(any);
+}
+
 TEST(ExactMatchTest, MalformedNeverMatches) {
   const std::string deep = std::string(5000, '[') + std::string(5000, ']');
   const std::string cases[] = {"",

@@ -70,6 +70,34 @@ TEST(FeaturesTest, AgainstHandComputedValues) {
   EXPECT_NEAR(Feature(features, "log_turns"), std::log(3.0), 1e-5);
 }
 
+// How the reply is worded, and the token that ends it, are none of what acts.
+TEST(FeaturesTest, WhatActsIsSummarizedApart) {
+  std::vector<TokenEvidence> evidence = {Token(0.9, 0.8, 4), Token(0.5, 0.1, 4), Token(0.3, 0.01, 4),
+                                         Token(0.2, 0.0, 4)};
+  const uint32_t offsets[] = {0, 11, 12, TokenEvidence::kNoText};
+  for (size_t i = 0; i < evidence.size(); ++i) evidence[i].text_offset = offsets[i];
+  const AnswerFeatures features =
+      FeaturesOf(evidence, {}, 4, {.acting_bytes = 12, .n_settings = 3, .calls = true, .refuses = false});
+  const double product = 0.9 * 0.5;
+  EXPECT_NEAR(Feature(features, "acting_mean_logprob"), std::log(product) / 2, 1e-5);
+  EXPECT_NEAR(Feature(features, "acting_sequence_logit"), std::log(product / (1 - product)), 1e-5);
+  EXPECT_NEAR(Feature(features, "acting_min_token_logit"), 0.0, 1e-5);
+  EXPECT_NEAR(Feature(features, "acting_min_margin_logit"), std::log(0.1 / 0.9), 2e-3);
+  EXPECT_NEAR(Feature(features, "acting_third_margin_logit"), std::log(1e4), 0.1) << "there is no third";
+  EXPECT_NEAR(Feature(features, "acting_log_low_margin"), std::log(2.0), 1e-5);
+  EXPECT_NEAR(Feature(features, "acting_max_entropy"), 0.5, 1e-5);
+  EXPECT_NEAR(Feature(features, "acting_log_tokens"), std::log(3.0), 1e-5);
+  EXPECT_NEAR(Feature(features, "log_settings"), std::log(4.0), 1e-5);
+  EXPECT_EQ(Feature(features, "calls"), 1.0f);
+  EXPECT_EQ(Feature(features, "refuses"), 0.0f);
+  EXPECT_NEAR(Feature(features, "log_answer_tokens"), std::log(5.0), 1e-5);
+  // Of an answer that is text all of it counts.
+  const AnswerFeatures text = FeaturesOf(evidence, {}, 4);
+  EXPECT_EQ(Feature(text, "acting_mean_logprob"), Feature(text, "mean_logprob"));
+  EXPECT_EQ(Feature(text, "acting_sequence_logit"), Feature(text, "sequence_logit"));
+  EXPECT_EQ(Feature(text, "acting_log_tokens"), Feature(text, "log_answer_tokens"));
+}
+
 TEST(FeaturesTest, DoubtIsTheSameWhereverItStands) {
   std::vector<TokenEvidence> evidence(20, Token(0.99, 0.98, 4));
   evidence[3] = Token(0.4, 0.05, 4);

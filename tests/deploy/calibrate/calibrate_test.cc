@@ -54,7 +54,7 @@ class CalibrateTest : public ::testing::Test {
     ASSERT_TRUE(answers.ok()) << answers.status();
     answers_ = new std::vector<LocalAnswer>(*std::move(answers));
     std::vector<float> sureness;
-    for (const LocalAnswer& answer : *answers_) sureness.push_back(answer.Features().values[0]);
+    for (const LocalAnswer& answer : *answers_) sureness.push_back(answer.Features("").values[0]);
     std::vector<float> sorted = sureness;
     std::sort(sorted.begin(), sorted.end());
     for (int i = 0; i < kItems; ++i) {

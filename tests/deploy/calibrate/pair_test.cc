@@ -116,7 +116,7 @@ TEST_F(PairTest, AnswersOfABrokenRunAreNotMadeAgain) {
   for (size_t i = 0; i < conversations.size(); ++i) {
     EXPECT_EQ((*all)[i].text, (*fresh)[i].text) << i;
     EXPECT_EQ((*all)[i].tokens, (*fresh)[i].tokens) << i;
-    EXPECT_EQ((*all)[i].Features().values, (*fresh)[i].Features().values) << i;
+    EXPECT_EQ((*all)[i].Features("").values, (*fresh)[i].Features("").values) << i;
   }
 }
 
@@ -129,7 +129,7 @@ TEST_F(PairTest, CalibratesWithoutLabels) {
   const auto own = AnswerAll(*path_, ConversationsOf(items), answer_options);
   ASSERT_TRUE(own.ok()) << own.status();
   std::vector<float> sureness;
-  for (const LocalAnswer& answer : *own) sureness.push_back(answer.Features().values[0]);
+  for (const LocalAnswer& answer : *own) sureness.push_back(answer.Features("").values[0]);
   std::vector<float> sorted = sureness;
   std::sort(sorted.begin(), sorted.end());
   FakeUpstream upstream;  // agrees where the model is surest

@@ -19,7 +19,7 @@ class FakeHost final : public AnswerHost {
     return records.back();
   }
   void OnLocalRun(const LocalRunMeasured& run) override { session_.OnLocalRun(run); }
-  double Confidence(std::span<const TokenEvidence> evidence, const PromptFeatures&) const override {
+  double Confidence(std::string_view, std::span<const TokenEvidence> evidence, const PromptFeatures&) const override {
     return evidence.empty() ? 0.0 : evidence.back().top_prob;
   }
   Verdict Judge(std::string_view text, std::span<const TokenEvidence>, const PromptFeatures&) const override {
