@@ -1,6 +1,7 @@
 #include "common/http/connection.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -214,9 +215,23 @@ std::string ExchangeState::TakeOutput() {
   return std::exchange(out_, {});
 }
 
-bool ExchangeState::broken() {
+void ExchangeState::Defer(std::function<void()> handle) {
   MutexLock lock(mu_);
-  return broken_;
+  deferred_ = std::move(handle);
+}
+
+void ExchangeState::RunDeferred() {
+  std::function<void()> handle;
+  {
+    MutexLock lock(mu_);
+    handle.swap(deferred_);
+  }
+  if (!handle) return;
+  try {
+    handle();
+  } catch (const std::bad_alloc&) {
+    // The exchange goes with the handler, and answers by that.
+  }
 }
 
 bool ExchangeState::complete() {
@@ -242,10 +257,11 @@ bool ExchangeState::Fill() {
 }
 
 void ExchangeState::Break() {
-  std::function<void()> fn;
+  std::function<void()> fn, unwanted;  // freed without the lock
   {
     MutexLock lock(mu_);
     broken_ = true;
+    unwanted.swap(deferred_);
     if (progress_ != Progress::kComplete) fn = std::exchange(on_disconnect_, nullptr);
   }
   if (fn) fn();
@@ -253,10 +269,11 @@ void ExchangeState::Break() {
 
 void ExchangeState::Detach() {
   std::shared_ptr<Connection> connection;
-  std::function<void()> fn;
+  std::function<void()> fn, unwanted;
   MutexLock lock(mu_);
   connection.swap(connection_);
   fn.swap(on_disconnect_);
+  unwanted.swap(deferred_);
 }
 
 // ---- Connection: reading ------------------------------------------------------------------------------------------
@@ -395,6 +412,7 @@ void Connection::Dispatch() {
   parser_.reset();
   Request request = HeadOf(message);
   request.body = std::move(message.body());
+  request.arrived = SteadyNow();
 
   ExchangeState::Framing framing;
   framing.keep_alive = message.keep_alive();
@@ -406,9 +424,8 @@ void Connection::Dispatch() {
   const auto lane = WorkLanes::LaneOf(request.body.size());
   state_->router.Dispatch(std::make_shared<HandlerExchange>(std::move(request), std::move(body_share_), exchange),
                           [&](std::function<void()> handle) {
-                            state_->lanes.Post(lane, [exchange, handle = std::move(handle)] {
-                              if (!exchange->broken()) handle();  // else nobody waits for what it would do
-                            });
+                            exchange->Defer(std::move(handle));
+                            state_->lanes.Post(lane, [exchange] { exchange->RunDeferred(); });
                           });
   if (exchange_ != exchange || exchange->complete()) return;
   sent_at_ = SteadyNow();

@@ -2,9 +2,8 @@
 // this folder.
 //
 // Threads: everything named "on strand" runs on the connection's strand of the server's io_context. Handlers run there
-// too, or on a lane (work_lanes.h), as the router says, and answer
-// from any thread through ExchangeState, which holds the bytes on their way to the strand behind a mutex; no lock is
-// held while calling out.
+// too, or on a lane (work_lanes.h), as the router says, and answer from any thread through ExchangeState, which holds
+// the bytes on their way to the strand behind a mutex; no lock is held while calling out.
 //
 // Life: pending socket operations own the connection, and so does an exchange in progress (it and the connection own
 // each other until EndExchange or Fail parts them).
@@ -95,7 +94,9 @@ class ExchangeState {
   void Abandon(const Request& request);  // the handler let go of it
   void OnDisconnect(std::function<void()> fn);
 
-  bool broken();  // the client is gone
+  // What is to be done for it on a lane. It goes when the client does, with the request that it holds.
+  void Defer(std::function<void()> handle);
+  void RunDeferred();  // if it is there still
 
   // On strand.
   std::string TakeOutput();
@@ -122,6 +123,7 @@ class ExchangeState {
   Progress progress_ ABSL_GUARDED_BY(mu_) = Progress::kNothing;
   bool broken_ ABSL_GUARDED_BY(mu_) = false;  // the client is gone
   std::function<void()> on_disconnect_ ABSL_GUARDED_BY(mu_);
+  std::function<void()> deferred_ ABSL_GUARDED_BY(mu_);
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {

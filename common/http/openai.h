@@ -107,6 +107,7 @@ std::string FieldOf(const absl::Status& status);
 struct Usage {
   int prompt_tokens = 0;
   int completion_tokens = 0;
+  int cached_tokens = 0;  // of the prompt's; 0: not told
 };
 
 struct TokenLogprob {

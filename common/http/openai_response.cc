@@ -46,9 +46,11 @@ Json Logprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& token
 }
 
 Json UsageObject(const Usage& usage) {
-  return {{"prompt_tokens", usage.prompt_tokens},
-          {"completion_tokens", usage.completion_tokens},
-          {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+  Json object = {{"prompt_tokens", usage.prompt_tokens},
+                 {"completion_tokens", usage.completion_tokens},
+                 {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+  if (usage.cached_tokens > 0) object["prompt_tokens_details"] = {{"cached_tokens", usage.cached_tokens}};
+  return object;
 }
 
 Json Envelope(const AnswerHeader& header, const char* chat_object) {

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/clock/steady.h"
 
 namespace updraft::http {
 
@@ -55,6 +56,7 @@ struct Request {
   std::string authority;  // of a target that is a whole URL; empty: a path alone
   std::string body;
   std::map<std::string, std::string> headers;  // names in lower case; the last of equal names
+  SteadyTime arrived;                          // when it was there whole; of a head: not told
 
   // Empty when the header is absent. name: lower case.
   std::string_view header(const std::string& name) const;

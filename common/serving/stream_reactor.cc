@@ -1,5 +1,6 @@
 #include "common/serving/stream_reactor.h"
 
+#include <new>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -33,13 +34,7 @@ GenerateReactor* GenerateReactor::Start(StreamHost* host, grpc::CallbackServerCo
   }
   ++host->n_open;
   host->watch.Add(reactor);
-  if (const absl::Status status = reactor->CheckRoom(); !status.ok()) {
-    reactor->Refuse(status);
-  } else if (bytes.Length() <= kMaxBytesHere) {
-    reactor->Submit(bytes);
-  } else {
-    reactor->SubmitOnLane(bytes);
-  }
+  reactor->TakeIn(bytes);
   return reactor.get();
 }
 
@@ -60,19 +55,8 @@ void GenerateReactor::Refuse(const absl::Status& status) {
   OnEnd(status, {});
 }
 
-void GenerateReactor::SubmitOnLane(const grpc::ByteBuffer& bytes) {
-  // gRPC's bytes need not outlast this call; the copy shares them.
-  host_->lanes.Post(WorkLanes::LaneOf(bytes.Length()), [self = shared_from_this(), bytes] {
-    absl::Status gone;
-    {
-      MutexLock lock(self->mu_);
-      gone = self->refusal_;
-    }
-    gone.ok() ? self->Submit(bytes) : self->OnEnd(gone, {});  // whoever has left is passed over
-  });
-}
-
-void GenerateReactor::Submit(const grpc::ByteBuffer& bytes) {
+void GenerateReactor::TakeIn(const grpc::ByteBuffer& bytes) {
+  if (absl::Status status = CheckRoom(); !status.ok()) return Refuse(status);
   v1::GenerateRequest request;
   if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return Refuse(status);
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
@@ -80,6 +64,34 @@ void GenerateReactor::Submit(const grpc::ByteBuffer& bytes) {
     MutexLock lock(mu_);
     request_id_ = request.request_id();
   }
+  if (bytes.Length() <= kMaxBytesHere) return Submit(std::move(request));
+  {
+    MutexLock lock(mu_);
+    waits_for_lane_ = true;
+    wrote_ = received_;
+  }
+  auto waiting = std::make_shared<v1::GenerateRequest>(std::move(request));
+  host_->lanes.Post(WorkLanes::LaneOf(bytes.Length()),
+                    [self = shared_from_this(), waiting] { self->SubmitFromLane(std::move(*waiting)); });
+}
+
+void GenerateReactor::SubmitFromLane(v1::GenerateRequest request) {
+  absl::Status status;
+  {
+    MutexLock lock(mu_);
+    status = refusal_;  // whoever has left is passed over
+    waits_for_lane_ = false;
+  }
+  if (!status.ok()) return Refuse(status);
+  try {
+    Submit(std::move(request));
+  } catch (const std::bad_alloc&) {
+    Refuse(
+        absl::ResourceExhaustedError("request: expected memory to take it in, found that this process gets no more"));
+  }
+}
+
+void GenerateReactor::Submit(v1::GenerateRequest request) {
   // Not under the lock: the backend may answer before Submit returns.
   RequestHandle handle = host_->backend->Submit(std::move(request), SteadyDeadlineOf(*context_), shared_from_this());
   bool refused = false;
@@ -138,7 +150,8 @@ void GenerateReactor::OnEnd(const absl::Status& status, const v1::Done& done) {
 void GenerateReactor::OnLook(SteadyTime now) {
   {
     MutexLock lock(mu_);
-    const bool waits = answer_ == Answer::kRunning && wire_ == Wire::kFree && refusal_.ok();
+    const bool may_write = wire_ == Wire::kFree || (wire_ == Wire::kUnused && waits_for_lane_);
+    const bool waits = answer_ == Answer::kRunning && may_write && refusal_.ok();
     if (waits && now - wrote_ >= limits_.sign_interval) WriteSign();
     if (!StoppedReading(now)) return;
   }

@@ -95,8 +95,9 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   GenerateReactor(StreamHost* host, grpc::CallbackServerContext* context)
       : host_(host), limits_(host->limits), context_(context) {}
 
-  void Submit(const grpc::ByteBuffer& bytes);
-  void SubmitOnLane(const grpc::ByteBuffer& bytes);
+  void TakeIn(const grpc::ByteBuffer& bytes);
+  void SubmitFromLane(v1::GenerateRequest request);
+  void Submit(v1::GenerateRequest request);
   absl::Status CheckRoom() const;
   void Refuse(const absl::Status& status);
   bool StoppedReading(SteadyTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -125,7 +126,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   Answer answer_ ABSL_GUARDED_BY(mu_) = Answer::kRunning;
   absl::Status refusal_ ABSL_GUARDED_BY(mu_);  // why the reader takes no more: too slow, or gone; OK: it does
   Wire wire_ ABSL_GUARDED_BY(mu_) = Wire::kUnused;
-  SteadyTime wrote_ ABSL_GUARDED_BY(mu_);               // when the last write began
+  bool waits_for_lane_ ABSL_GUARDED_BY(mu_) = false;    // nobody has seen the request yet
+  SteadyTime wrote_ ABSL_GUARDED_BY(mu_);               // when the last write began, or the waiting
   grpc::ByteBuffer writing_ ABSL_GUARDED_BY(mu_);       // gRPC reads it while kWriting
   std::deque<v1::Chunk> pending_ ABSL_GUARDED_BY(mu_);  // neighbours are of different tiers, or large
   size_t last_pending_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of pending_.back()

@@ -36,7 +36,8 @@ void Compute(std::chrono::milliseconds time) {
 // One thread in the loop. POST /wait keeps its lane until the test says so; its answer is the body's size.
 class HttpLanesTest : public ::testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { Start({}); }
+  void Start(ServerOptions options) {
     Router router;
     router.Handle("GET", "/hello", [](std::shared_ptr<Exchange> e) {
       e->Respond(Response{200, "text/plain", "hello", {}});
@@ -64,7 +65,6 @@ class HttpLanesTest : public ::testing::Test {
           },
           where);
     }
-    ServerOptions options;
     options.listen = "127.0.0.1:0";
     options.on_turn = [this](absl::Duration cpu_time) {
       longest_turn_ns_ = std::max<int64_t>(longest_turn_ns_, absl::ToInt64Nanoseconds(cpu_time));
@@ -128,6 +128,27 @@ TEST_F(HttpLanesTest, WhoLeavesWhileWaitingIsPassedOver) {
   EXPECT_EQ(n_handled_, 2);
 }
 
+TEST_F(HttpLanesTest, WhoLeavesTakesItsBodyAlong) {
+  ServerOptions options;
+  options.max_body_bytes = options.max_total_body_bytes = 1 << 20;
+  Start(options);
+  RawClient first(port());
+  ASSERT_TRUE(first.Send(RequestText("POST", "/wait", kLarge)));
+  ASSERT_TRUE(begun_.Wait());
+  const std::string body(900 << 10, 'x');
+  std::string text = RequestText("POST", "/size", body);
+  for (int i = 0; i < 3; ++i) {
+    RawClient leaving(port());
+    ASSERT_TRUE(leaving.Send(text));
+    EXPECT_FALSE(leaving.WaitFor("HTTP", absl::Milliseconds(300))) << "there is room for it, and it waits";
+    leaving.Reset();
+    for (int k = 0; k < 2000 && server_->n_connections() > 1; ++k) absl::SleepFor(absl::Milliseconds(5));
+  }
+  go_on_.Set();
+  EXPECT_EQ(first.Receive().body, "102400");
+  EXPECT_EQ(n_handled_, 1);
+}
+
 TEST_F(HttpLanesTest, PipelinedRequestsKeepTheirOrder) {
   RawClient client(port());
   std::string text;
@@ -150,9 +171,8 @@ TEST_F(HttpLanesTest, StopDropsWhatWaits) {
   ASSERT_TRUE(first.Send(RequestText("POST", "/wait", kLarge)));
   ASSERT_TRUE(begun_.Wait());
   ASSERT_TRUE(second.Send(RequestText("POST", "/size", kLarge)));
-  absl::SleepFor(absl::Milliseconds(20));
   std::thread stopping([this] { server_->Stop(absl::ZeroDuration()); });
-  absl::SleepFor(absl::Milliseconds(20));
+  while (server_->n_connections() > 0) absl::SleepFor(absl::Milliseconds(1));
   go_on_.Set();
   stopping.join();
   EXPECT_LE(n_handled_, 1);

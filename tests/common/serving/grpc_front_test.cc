@@ -334,7 +334,9 @@ TEST_F(ReactorTest, LargeRequestsHoldUpNeitherSmallOnesNorStreams) {
     std::lock_guard lock(mu);
     return asked.size();
   };
-  GrpcServed served(&backend_, SteadyNow(), {});
+  StreamLimits limits;
+  limits.sign_interval = absl::Milliseconds(20);
+  GrpcServed served(&backend_, SteadyNow(), limits);
   std::vector<std::future<Heard>> large;
   for (int i = 0; i < 8; ++i) {
     large.push_back(std::async(std::launch::async, [&served, i] {
@@ -349,10 +351,13 @@ TEST_F(ReactorTest, LargeRequestsHoldUpNeitherSmallOnesNorStreams) {
     ASSERT_TRUE(heard.status.ok()) << i << " " << heard.status.error_message();
   }
   EXPECT_EQ(n_asked(), 9u) << "large ones wait for one another";
-  // Whoever leaves while it waits is passed over.
-  const Heard left = Listen(served.address(), LargeRequest(100 << 10, "left"), absl::Milliseconds(100));
+  // Whoever waits hears that it is there, and is passed over when it leaves.
+  const Heard left = Listen(served.address(), LargeRequest(100 << 10, "left"), absl::Milliseconds(500));
   EXPECT_EQ(left.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  absl::SleepFor(absl::Milliseconds(50));  // the server hears of it a moment later than its client
+  ASSERT_GE(left.responses.size(), 1u);
+  EXPECT_EQ(left.responses[0].request_id(), "left");
+  EXPECT_TRUE(left.responses[0].has_load());
+  absl::SleepFor(absl::Milliseconds(500));  // the server hears of it a moment later than its client
   go_on.set_value();
   for (auto& heard : large) EXPECT_TRUE(heard.get().status.ok());
   std::lock_guard lock(mu);
