@@ -32,6 +32,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, SteadyClock clock)
     : options_(options), executor_(std::move(executor)), loop_(options.core, executor_.get(), std::move(clock)) {
+  loop_.set_observers(options_.on_step, options_.on_gap);
   Publish();
   thread_ = std::thread([this] { Run(); });
 }

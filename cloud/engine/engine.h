@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -23,6 +24,9 @@ struct EngineOptions {
   CoreOptions core;
   // Behaviour: requests that wait before the next is refused with RESOURCE_EXHAUSTED and a retry delay.
   int max_queued = 256;
+  // On the engine thread, as in Loop::set_observers.
+  std::function<void(const StepMeasured&)> on_step = {};
+  std::function<void(absl::Duration)> on_gap = {};
 
   absl::Status Validate() const;
 };

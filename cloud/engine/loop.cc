@@ -61,6 +61,7 @@ struct Loop::Answer {
   const std::vector<int32_t> given, ends;  // ends: stop tokens of an answer that is given
   std::shared_ptr<Sink> sink;
   const SteadyTime arrival;
+  SteadyTime last_token;
   AnswerAssembler assembler;
   bool started = false;
   Summary summary;
@@ -185,14 +186,19 @@ Loop::Answer* Loop::Find(Ticket ticket) const {
 void Loop::Turn() {
   if (idle()) return;
   events_.clear();
-  const Work* work = core_.Begin(clock_(), &events_);
+  const SteadyTime begun = clock_();
+  const Work* work = core_.Begin(begun, &events_);
   for (const Event& event : events_) Handle(event);
   if (work == nullptr) return;
+  StepMeasured measured{.n_rows = work->n_rows, .n_sequences = static_cast<int>(work->rows.size()), .time = {}};
   absl::Status status = RunStep(*work);
   const bool kv_lost = !status.ok() && !absl::IsResourceExhausted(status);
   events_.clear();
-  core_.Commit(work->step, {.status = std::move(status), .kv_lost = kv_lost, .sampled = chosen_}, clock_(), &events_);
+  const SteadyTime ended = clock_();
+  core_.Commit(work->step, {.status = std::move(status), .kv_lost = kv_lost, .sampled = chosen_}, ended, &events_);
   for (const Event& event : events_) Handle(event);
+  measured.time = ended - begun;
+  if (on_step_) on_step_(measured);
 }
 
 absl::Status Loop::RunStep(const Work& work) {
@@ -283,7 +289,7 @@ void Loop::Give(Answer& answer, std::span<const SampledToken> chosen) {
   std::string text;
   const AnswerEnd end = Assemble(answer, chosen, &text);
   const int n_new = static_cast<int>(output_tokens_.size());
-  if (n_new > 0 && answer.summary.n_answer_tokens == 0) answer.summary.first_token = clock_() - answer.arrival;
+  if (n_new > 0) NoteTime(answer, n_new);
   answer.summary.n_answer_tokens += n_new;
   stats_.n_generated += n_new;
   const bool has_output = n_new > 0 || !text.empty();
@@ -295,6 +301,17 @@ void Loop::Give(Answer& answer, std::span<const SampledToken> chosen) {
   } else if (end != AnswerEnd::kOpen) {
     End(answer, absl::OkStatus(), end);
   }
+}
+
+// Of answers that are given there are no times between tokens: they are read.
+void Loop::NoteTime(Answer& answer, int n_new) {
+  const SteadyTime now = clock_();
+  if (answer.summary.n_answer_tokens == 0) {
+    answer.summary.first_token = now - answer.arrival;
+  } else if (on_gap_ && answer.given.empty()) {
+    for (int i = 0; i < n_new; ++i) on_gap_((now - answer.last_token) / n_new);
+  }
+  answer.last_token = now;
 }
 
 AnswerEnd Loop::Assemble(Answer& answer, std::span<const SampledToken> chosen, std::string* text) {
@@ -353,6 +370,8 @@ Stats Loop::stats() const {
   stats.n_steps = core.n_steps;
   stats.n_rows = core.n_rows;
   stats.n_preemptions = core.n_preemptions;
+  stats.n_started_tokens = core.n_started_tokens;
+  stats.n_cached_tokens = core.n_cached_tokens;
   stats.max_rows_in_step = core.max_rows_in_step;
   stats.max_running = core.max_running;
   return stats;

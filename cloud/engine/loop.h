@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -45,6 +47,13 @@ class Loop {
   // Ends every request with `status`.
   void EndAll(const absl::Status& status);
 
+  // Before the first Turn. on_step: called after every step; on_gap: for every token but an answer's first, with the
+  // time since the one before. Either may be empty.
+  void set_observers(std::function<void(const StepMeasured&)> on_step, std::function<void(absl::Duration)> on_gap) {
+    on_step_ = std::move(on_step);
+    on_gap_ = std::move(on_gap);
+  }
+
   // One step: plan, run, emit. Does nothing when idle.
   void Turn();
   // Calls OnDone of what has ended since the last call. Apart from Turn so that counters and blocks are up to date for
@@ -80,6 +89,7 @@ class Loop {
   void Handle(const Event& event);
   void Emit(Answer& answer, std::span<const SampledToken> chosen);
   void Give(Answer& answer, std::span<const SampledToken> chosen);  // may throw bad_alloc
+  void NoteTime(Answer& answer, int n_new);
   // What the tokens bring, into the lists of output and `text`.
   AnswerEnd Assemble(Answer& answer, std::span<const SampledToken> chosen, std::string* text);
   void End(Answer& answer, absl::Status status, AnswerEnd end);
@@ -87,6 +97,8 @@ class Loop {
   Executor* const executor_;
   const SteadyClock clock_;
   const Reasons reasons_;
+  std::function<void(const StepMeasured&)> on_step_;  // may be empty
+  std::function<void(absl::Duration)> on_gap_;        // may be empty
   Core core_;
   std::unordered_map<Ticket, std::unique_ptr<Answer>> answers_;  // std's stays whole when memory is short
   std::vector<Done> done_;                                       // has room for everybody in answers_

@@ -69,6 +69,13 @@ class Sink {
   virtual void OnDone(const absl::Status& status, const Summary& summary) = 0;
 };
 
+// A step that ran.
+struct StepMeasured {
+  int n_rows = 0;
+  int n_sequences = 0;
+  absl::Duration time;
+};
+
 // Counters since start; for metrics and tests.
 struct Stats {
   int n_blocks = 0;
@@ -82,6 +89,8 @@ struct Stats {
   int64_t n_finished = 0;   // OnDone with OK
   int64_t n_failed = 0;     // OnDone with an error, cancelled and expired ones included
   int64_t n_preemptions = 0;
+  int64_t n_started_tokens = 0;  // known to sequences when they started; of a preempted one again
+  int64_t n_cached_tokens = 0;   // of these, not computed because their KV was there
   int max_rows_in_step = 0;
   int max_running = 0;
 };

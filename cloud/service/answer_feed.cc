@@ -60,6 +60,7 @@ void AnswerFeed::FillDone(const engine::Summary& summary, v1::Done& done) const 
   }
   done.mutable_usage()->set_prompt_tokens(summary.n_prompt_tokens);
   done.mutable_usage()->set_completion_tokens(summary.n_answer_tokens);
+  done.mutable_usage()->set_cached_tokens(summary.n_cached_tokens);
   v1::Provenance& provenance = *done.mutable_provenance();
   v1::Provenance::Span& span = *provenance.add_spans();
   span.set_tier(tier_.name);
@@ -91,6 +92,7 @@ void AnswerFeed::Account(const absl::Status& status, std::string_view decision, 
             {"reason", std::string(status.message())},
             {"prompt_tokens", done.usage().prompt_tokens()},
             {"answer_tokens", done.usage().completion_tokens()},
+            {"cached_tokens", done.usage().cached_tokens()},
             {"queue_ms", provenance.queue_ms()},
             {"first_token_ms", provenance.first_token_ms()},
             {"total_ms", provenance.total_ms()},

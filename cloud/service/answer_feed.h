@@ -68,6 +68,8 @@ struct HeldRequest {
   std::vector<std::string> stop;
   int max_tokens = 0;
   uint64_t seed = 0;
+  int priority = 0;
+  uint64_t cache_salt = 0;
   SteadyTime deadline = SteadyTime::InfiniteFuture();
   PromptFeatures features;
   std::string said_last;  // by the user; empty: not known

@@ -20,6 +20,8 @@ HeldRequest HeldRequestOf(const v1::GenerateRequest& request, const engine::Requ
                    .stop = built.stop,
                    .max_tokens = built.max_tokens,
                    .seed = built.sampling.seed,
+                   .priority = built.priority,
+                   .cache_salt = built.cache_salt,
                    .deadline = built.deadline,
                    .features = features,
                    .said_last = {},
@@ -92,6 +94,8 @@ void CloudBackend::RefreshMetrics(Metrics* metrics) const {
   metrics->SetEngine({.n_steps = stats.n_steps,
                       .n_rows = stats.n_rows,
                       .n_preemptions = stats.n_preemptions,
+                      .n_started_tokens = stats.n_started_tokens,
+                      .n_cached_tokens = stats.n_cached_tokens,
                       .n_blocks = stats.n_blocks,
                       .n_free_blocks = stats.n_free_blocks});
 }

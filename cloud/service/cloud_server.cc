@@ -52,13 +52,21 @@ engine::CoreOptions CoreOptionsOf(const v1::CloudConfig& config) {
   return {.n_blocks = (config.kv_tokens() + config.block_tokens() - 1) / config.block_tokens(),
           .block_tokens = config.block_tokens(),
           .max_running = config.max_running(),
-          .max_step_tokens = config.max_step_tokens()};
+          .max_step_tokens = config.max_step_tokens(),
+          .reuse_prefixes = config.prefix_cache() == "on",
+          .itl_target = absl::Milliseconds(config.itl_target_ms())};
 }
 
-absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig& config, const ServedModel& served) {
+absl::StatusOr<std::unique_ptr<engine::Engine>> MakeEngine(const v1::CloudConfig& config, const ServedModel& served,
+                                                           Metrics* metrics) {
   const engine::EngineOptions options{
       .core = CoreOptionsOf(config),
       .max_queued = config.max_queued(),
+      .on_step =
+          [metrics](const engine::StepMeasured& step) {
+            metrics->OnEngineStep(step.n_rows, step.n_sequences, absl::ToDoubleSeconds(step.time));
+          },
+      .on_gap = [metrics](absl::Duration gap) { metrics->OnInterToken(absl::ToDoubleSeconds(gap)); },
   };
   if (absl::Status status = options.Validate(); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<engine::Executor>> executor = MakeExecutor(config, options.core, served);
@@ -104,11 +112,11 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
       ServedModel::Load(config.model(), load, config.chat_template(), config.served_model_name());
   if (!model.ok()) return AsFileError(model.status());
   cloud->model_ = *std::move(model);
-  absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, *cloud->model_);
+  cloud->metrics_ = std::make_unique<Metrics>(config.tier(), cloud->model_->name());
+  absl::StatusOr<std::unique_ptr<engine::Engine>> engine = MakeEngine(config, *cloud->model_, cloud->metrics_.get());
   if (!engine.ok()) return engine.status();
   cloud->engine_ = *std::move(engine);
 
-  cloud->metrics_ = std::make_unique<Metrics>(config.tier(), cloud->model_->name());
   const engine::CoreOptions pool = CoreOptionsOf(config);
   // The last token of a sequence is chosen and never run: it needs no room in the pool.
   const int64_t pool_tokens = int64_t{pool.n_blocks} * pool.block_tokens + 1;

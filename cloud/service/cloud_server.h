@@ -41,8 +41,8 @@ class CloudServer {
   CloudServer() = default;
   // In this order: what is declared later uses what is declared before and goes first.
   std::unique_ptr<ServedModel> model_;
-  std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<CloudBackend> backend_;
   std::unique_ptr<Fronts> fronts_;
 };

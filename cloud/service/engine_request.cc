@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_format.h"
 #include "common/answer/detokenized_text.h"
 #include "common/rpc/convert.h"
@@ -74,6 +75,9 @@ absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const 
   built.stop.insert(built.stop.end(), request.stop().begin(), request.stop().end());
   built.stop_tokens = model.stop_tokens();
   built.include_evidence = request.include_evidence();
+  built.priority = request.priority();
+  // What one tenant asked another must not learn from how fast its own begins.
+  built.cache_salt = request.tenant().empty() ? 0 : absl::HashOf(request.tenant());
   built.text = std::make_unique<DetokenizedText>(model.tokenizer(), prompt->at_text_start);
   if (prompt->given.empty()) return built;
   if (absl::Status status = TakeGiven(std::move(prompt->given), limits, built); !status.ok()) return status;

@@ -55,7 +55,10 @@ void HeldAnswerFeed::OnDone(const absl::Status& status, const engine::Summary& s
   if (!status.ok()) return End(status, summary, {});
   summary_ = summary;
   whole_.set_text(text_);
-  if (summary.end_evidence) evidence_.push_back(*summary.end_evidence);
+  if (summary.end_evidence) {
+    evidence_.push_back(*summary.end_evidence);
+    evidence_.back().text_offset = TokenEvidence::kNoText;
+  }
   verdict_ = tier_.rule.Judge(whole_.text(), evidence_, request_.features);
   if (verdict_.doubtful) return AskAgain();
   v1::Done done = request_.wants_evidence ? DoneWithEvidence(summary) : v1::Done();
@@ -79,6 +82,8 @@ void HeldAnswerFeed::AskAgain() {
     request.stop = request_.stop;
     request.stop_tokens = tier_.model->stop_tokens();
     request.deadline = request_.deadline;
+    request.priority = request_.priority;
+    request.cache_salt = request_.cache_salt;
     request.text = std::make_unique<DetokenizedText>(tier_.model->tokenizer(), /*at_text_start=*/true);
     const auto ticket = tier_.engine->Submit(std::move(request), std::make_shared<Candidate>(shared_from_this()));
     if (!ticket.ok()) break;  // others need the room more

@@ -13,6 +13,7 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
   under_way_ = false;
   now_ = now;
   UpdateRates(now - begun_at_);
+  if (result.status.ok()) UpdatePace(now);
   size_t first_sampled = 0;
   bool has_leavers = false;
   for (size_t i = 0; i < rows_.size(); ++i) {
@@ -48,6 +49,7 @@ void Core::Commit(uint64_t step, const StepResult& result, SteadyTime now, std::
   }
   if (has_leavers) ForgetLeavers();
   departed_.clear();
+  committed_at_ = n_running() > 0 ? now : SteadyTime::InfiniteFuture();
   if (!result.status.ok() && result.kv_lost) LoseAllKv(events);
 }
 
@@ -91,11 +93,17 @@ bool Core::Learn(Sequence& s, int32_t token) {
   return was_draft;
 }
 
+// A step that failed says nothing of what rows cost.
+void Core::UpdatePace(SteadyTime now) {
+  const absl::Duration time = now - std::min(begun_at_, committed_at_);
+  if (time > absl::ZeroDuration()) pacer_.OnStep(n_decode_rows_, work_.n_rows - n_decode_rows_, time);
+}
+
 void Core::UpdateRates(absl::Duration step_time) {
   const double seconds = absl::ToDoubleSeconds(step_time);
   if (seconds <= 0.0) return;
   rows_per_s_ = Smoothed(rows_per_s_, work_.n_rows / seconds);
-  if (has_decode_rows_) decode_step_s_ = Smoothed(decode_step_s_, seconds);
+  if (n_decode_rows_ > 0) decode_step_s_ = Smoothed(decode_step_s_, seconds);
   if (!has_prefill_rows_) return;
   prefill_rows_ = Smoothed(prefill_rows_, work_.n_rows);
   prefill_step_s_ = Smoothed(prefill_step_s_, seconds);

@@ -53,6 +53,10 @@ absl::Status CoreOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrFormat("class_rise: expected more than 0 and at most 24 hours, found %s",
                                                       absl::FormatDuration(class_rise)));
   }
+  if (itl_target < absl::ZeroDuration() || itl_target > absl::Minutes(1)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("itl_target: expected 0 (none) to a minute, found %s", absl::FormatDuration(itl_target)));
+  }
   return absl::OkStatus();
 }
 
@@ -60,7 +64,8 @@ Core::Core(const CoreOptions& options)
     : options_(options),
       expired_in_queue_(absl::DeadlineExceededError("the deadline passed while the request was queued")),
       expired_(absl::DeadlineExceededError("the deadline passed before the answer was complete")),
-      pool_(options.n_blocks) {
+      pool_(options.n_blocks),
+      pacer_(options.itl_target) {
   assert(options.Validate().ok());
   if (options.reuse_prefixes) prefixes_ = std::make_unique<PrefixIndex>(options.n_blocks, options.block_tokens);
   running_.reserve(options.max_running);

@@ -23,8 +23,8 @@
 //  * Order. A sequence stands at (arrival - priority * class_rise): within a priority in order of arrival; a waiting
 //    one rises by one class every class_rise, so nothing starves. Sequences start in this order; a large one at the
 //    head is waited for, not overtaken.
-//  * Every decoding sequence gets its row; prefill gets what is left of the budget, in order; drafts get what is left
-//    then, of budget and blocks.
+//  * Every decoding sequence gets its row; prefill gets what is left of the budget (of the pace, where a target is set
+//    and somebody decodes), in order; drafts get what is left then, of budget and blocks.
 //  * When a sequence needs a block and none is available: parked sequences give up theirs first, then the last of the
 //    running order is preempted and goes back to its place in the queue. The last one itself just waits for a step.
 //  * So the first in order always advances, and a sequence that fits the pool alone always finishes.
@@ -41,6 +41,7 @@
 #include "common/clock/steady.h"
 #include "common/engine/block_pool.h"
 #include "common/engine/prefix_index.h"
+#include "common/engine/step_pacer.h"
 
 namespace updraft::engine {
 
@@ -54,6 +55,9 @@ struct CoreOptions {
   absl::Duration class_rise = absl::Seconds(10);  // a waiting sequence rises by one priority per this; (0, 1 day]
   // Completed blocks are sealed and adopted by sequences that begin with the same tokens and have the same salt.
   bool reuse_prefixes = false;
+  // Time between two tokens of a decoding sequence that rows of prompts beside it should keep; zero: they take what is
+  // left of max_step_tokens. See step_pacer.h.
+  absl::Duration itl_target = absl::ZeroDuration();
 
   absl::Status Validate() const;
 };
@@ -137,8 +141,9 @@ struct CoreStats {
   int64_t n_chosen = 0;  // tokens
   int64_t n_drafts_accepted = 0, n_drafts_rejected = 0;
   int64_t n_preemptions = 0;
-  int64_t n_evictions = 0;      // Event::kEvicted
-  int64_t n_cached_tokens = 0;  // known tokens whose KV was adopted instead of computed
+  int64_t n_evictions = 0;       // Event::kEvicted
+  int64_t n_started_tokens = 0;  // known tokens of sequences when they started; of a preempted one again
+  int64_t n_cached_tokens = 0;   // of these, adopted instead of computed
   int max_rows_in_step = 0;
   int max_running = 0;
 };
@@ -258,6 +263,7 @@ class Core {
   void LoseAllKv(std::vector<Event>* events);
   bool Learn(Sequence& s, int32_t token);
   void UpdateRates(absl::Duration step_time);
+  void UpdatePace(SteadyTime now);
 
   // prefixes.cc
   void ExtendChain(Sequence& s);
@@ -296,16 +302,18 @@ class Core {
   Work work_;
   bool under_way_ = false;
   SteadyTime begun_at_, now_;
+  SteadyTime committed_at_ = SteadyTime::InfiniteFuture();  // the last step, after which others were to go on at once
   std::vector<BlockMove> moves_;
   std::vector<RowRun> rows_;
   std::vector<Sequence*> row_sequences_;  // of rows_
   int budget_ = 0;                        // rows that may still be begun beside those of decoding sequences
   int n_draft_blocks_ = 0;                // that running sequences have beyond what they know: of drafts left half-run
   int n_preempted_ = 0;
-  bool has_decode_rows_ = false;   // a sequence goes on with its answer by one row
+  int n_decode_rows_ = 0;          // of sequences that go on with their answers by one row each
   bool has_prefill_rows_ = false;  // a sequence has several tokens that nobody guessed to chase, or a block of drafts
 
   CoreStats stats_;
+  StepPacer pacer_;
   // Recent rates, exponentially smoothed; 0: nothing measured yet.
   double rows_per_s_ = 0.0;
   double decode_step_s_ = 0.0;

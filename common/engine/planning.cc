@@ -12,7 +12,7 @@ const Work* Core::Begin(SteadyTime now, std::vector<Event>* events) {
   assert(!under_way_);
   now_ = now;
   n_preempted_ = 0;
-  has_decode_rows_ = false;
+  n_decode_rows_ = 0;
   has_prefill_rows_ = false;
   rows_.clear();
   row_sequences_.clear();
@@ -69,6 +69,11 @@ void Core::ExpireAndWake(SteadyTime now, std::vector<Event>* events) {
 void Core::PlanRunning(std::vector<Event>* events) {
   const auto n_decoding = std::count_if(running_.begin(), running_.end(), [](Sequence* s) { return s->n_owed() <= 1; });
   budget_ = std::max(0, options_.max_step_tokens - static_cast<int>(n_decoding));
+  // Who reads an answer that is there waits for no next token.
+  const bool somebody_waits = std::any_of(running_.begin(), running_.end(), [this](Sequence* s) {
+    return s->n_owed() <= 1 && s->n_tokens() - s->n_known < options_.block_tokens;
+  });
+  if (somebody_waits) budget_ = std::min(budget_, pacer_.PromptRows());
   n_draft_blocks_ = 0;
   bool has_drafts = true;  // that may have blocks
   for (size_t i = 0; i < running_.size(); ++i) {
@@ -161,7 +166,7 @@ void Core::PlanRows(Sequence& s, int n_new) {
   }
   // One with a block of drafts or more reads an answer that is there already: at the rate of a prompt.
   const bool reads = s.n_tokens() - s.n_known >= options_.block_tokens;
-  has_decode_rows_ |= n_new == 1 && s.n_known > s.n_start && !reads;
+  n_decode_rows_ += n_new == 1 && s.n_known > s.n_start && !reads ? 1 : 0;
   has_prefill_rows_ |= n_new > 1;
   s.n_begun += n_new;
   s.at_commit = Sequence::AtCommit::kStay;
@@ -291,6 +296,7 @@ void Core::Start(Sequence& s, SteadyTime now, std::vector<Event>* events) {
                                    [](const Sequence* a, const Sequence* b) { return a->Before(*b); }),
                   &s);
   s.n_cached = std::exchange(s.n_adopted, 0);
+  stats_.n_started_tokens += s.n_known;
   stats_.n_cached_tokens += s.n_cached;
   if (s.started != SteadyTime::InfiniteFuture()) return;
   s.started = now;

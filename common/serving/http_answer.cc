@@ -1,5 +1,6 @@
 #include "common/serving/http_answer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/serving/provenance_json.h"
@@ -137,6 +138,9 @@ void HttpAnswer::EndChoice(int index, const v1::Done& done) {
   made.updraft = ProvenanceToJson(done);
   // The prompt was one, however many answers it has.
   usage_.prompt_tokens = done.usage().prompt_tokens();
+  // What the first of them read the others find.
+  const int n_cached = done.usage().cached_tokens();
+  usage_.cached_tokens = n_ended_ == 0 ? n_cached : std::min(usage_.cached_tokens, n_cached);
   usage_.completion_tokens += done.usage().completion_tokens();
   // Nothing is cut off from an answer that ends by its length: the last tokens may have no text.
   if (done.finish_reason() == v1::FINISH_REASON_LENGTH) {

@@ -44,6 +44,8 @@ struct HeaderFields {
   SteadyTime deadline = SteadyTime::InfiniteFuture();
   v1::TierChoice tier = v1::TIER_CHOICE_UNSPECIFIED;
   int budget_tokens = 0;  // 0: none
+  int priority = 0;
+  std::string tenant;
 };
 
 absl::StatusOr<v1::TierChoice> TierOf(const http::Request& request) {
@@ -69,6 +71,15 @@ std::string RequestIdOf(const http::Request& request) {
   return !id.empty() && CheckId("", id).ok() ? id : NewRequestId();
 }
 
+absl::Status ReadPriority(const http::Request& request, int& priority) {
+  const std::string value(request.header("x-updraft-priority"));
+  if (value.empty() || (absl::SimpleAtoi(value, &priority) && priority >= -kMaxPriority && priority <= kMaxPriority)) {
+    return absl::OkStatus();
+  }
+  return openai::FieldError("X-Updraft-Priority", absl::StrFormat("expected a whole number in [%d, %d], found '%s'",
+                                                                  -kMaxPriority, kMaxPriority, value.substr(0, 64)));
+}
+
 absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
   fields.request_id = RequestIdOf(request);
   if (!CheckId("", std::string(request.header("x-request-id"))).ok()) {
@@ -81,11 +92,18 @@ absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
   fields.tier = *tier;
   const auto deadline_ms = CountOf(request, "X-Updraft-Deadline-Ms", "milliseconds", kMaxDeadline_ms);
   if (!deadline_ms.ok()) return deadline_ms.status();
-  if (*deadline_ms > 0) fields.deadline = SteadyNow() + absl::Milliseconds(*deadline_ms);
+  if (*deadline_ms > 0) fields.deadline = request.arrived + absl::Milliseconds(*deadline_ms);
   const auto budget = CountOf(request, "X-Updraft-Budget-Tokens", "tokens", kMaxBudgetTokens);
   if (!budget.ok()) return budget.status();
   fields.budget_tokens = static_cast<int>(*budget);
-  return absl::OkStatus();
+  fields.tenant = std::string(request.header("x-updraft-tenant"));
+  if (!CheckId("", fields.tenant).ok()) {
+    return openai::FieldError("X-Updraft-Tenant",
+                              absl::StrFormat("expected at most %d printable ASCII characters without "
+                                              "spaces",
+                                              kMaxIdBytes));
+  }
+  return ReadPriority(request, fields.priority);
 }
 
 // ---- Requests -------------------------------------------------------------------------------------------------------
@@ -172,6 +190,8 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
   FillParams(params, headers, request);
   request.set_request_id(headers.request_id);
   request.set_tier(headers.tier);
+  request.set_priority(headers.priority);
+  request.set_tenant(headers.tenant);
 
   HttpAnswerOptions options;
   options.request_id = headers.request_id;
@@ -237,6 +257,9 @@ http::Handler Handled(Backend* backend, Metrics* metrics, Service service) {
   return [backend, metrics, service](std::shared_ptr<Exchange> exchange) {
     HeaderFields headers;
     absl::Status status = ReadHeaders(exchange->request(), headers);
+    if (status.ok() && headers.deadline <= SteadyNow()) {
+      status = absl::DeadlineExceededError("the deadline passed before the request was read");
+    }
     if (status.ok()) status = service(backend, exchange, headers);
     if (status.ok()) return;
     exchange->Respond(Refused(metrics, exchange->request(), headers.request_id, std::string(status.message()),

@@ -29,6 +29,7 @@ size_t BytesOf(const v1::Chunk& chunk) {
 // Two bodies of one id pass for the same with a probability of 2^-64.
 uint64_t FingerprintOf(v1::GenerateRequest request) {
   request.clear_request_id();
+  request.clear_priority();  // changes when it is answered, not what
   return absl::HashOf(request.SerializeAsString());
 }
 

@@ -208,6 +208,10 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   if (auto sampling = SamplingFromProto(request.sampling()); !sampling.ok()) {
     return absl::Status(sampling.status().code(), absl::StrCat("sampling: ", std::string(sampling.status().message())));
   }
+  if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {
+    return FieldError("priority",
+                      absl::StrFormat("expected %d to %d, found %d", -kMaxPriority, kMaxPriority, request.priority()));
+  }
   if (absl::Status status = CheckValues(request); !status.ok()) return status;
   if (absl::Status status = CheckTools(request); !status.ok()) return status;
   if (request.has_conversation()) return CheckConversation(request.conversation());

@@ -18,6 +18,7 @@ absl::Status CheckRequest(const v1::GenerateRequest& request);
 
 // Of ids and of tiers' names.
 inline constexpr size_t kMaxIdBytes = 128;
+inline constexpr int kMaxPriority = 10;  // and -10
 
 // Part of CheckRequest: at most kMaxIdBytes printable ASCII characters without spaces.
 absl::Status CheckId(const char* field, const std::string& id);

@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <mutex>
 #include <set>
 
 #include "absl/base/thread_annotations.h"
@@ -30,6 +31,10 @@ const Histogram::BucketBoundaries kProbability = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 
 
 // What a stream may wait for others on a loop; 5 ms and more are a fault.
 const Histogram::BucketBoundaries kTurnSeconds = {2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 0.1, 1.0};
+
+const Histogram::BucketBoundaries kGapSeconds = {0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08,
+                                                 0.1,   0.15, 0.2,  0.3,  0.5,  1.0,  2.0,  5.0};
+const Histogram::BucketBoundaries kRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
 
 constexpr size_t kMaxTiers = 16;
 
@@ -87,6 +92,24 @@ struct Metrics::Families {
     return BuildHistogram().Name(name).Help(help).Labels(labels).Register(registry).Add({}, bounds);
   }
 
+  // Of a tier that batches alone, so made when it first says something.
+  struct Batching {
+    explicit Batching(Families& f)
+        : inter_token_seconds(f.AddHistogram("updraft_inter_token_seconds",
+                                             "Between two tokens of an answer, as they leave the engine", kGapSeconds)),
+          step_seconds(f.AddHistogram("updraft_engine_step_seconds", "Passes over a batch", kSeconds)),
+          step_rows(f.AddHistogram("updraft_engine_step_rows", "Tokens in a pass, prefill and decode", kRows)),
+          step_sequences(f.AddHistogram("updraft_engine_step_sequences", "Sequences in a pass", kRows)) {}
+    Histogram& inter_token_seconds;
+    Histogram& step_seconds;
+    Histogram& step_rows;
+    Histogram& step_sequences;
+  };
+  const Batching& batching() {
+    std::call_once(batching_once, [this] { batching_made = std::make_unique<Batching>(*this); });
+    return *batching_made;
+  }
+
   prometheus::Registry registry;
   const prometheus::Labels labels;
   const prometheus::Labels model;
@@ -107,6 +130,8 @@ struct Metrics::Families {
   Gauge& waiting;
   Gauge& running;
   Gauge& kv_used;
+  std::once_flag batching_once;
+  std::unique_ptr<Batching> batching_made;
   Mutex engine_mu;
   Mutex tiers_mu;
   std::set<std::string> tiers ABSL_GUARDED_BY(tiers_mu);
@@ -145,6 +170,15 @@ void Metrics::OnRefused(const std::string& front, const std::string& status) {
 }
 
 void Metrics::OnHttpTurn(double cpu_s) { families_->http_turn_seconds.Observe(cpu_s); }
+
+void Metrics::OnInterToken(double seconds) { families_->batching().inter_token_seconds.Observe(seconds); }
+
+void Metrics::OnEngineStep(int n_rows, int n_sequences, double seconds) {
+  const Families::Batching& batching = families_->batching();
+  batching.step_seconds.Observe(seconds);
+  batching.step_rows.Observe(n_rows);
+  batching.step_sequences.Observe(n_sequences);
+}
 
 void Metrics::OnTokens(const std::string& tier, int n_tokens) {
   if (n_tokens <= 0) return;
@@ -186,6 +220,9 @@ void Metrics::SetEngine(const EngineGauges& engine) {
       counter.Increment(static_cast<double>(value) - counter.Value());
     };
     advance("updraft_engine_steps_total", "Passes over a batch", engine.n_steps);
+    advance("updraft_engine_started_tokens_total", "Tokens that sequences began with: prompts, and what was preempted",
+            engine.n_started_tokens);
+    advance("updraft_engine_cached_tokens_total", "Of these, taken from the prefix cache", engine.n_cached_tokens);
     advance("updraft_engine_rows_total", "Tokens processed, prefill and decode", engine.n_rows);
     advance("updraft_engine_preemptions_total", "Sequences that gave their KV blocks up and began anew",
             engine.n_preemptions);

@@ -41,10 +41,12 @@ struct LinkGauges {
 
 // Of a tier that batches.
 struct EngineGauges {
-  int64_t n_steps = 0;  // the first three since start
+  int64_t n_steps = 0;  // the first five since start
   int64_t n_rows = 0;   // tokens processed, prefill and decode
   int64_t n_preemptions = 0;
-  int n_blocks = 0;  // of the KV pool
+  int64_t n_started_tokens = 0;  // known to sequences when they started: prompts, and again what was preempted
+  int64_t n_cached_tokens = 0;   // of these, not computed because their KV was there
+  int n_blocks = 0;              // of the KV pool
   int n_free_blocks = 0;
 };
 
@@ -58,7 +60,8 @@ struct DriftGauges {
 // updraft_refused_total{front,status}, updraft_degraded_total, updraft_tokens_total{tier},
 // updraft_link_bytes_total{direction}, updraft_request_seconds, updraft_first_token_seconds, updraft_queue_seconds,
 // updraft_confidence, updraft_link_{reachable,rtt_seconds,rtt_jitter_seconds},
-// updraft_link_goodput_bytes_per_second{direction}, updraft_engine_{steps,rows,preemptions}_total,
+// updraft_link_goodput_bytes_per_second{direction}, updraft_inter_token_seconds, updraft_engine_step_seconds,
+// updraft_engine_step_{rows,sequences}, updraft_engine_{steps,rows,preemptions,started_tokens,cached_tokens}_total,
 // updraft_engine_kv_blocks{state}, updraft_audits_total{outcome}, updraft_drift_total, updraft_kept_risk,
 // updraft_confidence_threshold, updraft_http_turn_cpu_seconds, updraft_resident_bytes, and for load the three names
 // that the endpoint picker of the Kubernetes Gateway API Inference Extension reads unless told otherwise:
@@ -76,6 +79,8 @@ class Metrics {
   void OnRefused(const std::string& front, const std::string& status);
   void OnHttpTurn(double cpu_s);                         // a turn of the HTTP server's loop, in its thread's CPU time
   void OnTokens(const std::string& tier, int n_tokens);  // tier that wrote them; the 16 first names, then "other"
+  void OnInterToken(double seconds);                     // between two tokens of one answer, as they leave the engine
+  void OnEngineStep(int n_rows, int n_sequences, double seconds);
   void SetLoad(const LoadGauges& load);
   void SetLink(const LinkGauges& link);
   void SetEngine(const EngineGauges& engine);  // not called: no such metrics

@@ -31,6 +31,28 @@ class Target {
   virtual absl::StatusOr<RequestTimes> Send(uint64_t seed) = 0;
 };
 
+// What one request asks for.
+struct Ask {
+  Ask(const ServeBenchOptions& options, uint64_t seed) : random(seed) {
+    const auto drawn = [&](int n) {
+      const double factor = std::uniform_real_distribution<double>(1.0 - options.vary, 1.0 + options.vary)(random);
+      return std::max(1, static_cast<int>(std::lround(n * factor)));
+    };
+    n_prompt = drawn(options.prompt_tokens);
+    n_output = drawn(options.output_tokens);
+    n_shared = static_cast<int>(options.shared_prefix * n_prompt);
+    shared_seed = options.seed;
+  }
+  // A number for token i of the prompt: of the shared beginning the same in every request.
+  uint64_t NumberOf(int i) {
+    return i < n_shared ? std::mt19937_64(shared_seed * 1000003 + static_cast<uint64_t>(i))() : random();
+  }
+
+  std::mt19937_64 random;
+  uint64_t shared_seed = 0;
+  int n_prompt = 0, n_output = 0, n_shared = 0;
+};
+
 class GrpcTarget : public Target {
  public:
   static absl::StatusOr<std::unique_ptr<Target>> Create(const ServeBenchOptions& options) {
@@ -43,14 +65,14 @@ class GrpcTarget : public Target {
   explicit GrpcTarget(const ServeBenchOptions& options) : options_(options), client_(options.grpc) {}
 
   absl::StatusOr<RequestTimes> Send(uint64_t seed) override {
-    std::mt19937_64 random(seed);
+    Ask ask(options_, seed);
     v1::GenerateRequest request;
     request.mutable_tokens()->set_tokenizer_fingerprint(fingerprint_);
     // Ids of the first 256 regular tokens exist in every vocabulary worth serving.
-    for (int i = 0; i < options_.prompt_tokens; ++i) {
-      request.mutable_tokens()->add_ids(static_cast<int32_t>(4 + random() % 252));
+    for (int i = 0; i < ask.n_prompt; ++i) {
+      request.mutable_tokens()->add_ids(static_cast<int32_t>(4 + ask.NumberOf(i) % 252));
     }
-    request.set_max_tokens(options_.output_tokens);
+    request.set_max_tokens(ask.n_output);
     request.mutable_sampling()->set_temperature(1.0f);
     request.mutable_sampling()->set_seed(seed);
     auto answer = client_.Generate(request, options_.timeout);
@@ -87,10 +109,10 @@ class OpenAiTarget : public Target {
 
   absl::StatusOr<RequestTimes> Send(uint64_t seed) override {
     static constexpr const char* kWords[] = {"the ", "road ", "and ", "car ", "is ", "far ", "from ", "home "};
-    std::mt19937_64 random(seed);
+    Ask ask(options_, seed);
     std::string prompt;
-    for (int i = 0; i < options_.prompt_tokens; ++i) prompt += kWords[random() % std::size(kWords)];
-    const nlohmann::json body = {{"model", model_},    {"prompt", prompt}, {"max_tokens", options_.output_tokens},
+    for (int i = 0; i < ask.n_prompt; ++i) prompt += kWords[ask.NumberOf(i) % std::size(kWords)];
+    const nlohmann::json body = {{"model", model_},    {"prompt", prompt}, {"max_tokens", ask.n_output},
                                  {"temperature", 1.0}, {"seed", seed},     {"stream", true},
                                  {"ignore_eos", true}};
     RequestTimes times;
@@ -133,10 +155,11 @@ absl::Status Validate(const ServeBenchOptions& options) {
     return absl::InvalidArgumentError("bench serve: give exactly one of --grpc HOST:PORT and --openai URL");
   }
   if (options.concurrency < 1 || options.concurrency > 4096 || options.requests < 1 || options.prompt_tokens < 1 ||
-      options.output_tokens < 1 || !(options.rate >= 0.0)) {
+      options.output_tokens < 1 || !(options.rate >= 0.0) ||
+      !(options.shared_prefix >= 0.0 && options.shared_prefix < 1.0) || !(options.vary >= 0.0 && options.vary < 1.0)) {
     return absl::InvalidArgumentError(
         "bench serve: --concurrency must be in [1, 4096], --requests, --prompt-tokens and "
-        "--output-tokens at least 1, --rate at least 0");
+        "--output-tokens at least 1, --rate at least 0, --shared-prefix and --vary in [0, 1)");
   }
   return absl::OkStatus();
 }

@@ -17,7 +17,11 @@ struct ServeBenchOptions {
   int requests = 64;
   int prompt_tokens = 64;  // gRPC: exactly; OpenAI: about (words of one or two tokens)
   int output_tokens = 64;  // asked for; a model may end earlier
-  double rate = 0.0;       // requests per second, Poisson arrivals; 0: as fast as `concurrency` allows
+  // Of every prompt so much is the same beginning, in [0, 1): what a shared system prompt is.
+  double shared_prefix = 0.0;
+  // Lengths of prompts and answers are drawn from [1 - vary, 1 + vary] of those above, in [0, 1).
+  double vary = 0.0;
+  double rate = 0.0;  // requests per second, Poisson arrivals; 0: as fast as `concurrency` allows
   uint64_t seed = 1;
   absl::Duration timeout = absl::Seconds(120);
 };

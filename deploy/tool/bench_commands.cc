@@ -315,8 +315,12 @@ void AddBenchServe(CLI::App* bench, int* exit_code) {
   command->add_option("--requests", options.requests, "Requests in all");
   command->add_option("--prompt-tokens", options.prompt_tokens, "Per request");
   command->add_option("--output-tokens", options.output_tokens, "Asked for per request");
+  command->add_option("--shared-prefix", options.shared_prefix, "Share of every prompt that is the same beginning");
+  command->add_option("--vary", options.vary, "Lengths vary by so much both ways: 0.5 is half to one and a half");
   command->add_option("--rate", options.rate, "Requests per second, Poisson arrivals; 0: as concurrency allows");
-  command->add_option("--seed", options.seed, "Of prompts and arrivals");
+  command->add_option(
+      "--seed", options.seed,
+      "Of prompts and arrivals; a server that caches prefixes knows those of an earlier run with the same");
   command->add_option("--timeout", flags->timeout_s, "Seconds per request")->check(CLI::Range(1, 86400));
   command->add_flag("--json", flags->as_json, "One JSON object on stdout");
   command->callback([flags, exit_code] {

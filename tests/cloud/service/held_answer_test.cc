@@ -132,6 +132,21 @@ TEST(HeldAnswer, ADoubtedOneGivesWayToAQuestion) {
   EXPECT_TRUE(WaitForFreeBlocks(*cloud)) << "the samples are let go of";
 }
 
+// The samples are the tenant's as the answer is: they find its prompt, and leave it to nobody else.
+TEST(HeldAnswer, SamplesAreOfTheSameTenant) {
+  const ActingModel model(0.2, 0.5);
+  const auto cloud = StartCloud({}, model.path());
+  ASSERT_NE(cloud, nullptr);
+  const auto stub = v1::Inference::NewStub(ChannelTo(*cloud));
+  v1::GenerateRequest request = ChatOf(kRequest);
+  request.set_tenant("ann");
+  ASSERT_EQ(Ask(*stub, request).done.disposition(), v1::DISPOSITION_CLARIFY);
+  request.clear_tenant();
+  EXPECT_EQ(Ask(*stub, request).done.usage().cached_tokens(), 0);
+  request.set_tenant("ann");
+  EXPECT_GT(Ask(*stub, request).done.usage().cached_tokens(), 0);
+}
+
 TEST(HeldAnswer, ARefusalSetsNothingAndIsNoQuestion) {
   const ActingModel model(0.2, 0.5);
   const auto cloud = StartCloud({}, model.path());

@@ -45,12 +45,15 @@ TEST_F(HttpFrontTest, HeadersAndParametersReachTheBackend) {
         ChatBody(R"("temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"repetition_penalty":1.5,"seed":11,)"
                  R"("stop":["a","b"],"logprobs":true,"presence_penalty":-1.5,"frequency_penalty":0.25,)"
                  R"("logit_bias":{"9":-100,"4":0.5})"),
-        "X-Request-Id: mine\r\nX-Updraft-Tier: upstream\r\nX-Updraft-Deadline-Ms: 90000\r\n");
+        "X-Request-Id: mine\r\nX-Updraft-Tier: upstream\r\nX-Updraft-Deadline-Ms: 90000\r\n"
+        "X-Updraft-Priority: -3\r\nX-Updraft-Tenant: ann\r\n");
   Fetch(port(), "POST", "/v1/completions", R"({"prompt":"once"})", "X-Updraft-Tier: local\r\n");
   ASSERT_EQ(requests.size(), 2u);
   const v1::GenerateRequest& chat = requests[0];
   EXPECT_EQ(chat.request_id(), "mine");
   EXPECT_EQ(chat.tier(), v1::TIER_CHOICE_UPSTREAM_ONLY);
+  EXPECT_EQ(chat.priority(), -3);
+  EXPECT_EQ(chat.tenant(), "ann");
   EXPECT_EQ(chat.conversation().messages(0).content(), "hello there");
   EXPECT_EQ(chat.max_tokens(), 24);
   EXPECT_EQ(chat.sampling().temperature(), 0.5f);

@@ -41,7 +41,9 @@ for await (const chunk of stream) {
 }
 assert.equal(text, whole.choices[0].message.content, 'the streamed answer differs');
 assert.equal(finish, whole.choices[0].finish_reason);
-assert.deepEqual(usage, whole.usage);
+// The second of them may find the prompt of the first in a cache, and says so.
+const counts = ({prompt_tokens, completion_tokens, total_tokens}) => ({prompt_tokens, completion_tokens, total_tokens});
+assert.deepEqual(counts(usage), counts(whole.usage));
 
 const completion = await client.completions.create({ model, prompt: 'Once upon a time', max_tokens: 4 });
 assert.equal(completion.usage.completion_tokens, 4);
