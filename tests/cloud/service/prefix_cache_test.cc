@@ -120,7 +120,7 @@ TEST_F(PrefixCacheTest, OpenAisUsageTellsIt) {
 }
 
 TEST(CloudPace, PromptsBesideAnAnswerAreReadInPieces) {
-  const auto cloud = StartCloud({"--paced-us-per-row=1000", "--itl-target-ms=20", "--kv-tokens=4096"});
+  const auto cloud = StartCloud({"--paced-us-per-row=5000", "--itl-target-ms=100", "--kv-tokens=4096"});
   ASSERT_NE(cloud, nullptr);
   auto stub = v1::Inference::NewStub(testing::ChannelTo(*cloud));
   std::thread chat([&] { EXPECT_TRUE(Ask(*stub, PromptRequest("abc", 150)).status.ok()); });
