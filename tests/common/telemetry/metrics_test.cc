@@ -16,7 +16,12 @@ using ::testing::Not;
 TEST(MetricsTest, CountsByOutcomeDecisionAndTier) {
   Metrics metrics("edge", "tiny");
   metrics.OnRequest({.outcome = "ok", .decision = "keep", .total_s = 0.03, .first_token_s = 0.02, .confidence = 0.97});
-  metrics.OnRequest({.outcome = "ok", .decision = "hand-over", .disposition = "clarify", .total_s = 0.3, .bytes_up = 100, .bytes_down = 900});
+  metrics.OnRequest({.outcome = "ok",
+                     .decision = "hand-over",
+                     .disposition = "clarify",
+                     .total_s = 0.3,
+                     .bytes_up = 100,
+                     .bytes_down = 900});
   metrics.OnRequest({.outcome = "cancelled", .degraded = true});
   metrics.OnTokens("edge", 7);
   metrics.OnTokens("cloud", 9);
