@@ -143,6 +143,7 @@ class StreamUpWay final : public AnswerWay {
     const bool ids_say_all = asked.prompt.at_text_start || !tier.adds_space_prefix;
     sent_ = same_vocabulary && ids_say_all ? Sent::kIds : Sent::kText;
     if (sent_ == Sent::kText) return request;
+    request.clear_parse_special();  // the ids are what it made of the text
     v1::TokenIds* tokens = request.mutable_tokens();
     tokens->set_tokenizer_fingerprint(tier.tokenizer_fingerprint);
     tokens->mutable_ids()->Add(asked.prompt.tokens.begin(), asked.prompt.tokens.end());

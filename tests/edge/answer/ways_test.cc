@@ -27,8 +27,9 @@ RoutingPolicy Policy(PolicyMode mode) {
 // One answer, told what happens; its actions are kept.
 class Told {
  public:
-  Told(PolicyMode mode, int n_upstreams, int n_prefix = 0, bool acts = false, bool raw = false)
+  Told(PolicyMode mode, int n_upstreams, int n_prefix = 0, bool acts = false, bool raw = false, bool ids_agree = true)
       : host(Policy(mode), n_upstreams) {
+    host.ids_agree = ids_agree;
     tier_.acts = acts;
     tier_.name = "edge";
     tier_.vocab_size = 100;
@@ -43,6 +44,7 @@ class Told {
       asked.request.mutable_conversation()->add_messages()->set_content("x");
     } else {
       asked.request.set_prompt("x");
+      asked.request.set_parse_special(true);
     }
     if (n_prefix > 0) asked.request.mutable_tokens()->add_ids(1);
     for (int i = 0; i < n_prefix; ++i) asked.request.add_accepted_prefix(5);
@@ -113,6 +115,19 @@ TEST(WaysTest, AnAnswerThatWasNotJudgedHasNoConfidence) {
   ASSERT_NE(told.Last<EndAnswer>(), nullptr);
   EXPECT_TRUE(told.Last<EndAnswer>()->status.ok());
   EXPECT_EQ(told.Last<EndAnswer>()->confidence, std::nullopt);
+}
+
+// Upstream refuses the wish beside ids: they are what was made of it.
+TEST(WaysTest, ControlTokensOfARawPromptAreReadWhereItsTextIs) {
+  Told as_ids(PolicyMode::kUpstream, 1);
+  ASSERT_NE(as_ids.Last<CallUpstream>(), nullptr);
+  const v1::GenerateRequest& request = as_ids.Last<CallUpstream>()->request;
+  EXPECT_TRUE(request.has_tokens());
+  EXPECT_FALSE(request.parse_special());
+  Told as_text(PolicyMode::kUpstream, 1, /*n_prefix=*/0, /*acts=*/false, /*raw=*/true, /*ids_agree=*/false);
+  ASSERT_NE(as_text.Last<CallUpstream>(), nullptr);
+  EXPECT_EQ(as_text.Last<CallUpstream>()->request.prompt(), "x");
+  EXPECT_TRUE(as_text.Last<CallUpstream>()->request.parse_special());
 }
 
 TEST(WaysTest, AJudgedAnswerHasItsConfidence) {
