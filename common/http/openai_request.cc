@@ -187,7 +187,39 @@ constexpr std::pair<const char*, const char*> kUnserved[] = {
     {"structured_outputs", "constrained output is"},
     {"grammar", "constrained output is"},
     {"json_schema", "constrained output is"},
+    {"chat_template", "a template of the request's own is"},
+    {"documents", "documents beside the conversation are"},
+    {"mirostat", "mirostat is"},
+    {"dry_multiplier", "the DRY penalty is"},
+    {"xtc_probability", "XTC sampling is"},
+    {"no_repeat_ngram_size", "a ban on repeated n-grams is"},
+    {"logits_processors", "processors of logits are"},
+    {"lora", "another adapter than the server's is"},
+    {"return_token_ids", "token ids in the answer are"},
+    {"return_tokens_as_token_ids", "token ids in place of tokens are"},
+    {"thinking_token_budget", "a budget of thoughts is"},
 };
+
+// Numbers of which one value asks for nothing, and what is here in their place.
+struct Neutral {
+  const char* field;
+  double nothing;
+  const char* instead;
+};
+constexpr Neutral kNeutral[] = {
+    {"repeat_penalty", 1.0, "it is repetition_penalty here"},
+    {"typical_p", 1.0, "leave the field out"},
+    {"length_penalty", 1.0, "leave the field out"},
+    {"n_predict", -1.0, "it is max_tokens here"},
+};
+
+void ReadNeutral(FieldReader& reader) {
+  for (const auto& [field, nothing, instead] : kNeutral) {
+    const Json* value = reader.Find(field);
+    if (value == nullptr || (value->is_number() && value->get<double>() == nothing)) continue;
+    reader.Fail(FieldError(field, absl::StrCat("not supported; ", instead)));
+  }
+}
 
 // Those whose default asks for something.
 void ReadUnservedSwitches(FieldReader& reader) {
@@ -274,6 +306,7 @@ void ReadParams(FieldReader& reader, GenerationParams& params) {
   ReadStreamOptions(reader, params);
   ReadResponseFormat(reader);
   for (const auto& [field, what] : kUnserved) reader.Unsupported(field, what);
+  ReadNeutral(reader);
   ReadUnservedSwitches(reader);
   if (max_tokens) params.max_tokens = static_cast<int>(*max_tokens);
   if (top_k) params.top_k = static_cast<int>(std::max<int64_t>(*top_k, 0));

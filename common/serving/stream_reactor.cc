@@ -86,6 +86,10 @@ void GenerateReactor::SubmitFromLane(v1::GenerateRequest request) {
   try {
     Submit(std::move(request));
   } catch (const std::bad_alloc&) {
+    {
+      MutexLock lock(mu_);
+      if (answer_ != Answer::kRunning) return;  // it ends once
+    }
     Refuse(
         absl::ResourceExhaustedError("request: expected memory to take it in, found that this process gets no more"));
   }

@@ -227,6 +227,14 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("ignore_eos":true)"), "ignore_eos"},
       {Chat(R"("stop_token_ids":[3])"), "stop_token_ids"},
       {Chat(R"("guided_choice":["a"])"), "guided_choice"},
+      {Chat(R"("chat_template":"{{ 1 }}")"), "chat_template"},
+      {Chat(R"("documents":[{"text":"x"}])"), "documents"},
+      {Chat(R"("mirostat":2)"), "mirostat"},
+      {Chat(R"("lora":"x")"), "lora"},
+      {Chat(R"("return_token_ids":true)"), "return_token_ids"},
+      {Chat(R"("repeat_penalty":1.5)"), "repeat_penalty"},
+      {Chat(R"("typical_p":"0.5")"), "typical_p"},
+      {Chat(R"("n_predict":2)"), "n_predict"},
       {Chat(R"("skip_special_tokens":false)"), "skip_special_tokens"},
       {Chat(R"("add_generation_prompt":false)"), "add_generation_prompt"},
       {Chat(R"("modalities":["text","audio"])"), "modalities"},
@@ -293,12 +301,14 @@ TEST(ParseChatTest, WhatAsksForNothingPasses) {
   EXPECT_EQ(params(R"("max_tokens":5.0)").max_tokens, 5);
   EXPECT_EQ(params(R"("max_completion_tokens":7.0,"seed":3.0,"n":1.0)").max_tokens, 7);
   EXPECT_FALSE(params("").max_tokens.has_value());
-  for (const char* rest :
-       {R"("modalities":["text"])", R"("modalities":null)", R"("modalities":[])", R"("min_tokens":0)",
-        R"("tool_choice":"none")", R"("tool_choice":"auto")", R"("tool_choice":null)", R"("ignore_eos":false)",
-        R"("tool_choice":"none","tools":[{"type":"function","function":{"name":"f"}}])", R"("guided_choice":[])",
-        R"("skip_special_tokens":true,"add_generation_prompt":true)", R"("audio":null)", R"("logit_bias":{})",
-        R"("service_tier":"auto","store":false,"user":"me","metadata":{},"parallel_tool_calls":true)"}) {
+  for (
+      const char* rest :
+      {R"("modalities":["text"])", R"("modalities":null)", R"("modalities":[])", R"("min_tokens":0)",
+       R"("tool_choice":"none")", R"("tool_choice":"auto")", R"("tool_choice":null)", R"("ignore_eos":false)",
+       R"("tool_choice":"none","tools":[{"type":"function","function":{"name":"f"}}])", R"("guided_choice":[])",
+       R"("repeat_penalty":1.0,"typical_p":1,"length_penalty":1,"n_predict":-1,"mirostat":0,"documents":[],"lora":null)",
+       R"("skip_special_tokens":true,"add_generation_prompt":true)", R"("audio":null)", R"("logit_bias":{})",
+       R"("service_tier":"auto","store":false,"user":"me","metadata":{},"parallel_tool_calls":true)"}) {
     params(rest);
   }
   for (const char* said : {R"(,"content":null)", "", R"(,"content":null,"tool_calls":null,"function_call":null)",
