@@ -24,8 +24,7 @@ constexpr std::string_view kNames[AnswerFeatures::kCount] = {
     "log_prompt_digits",   // log(1 + digits in the last user message)
     "log_turns",           // log(1 + user turns)
     // The same of the tokens that begin in what acts alone. A reply may be worded in many ways, and most doubt is about
-    // words: of 670 answers to written requests of hands held out, a model of 30 layers, these and the last three rank
-    // the right ones with an area under ROC of 0.85, those of the whole answer with 0.78 (cross-fitted).
+    // words (docs/PEOPLE.md has what these brought).
     "acting_mean_logprob", "acting_sequence_logit", "acting_min_token_logit", "acting_min_margin_logit",
     "acting_third_margin_logit", "acting_log_low_margin", "acting_max_entropy", "acting_log_tokens",
     "log_settings",  // log(1 + settings)
