@@ -47,6 +47,7 @@ struct Loop::Answer {
       : ticket(ticket),
         sampling(std::move(request.sampling)),
         include_evidence(request.include_evidence),
+        n_top_logprobs(request.n_top_logprobs),
         given(std::move(request.given)),
         ends(given.empty() ? std::vector<int32_t>() : request.stop_tokens),
         sink(std::move(sink)),
@@ -58,6 +59,7 @@ struct Loop::Answer {
   const Ticket ticket;
   const SamplingOptions sampling;
   const bool include_evidence;
+  const int n_top_logprobs;
   const std::vector<int32_t> given, ends;  // ends: stop tokens of an answer that is given
   std::shared_ptr<Sink> sink;
   const SteadyTime arrival;
@@ -244,6 +246,7 @@ void Loop::AddRows(const RowRun& run) {
                           .context = {.tokens = run.tokens.first(position + 1),
                                       .n_prompt = static_cast<size_t>(answer.summary.n_prompt_tokens)},
                           .include_evidence = answer.include_evidence,
+                          .n_top_logprobs = answer.n_top_logprobs,
                           .given = given,
                           .ends = ends ? std::span<const int32_t>(answer.ends) : std::span<const int32_t>()});
     }

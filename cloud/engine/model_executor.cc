@@ -75,7 +75,9 @@ SampledToken ModelExecutor::Sample(const SampleRow& sample, std::span<float> log
                                    : SampleToken(logits, *sample.sampling,
                                                  static_cast<int64_t>(sample.context.tokens.size()), sample.context);
   if (!sample.include_evidence) return result;
-  result.evidence = EvidenceOf(keep ? std::span<const float>(original_) : logits, result.token);
+  const std::span<const float> original = keep ? std::span<const float>(original_) : logits;
+  result.evidence = EvidenceOf(original, result.token);
+  result.evidence.top = TopLogprobs(original, sample.n_top_logprobs);
   if (!sample.ends.empty()) result.evidence.logprob = LogProbabilityOfAny(logits, sample.ends);
   result.evidence.exit_layer = model_->config().n_layer;
   return result;

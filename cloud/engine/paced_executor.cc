@@ -45,7 +45,9 @@ absl::Status PacedExecutor::Run(const Step& step, std::span<SampledToken> sample
     const SampleRow& sample = step.samples[i];
     const int32_t token = sample.given >= 0 ? sample.given : NextToken(sample.context.tokens, sample.sampling->seed);
     sampled[i] = {.token = token, .evidence = {}};
-    if (sample.include_evidence) sampled[i].evidence = {.exit_layer = 1, .top_prob = 1.0f, .margin = 1.0f};
+    if (!sample.include_evidence) continue;
+    sampled[i].evidence = {.exit_layer = 1, .top_prob = 1.0f, .margin = 1.0f};
+    if (sample.n_top_logprobs > 0) sampled[i].evidence.top = {{.token = token, .logprob = 0.0f}};
   }
   if (ends_at_ > now) sleep_(ends_at_ - now);
   returned_at_ = clock_();

@@ -29,6 +29,7 @@ struct Request {
   std::vector<std::string> stop;     // the answer ends before the first that appears in its text; needs `text`
   std::vector<int32_t> stop_tokens;  // end-of-generation ids: end the answer and are no part of it
   bool include_evidence = false;
+  int n_top_logprobs = 0;  // TokenEvidence::top, with the evidence
   SteadyTime deadline = SteadyTime::InfiniteFuture();
   std::unique_ptr<TextStream> text;  // null: tokens only; the engine calls it on its own thread
   // As in common/engine/core.h.

@@ -105,8 +105,8 @@ absl::StatusOr<std::unique_ptr<CloudServer>> CloudServer::Start(const v1::CloudC
                    .adapter = config.adapter(),
                    .packed_cache = config.packed_cache()};
   if (!IsPaced(config)) {
-    load.admit =
-        AdmitWithinMemory(config.kv_tokens(), KvOptionsOf(config), /*one_sequence=*/false, config.max_step_tokens());
+    load.admit = AdmitWithinMemory(
+        {.kv_tokens = config.kv_tokens(), .kv = KvOptionsOf(config), .max_rows = config.max_step_tokens()});
   }
   absl::StatusOr<std::unique_ptr<ServedModel>> model =
       ServedModel::Load(config.model(), load, config.chat_template(), config.served_model_name());

@@ -75,6 +75,7 @@ absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const 
   built.stop.insert(built.stop.end(), request.stop().begin(), request.stop().end());
   built.stop_tokens = model.stop_tokens();
   built.include_evidence = request.include_evidence();
+  built.n_top_logprobs = request.top_logprobs();
   built.priority = request.priority();
   // What one tenant asked another must not learn from how fast its own begins.
   built.cache_salt = request.tenant().empty() ? 0 : absl::HashOf(request.tenant());

@@ -46,7 +46,7 @@ AnswerPiece AnswerAssembler::Push(int32_t token, std::optional<TokenEvidence> ev
   }
   ++n_tokens_;
   piece.token = token;
-  piece.evidence = evidence;
+  piece.evidence = std::move(evidence);
   piece.text_offset = stream_bytes_ - std::min(stream_bytes_, prefix_bytes_);
   if (piece.evidence) piece.evidence->text_offset = static_cast<uint32_t>(piece.text_offset);
   Give(TextOf(token), piece);

@@ -53,7 +53,7 @@ Generator::Generator(const Model* model, KvPool* pool, GeneratorOptions options,
       options_(std::move(options)),
       strategies_(std::move(strategies)),
       mask_(strategies_.mask.get()),
-      rows_(model, pool, Boundaries(model->config(), options_.exit_mode)) {
+      rows_(model, pool, Boundaries(model->config(), options_.exit_mode), strategies_.workspace) {
   const ModelConfig& config = model_->config();
   options_status_ = options_.Validate(config);
   if (strategies_.exit_rule == nullptr) {
@@ -202,6 +202,7 @@ GeneratedToken Generator::Choose(std::span<float> logits, std::span<const int32_
   chosen.token = Sample(logits, context);
   chosen.evidence = EvidenceOf(logits, chosen.token);
   chosen.evidence.exit_layer = exit_layer;
+  chosen.evidence.top = TopLogprobs(logits, options_.n_top_logprobs);
   return chosen;
 }
 

@@ -29,6 +29,7 @@ enum class ExitMode {
 
 struct GeneratorOptions {
   SamplingOptions sampling = {};
+  int n_top_logprobs = 0;               // TokenEvidence::top of what is chosen
   int n_prompt_tokens = 0;              // at the front of the sequence, where the answer's penalties do not look
   ExitMode exit_mode = ExitMode::kOff;  // a model without exits behaves as kOff
   // Top probabilities (ThresholdExitRule), one per exit of the model; empty: those of the file.
@@ -39,7 +40,8 @@ struct GeneratorOptions {
   absl::Status Validate(const ModelConfig& config) const;
 };
 
-// What a generator is given beside its options, each for it alone but the rule; null: as its comment says.
+// What a generator is given beside its options, each for it alone but the rule and the workspace; null: as its comment
+// says.
 struct GeneratorStrategies {
   // Who may leave at an exit; null: the thresholds of the options.
   std::shared_ptr<const ExitRule> exit_rule = nullptr;
@@ -47,6 +49,8 @@ struct GeneratorStrategies {
   std::unique_ptr<Drafter> drafter = nullptr;
   // Which tokens may be chosen, drafts included; null: all. Follows what Next chooses and Accept takes, back as well.
   std::unique_ptr<TokenMask> mask = nullptr;
+  // Shared with generators that run in turn, on one thread; null: its own.
+  std::shared_ptr<RowsWorkspace> workspace = nullptr;
 };
 
 struct GeneratedToken {

@@ -7,6 +7,11 @@
 #include "common/model/step_status.h"
 
 namespace updraft {
+namespace {
+
+constexpr size_t kRowsKept = 32;  // of hidden states: more than are ever drafted or pending beside a few
+
+}  // namespace
 
 void SequenceRows::Append(int32_t token) {
   if (LastRowFinished()) rows_.clear();  // segments never increase, so all rows are finished
@@ -20,6 +25,7 @@ void SequenceRows::ShrinkTo(size_t n_tokens) {
   kv_.Truncate(static_cast<int>(n_tokens));
   first_row_ = std::min(first_row_, n_tokens);
   rows_.resize(std::min(rows_.size(), n_tokens - first_row_));
+  if (n_tokens == 0) hidden_ = {};
 }
 
 void SequenceRows::RewindLast() {
@@ -50,7 +56,7 @@ void SequenceRows::RunSegment(int segment, size_t n_wanted) {
     batch.wanted = wanted_;
   }
   Forward(*model_, batch, {.from = boundaries_[segment], .to = boundaries_[segment + 1]}, HiddenOf(first, n_tok),
-          pool_->store(), scratch_);
+          pool_->store(), workspace_->scratch);
   for (size_t i = first; i < rows_.size(); ++i) rows_[i].segment = segment + 1;
 }
 
@@ -62,9 +68,10 @@ void SequenceRows::RunDeep(size_t n_wanted) {
 std::span<float> SequenceRows::LogitsOfLast(int exit, int n_rows) {
   kernels::Ops& ops = model_->ops();
   const size_t n = static_cast<size_t>(n_rows) * model_->config().n_vocab;
-  if (!kernels::GrowTo(ops, n * sizeof(float), logits_)) return {};
-  ComputeLogits(*model_, exit, HiddenOf(rows_.size() - n_rows, n_rows), n_rows, {logits_.floats(), n});
-  return ops.HostView(logits_.floats(), n, staging_);
+  kernels::Buffer& logits = workspace_->logits;
+  if (!kernels::GrowTo(ops, n * sizeof(float), logits)) return {};
+  ComputeLogits(*model_, exit, HiddenOf(rows_.size() - n_rows, n_rows), n_rows, {logits.floats(), n});
+  return ops.HostView(logits.floats(), n, workspace_->staging);
 }
 
 SequenceRows::Mark SequenceRows::BeginStep(size_t n_tokens) const {
@@ -76,13 +83,30 @@ SequenceRows::Mark SequenceRows::BeginStep(size_t n_tokens) const {
 
 absl::Status SequenceRows::EndStep(const Mark& mark) {
   absl::Status status = TakeStepStatus(*model_);
-  if (status.ok()) return status;
+  if (status.ok()) {
+    KeepLast();
+    return status;
+  }
   tokens_.resize(mark.n_tokens);
   kv_.Truncate(static_cast<int>(mark.n_tokens));
   first_row_ = mark.first_row;
   rows_.assign(mark.n_tokens - mark.first_row, {});
   if (!rows_.empty()) rows_.back().again = mark.is_deep;
   return status;
+}
+
+// What a prompt's rows took is not kept while the answer is written, or while others have their turn: of finished rows
+// the last one alone is still wanted.
+void SequenceRows::KeepLast() {
+  const size_t d_model = model_->config().d_model, n = rows_.size();
+  if (!LastRowFinished() || n < 2 || hidden_.bytes() <= kRowsKept * d_model * sizeof(float)) return;
+  kernels::Ops& ops = model_->ops();
+  kernels::Buffer last = ops.Allocate(d_model * sizeof(float), kernels::MemoryUse::kActivations);
+  if (!last) return;
+  ops.Copy(hidden_.floats() + (n - 1) * d_model, last.bytes(), last.data());
+  hidden_ = std::move(last);
+  rows_.erase(rows_.begin(), rows_.end() - 1);
+  first_row_ += n - 1;
 }
 
 void SequenceRows::GrowHidden() {

@@ -10,7 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,15 +21,29 @@
 
 namespace updraft {
 
+// What a pass needs and leaves nothing of worth in. Sequences that run in turn on one thread may share one.
+struct RowsWorkspace {
+  // In the model's memory.
+  Scratch scratch;
+  kernels::Buffer logits;  // [>= n_rows, n_vocab]
+
+  std::vector<float> staging;  // where a device's logits are copied to
+};
+
 // Not thread-safe; the model, and the pool it was given, must outlive it. Passes of the model that go wrong are told by
 // EndStep; until then LogitsOfLast is empty.
 class SequenceRows {
  public:
   static constexpr size_t kAllRows = std::numeric_limits<size_t>::max();
 
-  // boundaries: 0, layer counts of the exits in use, n_layer; ascending.
-  SequenceRows(const Model* model, KvPool* pool, std::vector<int> boundaries)
-      : model_(model), pool_(pool), boundaries_(std::move(boundaries)), kv_(pool) {}
+  // boundaries: 0, layer counts of the exits in use, n_layer; ascending. workspace: null: its own.
+  SequenceRows(const Model* model, KvPool* pool, std::vector<int> boundaries,
+               std::shared_ptr<RowsWorkspace> workspace = nullptr)
+      : model_(model),
+        pool_(pool),
+        boundaries_(std::move(boundaries)),
+        kv_(pool),
+        workspace_(workspace ? std::move(workspace) : std::make_shared<RowsWorkspace>()) {}
 
   const std::vector<int32_t>& tokens() const { return tokens_; }
   int n_segments() const { return static_cast<int>(boundaries_.size()) - 1; }
@@ -50,7 +66,7 @@ class SequenceRows {
   // All segments for all rows.
   void RunDeep(size_t n_wanted = kAllRows);
   // Head of exit `exit` (-1: the final head) for the last n_rows rows: [n_rows, n_vocab], the host's to read and change
-  // until the next call. Empty: a fault.
+  // until the next call, of whoever shares the workspace. Empty: a fault.
   std::span<float> LogitsOfLast(int exit, int n_rows);
 
   // Where a step begins whose sequence has n_tokens tokens (those appended on trial not counted), so that a fault in it
@@ -74,6 +90,7 @@ class SequenceRows {
   };
 
   void GrowHidden();  // to hold rows_
+  void KeepLast();
   // Of rows_ [first, first + n): an address in the model's memory.
   std::span<float> HiddenOf(size_t first, size_t n) const;
 
@@ -85,12 +102,9 @@ class SequenceRows {
   size_t first_row_ = 0;   // position of rows_[0]; all positions before it are finished
   std::vector<Row> rows_;  // positions [first_row_, tokens_.size()); segments never increase
 
-  // In the model's memory.
-  Scratch scratch_;
-  kernels::Buffer hidden_;  // [>= rows_.size(), d_model], each row at its boundary
-  kernels::Buffer logits_;  // [>= n_rows, n_vocab]
+  kernels::Buffer hidden_;  // [>= rows_.size(), d_model], each row at its boundary; in the model's memory
+  const std::shared_ptr<RowsWorkspace> workspace_;
 
-  std::vector<float> staging_;  // where a device's logits are copied to
   // Of the batch at hand.
   std::vector<int32_t> positions_, wanted_;
   std::vector<const int32_t*> block_tables_;

@@ -38,7 +38,9 @@ class HandlerExchange final : public Exchange {
   const Request& request() const override { return request_; }
   void Respond(Response response) override { state_->Respond(response); }
   using Exchange::StartStream;
-  void StartStream(Response head, std::string filler) override { state_->StartStream(head, std::move(filler)); }
+  void StartStream(Response head, std::function<std::string()> filler) override {
+    state_->StartStream(head, std::move(filler));
+  }
   absl::Status Write(std::string_view bytes) override { return state_->Write(bytes); }
   void Finish() override { state_->Finish(); }
   void OnDisconnect(std::function<void()> fn) override { state_->OnDisconnect(std::move(fn)); }
@@ -136,13 +138,13 @@ void ExchangeState::Respond(const Response& response) {
   if (connection != nullptr) connection->ScheduleFlush();
 }
 
-void ExchangeState::StartStream(const Response& head, std::string filler) {
+void ExchangeState::StartStream(const Response& head, std::function<std::string()> filler) {
   std::shared_ptr<Connection> connection;
   {
     MutexLock lock(mu_);
     if (progress_ != Progress::kNothing || broken_) return;
     progress_ = Progress::kStreaming;
-    filler_ = std::move(filler);
+    if (connection_ != nullptr) filler_ = std::move(filler);
     out_ += Head(head, std::nullopt);
     AppendBody(head.body);
     connection = connection_;
@@ -158,7 +160,8 @@ absl::Status ExchangeState::Write(std::string_view bytes) {
     if (broken_ || connection_ == nullptr) return absl::CancelledError("the client is gone");
     if (progress_ != Progress::kStreaming) return absl::FailedPreconditionError("Write outside of a stream");
     connection = connection_;
-    too_slow = out_.size() + bytes.size() > connection->max_buffered_bytes();
+    // One answer given at once (again) may be longer: who takes that in good time is not slow.
+    too_slow = !out_.empty() && out_.size() + bytes.size() > connection->max_buffered_bytes();
     if (!too_slow) AppendBody(bytes);
   }
   if (too_slow) {
@@ -245,10 +248,16 @@ bool ExchangeState::streaming() {
 }
 
 bool ExchangeState::Fill() {
+  std::function<std::string()> filler;
+  {
+    MutexLock lock(mu_);
+    filler = filler_;
+  }
+  const std::string bytes = filler ? filler() : "";
   MutexLock lock(mu_);
   if (!out_.empty()) return true;
   if (progress_ == Progress::kStreaming) {
-    AppendBody(filler_);
+    AppendBody(bytes);
   } else if (progress_ == Progress::kNothing && framing_.chunked) {
     // The one interim answer that every client passes over, asked for or not (RFC 9110, section 15.2.1).
     out_ = kContinue;
@@ -270,8 +279,10 @@ void ExchangeState::Break() {
 void ExchangeState::Detach() {
   std::shared_ptr<Connection> connection;
   std::function<void()> fn, unwanted;
+  std::function<std::string()> filler;
   MutexLock lock(mu_);
   connection.swap(connection_);
+  filler.swap(filler_);
   fn.swap(on_disconnect_);
   unwanted.swap(deferred_);
 }

@@ -88,7 +88,7 @@ class ExchangeState {
 
   // Any thread.
   void Respond(const Response& response);
-  void StartStream(const Response& head, std::string filler);
+  void StartStream(const Response& head, std::function<std::string()> filler);
   absl::Status Write(std::string_view bytes);
   void Finish();
   void Abandon(const Request& request);  // the handler let go of it
@@ -119,7 +119,7 @@ class ExchangeState {
   std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mu_);  // null once the exchange is over
   Framing framing_;
   std::string out_ ABSL_GUARDED_BY(mu_);
-  std::string filler_ ABSL_GUARDED_BY(mu_);
+  std::function<std::string()> filler_ ABSL_GUARDED_BY(mu_);
   Progress progress_ ABSL_GUARDED_BY(mu_) = Progress::kNothing;
   bool broken_ ABSL_GUARDED_BY(mu_) = false;  // the client is gone
   std::function<void()> on_disconnect_ ABSL_GUARDED_BY(mu_);

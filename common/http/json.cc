@@ -35,6 +35,10 @@ absl::StatusOr<Json> ParseJson(std::string_view text) {
   Json value;
   Builder builder(value);
   if (!Json::sax_parse(text.begin(), text.end(), &builder) || builder.failed()) {
+    if (builder.position() > text.size()) {  // behind the last byte
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "body: expected one JSON value in UTF-8, found that it ends too early, after %d bytes", text.size()));
+    }
     return absl::InvalidArgumentError(absl::StrFormat(
         "body: expected one JSON value in UTF-8, found an error at byte %d of %d", builder.position(), text.size()));
   }

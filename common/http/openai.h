@@ -45,6 +45,7 @@ struct ToolChoice {
 };
 
 inline constexpr size_t kMaxLogitBiases = 1024;
+inline constexpr int kMaxChoices = 128;  // of one answer
 
 struct LogitBias {
   int32_t token = 0;  // >= 0
@@ -63,13 +64,13 @@ struct GenerationParams {
   double presence_penalty = 0.0;    // [-2, 2], as is the next
   double frequency_penalty = 0.0;
   std::vector<LogitBias> logit_bias;  // ascending tokens, each once; at most kMaxLogitBiases
-  int n = 1;                          // choices, [1, 128]
+  int n = 1;                          // choices, [1, kMaxChoices]
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;  // at most 16 of 1..128 bytes; empty ones of a request are left out
   bool stream = false;
   bool include_usage = false;  // stream_options.include_usage
   bool logprobs = false;
-  int top_logprobs = 0;  // [0, 20]; alternatives listed per token (only the chosen token is known, so at most one)
+  int top_logprobs = 0;  // [0, 20]; likeliest tokens listed beside each
 };
 
 struct ChatRequest {
@@ -79,12 +80,19 @@ struct ChatRequest {
   ToolChoice tool_choice = {};
   // As vLLM has it: whether the answer goes on with the last message. Nullopt: where that is an assistant's.
   std::optional<bool> continue_final_message = {};
-  std::optional<bool> thinking = {};  // chat_template_kwargs.enable_thinking
+  // chat_template_kwargs.enable_thinking, or enable_thinking beside it, or thinking.type as Anthropic has it.
+  std::optional<bool> thinking = {};
+};
+
+struct CompletionPrompt {
+  std::string text;          // not empty, or
+  std::vector<int32_t> ids;  // token ids, each >= 0
 };
 
 struct CompletionRequest {
-  std::string prompt;          // not empty
-  bool parse_special = false;  // ours: control tokens written in the prompt become those tokens
+  std::vector<CompletionPrompt> prompts;  // at least one; with params.n at most kMaxChoices answers
+  bool parse_special = false;             // ours: control tokens written in a text become those tokens
+  bool echo = false;                      // each answer begins with its prompt
   GenerationParams params;
 };
 
@@ -110,10 +118,16 @@ struct Usage {
   int cached_tokens = 0;  // of the prompt's; 0: not told
 };
 
+struct LikelyToken {
+  std::string bytes;     // need not be whole characters
+  double logprob = 0.0;  // nats
+};
+
 struct TokenLogprob {
-  std::string bytes;       // of the token; need not be whole characters
-  double logprob = 0.0;    // nats
-  size_t text_offset = 0;  // where its text begins in the answer's, in bytes
+  std::string bytes;
+  double logprob = 0.0;
+  size_t text_offset = 0;             // where its text begins in the answer's, in characters (code points)
+  std::vector<LikelyToken> top = {};  // likeliest first; the token itself need not be among them
 };
 
 // What every object of one answer repeats.
@@ -147,8 +161,9 @@ Json StreamUsage(const AnswerHeader& header, const Usage& usage);
 // One server-sent event carrying `value`, and the one that ends a stream (WHATWG HTML, section 9.2).
 std::string ServerSentEvent(const Json& value);
 inline constexpr std::string_view kStreamEnd = "data: [DONE]\n\n";
-// A comment, which clients of server-sent events pass over.
-inline constexpr char kStreamKeepAlive[] = ": keep-alive\n\n";
+// A comment, which clients of server-sent events pass over. queue_place: how many requests come before this one, if it
+// waits.
+std::string StreamKeepAlive(std::optional<int> queue_place);
 
 struct ModelEntry {
   std::string id;

@@ -23,6 +23,8 @@ constexpr size_t kMaxModelBytes = 256;
 constexpr size_t kMaxToolNameBytes = 64;
 constexpr size_t kMaxToolIdBytes = 128;
 constexpr size_t kMaxToolBytes = 64 << 10;
+constexpr size_t kMaxLogprobEntries = 512;
+constexpr int kMaxCompletionLogprobs = 20;  // OpenAI has 5, others more
 // The nucleus of 0 is the most likely token: what no vocabulary has less of than its most likely one.
 constexpr double kMinTopP = 1e-9;
 
@@ -170,7 +172,6 @@ void ReadResponseFormat(FieldReader& reader) {
 constexpr std::pair<const char*, const char*> kUnserved[] = {
     {"functions", "functions are"},
     {"audio", "audio is"},
-    {"web_search_options", "a web search is"},
     {"min_tokens", "a least number of tokens is"},
     {"ignore_eos", "going on after the end is"},
     {"stop_token_ids", "stop tokens are"},
@@ -190,6 +191,7 @@ constexpr std::pair<const char*, const char*> kUnserved[] = {
     {"chat_template", "a template of the request's own is"},
     {"documents", "documents beside the conversation are"},
     {"mirostat", "mirostat is"},
+    {"reasoning", "an effort of thoughts is"},
     {"dry_multiplier", "the DRY penalty is"},
     {"xtc_probability", "XTC sampling is"},
     {"no_repeat_ngram_size", "a ban on repeated n-grams is"},
@@ -211,6 +213,7 @@ constexpr Neutral kNeutral[] = {
     {"typical_p", 1.0, "leave the field out"},
     {"length_penalty", 1.0, "leave the field out"},
     {"n_predict", -1.0, "it is max_tokens here"},
+    {"priority", 0.0, "it is the header X-Updraft-Priority here"},
 };
 
 void ReadNeutral(FieldReader& reader) {
@@ -234,6 +237,9 @@ void ReadUnservedSwitches(FieldReader& reader) {
     reader.Fail(FieldError("add_generation_prompt",
                            "an answer without its beginning is not supported; continue_final_message goes on with the "
                            "last message"));
+  }
+  if (reader.Find("web_search_options") != nullptr) {  // an empty object asks for one, too
+    reader.Fail(FieldError("web_search_options", "a web search is not supported; leave the field out"));
   }
   const Json* modalities = reader.Find("modalities");
   if (modalities == nullptr) return;
@@ -268,11 +274,22 @@ void ReadLogitBias(FieldReader& reader, std::vector<LogitBias>& biases) {
   std::sort(biases.begin(), biases.end(), [](const LogitBias& a, const LogitBias& b) { return a.token < b.token; });
 }
 
+// An entry is some 100 bytes; of an answer that is not streamed all are held until its end.
+void CheckLogprobs(FieldReader& reader, const GenerationParams& params, size_t n_prompts) {
+  const size_t n_entries = n_prompts * static_cast<size_t>(params.n) * static_cast<size_t>(1 + params.top_logprobs);
+  if (!params.logprobs || n_entries <= kMaxLogprobEntries) return;
+  reader.Fail(FieldError(
+      "logprobs",
+      absl::StrFormat("expected at most %d log probabilities for a token of all answers together, found %d "
+                      "answers with %d each; ask for less of either",
+                      kMaxLogprobEntries, n_prompts * static_cast<size_t>(params.n), 1 + params.top_logprobs)));
+}
+
 void ReadChoices(FieldReader& reader, int& n_choices) {
   std::optional<int64_t> n, best_of;
-  reader.Integer("n", 1, 128, n);
+  reader.Integer("n", 1, kMaxChoices, n);
   n_choices = static_cast<int>(n.value_or(1));
-  reader.Integer("best_of", 1, 128, best_of);
+  reader.Integer("best_of", 1, kMaxChoices, best_of);
   if (best_of && *best_of != n_choices) {
     reader.Fail(FieldError("best_of",
                            "to choose among more answers than are given is not supported; expected n, or "
@@ -402,12 +419,53 @@ void ReadToolChoice(FieldReader& reader, ToolChoice& choice) {
   }
 }
 
+void SetThinking(FieldReader& reader, const std::string& field, bool asked, std::optional<bool>& thinking) {
+  if (thinking.value_or(asked) != asked) {
+    return reader.Fail(FieldError(field, "contradicts another field that says whether to think; send one of them"));
+  }
+  thinking = asked;
+}
+
+// Whether to think has several names, of which all are known here.
+void ReadThinking(FieldReader& reader, std::optional<bool>& thinking) {
+  if (reader.Find("enable_thinking") != nullptr) {
+    bool asked = false;
+    reader.Bool("enable_thinking", asked);
+    SetThinking(reader, "enable_thinking", asked, thinking);
+  }
+  if (const Json* effort = reader.Find("reasoning_effort")) {
+    if (*effort != "none") {
+      return reader.Fail(FieldError("reasoning_effort",
+                                    "an effort of thoughts is not supported; only \"none\" is, or "
+                                    "leave the field out"));
+    }
+    SetThinking(reader, "reasoning_effort", false, thinking);
+  }
+  const Json* value = reader.Find("thinking");
+  if (value == nullptr) return;
+  if (!value->is_object()) return reader.Fail(WrongType("thinking", "an object with a type", *value));
+  for (const auto& item : value->items()) {
+    if (item.key() == "type") continue;
+    return reader.Fail(FieldError("thinking." + item.key().substr(0, 64), "not supported; only type is"));
+  }
+  std::string type;
+  FieldReader inner(*value, "thinking.");
+  inner.String("type", 64, type);
+  reader.Fail(inner.status());
+  if (type != "enabled" && type != "disabled") {
+    return reader.Fail(
+        FieldError("thinking.type", absl::StrFormat("expected \"enabled\" or \"disabled\", found \"%s\"", type)));
+  }
+  SetThinking(reader, "thinking.type", type == "enabled", thinking);
+}
+
 // Fields beside OpenAI's that say how the conversation is rendered.
 void ReadTemplateFields(FieldReader& reader, ChatRequest& request) {
   if (reader.Find("continue_final_message") != nullptr) {
     request.continue_final_message.emplace();
     reader.Bool("continue_final_message", *request.continue_final_message);
   }
+  ReadThinking(reader, request.thinking);
   const Json* kwargs = reader.Find("chat_template_kwargs");
   if (kwargs == nullptr) return;
   if (!kwargs->is_object()) return reader.Fail(WrongType("chat_template_kwargs", "an object", *kwargs));
@@ -418,9 +476,10 @@ void ReadTemplateFields(FieldReader& reader, ChatRequest& request) {
   }
   FieldReader inner(*kwargs, "chat_template_kwargs.");
   if (inner.Find("enable_thinking") == nullptr) return;
-  request.thinking.emplace();
-  inner.Bool("enable_thinking", *request.thinking);
+  bool thinking = false;
+  inner.Bool("enable_thinking", thinking);
   reader.Fail(inner.status());
+  SetThinking(reader, "chat_template_kwargs.enable_thinking", thinking, request.thinking);
 }
 
 absl::Status ReadToolCalls(const Json& json, const std::string& prefix, std::vector<ToolCall>& calls) {
@@ -490,6 +549,43 @@ absl::StatusOr<Message> ReadMessage(const Json& json, size_t index, const Accept
   return message;
 }
 
+// ---- Prompts of completions -----------------------------------------------------------------------------------------
+
+absl::Status ReadIds(const Json& list, const std::string& field, std::vector<int32_t>& ids) {
+  ids.reserve(list.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const Json& id = list[i];
+    const bool fits = id.is_number_unsigned() && id.get<uint64_t>() <= std::numeric_limits<int32_t>::max();
+    if (!fits) {
+      return FieldError(absl::StrFormat("%s[%d]", field, i),
+                        "expected a token id, found " + DumpJson(id).substr(0, 64));
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPrompt(const Json& json, const std::string& field, CompletionPrompt& prompt) {
+  if (json.is_array() && !json.empty()) return ReadIds(json, field, prompt.ids);
+  if (!json.is_string() && !json.is_array()) return WrongType(field, "a string or an array of token ids", json);
+  if (json.is_string()) prompt.text = json.get<std::string>();
+  return prompt.text.empty() ? FieldError(field, "is empty; expected something to continue") : absl::OkStatus();
+}
+
+// One or several; each a text or an array of token ids.
+absl::Status ReadPrompts(const Json& json, std::vector<CompletionPrompt>& prompts) {
+  const bool several = json.is_array() && !json.empty() && (json.front().is_string() || json.front().is_array());
+  if (!several) return ReadPrompt(json, "prompt", prompts.emplace_back());
+  if (json.size() > kMaxChoices) {
+    return FieldError("prompt", absl::StrFormat("expected at most %d prompts, found %d", kMaxChoices, json.size()));
+  }
+  for (size_t i = 0; i < json.size(); ++i) {
+    const std::string field = json.size() == 1 ? "prompt" : absl::StrFormat("prompt[%d]", i);
+    if (absl::Status status = ReadPrompt(json[i], field, prompts.emplace_back()); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Json> ParseObject(std::string_view body) {
   if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) {
     return absl::InvalidArgumentError("body: is empty; expected one JSON object");
@@ -539,6 +635,7 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
   FieldReader reader(*json);
   ReadParams(reader, request.params);
   reader.Unsupported("parse_special", "control tokens in messages are");
+  reader.Unsupported("echo", "echoing the conversation is");
   ReadToolChoice(reader, request.tool_choice);
   if (accepts.tools) {
     ReadTools(reader, body, request.tools);
@@ -556,6 +653,7 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
     reader.Fail(FieldError("top_logprobs", "only allowed together with \"logprobs\": true"));
   }
   request.params.top_logprobs = static_cast<int>(top_logprobs.value_or(0));
+  CheckLogprobs(reader, request.params, 1);
   if (!reader.status().ok()) return reader.status();
   return request;
 }
@@ -566,27 +664,27 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body) 
   CompletionRequest request;
   auto prompt = json->find("prompt");
   if (prompt == json->end()) return FieldError("prompt", "missing; expected a string");
-  if (prompt->is_array() && prompt->size() == 1 && prompt->front().is_string()) {
-    request.prompt = prompt->front().get<std::string>();
-  } else if (prompt->is_string()) {
-    request.prompt = prompt->get<std::string>();
-  } else {
-    return FieldError("prompt",
-                      absl::StrFormat("expected one string (token ids and batches are not supported), found %s",
-                                      JsonTypeName(*prompt)));
-  }
-  if (request.prompt.empty()) return FieldError("prompt", "is empty; expected text to continue");
+  if (absl::Status status = ReadPrompts(*prompt, request.prompts); !status.ok()) return status;
   FieldReader reader(*json);
   ReadParams(reader, request.params);
   reader.Unsupported("tools", "tools are");
   reader.Bool("parse_special", request.parse_special);
-  reader.Unsupported("echo", "echoing the prompt is");
+  reader.Bool("echo", request.echo);
   reader.Unsupported("suffix", "a suffix is");
   std::optional<int64_t> logprobs;
-  reader.Integer("logprobs", 0, 5, logprobs);
-  if (!reader.status().ok()) return reader.status();
+  reader.Integer("logprobs", 0, kMaxCompletionLogprobs, logprobs);
+  if (request.echo && logprobs) {
+    reader.Fail(FieldError("echo", "log probabilities of the prompt are not supported; leave echo or logprobs out"));
+  }
+  if (request.prompts.size() * static_cast<size_t>(request.params.n) > kMaxChoices) {
+    reader.Fail(
+        FieldError("n", absl::StrFormat("expected at most %d answers to one request, found %d prompts of %d each",
+                                        kMaxChoices, request.prompts.size(), request.params.n)));
+  }
   request.params.logprobs = logprobs.has_value();
   request.params.top_logprobs = static_cast<int>(logprobs.value_or(0));
+  CheckLogprobs(reader, request.params, request.prompts.size());
+  if (!reader.status().ok()) return reader.status();
   return request;
 }
 

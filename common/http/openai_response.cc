@@ -14,14 +14,20 @@ namespace {
 // JSON has no infinities: the lowest float stands for log 0, as OpenAI's own servers give -9999.
 double FiniteLogprob(double logprob) { return std::isfinite(logprob) ? logprob : -9999.0; }
 
-Json ChatLogprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens) {
+Json LogprobEntry(const std::string& token, double logprob) {
+  Json bytes = Json::array();
+  for (const unsigned char byte : token) bytes.push_back(byte);
+  return {{"token", token}, {"logprob", FiniteLogprob(logprob)}, {"bytes", std::move(bytes)}};
+}
+
+Json ChatLogprobs(const std::vector<TokenLogprob>& tokens) {
   Json content = Json::array();
   for (const TokenLogprob& token : tokens) {
-    Json bytes = Json::array();
-    for (unsigned char byte : token.bytes) bytes.push_back(byte);
-    Json entry = {{"token", token.bytes}, {"logprob", FiniteLogprob(token.logprob)}, {"bytes", std::move(bytes)}};
-    Json chosen = entry;
-    entry["top_logprobs"] = header.top_logprobs > 0 ? Json::array({std::move(chosen)}) : Json::array();
+    Json entry = LogprobEntry(token.bytes, token.logprob);
+    entry["top_logprobs"] = Json::array();
+    for (const LikelyToken& likely : token.top) {
+      entry["top_logprobs"].push_back(LogprobEntry(likely.bytes, likely.logprob));
+    }
     content.push_back(std::move(entry));
   }
   return {{"content", std::move(content)}, {"refusal", nullptr}};
@@ -34,7 +40,10 @@ Json CompletionLogprobs(const AnswerHeader& header, const std::vector<TokenLogpr
     result["tokens"].push_back(token.bytes);
     result["token_logprobs"].push_back(FiniteLogprob(token.logprob));
     result["text_offset"].push_back(token.text_offset);
-    top.push_back({{token.bytes, FiniteLogprob(token.logprob)}});
+    // As OpenAI has it: the chosen token is there, too, also where it is none of the likeliest.
+    Json likely = {{token.bytes, FiniteLogprob(token.logprob)}};
+    for (const LikelyToken& other : token.top) likely.emplace(other.bytes, FiniteLogprob(other.logprob));
+    top.push_back(std::move(likely));
   }
   result["top_logprobs"] = header.top_logprobs > 0 ? std::move(top) : Json(nullptr);
   return result;
@@ -42,7 +51,7 @@ Json CompletionLogprobs(const AnswerHeader& header, const std::vector<TokenLogpr
 
 Json Logprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens) {
   if (!header.logprobs) return nullptr;
-  return header.chat ? ChatLogprobs(header, tokens) : CompletionLogprobs(header, tokens);
+  return header.chat ? ChatLogprobs(tokens) : CompletionLogprobs(header, tokens);
 }
 
 Json UsageObject(const Usage& usage) {
@@ -163,6 +172,11 @@ Json StreamUsage(const AnswerHeader& header, const Usage& usage) {
 }
 
 std::string ServerSentEvent(const Json& value) { return "data: " + DumpJson(value) + "\n\n"; }
+
+std::string StreamKeepAlive(std::optional<int> queue_place) {
+  if (!queue_place) return ": keep-alive\n\n";
+  return absl::StrFormat(": keep-alive, queued behind %d\n\n", *queue_place);
+}
 
 Json ModelObject(const ModelEntry& model) {
   return {{"id", model.id},

@@ -87,11 +87,12 @@ class Exchange {
   virtual void Respond(Response response) = 0;
 
   // Begins a streamed response; head.body is sent first if it is not empty. Then Write any number of times, then
-  // Finish. filler: bytes that mean nothing between two Writes, such as a comment; the server sends them after each
-  // ServerOptions::silence, so that nobody on the way takes the connection for dead, and when the client closes its
-  // sending side, so that one who has gone altogether is told from one who still reads. Empty: nothing is sent.
-  virtual void StartStream(Response head, std::string filler) = 0;
-  void StartStream(Response head) { StartStream(std::move(head), ""); }
+  // Finish. filler: gives bytes that mean nothing between two Writes, such as a comment; the server sends them after
+  // each ServerOptions::silence, so that nobody on the way takes the connection for dead, and when the client closes
+  // its sending side, so that one who has gone altogether is told from one who still reads. Called by the server's
+  // thread, without a lock; freed with the exchange. Null, or no bytes: nothing is sent.
+  virtual void StartStream(Response head, std::function<std::string()> filler) = 0;
+  void StartStream(Response head) { StartStream(std::move(head), nullptr); }
   // Queues bytes. Cancelled when the client is gone; ResourceExhausted when it reads too slowly, which also ends the
   // connection.
   virtual absl::Status Write(std::string_view bytes) = 0;

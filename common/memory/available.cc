@@ -151,12 +151,32 @@ void BoundByGroups(const std::string& root, const Version& version, AvailableMem
   }
 }
 
+// proc(5): "Max address space  4194304000  unlimited  bytes". What is mapped and never touched counts, too.
+void BoundByAddressSpace(const std::string& proc, AvailableMemory& least) {
+  constexpr std::string_view kName = "Max address space";
+  std::ifstream file(absl::StrCat(proc, "/self/limits"));
+  for (std::string line; std::getline(file, line);) {
+    if (!absl::StartsWith(line, std::string(kName))) continue;
+    std::istringstream words(line.substr(kName.size()));
+    uint64_t limit = 0;
+    if (!(words >> limit)) return;  // "unlimited" is no number
+    const uint64_t used = 1024 * ReadField(absl::StrCat(proc, "/self/status"), "VmSize:");
+    Bound({.bytes = limit - std::min(limit, used),
+           .source = absl::StrFormat("the address space of this process (ulimit -v): %s, %s in use", ShowBytes(limit),
+                                     ShowBytes(used)),
+           .less_mapped = true},
+          least);
+    return;
+  }
+}
+
 }  // namespace
 
 AvailableMemory ReadAvailableMemory(const std::string& root) {
   AvailableMemory least;
   const uint64_t available = 1024 * ReadField(root + "/proc/meminfo", "MemAvailable:");
   if (available > 0) Bound({.bytes = available, .source = "/proc/meminfo: MemAvailable"}, least);
+  BoundByAddressSpace(root + "/proc", least);
   BoundByGroups(root, V2(), least);
   BoundByGroups(root, V1(), least);
   return least;

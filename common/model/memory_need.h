@@ -21,11 +21,13 @@ struct MemoryNeed {
 
 struct WeightsNeed {
   uint64_t weights_bytes = 0;
-  uint64_t header_bytes = 0;  // of the file: its metadata, the vocabulary above all
+  uint64_t in_place_bytes = 0;  // of them: read in the file, which is mapped already
+  uint64_t header_bytes = 0;    // of the file: its metadata, the vocabulary above all
 };
 
-// max_rows: tokens in one step. InvalidArgument for KV options that cannot be.
+// max_rows: tokens in one step. n_at_once: sequences of which each keeps rows of its own (common/decode/rows.h); a
+// batch is one. InvalidArgument for KV options that cannot be.
 absl::StatusOr<MemoryNeed> NeedOf(const ModelConfig& config, const WeightsNeed& weights, const KvStoreOptions& kv,
-                                  int max_rows);
+                                  int max_rows, int n_at_once = 1);
 
 }  // namespace updraft

@@ -207,12 +207,13 @@ void WeightLoader::PackAll(const LoadOptions& options) {
 
 WeightsNeed WeightLoader::Need() const {
   WeightsNeed need;
-  need.weights_bytes = embedding_->data.size();
+  need.weights_bytes = need.in_place_bytes = embedding_->data.size();
   for (const MatrixToPack& m : matrices_) {
     const size_t packed = model_.ops_->PackedSize(m.tensor->type, m.n_out, m.n_in);
     // Read in place, as the embedding may be already, or laid out as measured, about as large.
     const bool again = m.tensor == embedding_;
     need.weights_bytes += packed > 0 || again ? packed : m.tensor->data.size();
+    if (packed == 0 && !again) need.in_place_bytes += m.tensor->data.size();
   }
   if (model_.adapter_ != nullptr) {
     // As floats while it is packed.

@@ -42,6 +42,11 @@ v1::Evidence EvidenceToProto(const TokenEvidence& evidence, size_t text_offset) 
   proto.set_entropy(evidence.entropy);
   proto.set_logprob(evidence.logprob);
   proto.set_text_offset(static_cast<uint32_t>(text_offset));
+  for (const TokenLogprob& likely : evidence.top) {
+    v1::TokenLogprob* told = proto.add_top();
+    told->set_token(likely.token);
+    told->set_logprob(likely.logprob);
+  }
   return proto;
 }
 

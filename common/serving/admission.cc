@@ -24,8 +24,8 @@ std::string Advice(const MemoryNeed& need, const KvStoreOptions& kv, const Avail
 }  // namespace
 
 absl::Status CheckMemory(const ModelConfig& config, const WeightsNeed& weights, const KvStoreOptions& kv, int max_rows,
-                         const AvailableMemory& available) {
-  const absl::StatusOr<MemoryNeed> need = NeedOf(config, weights, kv, max_rows);
+                         const AvailableMemory& available, int n_at_once) {
+  const absl::StatusOr<MemoryNeed> need = NeedOf(config, weights, kv, max_rows, n_at_once);
   if (!need.ok())
     return absl::Status(need.status().code(), absl::StrCat("kv_tokens: ", std::string(need.status().message())));
   LogEvent(LogLevel::kInfo, "memory",
@@ -35,7 +35,8 @@ absl::Status CheckMemory(const ModelConfig& config, const WeightsNeed& weights, 
             {"other_bytes", need->other_bytes},
             {"available_bytes", available.source.empty() ? uint64_t{0} : available.bytes},
             {"source", available.source}});
-  if (need->total() <= available.bytes) return absl::OkStatus();
+  const uint64_t counted = available.less_mapped ? std::min(weights.in_place_bytes, need->total()) : 0;
+  if (need->total() - counted <= available.bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
       "memory: expected room for %s (weights %s, KV cache of %d tokens %s, steps of %d rows %s, the rest %s), found %s "
       "(%s); %s",
@@ -44,12 +45,16 @@ absl::Status CheckMemory(const ModelConfig& config, const WeightsNeed& weights, 
       ShowBytes(available.bytes), available.source, Advice(*need, kv, available)));
 }
 
-AdmitModel AdmitWithinMemory(int kv_tokens, KvStoreOptions kv, bool one_sequence, int max_rows) {
-  return [=](const ModelConfig& config, const WeightsNeed& weights) {
-    KvStoreOptions wanted = kv;
-    const int tokens = one_sequence ? std::min(kv_tokens, config.context_length) : kv_tokens;
-    wanted.n_blocks = (tokens + wanted.block_tokens - 1) / wanted.block_tokens;
-    return CheckMemory(config, weights, wanted, max_rows, ReadAvailableMemory());
+int KvTokensOf(const ServedAtOnce& served, const ModelConfig& config) {
+  if (served.n_in_turn == 0) return served.kv_tokens;
+  return static_cast<int>(std::min<int64_t>(served.kv_tokens, int64_t{served.n_in_turn} * config.context_length));
+}
+
+AdmitModel AdmitWithinMemory(const ServedAtOnce& served) {
+  return [served](const ModelConfig& config, const WeightsNeed& weights) {
+    KvStoreOptions wanted = served.kv;
+    wanted.n_blocks = (KvTokensOf(served, config) + wanted.block_tokens - 1) / wanted.block_tokens;
+    return CheckMemory(config, weights, wanted, served.max_rows, ReadAvailableMemory(), std::max(1, served.n_in_turn));
   };
 }
 

@@ -13,10 +13,21 @@ namespace updraft {
 // RESOURCE_EXHAUSTED says what is needed for what, what there is and why not more, and which flags to change: those of
 // both daemons. kv: as wanted; the message states how many tokens would fit.
 absl::Status CheckMemory(const ModelConfig& config, const WeightsNeed& weights, const KvStoreOptions& kv, int max_rows,
-                         const AvailableMemory& available);
+                         const AvailableMemory& available, int n_at_once = 1);
 
-// For LoadOptions::admit: CheckMemory against what this process may take now, which it logs. kv_tokens: of the cache,
-// at most the model's context where `one_sequence`.
-AdmitModel AdmitWithinMemory(int kv_tokens, KvStoreOptions kv, bool one_sequence, int max_rows);
+// What is there at once. kv.n_blocks is set by kv_tokens.
+struct ServedAtOnce {
+  int kv_tokens = 0;
+  KvStoreOptions kv = {};
+  int max_rows = 0;  // tokens in one step
+  // Sequences that run in turn, each with rows of its own: of kv_tokens no more is taken than they can fill. 0: they
+  // run as one batch.
+  int n_in_turn = 0;
+};
+
+// For LoadOptions::admit: CheckMemory against what this process may take now, which it logs.
+AdmitModel AdmitWithinMemory(const ServedAtOnce& served);
+// Of the cache, in tokens.
+int KvTokensOf(const ServedAtOnce& served, const ModelConfig& config);
 
 }  // namespace updraft

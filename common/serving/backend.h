@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -31,16 +32,22 @@ class RequestHandle {
  public:
   RequestHandle() = default;  // of no request
   // `cancel` may be called by any thread, any number of times, also after the end.
-  explicit RequestHandle(std::function<void()> cancel) : cancel_(std::move(cancel)) {}
+  // queue_place: as QueuePlace, by any thread, also after the end; null: it is not told.
+  explicit RequestHandle(std::function<void()> cancel, std::function<std::optional<int>()> queue_place = nullptr)
+      : cancel_(std::move(cancel)), queue_place_(std::move(queue_place)) {}
 
   // Any thread, any number of times, also after the end. OnEnd(Cancelled) follows if the answer was not complete. The
   // backend must still exist.
   void Cancel() const {
     if (cancel_) cancel_();
   }
+  // How many requests come before this one, while it waits for its turn; none: it does not wait, or the backend does
+  // not say. As Cancel; never called with a lock held that a sink takes.
+  std::optional<int> QueuePlace() const { return queue_place_ ? queue_place_() : std::nullopt; }
 
  private:
   std::function<void()> cancel_;
+  std::function<std::optional<int>()> queue_place_;
 };
 
 // Thread-safe.

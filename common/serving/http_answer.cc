@@ -1,6 +1,7 @@
 #include "common/serving/http_answer.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "common/serving/provenance_json.h"
@@ -27,6 +28,11 @@ const char* FinishReasonName(v1::FinishReason reason) {
   }
 }
 
+// Code points, as many as begin in it.
+size_t CharactersIn(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
 }  // namespace
 
 Response WithRequestId(Response response, const std::string& request_id) {
@@ -50,7 +56,8 @@ HttpAnswer::HttpAnswer(std::shared_ptr<http::Exchange> exchange, const text::Tok
     : exchange_(std::move(exchange)),
       tokenizer_(tokenizer),
       options_(std::move(options)),
-      choices_(static_cast<size_t>(options_.n_choices)) {}
+      choices_(static_cast<size_t>(options_.n_choices)),
+      prompts_(static_cast<size_t>(options_.n_prompts)) {}
 
 std::shared_ptr<AnswerSink> HttpAnswer::SinkOf(std::shared_ptr<HttpAnswer> answer, int choice) {
   return std::make_shared<Sink>(std::move(answer), choice);
@@ -61,20 +68,39 @@ bool HttpAnswer::failed() const {
   return failed_;
 }
 
-std::vector<openai::TokenLogprob> HttpAnswer::LogprobsUpTo(const v1::Chunk& chunk, Choice& choice) const {
-  if (options_.header.logprobs && chunk.evidence_size() == chunk.tokens_size()) {
-    for (int i = 0; i < chunk.tokens_size(); ++i) {
-      const v1::Evidence& evidence = chunk.evidence(i);
-      choice.uncovered.push_back({tokenizer_->TokenBytes(chunk.tokens(i)), evidence.logprob(),
-                                  evidence.has_text_offset() ? evidence.text_offset() : choice.n_text_bytes});
+void HttpAnswer::TakeLogprobs(const v1::Chunk& chunk, Choice& choice) const {
+  if (!options_.header.logprobs || chunk.evidence_size() != chunk.tokens_size()) return;
+  for (int i = 0; i < chunk.tokens_size(); ++i) {
+    const v1::Evidence& evidence = chunk.evidence(i);
+    Choice::Uncovered taken{.token = {.bytes = tokenizer_->TokenBytes(chunk.tokens(i)), .logprob = evidence.logprob()},
+                            .begin = evidence.has_text_offset() ? evidence.text_offset() : choice.n_text_bytes};
+    for (const v1::TokenLogprob& likely : evidence.top()) {
+      if (likely.token() < 0 || likely.token() >= tokenizer_->vocab_size()) continue;  // of a tier that is not ours
+      taken.token.top.push_back({.bytes = tokenizer_->TokenBytes(likely.token()), .logprob = likely.logprob()});
     }
+    choice.uncovered.push_back(std::move(taken));
   }
-  choice.n_text_bytes += chunk.text().size();
+}
+
+std::vector<openai::TokenLogprob> HttpAnswer::LogprobsUpTo(const v1::Chunk& chunk, Choice& choice) const {
+  TakeLogprobs(chunk, choice);
+  const std::string& text = chunk.text();
+  const size_t n_before = choice.n_text_bytes, end = n_before + text.size();
   std::vector<openai::TokenLogprob> covered;
   auto& uncovered = choice.uncovered;
-  for (; !uncovered.empty() && uncovered.front().text_offset < choice.n_text_bytes; uncovered.pop_front()) {
-    covered.push_back(std::move(uncovered.front()));
+  size_t counted = 0;  // bytes of the text whose characters are in n_text_chars
+  const auto count_to = [&](size_t to) {
+    if (to <= counted) return;
+    choice.n_text_chars += CharactersIn(std::string_view(text).substr(counted, to - counted));
+    counted = to;
+  };
+  for (; !uncovered.empty() && uncovered.front().begin < end; uncovered.pop_front()) {
+    count_to(std::max(uncovered.front().begin, n_before) - n_before);
+    covered.push_back(std::move(uncovered.front().token));
+    covered.back().text_offset = choice.n_text_chars;
   }
+  count_to(text.size());
+  choice.n_text_bytes = end;
   return covered;
 }
 
@@ -83,7 +109,7 @@ void HttpAnswer::OnAccepted(std::vector<RequestHandle> handles) {
     MutexLock lock(mu_);
     if (!failed_) {
       if (n_ended_ == choices_.size()) return;
-      if (options_.stream) StartStream();
+      if (options_.stream) StartStream(handles);
       if (choices_.size() > 1) handles_ = std::move(handles);  // one choice ends by itself
       return;
     }
@@ -136,15 +162,18 @@ void HttpAnswer::EndChoice(int index, const v1::Done& done) {
   openai::Choice& made = choice.made;
   made.finish_reason = FinishReasonName(done.finish_reason());
   made.updraft = ProvenanceToJson(done);
-  // The prompt was one, however many answers it has.
-  usage_.prompt_tokens = done.usage().prompt_tokens();
-  // What the first of them read the others find.
+  // A prompt is one, however many answers it has, and what the first of them read the others find.
+  PromptUsage& prompt = prompts_[PromptOf(index)];
   const int n_cached = done.usage().cached_tokens();
-  usage_.cached_tokens = n_ended_ == 0 ? n_cached : std::min(usage_.cached_tokens, n_cached);
-  usage_.completion_tokens += done.usage().completion_tokens();
+  prompt.n_cached = prompt.n_tokens ? std::min(prompt.n_cached, n_cached) : n_cached;
+  prompt.n_tokens = done.usage().prompt_tokens();
+  n_completion_tokens_ += done.usage().completion_tokens();
   // Nothing is cut off from an answer that ends by its length: the last tokens may have no text.
   if (done.finish_reason() == v1::FINISH_REASON_LENGTH) {
-    made.logprobs.insert(made.logprobs.end(), choice.uncovered.begin(), choice.uncovered.end());
+    for (Choice::Uncovered& last : choice.uncovered) {
+      last.token.text_offset = choice.n_text_chars;
+      made.logprobs.push_back(std::move(last.token));
+    }
   }
   if (!options_.stream) return;
   StartStream();
@@ -155,26 +184,47 @@ void HttpAnswer::EndChoice(int index, const v1::Done& done) {
 
 void HttpAnswer::EndWhole() {
   if (options_.stream) {
-    if (options_.include_usage) Send(openai::StreamUsage(options_.header, usage_)).IgnoreError();
+    if (options_.include_usage) Send(openai::StreamUsage(options_.header, UsageOfAll())).IgnoreError();
     exchange_->Write(openai::kStreamEnd).IgnoreError();
     return exchange_->Finish();
   }
   std::vector<openai::Choice> choices;
-  for (Choice& choice : choices_) choices.push_back(std::move(choice.made));
+  for (int i = 0; i < options_.n_choices; ++i) {
+    openai::Choice& made = choices.emplace_back(std::move(choices_[i].made));
+    if (!options_.echo.empty()) made.text.insert(0, options_.echo[PromptOf(i)]);
+  }
   Response response;
-  response.body = http::DumpJson(openai::AnswerObject(options_.header, choices, usage_));
+  response.body = http::DumpJson(openai::AnswerObject(options_.header, choices, UsageOfAll()));
   exchange_->Respond(WithRequestId(std::move(response), options_.request_id));
 }
 
-void HttpAnswer::StartStream() {
+openai::Usage HttpAnswer::UsageOfAll() const {
+  openai::Usage usage{.completion_tokens = n_completion_tokens_};
+  for (const PromptUsage& prompt : prompts_) {
+    usage.prompt_tokens += prompt.n_tokens.value_or(0);
+    usage.cached_tokens += prompt.n_cached;
+  }
+  return usage;
+}
+
+void HttpAnswer::StartStream(const std::vector<RequestHandle>& handles) {
   if (std::exchange(started_, true)) return;
   Response head;
   head.content_type = "text/event-stream";
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
-  for (int i = 0; options_.header.chat && i < options_.n_choices; ++i) {
-    head.body += openai::ServerSentEvent(openai::StreamOpening(options_.header, i));
+  for (int i = 0; i < options_.n_choices; ++i) {
+    if (options_.header.chat) head.body += openai::ServerSentEvent(openai::StreamOpening(options_.header, i));
   }
-  exchange_->StartStream(WithRequestId(std::move(head), options_.request_id), openai::kStreamKeepAlive);
+  // The last to have its turn says how long the whole takes.
+  const auto filler = [handles] {
+    std::optional<int> place;
+    for (const RequestHandle& handle : handles) place = std::max(place, handle.QueuePlace());
+    return openai::StreamKeepAlive(place);
+  };
+  exchange_->StartStream(WithRequestId(std::move(head), options_.request_id), filler);
+  for (int i = 0; i < options_.n_choices && !options_.echo.empty(); ++i) {
+    Send(openai::StreamDelta(options_.header, options_.echo[PromptOf(i)], {}, i)).IgnoreError();  // as of a next chunk
+  }
 }
 
 }  // namespace updraft

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,9 @@ struct HttpAnswerOptions {
   std::string request_id;  // given back in the header X-Request-Id
   bool stream = false;
   bool include_usage = false;  // at the end of a stream
-  int n_choices = 1;
+  int n_choices = 1;           // of all prompts, those of the first prompt first
+  int n_prompts = 1;
+  std::vector<std::string> echo = {};  // the text that each choice begins with, by prompt; none: nothing
 };
 
 // The head of a stream, with the request's id, is sent once the backend has accepted the request: what is refused until
@@ -49,9 +52,13 @@ class HttpAnswer final {
  private:
   class Sink;
   struct Choice {
-    size_t n_text_bytes = 0;  // given, that of the chunk in hand included
-    // Of tokens whose text was not given yet, or is cut off.
-    std::deque<http::openai::TokenLogprob> uncovered;
+    size_t n_text_bytes = 0, n_text_chars = 0;  // given, of the answer itself
+    // Of tokens whose text was not given yet, or is cut off; text_offset is set when it is.
+    struct Uncovered {
+      http::openai::TokenLogprob token;
+      size_t begin = 0;  // of its text in the answer's, in bytes
+    };
+    std::deque<Uncovered> uncovered;
     // What was made and not sent yet: of a stream, log probabilities at most.
     http::openai::Choice made;
   };
@@ -61,7 +68,10 @@ class HttpAnswer final {
   absl::Status Send(const http::Json& object) { return exchange_->Write(http::openai::ServerSentEvent(object)); }
   // Takes the chunk's in and gives those of text that was given, in order.
   std::vector<http::openai::TokenLogprob> LogprobsUpTo(const v1::Chunk& chunk, Choice& choice) const;
-  void StartStream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void TakeLogprobs(const v1::Chunk& chunk, Choice& choice) const;
+  int PromptOf(int choice) const { return choice / (options_.n_choices / options_.n_prompts); }
+  http::openai::Usage UsageOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void StartStream(const std::vector<RequestHandle>& handles = {}) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndChoice(int index, const v1::Done& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndWithError(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndWhole() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -74,7 +84,12 @@ class HttpAnswer final {
   size_t n_ended_ ABSL_GUARDED_BY(mu_) = 0;  // choices that ended well
   bool started_ ABSL_GUARDED_BY(mu_) = false;
   bool failed_ ABSL_GUARDED_BY(mu_) = false;
-  http::openai::Usage usage_ ABSL_GUARDED_BY(mu_);
+  struct PromptUsage {
+    std::optional<int> n_tokens;  // once a choice of it has ended
+    int n_cached = 0;
+  };
+  std::vector<PromptUsage> prompts_ ABSL_GUARDED_BY(mu_);
+  int n_completion_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<RequestHandle> handles_ ABSL_GUARDED_BY(mu_);  // of several choices, while not all have ended
 };
 

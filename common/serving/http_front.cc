@@ -1,5 +1,6 @@
 #include "common/serving/http_front.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -36,6 +37,7 @@ constexpr char kAnyModel[] = "updraft";  // a name that always fits, whatever fi
 constexpr int64_t kMaxDeadline_ms = 24 * 3600 * 1000;
 constexpr int64_t kMaxBudgetTokens = 1 << 20;
 constexpr size_t kMaxLoggedBytes = 200;  // of a path
+constexpr size_t kMaxEchoBytes = 1 << 20;
 
 // ---- Headers --------------------------------------------------------------------------------------------------------
 
@@ -148,6 +150,7 @@ void FillParams(const openai::GenerationParams& params, const HeaderFields& head
   request.set_max_tokens(MaxTokensOf(params, headers.budget_tokens));
   for (const std::string& stop : params.stop) request.add_stop(stop);
   request.set_include_evidence(params.logprobs);
+  request.set_top_logprobs(params.top_logprobs);
   v1::Sampling* sampling = request.mutable_sampling();
   sampling->set_temperature(static_cast<float>(params.temperature));
   sampling->set_top_p(static_cast<float>(params.top_p));
@@ -165,11 +168,11 @@ void FillParams(const openai::GenerationParams& params, const HeaderFields& head
   }
 }
 
-// What makes one choice of a request that asks for several: it is the answer that the request would get with this seed,
-// so that each can be had again alone. The first is as if it were the only one.
-void BecomeChoice(int index, v1::GenerateRequest& request) {
+// What makes one choice of a request that asks for several: it is the answer that the request would get with this
+// prompt and this seed, so that each can be had again alone. The first is as if it were the only one.
+void BecomeChoice(int index, int n_of_prompt, v1::GenerateRequest& request) {
   if (index == 0) return;
-  request.mutable_sampling()->set_seed(request.sampling().seed() + static_cast<uint64_t>(index));
+  request.mutable_sampling()->set_seed(request.sampling().seed() + static_cast<uint64_t>(index % n_of_prompt));
   const std::string suffix = absl::StrCat("/", index);
   request.set_request_id(request.request_id().substr(0, kMaxIdBytes - suffix.size()) + suffix);
 }
@@ -181,34 +184,56 @@ absl::Status CheckModel(const std::string& asked, const std::string& served) {
                             absl::StatusCode::kNotFound);
 }
 
-// What both kinds of completion have in common, from the parsed parameters to the running request. `request` has its
-// input.
-absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, const openai::GenerationParams& params,
-                   bool chat, const HeaderFields& headers, v1::GenerateRequest request) {
-  const ServedModel& model = backend->served();
-  if (absl::Status status = CheckModel(params.model, model.name()); !status.ok()) return status;
-  FillParams(params, headers, request);
-  request.set_request_id(headers.request_id);
-  request.set_tier(headers.tier);
-  request.set_priority(headers.priority);
-  request.set_tenant(headers.tenant);
+// The daemon checks them, too, but does not know the field's name here.
+absl::Status CheckBiases(const std::vector<openai::LogitBias>& biases, const ServedModel& model) {
+  const int32_t n_vocab = model.tokenizer()->vocab_size();
+  if (biases.empty() || biases.back().token < n_vocab) return absl::OkStatus();  // they ascend
+  return openai::FieldError(
+      "logit_bias", absl::StrFormat("expected token ids in [0, %d) as keys, found %d", n_vocab, biases.back().token));
+}
 
+// What an answer is of.
+struct Wanted {
+  bool chat = true;
+  std::vector<v1::GenerateRequest> requests = {};  // one per prompt, with its input
+  std::vector<std::string> echo = {};              // beside them; none: the answers stand alone
+};
+
+HttpAnswerOptions OptionsOf(const openai::GenerationParams& params, const Wanted& wanted, const HeaderFields& headers,
+                            const ServedModel& model) {
   HttpAnswerOptions options;
   options.request_id = headers.request_id;
   options.stream = params.stream;
   options.include_usage = params.include_usage;
-  options.header.id = (chat ? "chatcmpl-" : "cmpl-") + headers.request_id;
+  options.header.id = (wanted.chat ? "chatcmpl-" : "cmpl-") + headers.request_id;
   options.header.model = model.name();
   options.header.created = absl::ToUnixSeconds(absl::Now());
-  options.header.chat = chat;
+  options.header.chat = wanted.chat;
   options.header.logprobs = params.logprobs;
   options.header.top_logprobs = params.top_logprobs;
-  options.n_choices = params.n;
-  auto answer = std::make_shared<HttpAnswer>(exchange, model.tokenizer().get(), std::move(options));
+  options.n_prompts = static_cast<int>(wanted.requests.size());
+  options.n_choices = options.n_prompts * params.n;
+  options.echo = wanted.echo;
+  return options;
+}
+
+// What both kinds of completion have in common, from the parsed parameters to the running requests.
+absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, const openai::GenerationParams& params,
+                   const HeaderFields& headers, Wanted wanted) {
+  const ServedModel& model = backend->served();
+  if (absl::Status status = CheckModel(params.model, model.name()); !status.ok()) return status;
+  if (absl::Status status = CheckBiases(params.logit_bias, model); !status.ok()) return status;
+  const HttpAnswerOptions options = OptionsOf(params, wanted, headers, model);
+  auto answer = std::make_shared<HttpAnswer>(exchange, model.tokenizer().get(), options);
   std::vector<RequestHandle> handles;
-  for (int i = 0; i < params.n && !answer->failed(); ++i) {
-    v1::GenerateRequest choice = request;
-    BecomeChoice(i, choice);
+  for (int i = 0; i < options.n_choices && !answer->failed(); ++i) {
+    v1::GenerateRequest choice = wanted.requests[static_cast<size_t>(i / params.n)];
+    FillParams(params, headers, choice);
+    choice.set_request_id(headers.request_id);
+    choice.set_tier(headers.tier);
+    choice.set_priority(headers.priority);
+    choice.set_tenant(headers.tenant);
+    BecomeChoice(i, params.n, choice);
     handles.push_back(backend->Submit(std::move(choice), headers.deadline, HttpAnswer::SinkOf(answer, i)));
   }
   answer->OnAccepted(handles);
@@ -221,18 +246,61 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
 absl::Status ServeChat(Backend* backend, const std::shared_ptr<Exchange>& exchange, const HeaderFields& headers) {
   auto parsed = openai::ParseChatRequest(exchange->request().body, {.tools = backend->served().can_use_tools()});
   if (!parsed.ok()) return parsed.status();
-  v1::GenerateRequest request;
-  FillConversation(*parsed, request);
-  return Serve(backend, exchange, parsed->params, /*chat=*/true, headers, std::move(request));
+  Wanted wanted;
+  FillConversation(*parsed, wanted.requests.emplace_back());
+  return Serve(backend, exchange, parsed->params, headers, std::move(wanted));
+}
+
+absl::Status CheckIds(const std::vector<int32_t>& ids, const std::string& field, int32_t n_vocab) {
+  const auto beyond = std::find_if(ids.begin(), ids.end(), [n_vocab](int32_t id) { return id >= n_vocab; });
+  if (beyond == ids.end()) return absl::OkStatus();
+  return openai::FieldError(absl::StrFormat("%s[%d]", field, beyond - ids.begin()),
+                            absl::StrFormat("expected token ids in [0, %d), found %d", n_vocab, *beyond));
+}
+
+absl::StatusOr<std::string> EchoOf(const openai::CompletionPrompt& prompt, const text::Tokenizer& tokenizer,
+                                   size_t max_bytes) {
+  const auto too_long = [] {
+    return openai::FieldError("echo", absl::StrFormat("expected prompts of at most %d bytes, counted once for each "
+                                                      "answer, found more; leave echo out",
+                                                      kMaxEchoBytes));
+  };
+  if (prompt.ids.empty())
+    return prompt.text.size() <= max_bytes ? prompt.text : absl::StatusOr<std::string>(too_long());
+  size_t n_bytes = 0;
+  for (const int32_t id : prompt.ids) n_bytes += tokenizer.TokenBytes(id).size();
+  if (n_bytes > max_bytes) return too_long();
+  return tokenizer.Decode(prompt.ids);
 }
 
 absl::Status ServeCompletion(Backend* backend, const std::shared_ptr<Exchange>& exchange, const HeaderFields& headers) {
   auto parsed = openai::ParseCompletionRequest(exchange->request().body);
   if (!parsed.ok()) return parsed.status();
-  v1::GenerateRequest request;
-  request.set_prompt(std::move(parsed->prompt));
-  request.set_parse_special(parsed->parse_special);
-  return Serve(backend, exchange, parsed->params, /*chat=*/false, headers, std::move(request));
+  const ServedModel& model = backend->served();
+  Wanted wanted{.chat = false};
+  size_t n_echoed = 0;
+  for (size_t i = 0; i < parsed->prompts.size(); ++i) {
+    openai::CompletionPrompt& prompt = parsed->prompts[i];
+    v1::GenerateRequest& request = wanted.requests.emplace_back();
+    const std::string field = parsed->prompts.size() == 1 ? "prompt" : absl::StrFormat("prompt[%d]", i);
+    if (absl::Status status = CheckIds(prompt.ids, field, model.tokenizer()->vocab_size()); !status.ok()) return status;
+    if (parsed->echo) {
+      const size_t n_left = kMaxEchoBytes - std::min(kMaxEchoBytes, n_echoed);
+      auto echo = EchoOf(prompt, *model.tokenizer(), n_left / static_cast<size_t>(parsed->params.n));
+      if (!echo.ok()) return echo.status();
+      n_echoed += echo->size() * static_cast<size_t>(parsed->params.n);
+      wanted.echo.push_back(*std::move(echo));
+    }
+    if (prompt.ids.empty()) {
+      request.set_prompt(std::move(prompt.text));
+      request.set_parse_special(parsed->parse_special);
+    } else {
+      request.mutable_tokens()->mutable_ids()->Add(prompt.ids.begin(), prompt.ids.end());
+      request.mutable_tokens()->set_tokenizer_fingerprint(model.info().tokenizer_fingerprint());
+      request.mutable_tokens()->set_raw(true);
+    }
+  }
+  return Serve(backend, exchange, parsed->params, headers, std::move(wanted));
 }
 
 // ---- Refusals -------------------------------------------------------------------------------------------------------

@@ -22,8 +22,11 @@ constexpr size_t kAnswerBytes = 1024;
 
 size_t BytesOf(const v1::Chunk& chunk) {
   constexpr size_t kEvidenceBytes = 64;  // a message of its own
+  constexpr size_t kTopBytes = 48;       // as is each token that could have been chosen
+  size_t n_top = 0;
+  for (const v1::Evidence& evidence : chunk.evidence()) n_top += static_cast<size_t>(evidence.top_size());
   return chunk.text().size() + sizeof(int32_t) * static_cast<size_t>(chunk.tokens_size()) +
-         kEvidenceBytes * static_cast<size_t>(chunk.evidence_size());
+         kEvidenceBytes * static_cast<size_t>(chunk.evidence_size()) + kTopBytes * n_top;
 }
 
 // Two bodies of one id pass for the same with a probability of 2^-64.
@@ -63,6 +66,7 @@ class OnceBackend::Answer {
   void Started(RequestHandle handle) ABSL_LOCKS_EXCLUDED(mu_);
   // One that waited has left. True: it was the last, and the backend has been told.
   bool Leave(const AnswerSink* sink) ABSL_LOCKS_EXCLUDED(mu_);
+  std::optional<int> QueuePlace() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   const std::string id_;
@@ -171,6 +175,15 @@ bool OnceBackend::Answer::Leave(const AnswerSink* sink) {
   if (leaving == nullptr) return handle.Cancel(), true;
   leaving->OnEnd(absl::CancelledError("the request was cancelled"), {});
   return false;
+}
+
+std::optional<int> OnceBackend::Answer::QueuePlace() {
+  RequestHandle handle;
+  {
+    MutexLock lock(mu_);
+    handle = handle_;
+  }
+  return handle.QueuePlace();
 }
 
 // Which ids there are, and how much they take. Never calls out with its lock held but to answers, which call nobody
@@ -327,9 +340,11 @@ RequestHandle OnceBackend::Submit(v1::GenerateRequest request, SteadyTime deadli
   const uint64_t fingerprint = FingerprintOf(request);
   for (;;) {
     const auto [answer, is_new] = table_->FindOrMake(request.request_id(), fingerprint, sink);
-    const RequestHandle handle([table = table_, answer = answer, sink] {
-      if (answer->Leave(sink.get())) table->Remove(answer.get());
-    });
+    const RequestHandle handle(
+        [table = table_, answer = answer, sink] {
+          if (answer->Leave(sink.get())) table->Remove(answer.get());
+        },
+        [answer = answer] { return answer->QueuePlace(); });
     if (is_new) {
       answer->Started(backend_->Submit(std::move(request), deadline, std::make_shared<Recorder>(table_, answer)));
       return handle;

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "common/decode/evidence.h"
 #include "common/http/json.h"
 #include "common/rpc/convert.h"
 
@@ -60,6 +61,9 @@ absl::Status CheckValues(const v1::GenerateRequest& request) {
     return unknown("tier", "0 (the policy decides), 1 (only here) or 2 (only upstream)", request.tier());
   }
   const v1::ToolChoice::Mode mode = request.tool_choice().mode();
+  if (mode == v1::ToolChoice::MODE_SHAPE || request.has_shape()) {
+    return FieldError("shape", "answers of a given shape are not served yet; leave it out");
+  }
   if (v1::ToolChoice::Mode_IsValid(mode)) return absl::OkStatus();
   return unknown("tool_choice.mode", "0 (the model decides), 1 (none) or 2 (required)", mode);
 }
@@ -211,6 +215,13 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {
     return FieldError("priority",
                       absl::StrFormat("expected %d to %d, found %d", -kMaxPriority, kMaxPriority, request.priority()));
+  }
+  if (request.top_logprobs() < 0 || request.top_logprobs() > kMaxTopLogprobs) {
+    return FieldError("top_logprobs",
+                      absl::StrFormat("expected 0 to %d, found %d", kMaxTopLogprobs, request.top_logprobs()));
+  }
+  if (request.top_logprobs() > 0 && !request.include_evidence() && !request.has_given()) {
+    return FieldError("top_logprobs", "only works with include_evidence");
   }
   if (absl::Status status = CheckValues(request); !status.ok()) return status;
   if (absl::Status status = CheckTools(request); !status.ok()) return status;

@@ -23,6 +23,11 @@ inline constexpr int kMaxPriority = 10;  // and -10
 // Part of CheckRequest: at most kMaxIdBytes printable ASCII characters without spaces.
 absl::Status CheckId(const char* field, const std::string& id);
 
+// Whether it is a text to be gone on from, written or as ids, rather than a conversation.
+inline bool IsRaw(const v1::GenerateRequest& request) {
+  return request.has_prompt() || (request.has_tokens() && request.tokens().raw());
+}
+
 // OutOfRange, in the words that clients of OpenAI's servers look for. context: tokens of prompt and answer together;
 // found: what has how many, and what to do, e.g. "the prompt has 9000; shorten it".
 absl::Status ContextExceeded(int64_t context, const std::string& found);

@@ -315,8 +315,9 @@ absl::StatusOr<Prompt> ServedModel::FromTokens(const v1::GenerateRequest& reques
   prompt.features.n_prompt_tokens = static_cast<int>(prompt.tokens.size());
   prompt.features.n_turns = std::max(0, tokens.n_turns());
   prompt.features.n_digits = std::max(0, tokens.n_digits());
+  prompt.at_text_start = !tokens.raw();
   // A tier that renders conversations sends them as ids; the format's own stop strings then apply here as well.
-  prompt.stops = chat_stops_;
+  if (!tokens.raw()) prompt.stops = chat_stops_;
   return prompt;
 }
 

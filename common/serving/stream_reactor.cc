@@ -98,13 +98,14 @@ void GenerateReactor::SubmitFromLane(v1::GenerateRequest request) {
 void GenerateReactor::Submit(v1::GenerateRequest request) {
   // Not under the lock: the backend may answer before Submit returns.
   RequestHandle handle = host_->backend->Submit(std::move(request), SteadyDeadlineOf(*context_), shared_from_this());
+  const std::optional<int> place = handle.QueuePlace();
   bool refused = false;
   {
     MutexLock lock(mu_);
     // After the end there is nothing to cancel, and a handle would keep what it belongs to.
     if (answer_ == Answer::kRunning) handle_ = handle;
     refused = !refusal_.ok();
-    if (answer_ == Answer::kRunning && wire_ == Wire::kUnused && !refused) WriteSign();
+    if (answer_ == Answer::kRunning && wire_ == Wire::kUnused && !refused) WriteSign(place);
   }
   if (refused) handle.Cancel();  // OnCancel came before there was a handle
 }
@@ -115,8 +116,11 @@ absl::Status GenerateReactor::OnChunk(const v1::Chunk& chunk) {
   MutexLock lock(mu_);
   if (!refusal_.ok()) return refusal_;
   const size_t n_bytes = chunk.ByteSizeLong();
-  const bool too_many_bytes = buffered_bytes_ + n_bytes > limits_.max_buffered_bytes;
-  if (too_many_bytes || buffered_tokens_ + chunk.tokens_size() > limits_.max_buffered_tokens) {
+  // One answer given at once (again) may be longer: who takes that in good time is not slow.
+  const bool waits = buffered_bytes_ > 0;
+  const bool too_many_bytes = waits && buffered_bytes_ + n_bytes > limits_.max_buffered_bytes;
+  const bool too_many_tokens = waits && buffered_tokens_ + chunk.tokens_size() > limits_.max_buffered_tokens;
+  if (too_many_bytes || too_many_tokens) {
     refusal_ = absl::ResourceExhaustedError(
         absl::StrFormat("the answer was read too slowly: more than %s waited; read faster, or ask for a shorter one",
                         too_many_bytes ? absl::StrFormat("%d bytes", limits_.max_buffered_bytes)
@@ -152,15 +156,24 @@ void GenerateReactor::OnEnd(const absl::Status& status, const v1::Done& done) {
 }
 
 void GenerateReactor::OnLook(SteadyTime now) {
+  RequestHandle handle;
   {
     MutexLock lock(mu_);
-    const bool may_write = wire_ == Wire::kFree || (wire_ == Wire::kUnused && waits_for_lane_);
-    const bool waits = answer_ == Answer::kRunning && may_write && refusal_.ok();
-    if (waits && now - wrote_ >= limits_.sign_interval) WriteSign();
+    if (OwesSign(now)) handle = handle_;
+  }
+  const std::optional<int> place = handle.QueuePlace();
+  {
+    MutexLock lock(mu_);
+    if (OwesSign(now)) WriteSign(place);
     if (!StoppedReading(now)) return;
   }
   MutexLock lock(context_mu_);
   if (!done_with_context_) context_->TryCancel();
+}
+
+bool GenerateReactor::OwesSign(SteadyTime now) const {
+  const bool may_write = wire_ == Wire::kFree || (wire_ == Wire::kUnused && waits_for_lane_);
+  return answer_ == Answer::kRunning && may_write && refusal_.ok() && now - wrote_ >= limits_.sign_interval;
 }
 
 bool GenerateReactor::StoppedReading(SteadyTime now) {
@@ -236,10 +249,11 @@ void GenerateReactor::WriteNextChunk() {
   Write(response);
 }
 
-void GenerateReactor::WriteSign() {
+void GenerateReactor::WriteSign(std::optional<int> queue_place) {
   v1::GenerateResponse response;
   Stamp(response, /*last=*/false);
   if (!response.has_load()) *response.mutable_load() = host_->backend->CurrentLoad();
+  if (queue_place) response.set_queue_place(*queue_place);
   Write(response);
 }
 

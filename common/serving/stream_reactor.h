@@ -11,6 +11,7 @@
 #include <deque>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -104,7 +105,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void ReaderIsGone() ABSL_LOCKS_EXCLUDED(mu_);
   void MaybeWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteNextChunk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void WriteSign() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool OwesSign(SteadyTime now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void WriteSign(std::optional<int> queue_place) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Write(const v1::GenerateResponse& response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FinishCall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Stamp(v1::GenerateResponse& response, bool last) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

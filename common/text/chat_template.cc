@@ -122,6 +122,7 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Choose(const gguf::File& file, const 
     absl::StatusOr<ChatTemplate> made = Make(choice, *source);
     if (!made.ok()) return In("--chat-template", made.status());
     made->why_ = absl::StrFormat("the file '%s', as chosen", choice);
+    if (absl::Status status = made->CheckUse(); !status.ok()) return In("--chat-template", status);
     made->FindOut();
     return made;
   }
@@ -135,6 +136,9 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Choose(const gguf::File& file, const 
   if (!made.ok()) {
     return absl::Status(made.status().code(),
                         absl::StrCat(where, ": ", std::string(made.status().message()), "; ", WhatToChoose()));
+  }
+  if (absl::Status status = made->CheckUse(); !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat(where, ": ", std::string(status.message()), "; ", WhatToChoose()));
   }
   made->why_ = "the model file's own";
   if (file.Has(kToolKey)) {
@@ -173,6 +177,22 @@ bool ChatTemplate::RendersCalls(const CallForm& form) const {
   const auto has = [&](const char* what) { return text->bytes().find(what) != std::string::npos; };
   return Has(*text, ChatInput::kTools) && Has(*text, ChatInput::OfCalls(1)) && has("probe_key") && has("probe_value") &&
          has("probe_result");
+}
+
+// What a template does wrong whatever it is given is told when it is chosen, not with the first conversation.
+absl::Status ChatTemplate::CheckUse() const {
+  static const auto* const kSystem = new std::vector<ChatMessage>{{"system", "S"}, {"user", "Q"}};
+  const std::span<const ChatMessage> forms[] = {{ProbeTurns().data(), 1}, ProbeTurns(), *kSystem};
+  absl::Status status;
+  for (const std::span<const ChatMessage> messages : forms) {
+    const absl::StatusOr<SourcedText> text = Run({.messages = messages}, "<s>", "</s>");
+    if (text.ok() && Has(*text, ChatInput::OfContent(messages.size() - 1))) return absl::OkStatus();
+    if (status.ok() && !text.ok()) status = text.status();
+  }
+  if (!status.ok()) return status;
+  return absl::InvalidArgumentError(
+      absl::StrCat("the model's chat template (", name_,
+                   "): expected one that writes what a user says, found that it writes nothing of it"));
 }
 
 void ChatTemplate::FindOut() {

@@ -109,6 +109,7 @@ class ChatTemplate {
       : name_(std::move(name)), source_(std::move(source)), program_(std::move(program)) {}
   static absl::StatusOr<ChatTemplate> Make(std::string name, std::string_view source);
 
+  absl::Status CheckUse() const;  // REQUIRES: before FindOut
   void FindOut();
   bool RendersCalls(const CallForm& form) const;
   absl::StatusOr<jinja::SourcedText> Run(const Chat& chat, std::string_view bos, std::string_view eos) const;

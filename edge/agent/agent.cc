@@ -133,7 +133,9 @@ Agent::Agent(AgentOptions options, std::unique_ptr<LocalModel> model, std::share
       tier_(FactsOf(options_, *model_)),
       host_(std::make_unique<Host>(this, model_.get(), session_.get(), upstream_.get())),
       keeper_(std::make_unique<Keeper>(this)),
-      worker_(std::make_unique<LocalWorker>(model_.get(), options_.tier, options_.max_queued)),
+      worker_(std::make_unique<LocalWorker>(model_.get(), LocalWorkerOptions{.tier = options_.tier,
+                                                                             .max_queued = options_.max_queued,
+                                                                             .n_at_once = options_.answers_at_once})),
       legs_{.worker = worker_.get(), .upstream = upstream_.get()} {
   session_->With([&](RoutingSession& s) { s.Configure(options_.policy, FingerprintOf(*model_)); });
   if (upstream_ != nullptr && options_.audit_share > 0.0) {
@@ -164,7 +166,8 @@ RequestHandle Agent::Submit(v1::GenerateRequest request, SteadyTime deadline, st
   } else {
     live->Post(Refused{status});
   }
-  return RequestHandle([live] { live->Post(Interrupt{absl::CancelledError("the request was cancelled")}); });
+  return RequestHandle([live] { live->Post(Interrupt{absl::CancelledError("the request was cancelled")}); },
+                       [this, live] { return worker_->QueuePlace(live.get()); });
 }
 
 v1::Load Agent::CurrentLoad() const {
@@ -179,8 +182,7 @@ v1::Load Agent::CurrentLoad() const {
   load.set_queued_requests(work.n_queued);
   load.set_running_tokens(work.n_running_tokens);
   load.set_queued_tokens(static_cast<int32_t>(work.n_queued_tokens));
-  load.set_kv_used_fraction(static_cast<float>(work.n_running_tokens) /
-                            static_cast<float>(model_->max_sequence_tokens()));
+  load.set_kv_used_fraction(static_cast<float>(work.n_running_tokens) / static_cast<float>(model_->kv_tokens()));
   load.set_predicted_wait_ms(static_cast<float>(absl::ToDoubleMilliseconds(PredictedWait(work))));
   session_->With([&load](const RoutingSession& session) {
     load.set_decode_tokens_per_s(static_cast<float>(session.local_tokens_per_s()));
@@ -190,7 +192,8 @@ v1::Load Agent::CurrentLoad() const {
 }
 
 absl::Duration Agent::PredictedWait(const LocalWorker::Load& load) const {
-  const double ahead = load.n_queued + (load.running ? 0.5 : 0.0);
+  // Of those that take turns half is done, as a rule, and the rest delays whoever comes now by as much.
+  const double ahead = load.n_queued + 0.5 * load.n_running;
   return absl::Seconds(ahead * session_->With([](const RoutingSession& session) { return session.local_run_s(); }));
 }
 

@@ -31,9 +31,10 @@ namespace updraft {
 
 struct AgentOptions {
   std::string tier = "edge";
-  RoutingPolicy policy;        // mode and threshold included
-  int max_queued = 64;         // requests that wait for the model; more are refused
-  int max_handed_over = 256;   // requests in progress beside those; more are refused too
+  RoutingPolicy policy;                  // mode and threshold included
+  int max_queued = 64;                   // requests that wait for the model; more are refused
+  int answers_at_once = kAnswersAtOnce;  // that the model writes in turn
+  int max_handed_over = 256;             // requests in progress beside those; more are refused too
   double audit_share = 0.0;    // of kept answers, at most: upstream is asked about them, too (auditor.h); 0: none
   double audit_level = 0.05;   // loss among kept answers above which the threshold is tightened
   int max_tokens_default = 0;  // answer tokens when a request does not say; 0: until the end, or what the context holds

@@ -32,6 +32,7 @@ v1::GenerateRequest RequestOf(const v1::GenerateRequest& asked) {
   request.set_hops(asked.hops() + 1);
   request.set_tier(v1::TIER_CHOICE_UNSPECIFIED);
   request.clear_include_evidence();
+  request.clear_top_logprobs();
   request.set_priority(-kMaxPriority);
   return request;
 }

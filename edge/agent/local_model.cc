@@ -20,7 +20,11 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
   std::unique_ptr<LocalModel> local(new LocalModel);
   local->options_ = options;
   LoadOptions load = options.load;
-  load.admit = AdmitWithinMemory(options.kv_tokens, {.type = options.kv_type}, /*one_sequence=*/true, kPrefillPiece);
+  const ServedAtOnce at_once{.kv_tokens = options.kv_tokens,
+                             .kv = {.type = options.kv_type},
+                             .max_rows = kPrefillPiece,
+                             .n_in_turn = options.answers_at_once};
+  load.admit = AdmitWithinMemory(at_once);
   auto served = ServedModel::Load(options.path, load, options.chat_template, options.served_name);
   if (!served.ok()) return served.status();
   local->served_ = *std::move(served);
@@ -41,14 +45,15 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOpt
   local->disposition_rule_ = *std::move(rule);
 
   KvPoolOptions pool_options;
-  const int context = model.config().context_length;
-  const int capacity = std::min(options.kv_tokens, context);
+  const int capacity = KvTokensOf(at_once, model.config());
   pool_options.type = options.kv_type;
   pool_options.n_blocks = (capacity + pool_options.block_tokens - 1) / pool_options.block_tokens;
   auto pool = KvPool::Create(model.ops(), model.config(), pool_options);
   if (!pool.ok()) return Annotate(pool.status(), "kv_tokens");
   local->pool_ = *std::move(pool);
-  local->max_sequence_tokens_ = std::min(context, pool_options.n_blocks * pool_options.block_tokens);
+  local->max_sequence_tokens_ =
+      std::min(model.config().context_length, pool_options.n_blocks * pool_options.block_tokens);
+  local->workspace_ = std::make_shared<RowsWorkspace>();
   return local;
 }
 

@@ -25,8 +25,10 @@ AssemblerOptions OptionsOf(const LocalModel& model, const Prompt& prompt, RunOpt
 LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far)
     : generator_(&model->served().model(), model->pool(),
                  {.sampling = options.sampling,
+                  .n_top_logprobs = options.n_top_logprobs,
                   .n_prompt_tokens = static_cast<int>(prompt.tokens.size()),
-                  .exit_mode = model->options().exit_mode}),
+                  .exit_mode = model->options().exit_mode},
+                 {.workspace = model->workspace()}),
       assembler_(std::make_unique<DetokenizedText>(model->served().tokenizer(), prompt.at_text_start),
                  OptionsOf(*model, prompt, std::move(options))),
       resumed_(assembler_.Resume(so_far)),
@@ -36,10 +38,24 @@ LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions opt
 
 absl::StatusOr<bool> LocalRun::Prefill() {
   const std::span<const int32_t> rest = std::span<const int32_t>(prefill_).subspan(prefilled_);
-  const auto piece = rest.first(std::min<size_t>(rest.size(), kPrefillPiece));
+  // A chosen token runs with the next one, as it would have done; it is the last, and may be the only one.
+  const size_t n_read = parked_ ? rest.size() - 1 : rest.size();
+  const auto piece = rest.first(std::min<size_t>(n_read, kPrefillPiece));
   if (absl::Status status = generator_.Prefill(piece); !status.ok()) return status;
   prefilled_ += piece.size();
-  return prefilled_ == prefill_.size();
+  if (!parked_ || prefilled_ + 1 < prefill_.size()) return prefilled_ == prefill_.size();
+  if (absl::Status status = generator_.Accept(prefill_.back()); !status.ok()) return status;
+  ++prefilled_;
+  return true;
+}
+
+void LocalRun::Park() {
+  if (prefilled_ == prefill_.size()) {
+    parked_ = n_generated_ > 0;
+    prefill_.assign(generator_.tokens().begin(), generator_.tokens().end());
+  }
+  generator_.Truncate(0);
+  prefilled_ = 0;
 }
 
 absl::StatusOr<LocalRun::Step> LocalRun::Next() {

@@ -1,6 +1,7 @@
 // One answer being generated here.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,11 +17,12 @@ namespace updraft {
 
 struct RunOptions {
   SamplingOptions sampling;
-  int max_tokens = 0;  // answer tokens, those accepted already included
+  int n_top_logprobs = 0;  // TokenEvidence::top of every step
+  int max_tokens = 0;      // answer tokens, those accepted already included
   std::vector<std::string> stops;
 };
 
-// One thread; the model must outlive it.
+// Answers that take turns are runs on one thread, of which each goes on where it stood. The model must outlive it.
 class LocalRun {
  public:
   // REQUIRES: prompt and accepted tokens leave room for one more (LocalModel::max_sequence_tokens).
@@ -28,7 +30,11 @@ class LocalRun {
 
   // Runs the next piece of prompt and accepted tokens. Call until it says true, which lets the caller look up in
   // between.
+  // RESOURCE_EXHAUSTED, as of Next: the KV pool has no room now; the run stands where it stood.
   absl::StatusOr<bool> Prefill();
+
+  // Gives its part of the KV pool back; Prefill reads all tokens anew, after which the answer goes on.
+  void Park();
 
   struct Step {
     AnswerPiece piece;
@@ -37,7 +43,9 @@ class LocalRun {
   // After Prefill, until piece.end says that this was the last one.
   absl::StatusOr<Step> Next();
 
-  int n_tokens() const { return static_cast<int>(generator_.tokens().size()); }  // in KV
+  int n_known() const { return static_cast<int>(std::max(prefill_.size(), generator_.tokens().size())); }
+  int n_unread() const { return static_cast<int>(prefill_.size() - prefilled_); }  // Prefill's to come
+  int n_tokens() const { return static_cast<int>(generator_.tokens().size()); }    // in KV
   double mean_exit_layer() const { return n_generated_ == 0 ? 0.0 : double(generator_.layers_run()) / n_generated_; }
 
  private:
@@ -46,6 +54,8 @@ class LocalRun {
   AnswerEnd resumed_;  // other than kOpen: what was accepted is a whole answer
   std::vector<int32_t> prefill_;
   size_t prefilled_ = 0;
+  bool parked_ =
+      false;  // prefill_ ends with a token that was chosen: what comes after it is chosen as it would have been
   int n_generated_ = 0;  // chosen here, end of generation included
 };
 

@@ -56,6 +56,7 @@ LocalModelOptions MakeModelOptions(const v1::EdgeConfig& config) {
           .chat_template = config.chat_template(),
           .served_name = config.served_model_name(),
           .kv_tokens = config.kv_tokens(),
+          .answers_at_once = config.answers_at_once(),
           .kv_type = KvTypeOf(config.kv_type()),
           .exit_mode = ExitModeOf(config.exit_mode()),
           .with_router = config.router_gain() > 0};
@@ -65,6 +66,7 @@ AgentOptions MakeAgentOptions(const v1::EdgeConfig& config, const ConfidenceMode
   AgentOptions options;
   options.tier = config.tier();
   options.max_queued = config.max_queued();
+  options.answers_at_once = config.answers_at_once();
   options.max_handed_over = config.max_handed_over();
   options.max_tokens_default = config.max_tokens_default();
   options.audit_share = config.audit_share();

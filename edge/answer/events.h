@@ -36,8 +36,8 @@ struct LocalStep {                        // one more token, or the text that en
 };
 struct LocalStopped {
   absl::Status status;           // of the model; OK also when it was stopped
-  absl::Duration ran;            // from LocalBegan on
-  absl::Duration decoded;        // of that, from the first step on
+  absl::Duration ran;            // of the model's time; what it read anew left out
+  absl::Duration decoded;        // of that, for steps
   int n_prefill_tokens = 0;      // that the model read before that
   double mean_exit_layer = 0.0;  // 0: no token
 };

@@ -29,6 +29,10 @@ bool Bound(const AnswerContext& answer, v1::Chunk& chunk) {
   const size_t room_bytes = most_bytes - std::min(most_bytes, answer.ledger().given_bytes());
   const bool fits = chunk.tokens_size() <= room && chunk.text().size() <= room_bytes;
   if (!asked.request.include_evidence() || chunk.evidence_size() != chunk.tokens_size()) chunk.clear_evidence();
+  for (v1::Evidence& evidence : *chunk.mutable_evidence()) {
+    const int n_asked = asked.request.top_logprobs();
+    if (evidence.top_size() > n_asked) evidence.mutable_top()->DeleteSubrange(n_asked, evidence.top_size() - n_asked);
+  }
   if (chunk.tokens_size() > room) chunk.mutable_tokens()->Truncate(room);
   if (chunk.evidence_size() > room) chunk.mutable_evidence()->DeleteSubrange(room, chunk.evidence_size() - room);
   if (chunk.text().size() > room_bytes) chunk.set_text(text::BoundedUtf8(chunk.text(), room_bytes));
@@ -143,12 +147,14 @@ class StreamUpWay final : public AnswerWay {
     const bool ids_say_all = asked.prompt.at_text_start || !tier.adds_space_prefix;
     sent_ = same_vocabulary && ids_say_all ? Sent::kIds : Sent::kText;
     if (sent_ == Sent::kText) return request;
+    const bool raw = IsRaw(request);
     request.clear_parse_special();  // the ids are what it made of the text
     v1::TokenIds* tokens = request.mutable_tokens();
     tokens->set_tokenizer_fingerprint(tier.tokenizer_fingerprint);
     tokens->mutable_ids()->Add(asked.prompt.tokens.begin(), asked.prompt.tokens.end());
     tokens->set_n_turns(asked.prompt.features.n_turns);
     tokens->set_n_digits(asked.prompt.features.n_digits);
+    tokens->set_raw(raw);
     // The chat format's own stop strings stay here: upstream adds them to ids itself (ServedModel::FromTokens), and
     // beside them the client's might be more than a request may have.
     return request;

@@ -86,8 +86,12 @@ void FuzzTools(std::string_view body) {
 void FuzzCompletion(std::string_view body) {
   const auto request = openai::ParseCompletionRequest(body);
   if (!request.ok()) return CheckError(request.status());
-  Require(!request->prompt.empty());
-  CheckRoundTrip(request->prompt, /*chat=*/false);
+  Require(!request->prompts.empty() && request->prompts.size() * static_cast<size_t>(request->params.n) <= 128);
+  for (const openai::CompletionPrompt& prompt : request->prompts) {
+    Require(prompt.text.empty() != prompt.ids.empty());
+    for (const int32_t id : prompt.ids) Require(id >= 0);
+    CheckRoundTrip(prompt.text, /*chat=*/false);
+  }
   CheckParams(request->params);
 }
 

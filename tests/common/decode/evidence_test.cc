@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -80,6 +81,31 @@ TEST(EvidenceTest, OneTokenIsCertain) {
   EXPECT_EQ(evidence.margin, 1.0f);
   EXPECT_EQ(evidence.entropy, 0.0f);
   EXPECT_EQ(evidence.logprob, 0.0f);
+}
+
+TEST(TopLogprobsTest, AreTheLikeliestOfASort) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal(0.0f, 3.0f);
+  for (const int n_vocab : {1, 2, 7, 100, 5000}) {
+    std::vector<float> logits(n_vocab);
+    for (float& logit : logits) logit = std::round(normal(random) * 4.0f) / 4.0f;  // some equal
+    if (n_vocab > 6) logits[3] = -std::numeric_limits<float>::infinity();
+    if (n_vocab > 6) logits[5] = std::numeric_limits<float>::quiet_NaN();
+    std::vector<int32_t> sorted;
+    for (int i = 0; i < n_vocab; ++i) {
+      if (std::isfinite(logits[i])) sorted.push_back(i);
+    }
+    std::stable_sort(sorted.begin(), sorted.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+    for (const int n : {0, 1, 2, 20}) {
+      const std::vector<TokenLogprob> top = TopLogprobs(logits, n);
+      ASSERT_EQ(top.size(), std::min<size_t>(n, sorted.size()));
+      for (size_t i = 0; i < top.size(); ++i) {
+        EXPECT_EQ(top[i].token, sorted[i]);
+        EXPECT_EQ(top[i].logprob, EvidenceOf(logits, sorted[i]).logprob);
+      }
+    }
+  }
+  EXPECT_TRUE(TopLogprobs(std::vector<float>(4, -std::numeric_limits<float>::infinity()), 3).empty());
 }
 
 }  // namespace

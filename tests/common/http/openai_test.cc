@@ -212,6 +212,7 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("logprobs":1)"), "logprobs"},
       {Chat(R"("top_logprobs":1)"), "top_logprobs"},
       {Chat(R"("logprobs":true,"top_logprobs":21)"), "top_logprobs"},
+      {Chat(R"("logprobs":true,"top_logprobs":20,"n":25)"), "logprobs"},
       {Chat(R"("tools":[{"type":"function"}])"), "tools"},
       {Chat(R"("logit_bias":[1])"), "logit_bias"},
       {Chat(R"("logit_bias":{"x":2})"), "logit_bias"},
@@ -374,29 +375,92 @@ TEST(ParseChatTest, ManyMessagesAreRefused) {
 TEST(ParseCompletionTest, ReadsAndRefuses) {
   auto request = ParseCompletionRequest(R"({"prompt":"once","max_tokens":3,"logprobs":2,"echo":false,"suffix":null})");
   ASSERT_TRUE(request.ok()) << request.status();
-  EXPECT_EQ(request->prompt, "once");
+  ASSERT_EQ(request->prompts.size(), 1u);
+  EXPECT_EQ(request->prompts[0].text, "once");
   EXPECT_TRUE(request->params.logprobs);
   EXPECT_EQ(request->params.top_logprobs, 2);
-  EXPECT_EQ(ParseCompletionRequest(R"({"prompt":["once"]})")->prompt, "once");
-  EXPECT_FALSE(request->parse_special);
+  EXPECT_FALSE(request->parse_special || request->echo);
+  EXPECT_TRUE(ParseCompletionRequest(R"({"prompt":"a","echo":true})")->echo);
   EXPECT_TRUE(ParseCompletionRequest(R"({"prompt":"<s>","parse_special":true})")->parse_special);
   const BadCase cases[] = {{"{}", "prompt"},
                            {R"({"prompt":""})", "prompt"},
-                           {R"({"prompt":[1,2]})", "prompt"},
-                           {R"({"prompt":["a","b"]})", "prompt"},
-                           {R"({"prompt":"a","echo":true})", "echo"},
+                           {R"({"prompt":7})", "prompt"},
+                           {R"({"prompt":[]})", "prompt"},
+                           {R"({"prompt":[[]]})", "prompt"},
+                           {R"({"prompt":["a",""]})", "prompt[1]"},
+                           {R"({"prompt":["a",7]})", "prompt[1]"},
+                           {R"({"prompt":[7,"a"]})", "prompt[1]"},
+                           {R"({"prompt":[7,-1]})", "prompt[1]"},
+                           {R"({"prompt":[7.5]})", "prompt[0]"},
+                           {R"({"prompt":[2147483648]})", "prompt[0]"},
+                           {R"({"prompt":[[1,2],[3,"x"]]})", "prompt[1][1]"},
+                           {R"({"prompt":["a","b"],"n":65})", "n"},
+                           {R"({"prompt":["a","b"],"n":20,"logprobs":20})", "logprobs"},
+                           {R"({"prompt":"a","echo":1})", "echo"},
+                           {R"({"prompt":"a","echo":true,"logprobs":1})", "echo"},
                            {R"({"prompt":"a","parse_special":1})", "parse_special"},
                            {R"({"prompt":"a","suffix":"b"})", "suffix"},
                            {R"({"prompt":"a","best_of":2})", "best_of"},
-                           {R"({"prompt":"a","logprobs":6})", "logprobs"}};
+                           {R"({"prompt":"a","logprobs":21})", "logprobs"}};
   for (const BadCase& bad : cases) {
     EXPECT_EQ(FieldOf(ParseCompletionRequest(bad.body).status()), bad.field) << bad.body;
   }
 }
 
+TEST(ParseCompletionTest, PromptsAreTextsOrIdsOneOrSeveral) {
+  const auto prompts = [](const std::string& json) {
+    std::vector<std::string> shown;
+    const auto request = ParseCompletionRequest(R"({"prompt":)" + json + "}");
+    EXPECT_TRUE(request.ok()) << json << ": " << request.status();
+    if (!request.ok()) return shown;
+    for (const CompletionPrompt& prompt : request->prompts) {
+      shown.push_back(prompt.text);
+      for (const int32_t id : prompt.ids) shown.back() += "#" + std::to_string(id);
+    }
+    return shown;
+  };
+  EXPECT_THAT(prompts(R"("a")"), ElementsAre("a"));
+  EXPECT_THAT(prompts(R"(["a"])"), ElementsAre("a"));
+  EXPECT_THAT(prompts(R"(["a","b"])"), ElementsAre("a", "b"));
+  EXPECT_THAT(prompts("[1,0,2147483647]"), ElementsAre("#1#0#2147483647"));
+  EXPECT_THAT(prompts("[[1,2]]"), ElementsAre("#1#2"));
+  EXPECT_THAT(prompts("[[1,2],[3]]"), ElementsAre("#1#2", "#3"));
+  EXPECT_THAT(prompts(R"(["a",[3]])"), ElementsAre("a", "#3"));
+}
+
+// Several names for one wish.
+TEST(ParseChatTest, WhetherToThinkHasSeveralNames) {
+  for (const auto& [fields, thinks] :
+       {std::pair{R"("enable_thinking":true)", true},
+        {R"("enable_thinking":false)", false},
+        {R"("thinking":{"type":"enabled"})", true},
+        {R"("thinking":{"type":"disabled"})", false},
+        {R"("chat_template_kwargs":{"enable_thinking":false},"enable_thinking":false)", false},
+        {R"("reasoning_effort":"none")", false}}) {
+    const auto request = ParseChatRequest(Chat(fields));
+    ASSERT_TRUE(request.ok()) << fields << ": " << request.status();
+    EXPECT_EQ(request->thinking, thinks) << fields;
+  }
+  for (const auto& [fields, field] : {std::pair{R"("enable_thinking":1)", "enable_thinking"},
+                                      {R"("thinking":true)", "thinking"},
+                                      {R"("thinking":{"type":"adaptive"})", "thinking.type"},
+                                      {R"("thinking":{"type":"enabled","budget_tokens":9})", "thinking.budget_tokens"},
+                                      {R"("enable_thinking":true,"thinking":{"type":"disabled"})", "thinking.type"},
+                                      {R"("enable_thinking":true,"reasoning_effort":"none")", "reasoning_effort"},
+                                      {R"("reasoning_effort":"low")", "reasoning_effort"},
+                                      {R"("web_search_options":{})", "web_search_options"},
+                                      {R"("echo":true)", "echo"},
+                                      {R"("priority":5)", "priority"}}) {
+    EXPECT_EQ(FieldOf(ParseChatRequest(Chat(fields)).status()), field) << fields;
+  }
+}
+
 TEST(ResponseTest, ChatCompletion) {
-  AnswerHeader header{"chatcmpl-1", "m", 17, true, true, 1};
-  const Choice choice{"hé", "stop", {{"h", -0.5}, {"\xc3", -1.0}, {"\xa9", -HUGE_VAL}}, {{"decision", "keep"}}};
+  AnswerHeader header{"chatcmpl-1", "m", 17, true, true, 2};
+  const Choice choice{"hé",
+                      "stop",
+                      {{"h", -0.5, 0, {{"H", -0.4}, {"h", -0.5}}}, {"\xc3", -1.0}, {"\xa9", -HUGE_VAL}},
+                      {{"decision", "keep"}}};
   Json object = AnswerObject(header, {choice}, {3, 2});
   EXPECT_EQ(object["object"], "chat.completion");
   EXPECT_EQ(object["choices"][0]["message"]["content"], "hé");
@@ -405,7 +469,9 @@ TEST(ResponseTest, ChatCompletion) {
   EXPECT_EQ(object["updraft"]["decision"], "keep");
   const Json& content = object["choices"][0]["logprobs"]["content"];
   EXPECT_EQ(content[1]["bytes"], Json::array({0xc3}));
-  EXPECT_EQ(content[0]["top_logprobs"][0]["token"], "h");
+  ASSERT_EQ(content[0]["top_logprobs"].size(), 2u);
+  EXPECT_EQ(content[0]["top_logprobs"][0], Json({{"token", "H"}, {"logprob", -0.4}, {"bytes", {'H'}}}));
+  EXPECT_EQ(content[1]["top_logprobs"], Json::array());
   // Half a character in a token and an infinite logprob still make valid JSON.
   auto parsed = ParseJson(DumpJson(object));
   ASSERT_TRUE(parsed.ok());
@@ -450,11 +516,11 @@ TEST(ResponseTest, StreamObjects) {
 
 TEST(ResponseTest, CompletionForm) {
   AnswerHeader header{"cmpl-1", "m", 17, false, true, 1};
-  Json object = StreamDelta(header, "ab", {{"a", -1.0, 10}, {"b", -2.0, 11}});
+  Json object = StreamDelta(header, "ab", {{"a", -1.0, 10}, {"b", -2.0, 11, {{"c", -0.5}}}});
   EXPECT_EQ(object["object"], "text_completion");
   EXPECT_EQ(object["choices"][0]["text"], "ab");
   EXPECT_EQ(object["choices"][0]["logprobs"]["text_offset"], Json::array({10, 11}));
-  EXPECT_EQ(object["choices"][0]["logprobs"]["top_logprobs"][1]["b"], -2.0);
+  EXPECT_EQ(object["choices"][0]["logprobs"]["top_logprobs"][1], Json({{"b", -2.0}, {"c", -0.5}}));
 }
 
 TEST(ErrorTest, MapsCodesAndCarriesTheField) {

@@ -276,7 +276,7 @@ TEST_F(ServerTest, AHalfClosedClientGetsItsWholeAnswer) {
     exchange->OnDisconnect([&gone] { gone.Set(); });
     // Not seen before the end was: what is sent then passes the client by.
     if (stream) {
-      exchange->StartStream(Response{200, "text/plain", "", {}}, "-");
+      exchange->StartStream(Response{200, "text/plain", "", {}}, [] { return "-"; });
       ASSERT_TRUE(exchange->Write("one,").ok());
       ASSERT_TRUE(client.WaitFor("one,"));
       ASSERT_TRUE(exchange->Write("two").ok());
@@ -304,7 +304,7 @@ TEST_F(ServerTest, AHalfClosedClientThatGoesIsNoticed) {
       auto exchange = mailbox_.Take();
       Flag gone;
       exchange->OnDisconnect([&gone] { gone.Set(); });
-      if (stream) exchange->StartStream(Response{200, "text/plain", "", {}}, "-");
+      if (stream) exchange->StartStream(Response{200, "text/plain", "", {}}, [] { return "-"; });
       client.HalfClose();
       ASSERT_TRUE(client.WaitFor(stream ? "1\r\n-\r\n" : "100 Continue"));
       reset ? client.Reset() : client.Close();
@@ -330,7 +330,7 @@ TEST_F(ServerTest, SilenceIsFilled) {
   RawClient client(port());
   ASSERT_TRUE(client.Send(RequestText("GET", "/later")));
   auto exchange = mailbox_.Take();
-  exchange->StartStream(Response{200, "text/event-stream", "", {}}, ": still here\n\n");
+  exchange->StartStream(Response{200, "text/event-stream", "", {}}, [] { return ": still here\n\n"; });
   ASSERT_TRUE(client.WaitFor(": still here\n\n"));
   ASSERT_TRUE(exchange->Write("data: 1\n\n").ok());
   ASSERT_TRUE(client.WaitFor("data: 1\n\n\r\ne\r\n: still here\n\n"));
@@ -354,7 +354,7 @@ TEST_F(ServerTest, WithoutALimitSilenceLasts) {
   RawClient client(port());
   ASSERT_TRUE(client.Send(RequestText("GET", "/later")));
   auto exchange = mailbox_.Take();
-  exchange->StartStream(Response{200, "text/event-stream", "", {}}, ": still here\n\n");
+  exchange->StartStream(Response{200, "text/event-stream", "", {}}, [] { return ": still here\n\n"; });
   EXPECT_FALSE(client.WaitFor(": still here", absl::Milliseconds(50)));
 }
 

@@ -62,6 +62,18 @@ TEST_F(AvailableMemoryTest, WithoutGroupsItIsWhatTheMachineHas) {
   EXPECT_THAT(Read().source, HasSubstr("MemAvailable"));
 }
 
+TEST_F(AvailableMemoryTest, TheAddressSpaceMayBeLimited) {
+  Meminfo(10000);
+  const std::string name = "Max address space         ";
+  Write("/proc/self/limits", "Limit                     Soft Limit           Hard Limit           Units\n" + name +
+                                 "unlimited            unlimited            bytes\n");
+  Write("/proc/self/status", "Name: x\nVmPeak:  999 kB\nVmSize:\t  204800 kB\n");
+  EXPECT_EQ(Read().bytes, 10000 * kMiB);
+  Write("/proc/self/limits", name + absl::StrCat(512 * kMiB, "  unlimited  bytes\n"));
+  EXPECT_EQ(Read().bytes, 312 * kMiB);
+  EXPECT_EQ(Read().source, "the address space of this process (ulimit -v): 512.0 MiB, 200.0 MiB in use");
+}
+
 TEST_F(AvailableMemoryTest, TheLimitLessWhatIsInUse) {
   Meminfo(10000);
   V2("/app");

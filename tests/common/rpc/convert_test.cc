@@ -79,7 +79,12 @@ TEST(Sampling, RefusesWhatCannotBe) {
 }
 
 TEST(Evidence, EveryFieldLeaves) {
-  const TokenEvidence evidence{.exit_layer = 3, .top_prob = 0.5f, .margin = 0.25f, .entropy = 1.5f, .logprob = -0.7f};
+  const TokenEvidence evidence{.exit_layer = 3,
+                               .top_prob = 0.5f,
+                               .margin = 0.25f,
+                               .entropy = 1.5f,
+                               .logprob = -0.7f,
+                               .top = {{.token = 4, .logprob = -0.25f}, {.token = 9, .logprob = -2.0f}}};
   const v1::Evidence proto = EvidenceToProto(evidence, 7);
   EXPECT_EQ(proto.text_offset(), 7u);
   EXPECT_EQ(proto.exit_layer(), evidence.exit_layer);
@@ -87,6 +92,9 @@ TEST(Evidence, EveryFieldLeaves) {
   EXPECT_EQ(proto.margin(), evidence.margin);
   EXPECT_EQ(proto.entropy(), evidence.entropy);
   EXPECT_EQ(proto.logprob(), evidence.logprob);
+  ASSERT_EQ(proto.top_size(), 2);
+  EXPECT_EQ(proto.top(0).token(), 4);
+  EXPECT_EQ(proto.top(1).logprob(), -2.0f);
 }
 
 TEST(Dispositions, EveryOneHasItsValueAndUnknownOnesAreUnspecified) {

@@ -45,6 +45,13 @@ TEST(Admission, SumsUpWhatIsNeeded) {
   EXPECT_EQ(need->total(), need->weights_bytes + need->kv_bytes + need->step_bytes + need->other_bytes);
   EXPECT_TRUE(CheckMemory(Config(), kWeights, kKv, 512, {.bytes = need->total(), .source = "a test"}).ok());
   EXPECT_FALSE(CheckMemory(Config(), kWeights, kKv, 512, {.bytes = need->total() - 1, .source = "a test"}).ok());
+  // Of an address space the file that is mapped has its part already.
+  WeightsNeed in_place = kWeights;
+  in_place.in_place_bytes = 200 * kMiB;
+  const uint64_t rest = need->total() - 200 * kMiB;
+  EXPECT_TRUE(CheckMemory(Config(), in_place, kKv, 512, {.bytes = rest, .source = "a test", .less_mapped = true}).ok());
+  EXPECT_FALSE(
+      CheckMemory(Config(), in_place, kKv, 512, {.bytes = rest - 1, .source = "a test", .less_mapped = true}).ok());
 }
 
 TEST(Admission, ARefusalHasTheNumbersAndWhatToChange) {

@@ -86,6 +86,11 @@ class FakeBackend final : public Backend {
       chunk.set_text(absl::StrCat("w", i, " "));
       chunk.add_tokens(i % 512);
       if (request.include_evidence()) chunk.add_evidence()->set_logprob(-0.5f);
+      if (request.top_logprobs() > 0) {
+        v1::TokenLogprob* likely = chunk.mutable_evidence(chunk.evidence_size() - 1)->add_top();
+        likely->set_token(chunk.tokens(chunk.tokens_size() - 1));
+        likely->set_logprob(-0.5f);
+      }
       if (absl::Status taken = sink.OnChunk(chunk); !taken.ok()) return sink.OnEnd(taken, {});
     }
     v1::Done done;

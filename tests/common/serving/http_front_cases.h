@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -288,6 +289,11 @@ TEST_P(HttpFrontCases, RequestIdIsTheCallersOrMadeAndGivenBack) {
   }
 }
 
+// Code points.
+inline size_t CharactersOf(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
 // They cover the text that is given: of tokens that a stop string cut off there are none.
 TEST_P(HttpFrontCases, LogprobsAndStopStringsCoverTheSameText) {
   const std::string body = R"({"prompt":"once upon","max_tokens":24,"logprobs":1)";
@@ -304,7 +310,7 @@ TEST_P(HttpFrontCases, LogprobsAndStopStringsCoverTheSameText) {
   if (stop.size() < 4) GTEST_SKIP() << "the random model's answer has no four letters in a row: " << text;
   const std::string cut = text.substr(0, text.find(stop));
   size_t n_covered = 0;
-  while (offsets[n_covered].get<size_t>() < cut.size()) ++n_covered;
+  while (offsets[n_covered].get<size_t>() < CharactersOf(cut)) ++n_covered;
   for (const bool stream : {false, true}) {
     const std::string asked = body + absl::StrFormat(R"(,"stop":"%s","stream":%s})", stop, stream ? "true" : "false");
     const std::string response = Fetch(port(), "POST", "/v1/completions", asked).body;
@@ -316,7 +322,7 @@ TEST_P(HttpFrontCases, LogprobsAndStopStringsCoverTheSameText) {
       if (choice["logprobs"].is_null()) continue;
       for (const Json& offset : choice["logprobs"]["text_offset"]) {
         at.push_back(offset.get<size_t>());
-        EXPECT_LT(at.back(), given.size()) << "its text was not given yet";
+        EXPECT_LT(at.back(), CharactersOf(given)) << "its text was not given yet";
       }
     }
     EXPECT_EQ(given, cut);

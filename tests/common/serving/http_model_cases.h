@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -21,6 +22,110 @@ TEST_P(HttpModelCases, DeadlineOfTheHeaderEndsTheAnswer) {
   EXPECT_EQ((*http::ParseJson(late.body))["error"]["code"], "deadline_exceeded");
   EXPECT_EQ(late.headers.count("x-request-id"), 1u);
   EXPECT_EQ(Fetch(port(), "POST", kChat, body + "}", "X-Updraft-Deadline-Ms: 600000\r\n").status, 200);
+}
+
+TEST_P(HttpModelCases, TheLikeliestTokensAreTold) {
+  const Json answer = Post(kChat, ChatBody(R"("logprobs":true,"top_logprobs":5)"));
+  for (const Json& token : answer["choices"][0]["logprobs"]["content"]) {
+    const Json& top = token["top_logprobs"];
+    ASSERT_EQ(top.size(), 5u);
+    EXPECT_EQ(top[0]["bytes"], token["bytes"]) << "greedy takes the likeliest";
+    EXPECT_EQ(top[0]["logprob"], token["logprob"]);
+    double mass = 0.0;
+    for (size_t i = 0; i < 5; ++i) {
+      mass += std::exp(top[i]["logprob"].get<double>());
+      if (i > 0) {
+        EXPECT_LE(top[i]["logprob"], top[i - 1]["logprob"]);
+      }
+    }
+    EXPECT_LE(mass, 1.0 + 1e-5);
+  }
+  const auto told = [&](int n) {
+    return Post(kChat, ChatBody(absl::StrFormat(R"("logprobs":true,"top_logprobs":%d)", n)))["choices"][0]["logprobs"];
+  };
+  EXPECT_EQ(told(0)["content"][0]["top_logprobs"], Json::array());
+  EXPECT_EQ(told(20)["content"][0]["top_logprobs"].size(), 20u);
+}
+
+// What is sampled, or biased away, need not be one of the likeliest, which are the model's own.
+TEST_P(HttpModelCases, WhatIsChosenNeedNotBeLikely) {
+  const Json free = Post(kChat, ChatBody(R"("logprobs":true,"top_logprobs":2)"))["choices"][0]["logprobs"]["content"];
+  const std::vector<int32_t> said = AskOf(tier_->backend(), ChatRequest("hello there"))->tokens();
+  const Json biased =
+      Post(kChat, ChatBody(absl::StrFormat(R"("logprobs":true,"top_logprobs":2,"logit_bias":{"%d":-100})",
+                                           said[0])))["choices"][0]["logprobs"]["content"];
+  EXPECT_EQ(biased[0]["top_logprobs"], free[0]["top_logprobs"]);
+  EXPECT_NE(biased[0]["bytes"], free[0]["bytes"]);
+  // A completion's object has the chosen one as well.
+  const Json choice = Post("/v1/completions", R"({"prompt":"once upon","max_tokens":8,"logprobs":2,"temperature":2,)"
+                                              R"("seed":3})")["choices"][0];
+  const Json& logprobs = choice["logprobs"];
+  for (size_t i = 0; i < 8; ++i) {
+    const std::string token = logprobs["tokens"][i];
+    EXPECT_EQ(logprobs["top_logprobs"][i][token], logprobs["token_logprobs"][i]);
+    EXPECT_LE(logprobs["top_logprobs"][i].size(), 3u);
+  }
+}
+
+TEST_P(HttpModelCases, SeveralPromptsAreAnsweredAsEachAlone) {
+  const std::string rest = R"("max_tokens":8,"temperature":0.8)";
+  const auto alone = [&](const std::string& prompt, int seed) {
+    return Post("/v1/completions", absl::StrFormat(R"({"prompt":%s,"seed":%d,%s})", prompt, seed, rest));
+  };
+  const std::vector<std::string> prompts = {R"("once upon")", R"("hello there, all of you")", R"("x")"};
+  const std::string body =
+      absl::StrFormat(R"({"prompt":[%s,%s,%s],"seed":5,"n":2,%s)", prompts[0], prompts[1], prompts[2], rest);
+  const Json answer = Post("/v1/completions", body + "}");
+  ASSERT_EQ(answer["choices"].size(), 6u) << answer;
+  int n_prompt = 0, n_completion = 0;
+  std::vector<std::string> expected;
+  for (int i = 0; i < 6; ++i) {
+    const Json one = alone(prompts[static_cast<size_t>(i / 2)], 5 + i % 2);
+    expected.push_back(one["choices"][0]["text"]);
+    EXPECT_EQ(answer["choices"][i]["index"], i);
+    EXPECT_EQ(answer["choices"][i]["text"], expected.back()) << i;
+    n_prompt += i % 2 == 0 ? one["usage"]["prompt_tokens"].get<int>() : 0;
+    n_completion += one["usage"]["completion_tokens"].get<int>();
+  }
+  EXPECT_EQ(answer["usage"]["prompt_tokens"], n_prompt);
+  EXPECT_EQ(answer["usage"]["completion_tokens"], n_completion);
+  std::vector<std::string> streamed(6);
+  for (const Json& event : Events(Fetch(port(), "POST", "/v1/completions", body + R"(,"stream":true})").body)) {
+    for (const Json& choice : event["choices"]) streamed[choice["index"].get<size_t>()] += choice["text"];
+  }
+  EXPECT_EQ(streamed, expected);
+}
+
+TEST_P(HttpModelCases, APromptMayBeTokenIds) {
+  const text::Tokenizer& tokenizer = *tier_->backend().served().tokenizer();
+  const std::vector<int32_t> ids = tokenizer.Encode("once upon a time").value();
+  const std::string rest = R"(,"max_tokens":8})";
+  const Json of_text = Post("/v1/completions", R"({"prompt":"once upon a time")" + rest);
+  for (const Json& prompt : {Json(ids), Json::array({ids})}) {
+    const Json of_ids = Post("/v1/completions", R"({"prompt":)" + http::DumpJson(prompt) + rest);
+    EXPECT_EQ(of_ids["choices"][0]["text"], of_text["choices"][0]["text"]);
+    EXPECT_EQ(of_ids["usage"], of_text["usage"]);
+  }
+  int status = 0;
+  EXPECT_EQ(Post("/v1/completions", absl::StrFormat(R"({"prompt":["a",[1,%d]]})", tokenizer.vocab_size()),
+                 &status)["error"]["param"],
+            "prompt[1][1]");
+  EXPECT_EQ(status, 400);
+}
+
+TEST_P(HttpModelCases, EchoBeginsWithThePrompt) {
+  const std::string rest = R"(,"max_tokens":8)";
+  const std::string text = Post("/v1/completions", R"({"prompt":"once upon")" + rest + "}")["choices"][0]["text"];
+  const std::string body = R"({"prompt":["once upon"],"n":2,"echo":true)" + rest;
+  const Json echoed = Post("/v1/completions", body + "}")["choices"];
+  std::vector<std::string> streamed(2);
+  for (const Json& event : Events(Fetch(port(), "POST", "/v1/completions", body + R"(,"stream":true})").body)) {
+    for (const Json& choice : event["choices"]) streamed[choice["index"].get<size_t>()] += choice["text"];
+  }
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(echoed[i]["text"], "once upon" + text);
+    EXPECT_EQ(streamed[i], "once upon" + text);
+  }
 }
 
 // A body of a greedy request with a bias on each of `tokens`.
@@ -49,7 +154,7 @@ TEST_P(HttpModelCases, ABiasForbidsAndForcesTokens) {
   ASSERT_LT(letter, tokenizer.vocab_size());
   EXPECT_EQ(Post(kChat, BiasBody({letter}, 100))["choices"][0]["message"]["content"], std::string(24, 'q'));
   int status = 0;
-  EXPECT_EQ(Post(kChat, BiasBody({tokenizer.vocab_size()}, 1), &status)["error"]["type"], "invalid_request_error");
+  EXPECT_EQ(Post(kChat, BiasBody({tokenizer.vocab_size()}, 1), &status)["error"]["param"], "logit_bias");
   EXPECT_EQ(status, 400);
 }
 

@@ -3,7 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -81,6 +83,27 @@ TEST_F(ServedModelTest, TheChosenTemplateMakesThePrompt) {
   const auto unknown = Load("nope");
   EXPECT_EQ(unknown.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(unknown.status().message()), HasSubstr("--chat-template: expected one of chatml, "));
+}
+
+// What is wrong with it whatever it is given is told at once.
+TEST_F(ServedModelTest, ATemplateThatCannotServeIsRefused) {
+  const std::string path = ::testing::TempDir() + "updraft_template_" + std::to_string(getpid());
+  for (const auto& [source, why] :
+       {std::pair{"{% for m in messages %}{{ m.content | no_such_filter }}{% endfor %}", "no_such_filter"},
+        {"{{ no_such_function(messages) }}", "no_such_function"},
+        {"", "writes nothing of it"},
+        {"{{ bos_token }}hello", "writes nothing of it"},
+        {"{% for m in messages %}", "expected"}}) {
+    std::ofstream(path) << source;
+    const auto model = Load(path);
+    EXPECT_TRUE(absl::IsInvalidArgument(model.status())) << source << ": " << model.status();
+    EXPECT_THAT(std::string(model.status().message()), HasSubstr("--chat-template"));
+    EXPECT_THAT(std::string(model.status().message()), HasSubstr(why));
+  }
+  std::ofstream(path) << "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}";
+  const auto model = Load(path);
+  EXPECT_TRUE(model.ok()) << model.status();
+  std::remove(path.c_str());
 }
 
 TEST_F(ServedModelTest, TiersExchangeIdsOnlyWhereTheirTemplatesAgree) {

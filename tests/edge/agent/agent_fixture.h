@@ -53,6 +53,7 @@ class AgentTest : public ::testing::Test {
     int max_queued = 64;
     absl::Duration stall_timeout = absl::Seconds(20);
     int kv_tokens = 4096;
+    int answers_at_once = kAnswersAtOnce;
     bool wait_for_probe = true;
   };
 
@@ -69,6 +70,7 @@ class AgentTest : public ::testing::Test {
     options.policy.mode = setup.mode;
     options.policy.confidence_threshold = setup.threshold;
     options.max_queued = setup.max_queued;
+    options.answers_at_once = setup.answers_at_once;
     auto session = MakeSession(/*n_upstreams=*/address.empty() ? 0 : 1);
     std::unique_ptr<Upstream> upstream;
     if (!address.empty()) {

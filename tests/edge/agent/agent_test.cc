@@ -193,7 +193,7 @@ TEST_F(AgentTest, BadRequestsAreRefusedWithTheField) {
 }
 
 TEST_F(AgentTest, FullQueueRefusesAtOnceWithARetryDelay) {
-  auto agent = MakeAgent("", {.max_queued = 2});
+  auto agent = MakeAgent("", {.max_queued = 2, .answers_at_once = 1});
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   int refused = 0;
   for (int i = 0; i < 12; ++i) {
@@ -235,7 +235,7 @@ class HeldSink final : public AnswerSink {
 
 // One is being written and its reader holds it up; of all the others, however many come at once, one may wait.
 TEST_F(AgentTest, NoMoreWaitThanMay) {
-  auto agent = MakeAgent("", {.max_queued = 1});
+  auto agent = MakeAgent("", {.max_queued = 1, .answers_at_once = 1});
   std::shared_ptr<HeldSink> held;
   do {  // until the worker is the one that is held up
     held = std::make_shared<HeldSink>();

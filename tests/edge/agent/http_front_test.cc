@@ -83,7 +83,7 @@ TEST_F(HttpFrontTest, DisconnectFreesTheWorker) {
 
 TEST_F(HttpFrontTest, FullQueueIs429) {
   FakeUpstream cloud(Fingerprint());
-  Serve("", {.max_queued = 1});
+  Serve("", {.max_queued = 1, .answers_at_once = 1});
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 10; ++i) {
     clients.push_back(std::make_unique<RawClient>(port()));
