@@ -22,8 +22,9 @@ struct SampleRow {
   const SamplingOptions* sampling = nullptr;
   SamplingContext context;  // tokens up to this row; the chosen token gets position context.tokens.size()
   bool include_evidence = false;
-  int n_top_logprobs = 0;  // TokenEvidence::top, with the evidence
-  int32_t given = -1;      // the token to choose, whatever the logits; -1: choose by sampling
+  int n_top_logprobs = 0;               // TokenEvidence::top, with the evidence
+  std::span<const uint64_t> mask = {};  // SampleToken's
+  int32_t given = -1;                   // the token to choose, whatever the logits; -1: choose by sampling
   // Of a given token that ends the answer: all that would, of which its evidence's logprob is then. Empty: it does not.
   std::span<const int32_t> ends = {};
 };

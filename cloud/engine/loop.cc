@@ -48,6 +48,7 @@ struct Loop::Answer {
         sampling(std::move(request.sampling)),
         include_evidence(request.include_evidence),
         n_top_logprobs(request.n_top_logprobs),
+        mask(std::move(request.mask)),
         given(std::move(request.given)),
         ends(given.empty() ? std::vector<int32_t>() : request.stop_tokens),
         sink(std::move(sink)),
@@ -60,6 +61,7 @@ struct Loop::Answer {
   const SamplingOptions sampling;
   const bool include_evidence;
   const int n_top_logprobs;
+  const std::unique_ptr<TokenMask> mask;   // stands behind the answer's last token; null: none
   const std::vector<int32_t> given, ends;  // ends: stop tokens of an answer that is given
   std::shared_ptr<Sink> sink;
   const SteadyTime arrival;
@@ -247,6 +249,7 @@ void Loop::AddRows(const RowRun& run) {
                                       .n_prompt = static_cast<size_t>(answer.summary.n_prompt_tokens)},
                           .include_evidence = answer.include_evidence,
                           .n_top_logprobs = answer.n_top_logprobs,
+                          .mask = answer.mask ? answer.mask->Allowed() : std::span<const uint64_t>(),
                           .given = given,
                           .ends = ends ? std::span<const int32_t>(answer.ends) : std::span<const int32_t>()});
     }
@@ -327,6 +330,7 @@ AnswerEnd Loop::Assemble(Answer& answer, std::span<const SampledToken> chosen, s
       ++stats_.n_overrun;
       continue;
     }
+    if (answer.mask) answer.mask->Advance(sampled.token);
     AnswerPiece piece = answer.assembler.Push(sampled.token, sampled.evidence);
     *text += piece.text;
     end = piece.end;

@@ -69,11 +69,13 @@ SampledToken ModelExecutor::Sample(const SampleRow& sample, std::span<float> log
   SampledToken result;
   // Evidence is about the model's own distribution, so it is taken before sampling reshapes the logits; only the
   // log-probability of the choice has to wait for it.
-  const bool keep = sample.include_evidence && sample.given < 0 && !LeavesLogitsUnchanged(*sample.sampling);
+  const bool changes = !LeavesLogitsUnchanged(*sample.sampling) || !sample.mask.empty();
+  const bool keep = sample.include_evidence && sample.given < 0 && changes;
   if (keep) original_.assign(logits.begin(), logits.end());
-  result.token = sample.given >= 0 ? sample.given
-                                   : SampleToken(logits, *sample.sampling,
-                                                 static_cast<int64_t>(sample.context.tokens.size()), sample.context);
+  result.token = sample.given >= 0
+                     ? sample.given
+                     : SampleToken(logits, *sample.sampling, static_cast<int64_t>(sample.context.tokens.size()),
+                                   sample.context, sample.mask);
   if (!sample.include_evidence) return result;
   const std::span<const float> original = keep ? std::span<const float>(original_) : logits;
   result.evidence = EvidenceOf(original, result.token);

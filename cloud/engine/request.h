@@ -14,6 +14,7 @@
 #include "common/clock/steady.h"
 #include "common/decode/evidence.h"
 #include "common/decode/sampler.h"
+#include "common/decode/token_mask.h"
 
 namespace updraft::engine {
 
@@ -29,7 +30,8 @@ struct Request {
   std::vector<std::string> stop;     // the answer ends before the first that appears in its text; needs `text`
   std::vector<int32_t> stop_tokens;  // end-of-generation ids: end the answer and are no part of it
   bool include_evidence = false;
-  int n_top_logprobs = 0;  // TokenEvidence::top, with the evidence
+  int n_top_logprobs = 0;                     // TokenEvidence::top, with the evidence
+  std::unique_ptr<TokenMask> mask = nullptr;  // tokens that may be chosen; null: all. The engine's from here on
   SteadyTime deadline = SteadyTime::InfiniteFuture();
   std::unique_ptr<TextStream> text;  // null: tokens only; the engine calls it on its own thread
   // As in common/engine/core.h.

@@ -9,6 +9,7 @@
 #include "absl/hash/hash.h"
 #include "absl/strings/str_format.h"
 #include "common/answer/detokenized_text.h"
+#include "common/grammar/token_masks.h"
 #include "common/rpc/convert.h"
 #include "common/serving/request_check.h"
 
@@ -76,6 +77,10 @@ absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const 
   built.stop_tokens = model.stop_tokens();
   built.include_evidence = request.include_evidence();
   built.n_top_logprobs = request.top_logprobs();
+  if (prompt->shape != nullptr) {
+    built.mask = std::make_unique<grammar::GrammarMask>(prompt->shape);
+    for (const int32_t token : request.accepted_prefix()) built.mask->Advance(token);
+  }
   built.priority = request.priority();
   // What one tenant asked another must not learn from how fast its own begins.
   built.cache_salt = request.tenant().empty() ? 0 : absl::HashOf(request.tenant());

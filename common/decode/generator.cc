@@ -116,7 +116,11 @@ absl::Status Generator::Prefill(std::span<const int32_t> tokens) {
   const SequenceRows::Mark mark = rows_.BeginStep(rows_.tokens().size());
   do {
     const size_t n = std::min(tokens.size(), kPrefillChunk);
-    for (const int32_t token : tokens.first(n)) rows_.Append(token);
+    for (const int32_t token : tokens.first(n)) {
+      const bool of_answer =
+          options_.n_prompt_tokens > 0 && rows_.tokens().size() >= static_cast<size_t>(options_.n_prompt_tokens);
+      of_answer ? AppendChosen(token) : rows_.Append(token);
+    }
     tokens = tokens.subspan(n);
     rows_.RunDeep(tokens.empty() ? 1 : 0);  // a prompt's other tokens matter for their keys and values alone
   } while (!tokens.empty());

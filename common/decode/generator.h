@@ -29,8 +29,10 @@ enum class ExitMode {
 
 struct GeneratorOptions {
   SamplingOptions sampling = {};
-  int n_top_logprobs = 0;               // TokenEvidence::top of what is chosen
-  int n_prompt_tokens = 0;              // at the front of the sequence, where the answer's penalties do not look
+  int n_top_logprobs = 0;  // TokenEvidence::top of what is chosen
+  // At the front of the sequence, where the answer's penalties do not look, and its mask. 0: not told; then a mask
+  // takes what is prefilled for the prompt's.
+  int n_prompt_tokens = 0;
   ExitMode exit_mode = ExitMode::kOff;  // a model without exits behaves as kOff
   // Top probabilities (ThresholdExitRule), one per exit of the model; empty: those of the file.
   std::vector<float> exit_thresholds = {};
@@ -71,9 +73,9 @@ class Generator {
   Generator(const Model* model, KvPool* pool, GeneratorOptions options, GeneratorStrategies strategies = {});
 
   // Appends prompt tokens and runs them (callable again to continue a conversation with more tokens; what the sequence
-  // already holds is kept). ResourceExhausted when the pool has no room, InvalidArgument for ids outside the
-  // vocabulary, OutOfRange beyond the context length, a status of step_status.h; after an error the sequence is as it
-  // was.
+  // already holds is kept). Those behind n_prompt_tokens are the answer's, chosen earlier or elsewhere: the mask goes
+  // on past them. ResourceExhausted when the pool has no room, InvalidArgument for ids outside the vocabulary,
+  // OutOfRange beyond the context length, a status of step_status.h; after an error the sequence is as it was.
   absl::Status Prefill(std::span<const int32_t> tokens);
 
   // Chooses the next token and appends it. FailedPrecondition before Prefill; OutOfRange at the end of the context;

@@ -3,7 +3,7 @@
 // https://platform.openai.com/docs/api-reference (chat, completions, models).
 //
 // Unknown fields are ignored. A known field of the wrong type, out of range, or asking for what cannot be done (images,
-// a constraint on tokens, and tools unless the caller accepts them) is InvalidArgument; FieldOf(status) names the
+// and tools unless the caller accepts them) is InvalidArgument; FieldOf(status) names the
 // field.
 #pragma once
 
@@ -52,6 +52,14 @@ struct LogitBias {
   double bias = 0.0;  // [-100, 100]
 };
 
+// What the answer must look like.
+struct Shape {
+  enum class Kind { kJsonSchema, kRegex, kGrammar, kChoice } kind = Kind::kJsonSchema;
+  std::string text;                // of the first three
+  std::vector<std::string> texts;  // kChoice
+  std::string field;               // that asked for it
+};
+
 // What both kinds of completion share.
 struct GenerationParams {
   std::string model;              // empty: the server's
@@ -66,6 +74,7 @@ struct GenerationParams {
   std::vector<LogitBias> logit_bias;  // ascending tokens, each once; at most kMaxLogitBiases
   int n = 1;                          // choices, [1, kMaxChoices]
   std::optional<uint64_t> seed;
+  std::optional<Shape> shape;
   std::vector<std::string> stop;  // at most 16 of 1..128 bytes; empty ones of a request are left out
   bool stream = false;
   bool include_usage = false;  // stream_options.include_usage

@@ -15,6 +15,8 @@ namespace updraft::http::openai {
 
 namespace {
 
+using OrderedJson = nlohmann::ordered_json;
+
 constexpr char kFieldPayload[] = "updraft/field";
 constexpr size_t kMaxMessages = 1024;
 constexpr size_t kMaxStops = 16;
@@ -154,17 +156,136 @@ void ReadStreamOptions(FieldReader& reader, GenerationParams& params) {
   reader.Fail(options.status());
 }
 
-void ReadResponseFormat(FieldReader& reader) {
-  const Json* value = reader.Find("response_format");
-  if (value == nullptr) return;
-  if (!value->is_object()) return reader.Fail(WrongType("response_format", "an object", *value));
-  std::string type;
-  FieldReader format(*value, "response_format.");
-  format.String("type", 64, type);
-  reader.Fail(format.status());
-  if (type != "text") {
-    reader.Fail(FieldError("response_format.type", absl::StrFormat("only \"text\" is supported, found \"%s\"", type)));
+// ---- Shapes ---------------------------------------------------------------------------------------------------------
+
+// The value at this path of the body, as it was written: keys of a schema have an order, which Json forgets.
+std::string AsWritten(std::string_view body, std::initializer_list<const char*> path) {
+  const OrderedJson ordered = OrderedJson::parse(body, nullptr, /*allow_exceptions=*/false);
+  const OrderedJson* at = &ordered;
+  for (const char* key : path) {
+    const auto found = at->find(key);
+    if (found == at->end()) return "null";
+    at = &*found;
   }
+  return at->dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+class ShapeReader {
+ public:
+  ShapeReader(FieldReader& reader, std::string_view body, std::optional<Shape>& shape)
+      : reader_(reader), body_(body), shape_(shape) {}
+
+  void ReadAll() {
+    ReadResponseFormat();
+    for (const char* field : {"guided_json", "json_schema"}) {
+      if (const Json* value = reader_.Find(field)) Schema(*value, {field}, field);
+    }
+    for (const char* field : {"guided_regex"}) Text(reader_.Find(field), Shape::Kind::kRegex, field);
+    for (const char* field : {"guided_grammar", "grammar"}) Text(reader_.Find(field), Shape::Kind::kGrammar, field);
+    if (const Json* value = reader_.Find("guided_choice")) Choice(*value, "guided_choice");
+    ReadStructuredOutputs();
+  }
+
+ private:
+  void Take(Shape shape) {
+    if (shape_) {
+      return reader_.Fail(FieldError(shape.field, absl::StrCat("is there beside ", shape_->field,
+                                                               "; an answer has one shape, so send one of them")));
+    }
+    shape_ = std::move(shape);
+  }
+
+  // An object, or its text.
+  void Schema(const Json& value, std::initializer_list<const char*> path, const std::string& field) {
+    if (!value.is_object() && !value.is_boolean() && !value.is_string()) {
+      return reader_.Fail(WrongType(field, "a JSON schema", value));
+    }
+    if (value.is_string() && value.get_ref<const std::string&>().empty()) return;
+    Take({.kind = Shape::Kind::kJsonSchema,
+          .text = value.is_string() ? value.get<std::string>() : AsWritten(body_, path),
+          .texts = {},
+          .field = field});
+  }
+
+  void Text(const Json* value, Shape::Kind kind, const std::string& field) {
+    if (value == nullptr) return;
+    if (!value->is_string()) return reader_.Fail(WrongType(field, "a string", *value));
+    if (value->get_ref<const std::string&>().empty()) return;
+    Take({.kind = kind, .text = value->get<std::string>(), .texts = {}, .field = field});
+  }
+
+  void Choice(const Json& value, const std::string& field) {
+    Shape shape{.kind = Shape::Kind::kChoice, .text = {}, .texts = {}, .field = field};
+    if (!value.is_array()) return reader_.Fail(WrongType(field, "an array of strings", value));
+    for (const Json& text : value) {
+      if (!text.is_string()) return reader_.Fail(WrongType(field, "an array of strings", text));
+      shape.texts.push_back(text.get<std::string>());
+    }
+    Take(std::move(shape));
+  }
+
+  void ReadResponseFormat() {
+    const Json* value = reader_.Find("response_format");
+    if (value == nullptr) return;
+    if (!value->is_object()) return reader_.Fail(WrongType("response_format", "an object", *value));
+    FieldReader format(*value, "response_format.");
+    std::string type;
+    format.String("type", 64, type);
+    reader_.Fail(format.status());
+    if (!reader_.status().ok() || type == "text") return;
+    if (type == "json_object") {
+      return Take(
+          {.kind = Shape::Kind::kJsonSchema, .text = R"({"type":"object"})", .texts = {}, .field = "response_format"});
+    }
+    if (type != "json_schema") {
+      return reader_.Fail(
+          FieldError("response_format.type",
+                     absl::StrFormat("expected \"text\", \"json_object\" or \"json_schema\", found \"%s\"", type)));
+    }
+    const Json* inner = format.Find("json_schema");
+    if (inner == nullptr || !inner->is_object()) {
+      return reader_.Fail(FieldError("response_format.json_schema", "missing; expected an object with a schema"));
+    }
+    const auto schema = inner->find("schema");
+    if (schema == inner->end()) {
+      return reader_.Fail(FieldError("response_format.json_schema.schema", "missing; expected a JSON schema"));
+    }
+    Schema(*schema, {"response_format", "json_schema", "schema"}, "response_format.json_schema.schema");
+  }
+
+  // As vLLM has it since its version 0.11.
+  void ReadStructuredOutputs() {
+    const Json* value = reader_.Find("structured_outputs");
+    if (value == nullptr) return;
+    if (!value->is_object()) return reader_.Fail(WrongType("structured_outputs", "an object", *value));
+    FieldReader inner(*value, "structured_outputs.");
+    for (const auto& item : value->items()) {
+      const std::string& key = item.key();
+      const std::string field = "structured_outputs." + key.substr(0, 64);
+      if (item.value().is_null() || item.value() == Json(false)) continue;
+      if (key == "json") {
+        Schema(item.value(), {"structured_outputs", "json"}, field);
+      } else if (key == "regex") {
+        Text(&item.value(), Shape::Kind::kRegex, field);
+      } else if (key == "grammar") {
+        Text(&item.value(), Shape::Kind::kGrammar, field);
+      } else if (key == "choice") {
+        Choice(item.value(), field);
+      } else if (key == "json_object") {
+        Take({.kind = Shape::Kind::kJsonSchema, .text = R"({"type":"object"})", .texts = {}, .field = field});
+      } else {
+        reader_.Fail(FieldError(field, "not known; expected json, json_object, regex, grammar or choice"));
+      }
+    }
+  }
+
+  FieldReader& reader_;
+  const std::string_view body_;
+  std::optional<Shape>& shape_;
+};
+
+void ReadShape(FieldReader& reader, std::string_view body, std::optional<Shape>& shape) {
+  ShapeReader(reader, body, shape).ReadAll();
 }
 
 // Fields of OpenAI's API and of other servers' that change what an answer means. To ignore one would answer a question
@@ -181,13 +302,9 @@ constexpr std::pair<const char*, const char*> kUnserved[] = {
     {"truncate_prompt_tokens", "a prompt that is cut is"},
     {"prompt_logprobs", "log probabilities of the prompt are"},
     {"use_beam_search", "beam search is"},
-    {"guided_json", "constrained output is"},
-    {"guided_regex", "constrained output is"},
-    {"guided_choice", "constrained output is"},
-    {"guided_grammar", "constrained output is"},
-    {"structured_outputs", "constrained output is"},
-    {"grammar", "constrained output is"},
-    {"json_schema", "constrained output is"},
+    {"guided_decoding_backend", "a choice of the constraints' engine is"},
+    {"guided_whitespace_pattern", "white space of one's own is"},
+    {"structural_tag", "a structural tag is"},
     {"chat_template", "a template of the request's own is"},
     {"documents", "documents beside the conversation are"},
     {"mirostat", "mirostat is"},
@@ -297,7 +414,7 @@ void ReadChoices(FieldReader& reader, int& n_choices) {
   }
 }
 
-void ReadParams(FieldReader& reader, GenerationParams& params) {
+void ReadParams(FieldReader& reader, std::string_view body, GenerationParams& params) {
   reader.String("model", kMaxModelBytes, params.model);
   constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
   std::optional<int64_t> max_tokens, seed, top_k;
@@ -321,7 +438,7 @@ void ReadParams(FieldReader& reader, GenerationParams& params) {
   ReadStop(reader, params.stop);
   reader.Bool("stream", params.stream);
   ReadStreamOptions(reader, params);
-  ReadResponseFormat(reader);
+  ReadShape(reader, body, params.shape);
   for (const auto& [field, what] : kUnserved) reader.Unsupported(field, what);
   ReadNeutral(reader);
   ReadUnservedSwitches(reader);
@@ -633,7 +750,7 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
                       "the last message is empty; expected something to answer");
   }
   FieldReader reader(*json);
-  ReadParams(reader, request.params);
+  ReadParams(reader, body, request.params);
   reader.Unsupported("parse_special", "control tokens in messages are");
   reader.Unsupported("echo", "echoing the conversation is");
   ReadToolChoice(reader, request.tool_choice);
@@ -644,6 +761,9 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
   }
   if (request.tool_choice.mode == ToolChoice::Mode::kRequired && request.tools.empty()) {
     reader.Fail(FieldError("tool_choice", "asks for a call, but there are no tools; expected tools beside it"));
+  }
+  if (request.params.shape && !request.tools.empty() && request.tool_choice.mode != ToolChoice::Mode::kNone) {
+    reader.Fail(FieldError(request.params.shape->field, "does not work with tools; leave one of them out"));
   }
   ReadTemplateFields(reader, request);
   std::optional<int64_t> top_logprobs;
@@ -666,7 +786,7 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body) 
   if (prompt == json->end()) return FieldError("prompt", "missing; expected a string");
   if (absl::Status status = ReadPrompts(*prompt, request.prompts); !status.ok()) return status;
   FieldReader reader(*json);
-  ReadParams(reader, request.params);
+  ReadParams(reader, body, request.params);
   reader.Unsupported("tools", "tools are");
   reader.Bool("parse_special", request.parse_special);
   reader.Bool("echo", request.echo);

@@ -23,6 +23,7 @@
 #include "common/serving/health_watch.h"
 #include "common/serving/http_answer.h"
 #include "common/serving/request_check.h"
+#include "common/serving/shapes.h"
 #include "common/telemetry/log.h"
 
 namespace updraft {
@@ -168,6 +169,28 @@ void FillParams(const openai::GenerationParams& params, const HeaderFields& head
   }
 }
 
+void FillShape(const openai::Shape& shape, v1::GenerateRequest& request) {
+  request.clear_tools();  // which may not be called
+  request.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_SHAPE);
+  request.mutable_tool_choice()->clear_name();
+  v1::Shape* out = request.mutable_shape();
+  using Kind = openai::Shape::Kind;
+  switch (shape.kind) {
+    case Kind::kJsonSchema:
+      out->set_json_schema(shape.text);
+      break;
+    case Kind::kRegex:
+      out->set_regex(shape.text);
+      break;
+    case Kind::kGrammar:
+      out->set_grammar(shape.text);
+      break;
+    case Kind::kChoice:
+      for (const std::string& text : shape.texts) out->mutable_choice()->add_texts(text);
+      break;
+  }
+}
+
 // What makes one choice of a request that asks for several: it is the answer that the request would get with this
 // prompt and this seed, so that each can be had again alone. The first is as if it were the only one.
 void BecomeChoice(int index, int n_of_prompt, v1::GenerateRequest& request) {
@@ -190,6 +213,16 @@ absl::Status CheckBiases(const std::vector<openai::LogitBias>& biases, const Ser
   if (biases.empty() || biases.back().token < n_vocab) return absl::OkStatus();  // they ascend
   return openai::FieldError(
       "logit_bias", absl::StrFormat("expected token ids in [0, %d) as keys, found %d", n_vocab, biases.back().token));
+}
+
+// The same of a shape. What is made ready here is found again when the prompt is made.
+absl::Status CheckShapeOf(const openai::GenerationParams& params, const ServedModel& model) {
+  if (!params.shape) return absl::OkStatus();
+  v1::GenerateRequest request;
+  FillShape(*params.shape, request);
+  absl::Status status = CheckShape(request.shape());
+  if (status.ok()) status = model.CheckShapeHere(request.shape());
+  return status.ok() ? status : openai::FieldError(params.shape->field, std::string(status.message()), status.code());
 }
 
 // What an answer is of.
@@ -221,6 +254,7 @@ HttpAnswerOptions OptionsOf(const openai::GenerationParams& params, const Wanted
 absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, const openai::GenerationParams& params,
                    const HeaderFields& headers, Wanted wanted) {
   const ServedModel& model = backend->served();
+  if (absl::Status status = CheckShapeOf(params, model); !status.ok()) return status;
   if (absl::Status status = CheckModel(params.model, model.name()); !status.ok()) return status;
   if (absl::Status status = CheckBiases(params.logit_bias, model); !status.ok()) return status;
   const HttpAnswerOptions options = OptionsOf(params, wanted, headers, model);
@@ -229,6 +263,7 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
   for (int i = 0; i < options.n_choices && !answer->failed(); ++i) {
     v1::GenerateRequest choice = wanted.requests[static_cast<size_t>(i / params.n)];
     FillParams(params, headers, choice);
+    if (params.shape) FillShape(*params.shape, choice);
     choice.set_request_id(headers.request_id);
     choice.set_tier(headers.tier);
     choice.set_priority(headers.priority);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,11 +10,16 @@
 
 namespace updraft {
 
+namespace grammar {
+class TokenMasks;  // common/grammar/token_masks.h
+}
+
 struct Prompt {
   std::vector<int32_t> tokens;
   PromptFeatures features;
-  bool at_text_start = true;       // the answer begins a text (conversation) rather than continues one (raw prompt)
-  std::vector<int32_t> given;      // the answer that is read rather than made up, its end included; empty: none is
+  bool at_text_start = true;   // the answer begins a text (conversation) rather than continues one (raw prompt)
+  std::vector<int32_t> given;  // the answer that is read rather than made up, its end included; empty: none is
+  std::shared_ptr<const grammar::TokenMasks> shape;  // that the answer is held to; null: none
   std::vector<std::string> stops;  // texts at which the chat format ends an answer, where they are not tokens
 };
 

@@ -13,6 +13,7 @@
 #include "common/decode/evidence.h"
 #include "common/http/json.h"
 #include "common/rpc/convert.h"
+#include "common/serving/shapes.h"
 
 namespace updraft {
 namespace {
@@ -61,11 +62,19 @@ absl::Status CheckValues(const v1::GenerateRequest& request) {
     return unknown("tier", "0 (the policy decides), 1 (only here) or 2 (only upstream)", request.tier());
   }
   const v1::ToolChoice::Mode mode = request.tool_choice().mode();
-  if (mode == v1::ToolChoice::MODE_SHAPE || request.has_shape()) {
-    return FieldError("shape", "answers of a given shape are not served yet; leave it out");
-  }
   if (v1::ToolChoice::Mode_IsValid(mode)) return absl::OkStatus();
-  return unknown("tool_choice.mode", "0 (the model decides), 1 (none) or 2 (required)", mode);
+  return unknown("tool_choice.mode", "0 (the model decides), 1 (none), 2 (required) or 3 (a shape)", mode);
+}
+
+// A shape and the mode that says so belong together: without the mode an older tier would pass over the shape.
+absl::Status CheckShapeOf(const v1::GenerateRequest& request) {
+  const bool asked = request.tool_choice().mode() == v1::ToolChoice::MODE_SHAPE;
+  if (!asked && !request.has_shape()) return absl::OkStatus();
+  if (!asked) return FieldError("shape", "only works with tool_choice.mode MODE_SHAPE");
+  if (!request.has_shape()) return FieldError("shape", "missing; tool_choice.mode says that there is one");
+  if (request.tools_size() > 0) return FieldError("shape", "does not work with tools; leave one of them out");
+  if (request.has_given()) return FieldError("shape", "does not work with given: that answer is there already");
+  return CheckShape(request.shape());
 }
 
 absl::Status CheckTools(const v1::GenerateRequest& request) {
@@ -225,6 +234,7 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   }
   if (absl::Status status = CheckValues(request); !status.ok()) return status;
   if (absl::Status status = CheckTools(request); !status.ok()) return status;
+  if (absl::Status status = CheckShapeOf(request); !status.ok()) return status;
   if (request.has_conversation()) return CheckConversation(request.conversation());
   if (request.has_given()) return CheckGiven(request);
   if (request.input_case() == v1::GenerateRequest::INPUT_NOT_SET) {

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
 #include "common/serving/request_check.h"
+#include "common/serving/shapes.h"
 #include "common/status/retry_delay.h"
 #include "common/telemetry/log.h"
 #include "common/text/utf8.h"
@@ -91,6 +92,11 @@ absl::Status CheckTokenIds(const char* field, const google::protobuf::RepeatedFi
 
 }  // namespace
 
+ServedModel::ServedModel() = default;
+ServedModel::~ServedModel() = default;
+
+absl::Status ServedModel::CheckShapeHere(const v1::Shape& shape) const { return shapes_->Of(shape).status(); }
+
 absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, const LoadOptions& options,
                                                                const std::string& chat_template,
                                                                const std::string& name) {
@@ -124,6 +130,8 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   }
   const auto fingerprint = text::ChatFingerprint(*served->tokenizer_, served->chat_template_);
   if (!fingerprint.ok()) return fingerprint.status();
+  served->shapes_ =
+      std::make_unique<const Shapes>(served->tokenizer_, served->stop_tokens_, served->model_->config().n_vocab);
   served->info_ = MakeInfo(*served->model_, *fingerprint, path);
   served->name_ = name.empty() ? served->info_.name() : text::BoundedUtf8(name, kMaxNameBytes);
   return served;
@@ -159,6 +167,15 @@ absl::Status ServedModel::CheckIntact() const { return WithRetryDelay(model_->Ch
 absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& request, size_t max_tokens) const {
   if (absl::Status status = CheckTools(request); !status.ok()) return status;
   if (absl::Status status = CheckBias(request.sampling().logit_bias()); !status.ok()) return status;
+  absl::StatusOr<Prompt> prompt = FromInput(request, max_tokens);
+  if (!prompt.ok() || !request.has_shape()) return prompt;
+  auto shape = shapes_->Of(request.shape());
+  if (!shape.ok()) return shape.status();
+  prompt->shape = *std::move(shape);
+  return prompt;
+}
+
+absl::StatusOr<Prompt> ServedModel::FromInput(const v1::GenerateRequest& request, size_t max_tokens) const {
   switch (request.input_case()) {
     case v1::GenerateRequest::kConversation:
       return FromConversation(request, max_tokens);

@@ -17,9 +17,13 @@
 
 namespace updraft {
 
+class Shapes;
+
 // Immutable after Load: any thread may make prompts.
 class ServedModel {
  public:
+  ~ServedModel();
+
   // Errors name the file and what to do. chat_template: ChatTemplate::Choose; what was chosen must work, while a file
   // whose own template is missing or broken loads, and refuses conversations. Logs when it begins and when it has
   // ended, which chat template it took and why, and trouble with options.packed_cache
@@ -42,16 +46,21 @@ class ServedModel {
   // Whether requests may carry tools, and messages calls and results of them: the chat template writes them.
   bool can_use_tools() const { return chat_template_.ok() && chat_template_->renders_tools(); }
 
+  // What is wrong with a shape, as MakePrompt would say it; what is right is kept ready. REQUIRES: CheckShape was
+  // passed.
+  absl::Status CheckShapeHere(const v1::Shape& shape) const;
+
   // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
   // refused before time is spent on it (OutOfRange). InvalidArgument names the field, tools that this model cannot use
-  // and biases of tokens that it does not have among them; FailedPrecondition for token ids of another vocabulary or
-  // chat template, those of biases too, and for conversations where there is no template.
+  // biases of tokens that it does not have and shapes that no answer can have among them; FailedPrecondition for token
+  // ids of another vocabulary or chat template, those of biases too, and for conversations where there is no template.
   absl::StatusOr<Prompt> MakePrompt(const v1::GenerateRequest& request,
                                     size_t max_tokens = std::numeric_limits<size_t>::max()) const;
 
  private:
-  ServedModel() = default;
+  ServedModel();
   absl::Status TakeChatTemplate(const std::string& choice);
+  absl::StatusOr<Prompt> FromInput(const v1::GenerateRequest& request, size_t max_tokens) const;
   absl::StatusOr<Prompt> FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const;
   absl::Status CheckTools(const v1::GenerateRequest& request) const;
   absl::Status CheckBias(const v1::LogitBias& bias) const;
@@ -65,6 +74,7 @@ class ServedModel {
   absl::StatusOr<text::ChatTemplate> chat_template_ = absl::UnknownError("");
   std::vector<int32_t> stop_tokens_;
   std::vector<std::string> chat_stops_;
+  std::unique_ptr<const Shapes> shapes_;
   size_t max_token_bytes_ = 1;  // of the longest token: bounds from below how many tokens a text has
   v1::ModelInfo info_;
   std::string name_;

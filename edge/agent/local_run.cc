@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/answer/detokenized_text.h"
+#include "common/grammar/token_masks.h"
 
 namespace updraft {
 
@@ -28,7 +29,8 @@ LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions opt
                   .n_top_logprobs = options.n_top_logprobs,
                   .n_prompt_tokens = static_cast<int>(prompt.tokens.size()),
                   .exit_mode = model->options().exit_mode},
-                 {.workspace = model->workspace()}),
+                 {.mask = prompt.shape ? std::make_unique<grammar::GrammarMask>(prompt.shape) : nullptr,
+                  .workspace = model->workspace()}),
       assembler_(std::make_unique<DetokenizedText>(model->served().tokenizer(), prompt.at_text_start),
                  OptionsOf(*model, prompt, std::move(options))),
       resumed_(assembler_.Resume(so_far)),

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,69 @@ TEST_P(HttpModelCases, WhatIsChosenNeedNotBeLikely) {
     EXPECT_EQ(logprobs["top_logprobs"][i][token], logprobs["token_logprobs"][i]);
     EXPECT_LE(logprobs["top_logprobs"][i].size(), 3u);
   }
+}
+
+// Whatever a random model would say.
+TEST_P(HttpModelCases, AnAnswerHasTheShapeThatIsAskedFor) {
+  const std::string schema = R"({"type":"object","properties":{"zone":{"enum":["left","right"]},"level":)"
+                             R"({"type":"integer","minimum":0,"maximum":99},"on":{"type":"boolean"}},)"
+                             R"("required":["zone","level"]})";
+  const std::vector<std::string> asked = {
+      R"("response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":)" + schema + "}}",
+      R"("guided_json":)" + schema, R"("structured_outputs":{"json":)" + schema + "}"};
+  for (const std::string& shape : asked) {
+    for (int seed = 1; seed <= 5; ++seed) {
+      const std::string body =
+          absl::StrFormat(R"({"messages":[{"role":"user","content":"hello there"}],"max_tokens":200,)"
+                          R"("temperature":1.5,"seed":%d,%s)",
+                          seed, shape);
+      const Json choice = Post(kChat, body + "}")["choices"][0];
+      EXPECT_EQ(choice["finish_reason"], "stop");
+      const std::string text = choice["message"]["content"];
+      const auto json = http::ParseJson(text);
+      ASSERT_TRUE(json.ok()) << text;
+      EXPECT_TRUE(json->at("zone") == "left" || json->at("zone") == "right") << text;
+      EXPECT_TRUE(json->at("level").is_number_integer() && json->at("level") >= 0 && json->at("level") <= 99) << text;
+      EXPECT_EQ(json->size(), json->contains("on") ? 3u : 2u) << text;
+      // In the order of the schema, not of the alphabet.
+      EXPECT_LT(text.find("zone"), text.find("level"));
+      std::string streamed;
+      for (const Json& event : Events(Fetch(port(), "POST", kChat, body + R"(,"stream":true})").body)) {
+        for (const Json& part : event["choices"]) streamed += part["delta"].value("content", "");
+      }
+      EXPECT_EQ(streamed, text);
+    }
+  }
+  const auto said = [&](const std::string& shape) {
+    return Post(kChat, R"({"messages":[{"role":"user","content":"hello there"}],"max_tokens":100,)" + shape +
+                           "}")["choices"][0]["message"]["content"]
+        .get<std::string>();
+  };
+  EXPECT_THAT(said(R"("guided_choice":["yes","no"])"), ::testing::AnyOf("yes", "no"));
+  EXPECT_TRUE(std::regex_match(said(R"("guided_regex":"[A-F]{3}-[0-9]{2}")"), std::regex("[A-F]{3}-[0-9]{2}")));
+  EXPECT_TRUE(std::regex_match(said(R"("grammar":"root ::= item item\nitem ::= \"<\" [a-c]{2} \">\"")"),
+                               std::regex("(<[a-c]{2}>){2}")));
+}
+
+TEST_P(HttpModelCases, AShapeThatCannotBeIsRefusedByItsField) {
+  const auto refused = [&](const std::string& fields) {
+    int status = 0;
+    const Json error = Post(kChat, ChatBody(fields), &status)["error"];
+    EXPECT_EQ(status, 400) << fields;
+    return error["param"].is_string() ? error["param"].get<std::string>() : error["message"].get<std::string>();
+  };
+  const std::string in_format = "response_format.json_schema.schema";
+  EXPECT_EQ(refused(R"("response_format":{"type":"json_schema","json_schema":{"schema":{"not":{}}}})"), in_format);
+  EXPECT_EQ(refused(R"("response_format":{"type":"json_schema","json_schema":{"schema":{"enum":[]}}})"), in_format);
+  EXPECT_EQ(refused(R"("response_format":{"type":"json_schema","json_schema":{}})"), in_format);
+  EXPECT_EQ(refused(R"("response_format":{"type":"json_schema"})"), "response_format.json_schema");
+  EXPECT_EQ(refused(R"("response_format":{"type":"xml"})"), "response_format.type");
+  EXPECT_EQ(refused(R"("guided_regex":"(a")"), "guided_regex");
+  EXPECT_EQ(refused(R"("grammar":"root ::= root")"), "grammar");
+  EXPECT_EQ(refused(R"("guided_choice":[])"), "guided_choice");
+  EXPECT_EQ(refused(R"("guided_choice":["a"],"guided_regex":"a")"), "guided_choice");
+  EXPECT_EQ(refused(R"("structured_outputs":{"xml":"a"})"), "structured_outputs.xml");
+  EXPECT_EQ(refused(R"("guided_json":[1])"), "guided_json");
 }
 
 TEST_P(HttpModelCases, SeveralPromptsAreAnsweredAsEachAlone) {

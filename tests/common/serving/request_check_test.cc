@@ -106,6 +106,25 @@ TEST(RequestCheck, ToolsThatCannotBeAreRefusedByName) {
        },
        "tool_choice.name: expected the name of one of the tools"},
       {[](Request& r) { r.mutable_tool_choice()->set_name("set_temperature"); }, "tool_choice.name"},
+      {[](Request& r) { r.mutable_shape()->set_regex("a"); }, "shape: only works with tool_choice.mode MODE_SHAPE"},
+      {[](Request& r) { r.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_SHAPE); }, "shape: missing"},
+      {[](Request& r) {
+         r.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_SHAPE);
+         r.mutable_shape()->set_regex("a");
+       },
+       "shape: does not work with tools"},
+      {[](Request& r) {
+         r.clear_tools();
+         r.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_SHAPE);
+         r.mutable_shape();
+       },
+       "expected json_schema, regex, grammar or choice"},
+      {[](Request& r) {
+         r.clear_tools();
+         r.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_SHAPE);
+         r.mutable_shape()->set_json_schema(std::string(70000, ' '));
+       },
+       "shape: expected at most 65536 bytes"},
       {[&](Request& r) { message(r, 0)->add_tool_calls(); }, "messages[0].tool_calls: only an assistant calls tools"},
       {[&](Request& r) { message(r, 1)->mutable_tool_calls(0)->clear_id(); }, "messages[1].tool_calls[0].id: missing"},
       {[&](Request& r) { message(r, 1)->mutable_tool_calls(0)->set_id("a b"); }, "messages[1].tool_calls[0].id"},

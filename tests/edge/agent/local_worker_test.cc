@@ -9,11 +9,13 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "common/serving/shapes.h"
 #include "tests/edge/agent/agent_fixture.h"
 
 namespace updraft::testing {
@@ -303,6 +305,35 @@ TEST_P(LocalRoomTest, AnswersAreTheSameWhoeverGivesWay) {
   }
   worker.Shutdown();
   EXPECT_EQ(model->pool()->n_free(), model->pool()->n_blocks());
+}
+
+// The grammar is followed on from where the answer stood, also when its tokens are read anew.
+TEST_P(LocalRoomTest, AnswersHeldToAShapeKeepIt) {
+  const auto model = LoadModel(/*kv_tokens=*/192, GetParam());
+  v1::Shape shape;
+  shape.set_regex("([a-c]{3}-)+");
+  const Shapes shapes(model->served().tokenizer(), model->served().stop_tokens(),
+                      model->served().model().config().n_vocab);
+  const auto masks = shapes.Of(shape);
+  ASSERT_TRUE(masks.ok()) << masks.status();
+  std::vector<Written> alone;
+  Record record;
+  std::vector<std::shared_ptr<Writer>> writers;
+  for (int i = 0; i < 6; ++i) {
+    writers.push_back(std::make_shared<Writer>(i, 20 + 10 * i, 90, &record, i % 2 == 0 ? 0.0f : 1.2f));
+    writers.back()->asked().prompt.shape = *masks;
+    alone.push_back(Alone(model.get(), *writers.back()));
+  }
+  LocalWorker worker(model.get(), {.tier = "edge"});
+  for (const auto& writer : writers) Start(worker, writer);
+  record.WaitForEnds(6);
+  for (int i = 0; i < 6; ++i) {
+    const std::string& text = writers[i]->written().text;
+    EXPECT_TRUE(writers[i]->written().status.ok()) << writers[i]->written().status;
+    EXPECT_EQ(writers[i]->written().tokens, alone[i].tokens) << i;
+    EXPECT_TRUE(std::regex_match(text, std::regex("([a-c]{3}-)*[a-c]{0,3}-?"))) << text;
+    EXPECT_GE(text.size(), 4u);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(ExitModes, LocalRoomTest, ::testing::Values(ExitMode::kOff, ExitMode::kLossless));

@@ -1,0 +1,49 @@
+// Deterministic automata over bytes, in which an edge may also call a rule: what a rule of a grammar is compiled into.
+// Without calls they are regular languages, of which one can be intersected with another or taken from it.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/grammar/expression.h"
+
+namespace updraft::grammar {
+
+// States beyond which a grammar is refused: of one rule, and of a whole grammar.
+inline constexpr int kMaxStates = 200'000;
+
+struct Automaton {
+  struct Edge {
+    uint8_t low = 0, high = 0;
+    int32_t target = 0;
+  };
+  struct Call {
+    RuleId rule = 0;
+    int32_t target = 0;  // where it goes on once the rule is complete
+  };
+  struct State {
+    std::vector<Edge> edges = {};  // ascending, apart
+    std::vector<Call> calls = {};
+    bool accepts = false;
+  };
+  std::vector<State> states = {};  // the first is where it starts; none: it accepts nothing
+
+  bool has_calls() const;
+  // REQUIRES: no calls.
+  bool Accepts(std::string_view bytes) const;
+};
+
+// RESOURCE_EXHAUSTED: more than kMaxStates states.
+absl::StatusOr<Automaton> MakeAutomaton(const Expressions& expressions, ExprId root);
+
+// REQUIRES: neither has calls. Errors as above.
+absl::StatusOr<Automaton> Intersection(const Automaton& a, const Automaton& b);
+absl::StatusOr<Automaton> Difference(const Automaton& a, const Automaton& b);
+
+// The same language, states that lead nowhere left out: of a call it leads on where `may_complete` [rule] says that
+// the rule has a text at all.
+Automaton Trimmed(const Automaton& automaton, const std::vector<bool>& may_complete);
+
+}  // namespace updraft::grammar

@@ -1,0 +1,654 @@
+#include "common/grammar/json_schema.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/grammar/json_text.h"
+#include "common/grammar/regex.h"
+#include "common/grammar/schema_merge.h"
+#include "common/grammar/schema_parts.h"
+#include "common/json/nesting.h"
+
+namespace updraft::grammar {
+namespace {
+
+using Json = SchemaJson;
+
+constexpr int kMaxJsonDepth = 64;
+constexpr int kMaxSchemaDepth = 128;    // of schemas within schemas, merged ones included
+constexpr int kMaxCounted = 2000;       // characters and items that a bound counts; see docs/SHAPES.md
+constexpr size_t kMaxSchemas = 20'000;  // built of one text
+
+// Keywords that say what fits and cannot be followed.
+constexpr const char* kUnknown[] = {
+    "not",          "if",           "then",        "else",        "dependentRequired",     "dependentSchemas",
+    "dependencies", "contains",     "minContains", "maxContains", "unevaluatedProperties", "unevaluatedItems",
+    "$dynamicRef",  "$recursiveRef"};
+
+class SchemaBuilder {
+ public:
+  SchemaBuilder(const Json& root, const JsonSchemaOptions& options) : root_(root), options_(options) {}
+
+  absl::StatusOr<Grammar> Build() {
+    const RuleId start = g_.Declare("#");
+    const ExprId whole = Value(root_, "#", 0);
+    if (!status_.ok()) return status_;
+    g_.Define(start, whole);
+    return std::move(g_);
+  }
+
+ private:
+  Expressions& e() { return g_.e(); }
+  ExprId Fail(absl::Status status) {
+    if (status_.ok()) status_ = std::move(status);
+    return 0;
+  }
+  ExprId Fail(const std::string& path, const std::string& what) {
+    return Fail(absl::InvalidArgumentError(absl::StrCat(path, ": ", what)));
+  }
+  // Of a part whose own error does not say where it stands.
+  ExprId FailAt(const std::string& path, const absl::Status& status) {
+    return Fail(absl::Status(status.code(), absl::StrCat(path, ": ", std::string(status.message()))));
+  }
+
+  ExprId WhiteSpace();
+  ExprId AnyValue();
+  ExprId AnyString();
+  ExprId InRule(const std::string& name, ExprId expression);
+  ExprId InRule(const std::string& name, absl::StatusOr<Automaton> automaton, const std::string& path);
+
+  ExprId Value(const Json& schema, const std::string& path, int depth);
+  ExprId OfKeywords(const Json& schema, const std::string& path, int depth);
+  ExprId Reference(const Json& schema, const std::string& path, int depth);
+  const Json* Resolve(const std::string& reference) const;
+  ExprId Alternatives(const Json& schema, const char* keyword, const std::string& path, int depth);
+  ExprId AllOf(const Json& schema, const std::string& path, int depth);
+  ExprId Literals(const Json& schema, const Json& values, const std::string& path);
+  ExprId LiteralOf(const Json& value);
+  ExprId OfType(const std::string& type, const Json& schema, const std::string& path, int depth);
+  ExprId Integers(const Json& schema, const std::string& path);
+  ExprId Numbers(const Json& schema, const std::string& path);
+  ExprId Strings(const Json& schema, const std::string& path);
+  ExprId Arrays(const Json& schema, const std::string& path, int depth);
+  ExprId Objects(const Json& schema, const std::string& path, int depth);
+
+  std::optional<int64_t> Count(const Json& schema, const char* keyword, const std::string& path);
+  bool CheckKeywords(const Json& schema, const std::string& path);
+
+  // Objects: entries in order, each with its comma when another is before it.
+  struct Entry {
+    ExprId text;  // key and value
+    bool required = false;
+  };
+  ExprId Entries(const std::vector<Entry>& entries, std::optional<ExprId> others, int64_t least_others,
+                 std::optional<int64_t> most_others);
+  ExprId EntryOf(ExprId key, ExprId value) { return e().Sequence({key, e().Literal(":"), WhiteSpace(), value}); }
+  std::optional<ExprId> Others(const Json& schema, const std::vector<std::string>& names, const std::string& path,
+                               int depth);
+  absl::StatusOr<Automaton> Keys(const Json& schema) const;
+  absl::StatusOr<Automaton> KeysOfPattern(const std::string& pattern, const std::vector<std::string>& names) const;
+
+  const Json& root_;
+  const JsonSchemaOptions options_;
+  Grammar g_;
+  absl::Status status_;
+  size_t n_schemas_ = 0;
+  std::map<const Json*, RuleId> references_;
+  std::map<std::string, RuleId> shared_;  // by name
+};
+
+// ---- What all share -------------------------------------------------------------------------------------------------
+
+ExprId SchemaBuilder::InRule(const std::string& name, ExprId expression) {
+  const RuleId rule = g_.Declare(name);
+  g_.Define(rule, expression);
+  return e().Rule(rule);
+}
+
+ExprId SchemaBuilder::InRule(const std::string& name, absl::StatusOr<Automaton> automaton, const std::string& path) {
+  if (!automaton.ok()) return FailAt(path, automaton.status());
+  const RuleId rule = g_.Declare(name);
+  g_.Define(rule, *std::move(automaton));
+  return e().Rule(rule);
+}
+
+ExprId SchemaBuilder::WhiteSpace() {
+  if (!options_.white_space) return e().Empty();
+  auto [it, is_new] = shared_.try_emplace("white space", 0);
+  if (is_new) {
+    it->second = g_.Declare("white space");
+    const ExprId indent = e().Repeat(e().Choice({e().Literal(" "), e().Literal("\t")}), 0, 20);
+    g_.Define(it->second, e().Optional(e().Choice({e().Literal(" "), e().Sequence({e().Literal("\n"), indent})})));
+  }
+  return e().Rule(it->second);
+}
+
+ExprId SchemaBuilder::AnyString() {
+  auto [it, is_new] = shared_.try_emplace("string", 0);
+  if (is_new) {
+    it->second = g_.Declare("string");
+    g_.Define(it->second,
+              e().Sequence({e().Literal("\""), e().Repeat(AnyJsonChar(e()), 0, kNoMaximum), e().Literal("\"")}));
+  }
+  return e().Rule(it->second);
+}
+
+ExprId SchemaBuilder::AnyValue() {
+  auto [it, is_new] = shared_.try_emplace("value", 0);
+  if (!is_new) return e().Rule(it->second);
+  const RuleId value = it->second = g_.Declare("value");
+  const auto list = [&](const char* open, ExprId part, const char* close) {
+    const ExprId more = e().Repeat(e().Sequence({e().Literal(","), WhiteSpace(), part}), 0, kNoMaximum);
+    return e().Sequence(
+        {e().Literal(open), WhiteSpace(), e().Optional(e().Sequence({part, more, WhiteSpace()})), e().Literal(close)});
+  };
+  const ExprId any = e().Rule(value);
+  g_.Define(value, e().Choice({e().Literal("null"), e().Literal("true"), e().Literal("false"), AnyJsonNumber(e()),
+                               AnyString(), list("[", any, "]"), list("{", EntryOf(AnyString(), any), "}")}));
+  return any;
+}
+
+std::optional<int64_t> SchemaBuilder::Count(const Json& schema, const char* keyword, const std::string& path) {
+  const auto it = schema.find(keyword);
+  if (it == schema.end()) return std::nullopt;
+  const bool whole = it->is_number() && std::trunc(it->get<double>()) == it->get<double>();
+  if (!whole || it->get<double>() < 0) {
+    Fail(absl::StrCat(path, "/", keyword), "expected a whole number of at least 0, found " + Shown(*it));
+    return std::nullopt;
+  }
+  return static_cast<int64_t>(std::min(it->get<double>(), 1e15));
+}
+
+// ---- Schemas --------------------------------------------------------------------------------------------------------
+
+bool SchemaBuilder::CheckKeywords(const Json& schema, const std::string& path) {
+  for (const char* keyword : kUnknown) {
+    if (schema.contains(keyword)) {
+      Fail(absl::StrCat(path, "/", keyword), "this keyword is not known here; say it in another way, or leave it out");
+    }
+  }
+  const auto unique = schema.find("uniqueItems");
+  if (unique != schema.end() && *unique != false) {
+    Fail(absl::StrCat(path, "/uniqueItems"), "this keyword is not known here; say it in another way, or leave it out");
+  }
+  return status_.ok();
+}
+
+ExprId SchemaBuilder::Value(const Json& schema, const std::string& path, int depth) {
+  if (!status_.ok()) return 0;
+  if (depth > kMaxSchemaDepth) return Fail(path, "expected schemas nested less deeply");
+  if (++n_schemas_ > kMaxSchemas) {
+    return Fail(absl::ResourceExhaustedError(absl::StrCat(path, ": expected a smaller schema")));
+  }
+  if (schema.is_boolean()) return schema.get<bool>() ? AnyValue() : e().Nothing();
+  if (!schema.is_object()) return Fail(path, "expected a schema (an object, true or false), found " + Shown(schema));
+  if (!CheckKeywords(schema, path)) return 0;
+  return OfKeywords(schema, path, depth);
+}
+
+ExprId SchemaBuilder::OfKeywords(const Json& schema, const std::string& path, int depth) {
+  if (schema.contains("$ref")) return Reference(schema, path, depth);
+  if (schema.contains("allOf")) return AllOf(schema, path, depth);
+  for (const char* keyword : {"anyOf", "oneOf"}) {
+    if (schema.contains(keyword)) return Alternatives(schema, keyword, path, depth);
+  }
+  if (schema.contains("const")) return Literals(schema, Json::array({schema["const"]}), path);
+  if (schema.contains("enum")) {
+    if (!schema["enum"].is_array()) return Fail(path + "/enum", "expected an array, found " + Shown(schema["enum"]));
+    return Literals(schema, schema["enum"], path);
+  }
+  const bool says_nothing = std::all_of(schema.items().begin(), schema.items().end(), [](const auto& item) {
+    return IsAnnotation(item.key()) && item.key() != "format";
+  });
+  if (says_nothing) return AnyValue();
+  const absl::StatusOr<std::vector<std::string>> types = TypesOf(schema);
+  if (!types.ok()) return FailAt(path + "/type", types.status());
+  std::vector<ExprId> choices;
+  for (const std::string& type : *types) choices.push_back(OfType(type, schema, path, depth));
+  return e().Choice(std::move(choices));
+}
+
+// "#", "#/$defs/name": within this text alone.
+const Json* SchemaBuilder::Resolve(const std::string& reference) const {
+  if (reference.empty() || reference[0] != '#') return nullptr;
+  const Json* at = &root_;
+  for (size_t begin = 1; begin < reference.size();) {
+    if (reference[begin] != '/') return nullptr;
+    const size_t end = std::min(reference.find('/', begin + 1), reference.size());
+    const std::string name = Unescaped(reference.substr(begin + 1, end - begin - 1));
+    if (at->is_object() && at->contains(name)) {
+      at = &(*at)[name];
+    } else if (at->is_array() && !name.empty() && name.size() < 6 &&
+               name.find_first_not_of("0123456789") == std::string::npos &&
+               static_cast<size_t>(std::stoi(name)) < at->size()) {
+      at = &(*at)[static_cast<size_t>(std::stoi(name))];
+    } else {
+      return nullptr;
+    }
+    begin = end;
+  }
+  return at;
+}
+
+ExprId SchemaBuilder::Reference(const Json& schema, const std::string& path, int depth) {
+  const Json& reference = schema["$ref"];
+  const std::string where = path + "/$ref";
+  if (!reference.is_string()) return Fail(where, "expected a string, found " + Shown(reference));
+  const Json* target = Resolve(reference.get<std::string>());
+  if (target == nullptr) {
+    return Fail(where, "expected a place in this schema (#/$defs/NAME), found " + Shown(reference));
+  }
+  const bool alone = std::all_of(schema.items().begin(), schema.items().end(),
+                                 [](const auto& item) { return item.key() == "$ref" || IsAnnotation(item.key()); });
+  if (!alone) {
+    Json rest = schema;
+    rest.erase("$ref");
+    const absl::StatusOr<Json> merged = Merged(*target, rest);
+    return merged.ok() ? Value(*merged, path, depth + 1) : FailAt(path, merged.status());
+  }
+  auto [it, is_new] = references_.try_emplace(target, 0);
+  if (is_new) {
+    const RuleId rule = it->second = g_.Declare(reference.get<std::string>());
+    const ExprId expression = Value(*target, reference.get<std::string>(), depth + 1);
+    if (status_.ok()) g_.Define(rule, expression);
+    return e().Rule(rule);
+  }
+  return e().Rule(it->second);
+}
+
+ExprId SchemaBuilder::AllOf(const Json& schema, const std::string& path, int depth) {
+  Json rest = schema;
+  const Json parts = rest["allOf"];
+  rest.erase("allOf");
+  if (!parts.is_array()) return Fail(path + "/allOf", "expected an array, found " + Shown(parts));
+  for (const Json& part : parts) {
+    Json resolved = part;
+    // A reference alone is taken for what it names; one that leads back here would never end.
+    for (int i = 0; resolved.is_object() && resolved.contains("$ref"); ++i) {
+      const Json* target = resolved["$ref"].is_string() ? Resolve(resolved["$ref"].get<std::string>()) : nullptr;
+      if (target == nullptr || i > 32) {
+        return Fail(path + "/allOf", "expected references to places in this schema that do not lead back");
+      }
+      Json beside = resolved;
+      beside.erase("$ref");
+      absl::StatusOr<Json> merged = Merged(*target, beside);
+      if (!merged.ok()) return FailAt(path + "/allOf", merged.status());
+      resolved = *std::move(merged);
+    }
+    absl::StatusOr<Json> merged = Merged(rest, resolved);
+    if (!merged.ok()) return FailAt(path + "/allOf", merged.status());
+    rest = *std::move(merged);
+  }
+  return Value(rest, path, depth + 1);
+}
+
+ExprId SchemaBuilder::Alternatives(const Json& schema, const char* keyword, const std::string& path, int depth) {
+  Json rest = schema;
+  const Json parts = rest[keyword];
+  rest.erase(keyword);
+  const std::string where = absl::StrCat(path, "/", keyword);
+  if (!parts.is_array() || parts.empty()) return Fail(where, "expected an array of schemas, found " + Shown(parts));
+  if (std::string_view(keyword) == "oneOf") {
+    const auto resolve = [this](const std::string& reference) { return Resolve(reference); };
+    for (size_t i = 0; i < parts.size(); ++i) {
+      for (size_t j = i + 1; j < parts.size(); ++j) {
+        if (AreApart(parts[i], parts[j], resolve)) continue;
+        return Fail(where, absl::StrFormat("expected alternatives of which no two can both fit (other types, or a "
+                                           "required property with other values), found %d and %d; anyOf needs no such "
+                                           "thing",
+                                           i, j));
+      }
+    }
+  }
+  std::vector<ExprId> choices;
+  for (size_t i = 0; i < parts.size() && status_.ok(); ++i) {
+    const std::string at = absl::StrCat(where, "/", i);
+    const absl::StatusOr<Json> merged = Merged(rest, parts[i]);
+    if (!merged.ok()) return FailAt(at, merged.status());
+    choices.push_back(Value(*merged == Json::object() ? Json(true) : *merged, at, depth + 1));
+  }
+  return e().Choice(std::move(choices));
+}
+
+// ---- Values that are named ------------------------------------------------------------------------------------------
+
+ExprId SchemaBuilder::LiteralOf(const Json& value) {
+  if (value.is_string()) return e().Literal(JsonString(value.get_ref<const std::string&>()));
+  if (!value.is_structured()) return e().Literal(value.dump());
+  std::vector<ExprId> parts = {e().Literal(value.is_array() ? "[" : "{"), WhiteSpace()};
+  bool first = true;
+  for (const auto& [key, part] : value.items()) {
+    if (!std::exchange(first, false)) parts.insert(parts.end(), {e().Literal(","), WhiteSpace()});
+    parts.push_back(value.is_array() ? LiteralOf(part) : EntryOf(e().Literal(JsonString(key)), LiteralOf(part)));
+  }
+  if (!first) parts.push_back(WhiteSpace());
+  parts.push_back(e().Literal(value.is_array() ? "]" : "}"));
+  return e().Sequence(std::move(parts));
+}
+
+ExprId SchemaBuilder::Literals(const Json& schema, const Json& values, const std::string& path) {
+  std::vector<ExprId> choices;
+  for (const Json& value : values) {
+    const absl::StatusOr<bool> fits = FitsBeside(value, schema);
+    if (!fits.ok()) return FailAt(path, fits.status());
+    if (*fits) choices.push_back(LiteralOf(value));
+  }
+  return e().Choice(std::move(choices));
+}
+
+// ---- Types ----------------------------------------------------------------------------------------------------------
+
+ExprId SchemaBuilder::OfType(const std::string& type, const Json& schema, const std::string& path, int depth) {
+  if (type == "null") return e().Literal("null");
+  if (type == "boolean") return e().Choice({e().Literal("true"), e().Literal("false")});
+  if (type == "integer") return Integers(schema, path);
+  if (type == "number") return Numbers(schema, path);
+  if (type == "string") return Strings(schema, path);
+  return type == "array" ? Arrays(schema, path, depth) : Objects(schema, path, depth);
+}
+
+ExprId SchemaBuilder::Integers(const Json& schema, const std::string& path) {
+  const absl::StatusOr<NumberBounds> bounds = BoundsOf(schema, /*whole=*/true);
+  if (!bounds.ok()) return FailAt(path, bounds.status());
+  const absl::StatusOr<std::optional<int64_t>> low = LeastInteger(*bounds), high = GreatestInteger(*bounds);
+  if (!low.ok()) return FailAt(path, low.status());
+  if (!high.ok()) return FailAt(path, high.status());
+  return JsonIntegers(e(), *low, *high);
+}
+
+ExprId SchemaBuilder::Numbers(const Json& schema, const std::string& path) {
+  const absl::StatusOr<NumberBounds> bounds = BoundsOf(schema, /*whole=*/false);
+  if (!bounds.ok()) return FailAt(path, bounds.status());
+  if (bounds->whole) return Integers(schema, path);
+  if (!bounds->low && !bounds->high) return AnyJsonNumber(e());
+  return InRule(path, JsonNumbers(bounds->low, bounds->high), path);
+}
+
+ExprId SchemaBuilder::Strings(const Json& schema, const std::string& path) {
+  const std::optional<int64_t> least = Count(schema, "minLength", path), most = Count(schema, "maxLength", path);
+  if (!status_.ok()) return 0;
+  if (least.value_or(0) > kMaxCounted) {
+    return Fail(path + "/minLength", absl::StrFormat("expected at most %d, found %d", kMaxCounted, *least));
+  }
+  if (most && *most < least.value_or(0)) return e().Nothing();
+  const int low = static_cast<int>(least.value_or(0));
+  const int high = most ? static_cast<int>(std::min<int64_t>(*most, std::max(kMaxCounted, low))) : kNoMaximum;
+  const absl::StatusOr<std::vector<std::string>> patterns = PatternsOf(schema);
+  if (!patterns.ok()) return FailAt(path, patterns.status());
+  const bool counted = low > 0 || high != kNoMaximum;
+  if (patterns->empty()) {
+    if (!counted) return AnyString();
+    return e().Sequence({e().Literal("\""), e().Repeat(AnyJsonChar(e()), low, high), e().Literal("\"")});
+  }
+  // In their shortest form, so that what a pattern says of characters can be joined with their count.
+  std::optional<Automaton> joined;
+  const auto join = [&](absl::StatusOr<Automaton> part) {
+    if (part.ok() && joined) part = Intersection(*joined, *part);
+    if (!part.ok()) return FailAt(path, part.status());
+    joined = *std::move(part);
+    return ExprId{0};
+  };
+  for (const std::string& pattern : *patterns) {
+    Expressions of_pattern;
+    const absl::StatusOr<ExprId> parsed = ParseRegex(pattern, Anchoring::kFind, of_pattern, JsonChars);
+    if (!parsed.ok()) return FailAt(path + "/pattern", parsed.status());
+    join(MakeAutomaton(of_pattern, *parsed));
+  }
+  if (counted) {
+    Expressions of_count;
+    join(MakeAutomaton(of_count, of_count.Repeat(JsonChars(of_count, Complement({})), low, high)));
+  }
+  if (!status_.ok()) return 0;
+  return InRule(path, Quoted(*joined), path);
+}
+
+ExprId SchemaBuilder::Arrays(const Json& schema, const std::string& path, int depth) {
+  const std::optional<int64_t> least = Count(schema, "minItems", path), most = Count(schema, "maxItems", path);
+  const absl::StatusOr<ItemsOf> items = ItemsOf::Read(schema);
+  if (!items.ok()) return FailAt(path, items.status());
+  if (!status_.ok()) return 0;
+  if (least.value_or(0) > kMaxCounted) {
+    return Fail(path + "/minItems", absl::StrFormat("expected at most %d, found %d", kMaxCounted, *least));
+  }
+  const auto n_first = static_cast<int64_t>(items->first.size());
+  const int64_t low = least.value_or(0);
+  // Without others there are no more than the first ones.
+  int64_t high = most ? std::min<int64_t>(*most, std::max<int64_t>(kMaxCounted, low)) : kNoMaximum;
+  if (items->others == Json(false)) high = high == kNoMaximum ? n_first : std::min(high, n_first);
+  if (high != kNoMaximum && high < low) return e().Nothing();
+
+  std::vector<ExprId> first;
+  for (int64_t i = 0; i < n_first && (high == kNoMaximum || i < high); ++i) {
+    const std::string at = absl::StrCat(path, "/", items->first_keyword, "/", i);
+    first.push_back(InRule(at, Value(items->first[static_cast<size_t>(i)], at, depth + 1)));
+  }
+  const ExprId open = e().Sequence({e().Literal("["), WhiteSpace()});
+  const ExprId close = e().Literal("]");
+  const auto n = static_cast<int64_t>(first.size());
+  const bool has_others = high == kNoMaximum || high > n;
+  const ExprId other =
+      has_others ? InRule(path + "/items", Value(items->others, path + "/items", depth + 1)) : ExprId{0};
+  if (!status_.ok()) return 0;
+  const auto next = [&](ExprId item) { return e().Sequence({e().Literal(","), WhiteSpace(), item}); };
+  // From behind: what follows the first n, then what follows each of them.
+  std::optional<ExprId> rest;  // of items with a comma before each; none: nothing can follow
+  if (has_others) {
+    const auto from = static_cast<int>(std::max<int64_t>(0, low - std::max<int64_t>(n, 1)));
+    const int to = high == kNoMaximum ? kNoMaximum : static_cast<int>(high - std::max<int64_t>(n, 1));
+    rest = e().Repeat(next(other), from, to);
+  }
+  for (int64_t i = n - 1; i >= 1; --i) {
+    const ExprId with = rest ? e().Sequence({next(first[i]), *rest}) : next(first[i]);
+    rest = i < low ? with : e().Optional(with);
+  }
+  if (n == 0 && !has_others) return e().Sequence({open, close});
+  const ExprId begin = n > 0 ? first[0] : other;
+  const ExprId body = e().Sequence({rest ? e().Sequence({begin, *rest}) : begin, WhiteSpace()});
+  return e().Sequence({open, low > 0 ? body : e().Optional(body), close});
+}
+
+// ---- Objects --------------------------------------------------------------------------------------------------------
+
+ExprId SchemaBuilder::Entries(const std::vector<Entry>& entries, std::optional<ExprId> others, int64_t least_others,
+                              std::optional<int64_t> most_others) {
+  const auto after_comma = [&](ExprId entry) { return e().Sequence({e().Literal(","), WhiteSpace(), entry}); };
+  const auto bound = [](std::optional<int64_t> value, int64_t less) {
+    return value ? static_cast<int>(std::max<int64_t>(0, *value - less)) : kNoMaximum;
+  };
+  // What follows entry i, with commas, and what follows when nothing has been written yet: from behind.
+  ExprId rest =
+      others ? e().Repeat(after_comma(*others), static_cast<int>(least_others), bound(most_others, 0)) : e().Empty();
+  std::optional<ExprId> first;  // none: it must be something before
+  if (others && (!most_others || *most_others > 0)) {
+    const ExprId some = e().Sequence(
+        {*others, e().Repeat(after_comma(*others), static_cast<int>(std::max<int64_t>(0, least_others - 1)),
+                             bound(most_others, 1))});
+    first = least_others > 0 ? some : e().Optional(some);
+  } else {
+    first = least_others > 0 ? e().Nothing() : e().Empty();
+  }
+  for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+    const ExprId as_first = e().Sequence({entry->text, rest});
+    first = entry->required ? as_first : e().Choice({as_first, *first});
+    const ExprId with = after_comma(entry->text);
+    // A rule of its own, so that it is there once, though the entries before lead to it in two ways.
+    rest = InRule("entries", e().Sequence({entry->required ? with : e().Optional(with), rest}));
+  }
+  return *first;
+}
+
+// Keys in their shortest form that `propertyNames` allows, without quotes.
+absl::StatusOr<Automaton> SchemaBuilder::Keys(const Json& schema) const {
+  Expressions any;
+  absl::StatusOr<Automaton> keys = MakeAutomaton(any, any.Repeat(JsonChars(any, Complement({})), 0, kNoMaximum));
+  const auto names = schema.find("propertyNames");
+  if (!keys.ok() || names == schema.end() || *names == Json(true)) return keys;
+  if (*names == Json(false)) return Automaton();
+  if (!names->is_object())
+    return absl::InvalidArgumentError("propertyNames: expected a schema, found " + Shown(*names));
+  for (const auto& [keyword, value] : names->items()) {
+    Expressions of;
+    absl::StatusOr<ExprId> allowed = of.Nothing();
+    if (keyword == "pattern" && value.is_string()) {
+      allowed = ParseRegex(value.get_ref<const std::string&>(), Anchoring::kFind, of, JsonChars);
+    } else if (keyword == "enum" && value.is_array()) {
+      std::vector<ExprId> choices;
+      for (const Json& name : value) {
+        if (!name.is_string()) continue;
+        const std::string text = JsonString(name.get_ref<const std::string&>());
+        choices.push_back(of.Literal(text.substr(1, text.size() - 2)));
+      }
+      allowed = of.Choice(std::move(choices));
+    } else if ((keyword == "minLength" || keyword == "maxLength") && value.is_number_unsigned()) {
+      const int n = static_cast<int>(std::min<uint64_t>(value.get<uint64_t>(), kMaxCounted));
+      allowed = keyword == "minLength" ? of.Repeat(JsonChars(of, Complement({})), n, kNoMaximum)
+                                       : of.Repeat(JsonChars(of, Complement({})), 0, n);
+    } else if (!(keyword == "type" && value == "string") && !IsAnnotation(keyword)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("propertyNames/", keyword, ": this keyword is not known here; leave it out"));
+    } else {
+      continue;
+    }
+    if (!allowed.ok()) return allowed.status();
+    const absl::StatusOr<Automaton> part = MakeAutomaton(of, *allowed);
+    if (!part.ok()) return part;
+    keys = Intersection(*keys, *part);
+    if (!keys.ok()) return keys;
+  }
+  return keys;
+}
+
+// Keys in their shortest form. INVALID_ARGUMENT: one of `names` is among them, and would have to fit both.
+absl::StatusOr<Automaton> SchemaBuilder::KeysOfPattern(const std::string& pattern,
+                                                       const std::vector<std::string>& names) const {
+  Expressions expressions;
+  const absl::StatusOr<ExprId> parsed = ParseRegex(pattern, Anchoring::kFind, expressions, JsonChars);
+  if (!parsed.ok()) return parsed.status();
+  absl::StatusOr<Automaton> keys = MakeAutomaton(expressions, *parsed);
+  if (!keys.ok()) return keys;
+  for (const std::string& name : names) {
+    const std::string text = JsonString(name);
+    if (!keys->Accepts(text.substr(1, text.size() - 2))) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", pattern, "' also speaks of the property '", name, "'; that is not known here"));
+  }
+  return keys;
+}
+
+// An entry whose key is none of `names`: of a pattern, or any. None: there are none.
+std::optional<ExprId> SchemaBuilder::Others(const Json& schema, const std::vector<std::string>& names,
+                                            const std::string& path, int depth) {
+  absl::StatusOr<Automaton> left = Keys(schema);  // keys that are not spoken of yet
+  const auto take = [&](const Automaton& keys) {
+    if (left.ok()) left = Difference(*left, keys);
+  };
+  Expressions of_names;
+  std::vector<ExprId> choices;
+  for (const std::string& name : names) {
+    const std::string text = JsonString(name);
+    choices.push_back(of_names.Literal(text.substr(1, text.size() - 2)));
+  }
+  const absl::StatusOr<Automaton> named = MakeAutomaton(of_names, of_names.Choice(std::move(choices)));
+  if (!named.ok()) return FailAt(path, named.status()), std::nullopt;
+  take(*named);
+  std::vector<ExprId> entries;
+  const Json patterns = schema.value("patternProperties", Json::object());
+  if (!patterns.is_object()) return Fail(path + "/patternProperties", "expected an object"), std::nullopt;
+  std::vector<Automaton> of_patterns;
+  for (const auto& [pattern, value] : patterns.items()) {
+    absl::StatusOr<Automaton> keys = KeysOfPattern(pattern, names);
+    if (!keys.ok()) return FailAt(path + "/patternProperties", keys.status()), std::nullopt;
+    of_patterns.push_back(*std::move(keys));
+  }
+  size_t i = 0;
+  for (const auto& [pattern, value] : patterns.items()) {
+    const std::string at = absl::StrCat(path, "/patternProperties/", pattern);
+    // A key of two patterns would have to fit both: there are none of these.
+    absl::StatusOr<Automaton> mine = left;
+    if (mine.ok()) mine = Intersection(*mine, of_patterns[i]);
+    for (size_t j = 0; j < of_patterns.size() && mine.ok(); ++j) {
+      if (j != i) mine = Difference(*mine, of_patterns[j]);
+    }
+    if (!mine.ok()) return FailAt(at, mine.status()), std::nullopt;
+    ++i;
+    if (value == Json(false) || mine->states.empty()) continue;
+    entries.push_back(EntryOf(InRule(at, Quoted(*mine), at), InRule(at, Value(value, at, depth + 1))));
+  }
+  for (const Automaton& keys : of_patterns) take(keys);
+  const bool closed = !options_.open_objects && schema.contains("properties");
+  const Json others = schema.value("additionalProperties", Json(!closed));
+  if (others != Json(false)) {
+    if (!left.ok()) return FailAt(path, left.status()), std::nullopt;
+    const std::string at = path + "/additionalProperties";
+    entries.push_back(EntryOf(InRule(at, Quoted(*left), at), InRule(at, Value(others, at, depth + 1))));
+  }
+  if (!left.ok()) return FailAt(path, left.status()), std::nullopt;
+  if (entries.empty() || !status_.ok()) return std::nullopt;
+  return InRule(path + "/others", e().Choice(std::move(entries)));
+}
+
+ExprId SchemaBuilder::Objects(const Json& schema, const std::string& path, int depth) {
+  absl::StatusOr<std::vector<PropertyOf>> properties = PropertiesOf(schema);
+  if (!properties.ok()) return FailAt(path, properties.status());
+  const std::optional<int64_t> least = Count(schema, "minProperties", path),
+                               most = Count(schema, "maxProperties", path);
+  if (!status_.ok()) return 0;
+  const absl::StatusOr<Automaton> keys = Keys(schema);
+  if (!keys.ok()) return FailAt(path, keys.status());
+  std::vector<Entry> entries;
+  std::vector<std::string> names;
+  int64_t n_required = 0;
+  for (const PropertyOf& property : *properties) {
+    names.push_back(property.name);
+    n_required += property.required ? 1 : 0;
+    const std::string at = absl::StrCat(path, "/properties/", property.name);
+    const std::string key = JsonString(property.name);
+    const bool possible = property.schema != Json(false) && keys->Accepts(key.substr(1, key.size() - 2));
+    if (!possible && !property.required) continue;
+    const ExprId value = possible ? Value(property.schema, at, depth + 1) : e().Nothing();
+    entries.push_back({.text = InRule(at, EntryOf(e().Literal(key), value)), .required = property.required});
+  }
+  const std::optional<ExprId> others = Others(schema, names, path, depth);
+  if (!status_.ok()) return 0;
+  // Counts are those of the others alone, which is exact where the named ones are all required.
+  const auto n_entries = static_cast<int64_t>(entries.size());
+  const bool exact = n_required == n_entries;
+  const bool counts = least.value_or(0) > n_required || (most && (others || *most < n_entries));
+  if (counts && !exact) {
+    return Fail(path + (most ? "/maxProperties" : "/minProperties"),
+                "is known here only where all named properties are required");
+  }
+  if (most && *most < n_required) return e().Nothing();
+  const int64_t least_others = std::min<int64_t>(std::max<int64_t>(0, least.value_or(0) - n_required), kMaxCounted);
+  std::optional<int64_t> most_others;
+  if (most) most_others = std::min<int64_t>(*most - n_required, kMaxCounted);
+  if (most_others && *most_others < least_others) return e().Nothing();
+  const ExprId body = Entries(entries, others, least_others, most_others);
+  return e().Sequence({e().Literal("{"), WhiteSpace(), body, WhiteSpace(), e().Literal("}")});
+}
+
+}  // namespace
+
+absl::StatusOr<Grammar> GrammarOfJsonSchema(std::string_view schema, const JsonSchemaOptions& options) {
+  if (schema.size() > kMaxSchemaBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("#: expected a schema of at most %d bytes, found %d", kMaxSchemaBytes, schema.size()));
+  }
+  if (FirstTooDeep(schema, kMaxJsonDepth) != std::string_view::npos) {
+    return absl::InvalidArgumentError(absl::StrFormat("#: expected JSON nested at most %d levels", kMaxJsonDepth));
+  }
+  const SchemaJson root = SchemaJson::parse(schema, nullptr, /*allow_exceptions=*/false);
+  if (root.is_discarded()) return absl::InvalidArgumentError("#: expected a schema as JSON in UTF-8, found other text");
+  return SchemaBuilder(root, options).Build();
+}
+
+}  // namespace updraft::grammar
