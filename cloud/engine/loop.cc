@@ -74,16 +74,19 @@ struct Loop::Answer {
 Loop::Loop(const CoreOptions& options, Executor* executor, SteadyClock clock)
     : executor_(executor),
       clock_(std::move(clock)),
-      reasons_{.no_memory_for_request = absl::ResourceExhaustedError(
-                   "engine: expected memory for the request, found that this process gets no more; ask for a shorter "
-                   "answer, "
-                   "stop other programs, or raise its limit (ulimit -v, or its container's)"),
-               .no_memory_for_step = absl::ResourceExhaustedError(
-                   "engine: expected memory for the rows of a step, found that this process gets no more; stop other "
-                   "programs, raise its limit (ulimit -v, or its container's), or lower max_step_tokens"),
-               .slow_reader = absl::ResourceExhaustedError(
-                   "the reader is too slow: the answer's buffer is full; read faster, or ask for a shorter answer"),
-               .cancelled = absl::CancelledError("the caller cancelled the request")},
+      reasons_{
+          .no_memory_for_request = absl::ResourceExhaustedError(
+              "engine: expected memory for the request, found that this process gets no more; ask for a shorter "
+              "answer, "
+              "stop other programs, or raise its limit (ulimit -v, or its container's)"),
+          .no_memory_for_step = absl::ResourceExhaustedError(
+              "engine: expected memory for the rows of a step, found that this process gets no more; stop other "
+              "programs, raise its limit (ulimit -v, or its container's), or lower max_step_tokens"),
+          .slow_reader = absl::ResourceExhaustedError(
+              "the reader is too slow: the answer's buffer is full; read faster, or ask for a shorter answer"),
+          .cancelled = absl::CancelledError("the caller cancelled the request"),
+          .broken = absl::InternalError("shape: expected tokens that lead on to an answer of the shape, found none; "
+                                        "ask for a simpler one")},
       core_(options) {}
 
 Loop::~Loop() = default;
@@ -299,6 +302,7 @@ void Loop::Give(Answer& answer, std::span<const SampledToken> chosen) {
   answer.summary.n_answer_tokens += n_new;
   stats_.n_generated += n_new;
   const bool has_output = n_new > 0 || !text.empty();
+  if (end == AnswerEnd::kOpen && answer.mask && answer.mask->broken()) return End(answer, reasons_.broken, end);
   if (has_output && !answer.sink->OnTokens({.tokens = output_tokens_,
                                             .text = std::move(text),
                                             .evidence = output_evidence_,

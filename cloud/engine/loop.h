@@ -76,7 +76,7 @@ class Loop {
 
   // Made once, so that ending with them takes no memory.
   struct Reasons {
-    absl::Status no_memory_for_request, no_memory_for_step, slow_reader, cancelled;
+    absl::Status no_memory_for_request, no_memory_for_step, slow_reader, cancelled, broken;
   };
 
   int TokenLimit(const Request& request) const;                              // answer tokens, accepted_prefix included

@@ -78,8 +78,13 @@ absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const 
   built.include_evidence = request.include_evidence();
   built.n_top_logprobs = request.top_logprobs();
   if (prompt->shape != nullptr) {
-    built.mask = std::make_unique<grammar::GrammarMask>(prompt->shape);
+    const bool drops_space = prompt->at_text_start && model.tokenizer()->adds_space_prefix();
+    built.mask = std::make_unique<grammar::GrammarMask>(prompt->shape, drops_space);
     for (const int32_t token : request.accepted_prefix()) built.mask->Advance(token);
+    if (built.mask->broken()) {
+      return absl::InvalidArgumentError(
+          "accepted_prefix: expected the beginning of an answer of the shape, found another");
+    }
   }
   built.priority = request.priority();
   // What one tenant asked another must not learn from how fast its own begins.

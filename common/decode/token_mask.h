@@ -18,6 +18,9 @@ class TokenMask {
   virtual void Advance(int32_t token) = 0;
   // Goes back by the last n tokens, at most to where it began: drafts are tried and taken back.
   virtual void Rollback(int n) = 0;
+  // Whether nothing that is allowed leads on: the answer is not what it should be, whatever comes. Then some token is
+  // allowed all the same, one that ends answers as a rule.
+  virtual bool broken() { return false; }
 };
 
 inline bool MaskAllows(std::span<const uint64_t> allowed, int32_t token) {

@@ -31,7 +31,7 @@ class NfaBuilder {
  public:
   explicit NfaBuilder(const Expressions& expressions) : e_(expressions) {}
 
-  absl::Status Build(ExprId root, int32_t from, int32_t to);
+  absl::Status Build(ExprId root, int32_t from, int32_t to, int depth = 0);
   int32_t Add() {
     nfa_.states.emplace_back();
     return static_cast<int32_t>(nfa_.states.size() - 1);
@@ -39,17 +39,22 @@ class NfaBuilder {
   Nfa& nfa() { return nfa_; }
 
  private:
-  absl::Status BuildRepeat(const Expressions::Node& node, int32_t from, int32_t to);
-  void Skip(int32_t from, int32_t to) { nfa_.states[from].empty.push_back(to); }
+  absl::Status BuildRepeat(const Expressions::Node& node, int32_t from, int32_t to, int depth);
+  void Skip(int32_t from, int32_t to) {
+    nfa_.states[from].empty.push_back(to);
+    ++n_edges_;
+  }
 
   // Empty edges of repetitions multiply in the construction of subsets: the bound is for these states as well.
   static constexpr size_t kMaxNfaStates = 4 * kMaxStates;
+  static constexpr int kMaxDepth = 1000;  // of expressions within expressions: each is a call
   const Expressions& e_;
   Nfa nfa_;
+  size_t n_edges_ = 0;
 };
 
-absl::Status NfaBuilder::Build(ExprId root, int32_t from, int32_t to) {
-  if (nfa_.states.size() > kMaxNfaStates) return TooLarge();
+absl::Status NfaBuilder::Build(ExprId root, int32_t from, int32_t to, int depth) {
+  if (nfa_.states.size() + ++n_edges_ > kMaxNfaStates || depth > kMaxDepth) return TooLarge();
   const Expressions::Node& node = e_.at(root);
   using Kind = Expressions::Node::Kind;
   switch (node.kind) {
@@ -66,38 +71,38 @@ absl::Status NfaBuilder::Build(ExprId root, int32_t from, int32_t to) {
       return absl::OkStatus();
     case Kind::kChoice:
       for (const ExprId part : node.parts) {
-        if (absl::Status status = Build(part, from, to); !status.ok()) return status;
+        if (absl::Status status = Build(part, from, to, depth + 1); !status.ok()) return status;
       }
       return absl::OkStatus();
     case Kind::kSequence: {
       int32_t at = from;
       for (size_t i = 0; i < node.parts.size(); ++i) {
         const int32_t next = i + 1 == node.parts.size() ? to : Add();
-        if (absl::Status status = Build(node.parts[i], at, next); !status.ok()) return status;
+        if (absl::Status status = Build(node.parts[i], at, next, depth + 1); !status.ok()) return status;
         at = next;
       }
       return absl::OkStatus();
     }
     case Kind::kRepeat:
-      return BuildRepeat(node, from, to);
+      return BuildRepeat(node, from, to, depth);
   }
   return absl::OkStatus();
 }
 
-absl::Status NfaBuilder::BuildRepeat(const Expressions::Node& node, int32_t from, int32_t to) {
+absl::Status NfaBuilder::BuildRepeat(const Expressions::Node& node, int32_t from, int32_t to, int depth) {
   // States of its own: an edge back into `from` would be one of whatever else begins there.
   int32_t at = Add();
   Skip(from, at);
   for (int i = 0; i < node.minimum; ++i) {
     const int32_t next = Add();
-    if (absl::Status status = Build(node.parts.front(), at, next); !status.ok()) return status;
+    if (absl::Status status = Build(node.parts.front(), at, next, depth + 1); !status.ok()) return status;
     at = next;
   }
   if (node.maximum == kNoMaximum) {
     const int32_t loop = Add();
     Skip(at, loop);
     const int32_t back = Add();
-    if (absl::Status status = Build(node.parts.front(), loop, back); !status.ok()) return status;
+    if (absl::Status status = Build(node.parts.front(), loop, back, depth + 1); !status.ok()) return status;
     Skip(back, loop);
     Skip(loop, to);
     return absl::OkStatus();
@@ -105,7 +110,7 @@ absl::Status NfaBuilder::BuildRepeat(const Expressions::Node& node, int32_t from
   for (int i = node.minimum; i < node.maximum; ++i) {
     Skip(at, to);
     const int32_t next = Add();
-    if (absl::Status status = Build(node.parts.front(), at, next); !status.ok()) return status;
+    if (absl::Status status = Build(node.parts.front(), at, next, depth + 1); !status.ok()) return status;
     at = next;
   }
   Skip(at, to);
@@ -144,7 +149,7 @@ class SubsetBuilder {
   absl::StatusOr<Automaton> Build(int32_t start) {
     StateOf({start});
     for (size_t i = 0; i < subsets_.size(); ++i) {
-      if (subsets_.size() > kMaxStates) return TooLarge();
+      if (subsets_.size() > kMaxStates || work_ > kMaxWork) return TooLarge();
       const std::vector<int32_t> subset = *subsets_[i];
       std::vector<Automaton::Edge> edges;
       std::map<RuleId, std::vector<int32_t>> calls;
@@ -179,6 +184,8 @@ class SubsetBuilder {
     while (!states.empty()) {
       const int32_t state = states.back();
       states.pop_back();
+      ++work_;
+      if (work_ > kMaxWork) break;
       if (seen_[state] == round_) continue;
       seen_[state] = round_;
       const Nfa::State& node = nfa_.states[state];
@@ -192,6 +199,7 @@ class SubsetBuilder {
   int32_t StateOf(std::vector<int32_t> states) {
     auto [it, is_new] = ids_.emplace(Closure(std::move(states)), static_cast<int32_t>(subsets_.size()));
     if (is_new) {
+      work_ += it->first.size();
       subsets_.push_back(&it->first);
       automaton_.states.emplace_back();
       automaton_.states.back().accepts = std::binary_search(it->first.begin(), it->first.end(), end_);
@@ -203,6 +211,9 @@ class SubsetBuilder {
   const int32_t end_;
   std::vector<uint32_t> seen_;
   uint32_t round_ = 0;
+  // States looked at and held in subsets: they, not the subsets alone, are what takes time and memory.
+  static constexpr size_t kMaxWork = 24'000'000;
+  size_t work_ = 0;
   std::map<std::vector<int32_t>, int32_t> ids_;
   std::vector<const std::vector<int32_t>*> subsets_;  // keys of ids_, which stay where they are
   Automaton automaton_;
@@ -236,8 +247,10 @@ absl::StatusOr<Automaton> Product(const Automaton& a, const Automaton& b, Accept
   const int32_t second_start = b.states.empty() ? -1 : 0;
   if (second_start < 0 && accepting == Accepting::kBoth) return product;
   state_of({0, second_start});
+  size_t n_edges = 0;
   for (size_t i = 0; i < pairs.size(); ++i) {
-    if (pairs.size() > kMaxStates) return TooLarge();
+    n_edges += product.states[i].edges.size();
+    if (pairs.size() > kMaxStates || n_edges > 16 * kMaxStates) return TooLarge();
     const auto [first, second] = pairs[i];
     for (const Automaton::Edge& edge : a.states[first].edges) {
       for (int byte = edge.low; byte <= edge.high;) {

@@ -135,7 +135,9 @@ class GbnfParser {
   }
 
   ExprId Repeated(ExprId item) {
-    for (;;) {
+    for (int n = 0;; ++n) {
+      if (n > kMaxDepth) Fail("fewer quantifiers one after the other");
+      if (!status_.ok()) return item;
       SkipSpace(false);
       const char c = peek();
       int minimum = 0, maximum = kNoMaximum;

@@ -200,9 +200,9 @@ void Walker::Add(Place place, Places& out) {
   while (!open_.empty()) {
     const Place at = open_.back();
     open_.pop_back();
-    if (std::find(seen_.begin(), seen_.end(), at) != seen_.end()) continue;
-    seen_.push_back(at);
-    if (seen_.size() > kMaxWays || frames_->size() > kMaxFrames) return open_.clear();
+    if (Seen(at)) continue;
+    ++n_looked_at_;
+    if (seen_.size() + many_seen_.size() > kMaxWays || frames_->size() > kMaxFrames) return open_.clear();
     const CompiledGrammar::State& state = grammar_->states()[static_cast<size_t>(at.state)];
     if (!state.edges.empty()) out.ways.push_back(at);
     for (const auto& call : state.calls) {
@@ -218,6 +218,16 @@ void Walker::Add(Place place, Places& out) {
   }
 }
 
+bool Walker::Seen(Place place) {
+  constexpr size_t kFew = 16;
+  if (std::find(seen_.begin(), seen_.end(), place) != seen_.end()) return true;
+  if (seen_.size() < kFew) {
+    seen_.push_back(place);
+    return false;
+  }
+  return !many_seen_.emplace(place.state, place.frame).second;
+}
+
 void Walker::Settle(Places& out) {
   std::sort(out.ways.begin(), out.ways.end());
   out.ways.erase(std::unique(out.ways.begin(), out.ways.end()), out.ways.end());
@@ -226,6 +236,7 @@ void Walker::Settle(Places& out) {
 void Walker::Begin(int32_t state, int32_t frame, Places& out) {
   out = {};
   seen_.clear();
+  if (!many_seen_.empty()) many_seen_.clear();
   Add({state, frame}, out);
   Settle(out);
 }
@@ -234,6 +245,7 @@ void Walker::Step(const Places& from, uint8_t byte, Places& out) {
   out.ways.clear();
   out.done = false;
   seen_.clear();
+  if (!many_seen_.empty()) many_seen_.clear();
   for (const Place& way : from.ways) {
     const std::vector<Automaton::Edge>& edges = grammar_->states()[static_cast<size_t>(way.state)].edges;
     const auto edge = std::partition_point(edges.begin(), edges.end(), [byte](const auto& e) { return e.high < byte; });

@@ -2,9 +2,12 @@
 // whole text.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "common/grammar/automaton.h"
 #include "common/grammar/expression.h"
@@ -101,7 +104,7 @@ struct Places {
 };
 
 // Steps through a grammar. More ways at once than this, or deeper than that, end the text: it cannot be followed.
-inline constexpr size_t kMaxWays = 2048;
+inline constexpr size_t kMaxWays = 1024;
 inline constexpr size_t kMaxFrames = 1 << 18;
 
 class Walker {
@@ -113,6 +116,8 @@ class Walker {
   void Begin(int32_t state, int32_t frame, Places& out);
   // After one more byte; no ways: it does not fit.
   void Step(const Places& from, uint8_t byte, Places& out);
+  // Places that were looked at so far: what following costs.
+  int64_t n_looked_at() const { return n_looked_at_; }
 
  private:
   void Add(Place place, Places& out);
@@ -120,8 +125,12 @@ class Walker {
 
   const CompiledGrammar* grammar_;
   Frames* frames_;
+  bool Seen(Place place);
+
   std::vector<Place> open_;
-  std::vector<Place> seen_;
+  std::vector<Place> seen_;  // few
+  absl::flat_hash_set<std::pair<int32_t, int32_t>> many_seen_;
+  int64_t n_looked_at_ = 0;
 };
 
 }  // namespace updraft::grammar

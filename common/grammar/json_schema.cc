@@ -26,6 +26,8 @@ using Json = SchemaJson;
 constexpr int kMaxJsonDepth = 64;
 constexpr int kMaxSchemaDepth = 128;    // of schemas within schemas, merged ones included
 constexpr int kMaxCounted = 2000;       // characters and items that a bound counts; see docs/SHAPES.md
+constexpr int64_t kMaxOptional = 400;   // properties; each is a way to go on
+constexpr size_t kMaxPatterns = 32;     // of properties; each is compared with each
 constexpr size_t kMaxSchemas = 20'000;  // built of one text
 
 // Keywords that say what fits and cannot be followed.
@@ -83,6 +85,8 @@ class SchemaBuilder {
 
   std::optional<int64_t> Count(const Json& schema, const char* keyword, const std::string& path);
   bool CheckKeywords(const Json& schema, const std::string& path);
+  bool Spend(size_t n_schemas, const std::string& path);
+  size_t SizeOf(const Json& json) const;
 
   // Objects: entries in order, each with its comma when another is before it.
   struct Entry {
@@ -170,7 +174,25 @@ std::optional<int64_t> SchemaBuilder::Count(const Json& schema, const char* keyw
 
 // ---- Schemas --------------------------------------------------------------------------------------------------------
 
+// What joining schemas makes of them is larger than they are: it counts as well.
+bool SchemaBuilder::Spend(size_t n_schemas, const std::string& path) {
+  n_schemas_ += n_schemas;
+  if (n_schemas_ > kMaxSchemas) Fail(absl::ResourceExhaustedError(absl::StrCat(path, ": expected a smaller schema")));
+  return status_.ok();
+}
+
+size_t SchemaBuilder::SizeOf(const Json& json) const {
+  size_t n = 1;
+  if (json.is_structured()) {
+    for (const Json& part : json) n += SizeOf(part);
+  }
+  return n;
+}
+
 bool SchemaBuilder::CheckKeywords(const Json& schema, const std::string& path) {
+  if (&schema != &root_ && schema.contains("$id") && schema["$id"].is_string()) {
+    Fail(path + "/$id", "a schema within the schema has no name of its own here; leave it out");
+  }
   for (const char* keyword : kUnknown) {
     if (schema.contains(keyword)) {
       Fail(absl::StrCat(path, "/", keyword), "this keyword is not known here; say it in another way, or leave it out");
@@ -186,9 +208,7 @@ bool SchemaBuilder::CheckKeywords(const Json& schema, const std::string& path) {
 ExprId SchemaBuilder::Value(const Json& schema, const std::string& path, int depth) {
   if (!status_.ok()) return 0;
   if (depth > kMaxSchemaDepth) return Fail(path, "expected schemas nested less deeply");
-  if (++n_schemas_ > kMaxSchemas) {
-    return Fail(absl::ResourceExhaustedError(absl::StrCat(path, ": expected a smaller schema")));
-  }
+  if (!Spend(1, path)) return 0;
   if (schema.is_boolean()) return schema.get<bool>() ? AnyValue() : e().Nothing();
   if (!schema.is_object()) return Fail(path, "expected a schema (an object, true or false), found " + Shown(schema));
   if (!CheckKeywords(schema, path)) return 0;
@@ -197,10 +217,11 @@ ExprId SchemaBuilder::Value(const Json& schema, const std::string& path, int dep
 
 ExprId SchemaBuilder::OfKeywords(const Json& schema, const std::string& path, int depth) {
   if (schema.contains("$ref")) return Reference(schema, path, depth);
-  if (schema.contains("allOf")) return AllOf(schema, path, depth);
+  // Before allOf, so that each alternative is joined with what stands beside it, alternatives there included.
   for (const char* keyword : {"anyOf", "oneOf"}) {
     if (schema.contains(keyword)) return Alternatives(schema, keyword, path, depth);
   }
+  if (schema.contains("allOf")) return AllOf(schema, path, depth);
   if (schema.contains("const")) return Literals(schema, Json::array({schema["const"]}), path);
   if (schema.contains("enum")) {
     if (!schema["enum"].is_array()) return Fail(path + "/enum", "expected an array, found " + Shown(schema["enum"]));
@@ -287,6 +308,7 @@ ExprId SchemaBuilder::AllOf(const Json& schema, const std::string& path, int dep
     absl::StatusOr<Json> merged = Merged(rest, resolved);
     if (!merged.ok()) return FailAt(path + "/allOf", merged.status());
     rest = *std::move(merged);
+    if (!Spend(1 + SizeOf(rest) / 16, path)) return 0;
   }
   return Value(rest, path, depth + 1);
 }
@@ -298,6 +320,11 @@ ExprId SchemaBuilder::Alternatives(const Json& schema, const char* keyword, cons
   const std::string where = absl::StrCat(path, "/", keyword);
   if (!parts.is_array() || parts.empty()) return Fail(where, "expected an array of schemas, found " + Shown(parts));
   if (std::string_view(keyword) == "oneOf") {
+    constexpr size_t kMaxOneOf = 256;  // each is compared with each
+    if (parts.size() > kMaxOneOf) {
+      return Fail(where, absl::StrFormat("expected at most %d alternatives, found %d; enum or anyOf takes more",
+                                         kMaxOneOf, parts.size()));
+    }
     const auto resolve = [this](const std::string& reference) { return Resolve(reference); };
     for (size_t i = 0; i < parts.size(); ++i) {
       for (size_t j = i + 1; j < parts.size(); ++j) {
@@ -314,6 +341,7 @@ ExprId SchemaBuilder::Alternatives(const Json& schema, const char* keyword, cons
     const std::string at = absl::StrCat(where, "/", i);
     const absl::StatusOr<Json> merged = Merged(rest, parts[i]);
     if (!merged.ok()) return FailAt(at, merged.status());
+    if (!Spend(1 + SizeOf(*merged) / 16, path)) return 0;
     choices.push_back(Value(*merged == Json::object() ? Json(true) : *merged, at, depth + 1));
   }
   return e().Choice(std::move(choices));
@@ -337,8 +365,10 @@ ExprId SchemaBuilder::LiteralOf(const Json& value) {
 
 ExprId SchemaBuilder::Literals(const Json& schema, const Json& values, const std::string& path) {
   std::vector<ExprId> choices;
+  const absl::StatusOr<std::optional<Automaton>> pattern = PatternOf(schema);
+  if (!pattern.ok()) return FailAt(path, pattern.status());
   for (const Json& value : values) {
-    const absl::StatusOr<bool> fits = FitsBeside(value, schema);
+    const absl::StatusOr<bool> fits = FitsBeside(value, schema, *pattern);
     if (!fits.ok()) return FailAt(path, fits.status());
     if (*fits) choices.push_back(LiteralOf(value));
   }
@@ -465,25 +495,25 @@ ExprId SchemaBuilder::Entries(const std::vector<Entry>& entries, std::optional<E
     return value ? static_cast<int>(std::max<int64_t>(0, *value - less)) : kNoMaximum;
   };
   // What follows entry i, with commas, and what follows when nothing has been written yet: from behind.
-  ExprId rest =
-      others ? e().Repeat(after_comma(*others), static_cast<int>(least_others), bound(most_others, 0)) : e().Empty();
-  std::optional<ExprId> first;  // none: it must be something before
+  ExprId rest = least_others > 0 ? e().Nothing() : e().Empty();
+  if (others) rest = e().Repeat(after_comma(*others), static_cast<int>(least_others), bound(most_others, 0));
+  std::vector<ExprId> first;  // what may come when there is nothing yet, each beginning with another entry
   if (others && (!most_others || *most_others > 0)) {
     const ExprId some = e().Sequence(
         {*others, e().Repeat(after_comma(*others), static_cast<int>(std::max<int64_t>(0, least_others - 1)),
                              bound(most_others, 1))});
-    first = least_others > 0 ? some : e().Optional(some);
-  } else {
-    first = least_others > 0 ? e().Nothing() : e().Empty();
+    first.push_back(least_others > 0 ? some : e().Optional(some));
+  } else if (least_others == 0) {
+    first.push_back(e().Empty());
   }
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
-    const ExprId as_first = e().Sequence({entry->text, rest});
-    first = entry->required ? as_first : e().Choice({as_first, *first});
+    if (entry->required) first.clear();
+    first.push_back(e().Sequence({entry->text, rest}));
     const ExprId with = after_comma(entry->text);
     // A rule of its own, so that it is there once, though the entries before lead to it in two ways.
     rest = InRule("entries", e().Sequence({entry->required ? with : e().Optional(with), rest}));
   }
-  return *first;
+  return e().Choice(std::move(first));
 }
 
 // Keys in their shortest form that `propertyNames` allows, without quotes.
@@ -510,6 +540,9 @@ absl::StatusOr<Automaton> SchemaBuilder::Keys(const Json& schema) const {
       allowed = of.Choice(std::move(choices));
     } else if ((keyword == "minLength" || keyword == "maxLength") && value.is_number_unsigned()) {
       const int n = static_cast<int>(std::min<uint64_t>(value.get<uint64_t>(), kMaxCounted));
+      if (keyword == "minLength" && value.get<uint64_t>() > kMaxCounted) {
+        return absl::InvalidArgumentError(absl::StrFormat("propertyNames/minLength: expected at most %d", kMaxCounted));
+      }
       allowed = keyword == "minLength" ? of.Repeat(JsonChars(of, Complement({})), n, kNoMaximum)
                                        : of.Repeat(JsonChars(of, Complement({})), 0, n);
     } else if (!(keyword == "type" && value == "string") && !IsAnnotation(keyword)) {
@@ -563,6 +596,11 @@ std::optional<ExprId> SchemaBuilder::Others(const Json& schema, const std::vecto
   std::vector<ExprId> entries;
   const Json patterns = schema.value("patternProperties", Json::object());
   if (!patterns.is_object()) return Fail(path + "/patternProperties", "expected an object"), std::nullopt;
+  if (patterns.size() > kMaxPatterns) {
+    return Fail(path + "/patternProperties",
+                absl::StrFormat("expected at most %d, found %d", kMaxPatterns, patterns.size())),
+           std::nullopt;
+  }
   std::vector<Automaton> of_patterns;
   for (const auto& [pattern, value] : patterns.items()) {
     absl::StatusOr<Automaton> keys = KeysOfPattern(pattern, names);
@@ -628,7 +666,15 @@ ExprId SchemaBuilder::Objects(const Json& schema, const std::string& path, int d
                 "is known here only where all named properties are required");
   }
   if (most && *most < n_required) return e().Nothing();
-  const int64_t least_others = std::min<int64_t>(std::max<int64_t>(0, least.value_or(0) - n_required), kMaxCounted);
+  const int64_t least_others = std::max<int64_t>(0, least.value_or(0) - n_required);
+  if (least_others > 1 && others) {
+    // Twice the same key would be counted twice.
+    return Fail(path + "/minProperties", "is known here only up to one more than the required properties");
+  }
+  if (n_entries - n_required > kMaxOptional) {
+    return Fail(path + "/properties", absl::StrFormat("expected at most %d that are not required, found %d",
+                                                      kMaxOptional, n_entries - n_required));
+  }
   std::optional<int64_t> most_others;
   if (most) most_others = std::min<int64_t>(*most - n_required, kMaxCounted);
   if (most_others && *most_others < least_others) return e().Nothing();
@@ -648,7 +694,12 @@ absl::StatusOr<Grammar> GrammarOfJsonSchema(std::string_view schema, const JsonS
   }
   const SchemaJson root = SchemaJson::parse(schema, nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded()) return absl::InvalidArgumentError("#: expected a schema as JSON in UTF-8, found other text");
-  return SchemaBuilder(root, options).Build();
+  try {
+    return SchemaBuilder(root, options).Build();
+  } catch (const SchemaJson::exception& error) {  // a keyword of a type that nobody thought of
+    return absl::InvalidArgumentError(
+        absl::StrFormat("#: expected keywords of the types that JSON Schema gives them (%s)", error.what()));
+  }
 }
 
 }  // namespace updraft::grammar

@@ -101,7 +101,8 @@ class Parser {
 
   ExprId Quantified(int depth) {
     ExprId atom = Atom(depth);
-    while (more()) {
+    for (int n = 0; more(); ++n) {
+      if (n > kMaxDepth) Fail("too many quantifiers one after the other");
       int minimum = 0, maximum = kNoMaximum;
       if (Take('+')) {
         minimum = 1;
@@ -124,8 +125,8 @@ class Parser {
     const auto number = [&]() -> std::optional<int> {
       int value = 0;
       const size_t begin = at;
-      for (; at < text_.size() && text_[at] >= '0' && text_[at] <= '9' && at - begin < 9; ++at) {
-        value = 10 * value + (text_[at] - '0');
+      for (; at < text_.size() && text_[at] >= '0' && text_[at] <= '9'; ++at) {
+        value = std::min(10 * value + (text_[at] - '0'), kMaxPatternRepeat + 1);
       }
       return at > begin ? std::optional(value) : std::nullopt;
     };

@@ -116,6 +116,13 @@ absl::StatusOr<SchemaJson> JoinKeyword(const std::string& keyword, const SchemaJ
   return CannotJoin(keyword);
 }
 
+// Each once.
+void AddParts(const SchemaJson& more, SchemaJson& parts) {
+  for (const SchemaJson& part : more) {
+    if (std::find(parts.begin(), parts.end(), part) == parts.end()) parts.push_back(part);
+  }
+}
+
 }  // namespace
 
 bool IsAnnotation(const std::string& keyword) {
@@ -175,6 +182,11 @@ bool IsAssertion(const std::string& keyword) {
 }
 
 absl::StatusOr<SchemaJson> Merged(const SchemaJson& a, const SchemaJson& b) {
+  for (const SchemaJson* schema : {&a, &b}) {
+    if (!schema->is_object() && !schema->is_boolean()) {
+      return absl::InvalidArgumentError("expected schemas (objects, true or false) in what must hold together");
+    }
+  }
   if (a == SchemaJson(false) || b == SchemaJson(false)) return SchemaJson(false);
   if (!a.is_object()) return b;
   if (!b.is_object()) return a;
@@ -193,12 +205,14 @@ absl::StatusOr<SchemaJson> Merged(const SchemaJson& a, const SchemaJson& b) {
       continue;
     }
     if (keyword == "allOf" && merged[keyword].is_array() && value.is_array()) {
-      for (const SchemaJson& part : value) merged[keyword].push_back(part);
+      AddParts(value, merged[keyword]);
       continue;
     }
     // Alternatives of both: of each some one holds.
     if (IsOneOf(keyword, {"anyOf", "oneOf", "$ref"}) && merged[keyword] != value) {
-      merged["allOf"].push_back(SchemaJson{{keyword, value}});
+      SchemaJson& parts = merged["allOf"];
+      if (!parts.is_null() && !parts.is_array()) return CannotJoin("allOf");
+      AddParts(SchemaJson::array({SchemaJson{{keyword, value}}}), parts);
       continue;
     }
     if (IsAnnotation(keyword) && keyword != "format") continue;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -79,15 +80,17 @@ const std::map<std::string, std::string>& Formats() {
       {"time", "^" + time + "$"},
       {"date-time", "^(?:" + date + ")T" + time + "$"},
       {"duration",
-       "^P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M)?(?:[0-9]+D)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)"
-       "(?:T(?:[0-9]+H(?:[0-9]+M)?(?:[0-9]+S)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|"
-       "T(?:[0-9]+H(?:[0-9]+M)?(?:[0-9]+S)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))$"},
+       "^P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)"
+       "(?:T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|"
+       "T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))$"},
       {"uuid", "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"},
       {"ipv4", "^" + octet + "(?:\\." + octet + "){3}$"},
       {"hostname", "^" + label + "(?:\\." + label + "){0,3}$"},
       {"email", "^[A-Za-z0-9_+-]{1,32}(?:\\.[A-Za-z0-9_+-]{1,16}){0,1}@" + label + "(?:\\." + label + "){1,2}$"}};
   return *formats;
 }
+
+bool AreApartWithin(const Json& a, const Json& b, const ResolveReference& resolve, int depth, int& budget);
 
 absl::StatusOr<Decimal> DecimalOf(const Json& schema, const std::string& keyword) {
   const Json& value = schema[keyword];
@@ -107,10 +110,12 @@ int Compare(const Decimal& a, const Decimal& b) {
   return a.negative ? -magnitude : magnitude;
 }
 
+absl::Status BeyondInt64() { return absl::InvalidArgumentError("expected a bound of whole numbers within 64 bits"); }
+
 absl::StatusOr<int64_t> WholeOf(const Decimal& value) {
   int64_t number = 0;
   if (!absl::SimpleAtoi((value.negative ? "-" : "") + value.whole, &number)) {
-    return absl::InvalidArgumentError("expected a bound of whole numbers within 64 bits");
+    return BeyondInt64();
   }
   return number;
 }
@@ -164,6 +169,14 @@ absl::StatusOr<std::vector<std::string>> TypesOf(const Json& schema) {
 }
 
 bool AreApart(const Json& a, const Json& b, const ResolveReference& resolve) {
+  int budget = 2000;
+  return AreApartWithin(a, b, resolve, 0, budget);
+}
+
+namespace {
+bool AreApartWithin(const Json& a, const Json& b, const ResolveReference& resolve, int depth, int& budget) {
+  constexpr int kMaxDepth = 16;
+  if (depth > kMaxDepth || --budget < 0) return false;
   if (a == Json(false) || b == Json(false)) return true;
   if (!a.is_object() || !b.is_object()) return false;
   const auto target = [&](const Json& schema) {
@@ -187,8 +200,10 @@ bool AreApart(const Json& a, const Json& b, const ResolveReference& resolve) {
   if (both.empty()) return true;
   const auto values = ValuesOf(*first), other_values = ValuesOf(*second);
   if (values && other_values) {
+    // Objects are equal in whatever order.
     return std::none_of(values->begin(), values->end(), [&](const Json& value) {
-      return std::find(other_values->begin(), other_values->end(), value) != other_values->end();
+      return std::any_of(other_values->begin(), other_values->end(),
+                         [&](const Json& other) { return nlohmann::json(value) == nlohmann::json(other); });
     });
   }
   if (both != std::set<std::string>{"object"}) return false;
@@ -201,12 +216,25 @@ bool AreApart(const Json& a, const Json& b, const ResolveReference& resolve) {
   const Json other_properties = second->value("properties", Json::object());
   for (const auto& [name, schema] : properties.items()) {
     if (!other_properties.contains(name) || !needs(*first, name) || !needs(*second, name)) continue;
-    if (AreApart(schema, other_properties[name], resolve)) return true;
+    if (AreApartWithin(schema, other_properties[name], resolve, depth + 1, budget)) return true;
   }
   return false;
 }
+}  // namespace
 
-absl::StatusOr<bool> FitsBeside(const Json& value, const Json& schema) {
+absl::StatusOr<std::optional<Automaton>> PatternOf(const Json& schema) {
+  const auto said = schema.find("pattern");
+  if (said == schema.end()) return std::optional<Automaton>();
+  if (!said->is_string()) return Wrong("pattern", "a string", *said);
+  Expressions expressions;
+  const absl::StatusOr<ExprId> parsed = ParseRegex(said->get<std::string>(), Anchoring::kFind, expressions, JsonChars);
+  if (!parsed.ok()) return parsed.status();
+  absl::StatusOr<Automaton> automaton = MakeAutomaton(expressions, *parsed);
+  if (!automaton.ok()) return automaton.status();
+  return std::optional<Automaton>(*std::move(automaton));
+}
+
+absl::StatusOr<bool> FitsBeside(const Json& value, const Json& schema, const std::optional<Automaton>& pattern) {
   for (const auto& [keyword, said] : schema.items()) {
     if (IsAnnotation(keyword) || keyword == "nullable") continue;
     if (keyword == "const") {
@@ -226,22 +254,16 @@ absl::StatusOr<bool> FitsBeside(const Json& value, const Json& schema) {
     } else if (keyword == "minimum" || keyword == "maximum" || keyword == "exclusiveMinimum" ||
                keyword == "exclusiveMaximum") {
       if (!value.is_number() || !said.is_number()) continue;
-      const double number = value.get<double>(), bound = said.get<double>();
+      const nlohmann::json number = value, bound = said;  // whole numbers to the last digit
       const bool inside = keyword == "minimum"            ? number >= bound
                           : keyword == "maximum"          ? number <= bound
                           : keyword == "exclusiveMinimum" ? number > bound
                                                           : number < bound;
       if (!inside) return false;
-    } else if (keyword == "pattern" && said.is_string()) {
-      if (!value.is_string()) continue;
-      Expressions expressions;
-      const absl::StatusOr<ExprId> parsed =
-          ParseRegex(said.get<std::string>(), Anchoring::kFind, expressions, JsonChars);
-      if (!parsed.ok()) return parsed.status();
-      const absl::StatusOr<Automaton> automaton = MakeAutomaton(expressions, *parsed);
-      if (!automaton.ok()) return automaton.status();
+    } else if (keyword == "pattern") {
+      if (!value.is_string() || !pattern) continue;
       const std::string text = JsonString(value.get<std::string>());
-      if (!automaton->Accepts(text.substr(1, text.size() - 2))) return false;
+      if (!pattern->Accepts(text.substr(1, text.size() - 2))) return false;
     } else if (IsAssertion(keyword)) {
       return absl::InvalidArgumentError(
           absl::StrCat(keyword, ": is not known here beside const or enum; leave it out"));
@@ -284,6 +306,7 @@ absl::StatusOr<std::optional<int64_t>> LeastInteger(const NumberBounds& bounds) 
   if (!bounds.low) return std::optional<int64_t>();
   const absl::StatusOr<int64_t> whole = WholeOf(bounds.low->value);
   if (!whole.ok()) return whole.status();
+  if (*whole == std::numeric_limits<int64_t>::max() && bounds.low->exclusive) return BeyondInt64();
   const bool has_fraction = !bounds.low->value.fraction.empty();
   // Towards zero is up for what is below it.
   const bool up = has_fraction ? !bounds.low->value.negative : bounds.low->exclusive;
@@ -294,6 +317,7 @@ absl::StatusOr<std::optional<int64_t>> GreatestInteger(const NumberBounds& bound
   if (!bounds.high) return std::optional<int64_t>();
   const absl::StatusOr<int64_t> whole = WholeOf(bounds.high->value);
   if (!whole.ok()) return whole.status();
+  if (*whole == std::numeric_limits<int64_t>::min() && bounds.high->exclusive) return BeyondInt64();
   const bool has_fraction = !bounds.high->value.fraction.empty();
   const bool down = has_fraction ? bounds.high->value.negative : bounds.high->exclusive;
   return std::optional<int64_t>(*whole - (down ? 1 : 0));

@@ -28,7 +28,10 @@ bool AreApart(const SchemaJson& a, const SchemaJson& b, const ResolveReference& 
 
 // Whether a value that the schema names (const, enum) fits what stands beside that. INVALID_ARGUMENT: a keyword beside
 // it that is not looked at here.
-absl::StatusOr<bool> FitsBeside(const SchemaJson& value, const SchemaJson& schema);
+absl::StatusOr<bool> FitsBeside(const SchemaJson& value, const SchemaJson& schema,
+                                const std::optional<Automaton>& pattern);
+// Of "pattern", for strings in their shortest form without quotes; nothing: the schema has none.
+absl::StatusOr<std::optional<Automaton>> PatternOf(const SchemaJson& schema);
 
 struct NumberBounds {
   std::optional<DecimalBound> low = {}, high = {};

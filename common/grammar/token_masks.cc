@@ -4,10 +4,17 @@
 #include <array>
 #include <map>
 #include <numeric>
+#include <string_view>
 #include <utility>
 
 namespace updraft::grammar {
 namespace {
+
+// Of one walk: a vocabulary's tree several times over, or a fraction of a second.
+constexpr int64_t kMaxVisits = 4'000'000;
+constexpr size_t kMaxKeptBytes = 32 << 20;  // of one grammar
+// More ways than this are walked together, which keeps nothing, and costs no more than one of them.
+constexpr size_t kMaxSeparateWays = 12;
 
 // Walks with many tokens at once. What follows a set of ways by a byte is remembered, since the same sets come again
 // and again: a string's letters lead back into the string.
@@ -20,7 +27,8 @@ class TreeWalk {
   // beside, or in place of ways that go on, all is done there.
   template <typename OnFit, typename OnEnd>
   void Run(Places start, int32_t first, int32_t end, int depth, const OnFit& on_fit, const OnEnd& on_end);
-  int64_t n_visits() const { return n_visits_; }
+  // Nodes and places that were looked at: what it cost.
+  int64_t n_visits() const { return n_visits_ + walker_.n_looked_at(); }
 
  private:
   static constexpr int32_t kUnknown = -2, kNone = -1;  // kNone: no way, and nothing is done
@@ -65,6 +73,7 @@ void TreeWalk::Run(Places start, int32_t first, int32_t end, int depth, const On
   for (int32_t i = first; i < end;) {
     const Vocabulary::Node& node = nodes[static_cast<size_t>(i)];
     ++n_visits_;
+    if (n_visits() > kMaxVisits) return;  // what is left is not allowed
     const int32_t set = Next(set_at[node.depth - 1u], node.byte);
     if (set == kNone) {
       i = node.skip;
@@ -109,7 +118,7 @@ std::vector<int32_t> ClassesOf(const CompiledGrammar& grammar, int n_bytes) {
   const std::vector<CompiledGrammar::State>& states = grammar.states();
   std::vector<int32_t> own(states.size());
   std::iota(own.begin(), own.end(), 0);
-  constexpr size_t kMaxCompared = 20'000;
+  constexpr size_t kMaxCompared = 100'000;
   if (states.size() > kMaxCompared) return own;
   std::vector<uint64_t> hashes(states.size(), 0), next(states.size());
   for (int round = 0; round <= n_bytes; ++round) {
@@ -122,7 +131,12 @@ std::vector<int32_t> ClassesOf(const CompiledGrammar& grammar, int n_bytes) {
       }
       for (const CompiledGrammar::State::Call& call : states[i].calls) {
         mix(0xCA11 + static_cast<uint64_t>(call.start));  // not only alike: what it calls begins elsewhere
-        mix(call.target < 0 ? 1 : hashes[static_cast<size_t>(call.target)]);
+        // What may be empty is no step: behind it a token reaches as far as before.
+        const CompiledGrammar::State& start = states[static_cast<size_t>(call.start)];
+        const bool may_be_empty = start.accepts || !start.calls.empty();
+        mix(call.target < 0 ? 1
+            : may_be_empty  ? ~static_cast<uint64_t>(call.target)
+                            : hashes[static_cast<size_t>(call.target)]);
       }
       next[i] = hash;
     }
@@ -146,18 +160,25 @@ TokenMasks::~TokenMasks() {
   for (auto& made : classes_) delete made.load();
 }
 
-const StateTokens& TokenMasks::Of(int32_t state) const {
+std::shared_ptr<const StateTokens> TokenMasks::Of(int32_t state) const {
   const int32_t of_class = class_of_[static_cast<size_t>(state)];
   std::atomic<const StateTokens*>& kept = classes_[static_cast<size_t>(of_class)];
-  if (const StateTokens* known = kept.load(std::memory_order_acquire)) return *known;
+  if (const StateTokens* known = kept.load(std::memory_order_acquire)) return {std::shared_ptr<void>(), known};
   return Keep(kept, WalkFrom(grammar_, *vocabulary_, of_class).tokens);
 }
 
-const StateTokens& TokenMasks::Keep(std::atomic<const StateTokens*>& kept, StateTokens tokens) {
+// Once much is kept, what is made is whoever's asked for it.
+std::shared_ptr<const StateTokens> TokenMasks::Keep(std::atomic<const StateTokens*>& kept, StateTokens tokens) const {
+  const size_t n_bytes = sizeof(StateTokens) + sizeof(int32_t) * (tokens.list.capacity() + tokens.ends.capacity()) +
+                         sizeof(uint64_t) * tokens.bits.capacity();
   auto made = std::make_unique<const StateTokens>(std::move(tokens));
+  if (n_bytes_ + n_bytes > kMaxKeptBytes) return made;
   const StateTokens* expected = nullptr;
-  if (kept.compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel)) return *made.release();
-  return *expected;  // somebody else was quicker
+  if (!kept.compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel)) {
+    return {std::shared_ptr<void>(), expected};  // somebody else was quicker
+  }
+  n_bytes_ += n_bytes;
+  return {std::shared_ptr<void>(), made.release()};
 }
 
 void TokenMasks::Prepare(int64_t max_visits) const {
@@ -170,8 +191,11 @@ void TokenMasks::Prepare(int64_t max_visits) const {
   }
 }
 
-GrammarMask::GrammarMask(std::shared_ptr<const TokenMasks> masks)
-    : masks_(std::move(masks)), walker_(&masks_->grammar(), &frames_), allowed_(masks_->vocabulary().n_words()) {
+GrammarMask::GrammarMask(std::shared_ptr<const TokenMasks> masks, bool drops_space)
+    : masks_(std::move(masks)),
+      drops_space_(drops_space),
+      walker_(&masks_->grammar(), &frames_),
+      allowed_(masks_->vocabulary().n_words()) {
   history_.emplace_back();
   walker_.Begin(masks_->grammar().start(), Frames::kDone, history_.back());
 }
@@ -191,28 +215,55 @@ const std::vector<int32_t>& GrammarMask::Leaving(const Place& way) {
         vocabulary.tokens().subspan(static_cast<size_t>(node.first_token), static_cast<size_t>(node.n_tokens));
     tokens.insert(tokens.end(), fit.begin(), fit.end());
   };
-  for (const int32_t end : masks_->Of(way.state).ends) {
+  const std::shared_ptr<const StateTokens> of_state = masks_->Of(way.state);
+  for (const int32_t end : of_state->ends) {
     const Vocabulary::Node& node = vocabulary.nodes()[static_cast<size_t>(end)];
     walk.Run(start, end + 1, node.skip, node.depth, on_fit, [](int32_t) {});
   }
   return tokens;
 }
 
-void GrammarMask::Fill() {
-  std::fill(allowed_.begin(), allowed_.end(), 0);
-  const auto allow = [this](std::span<const int32_t> tokens) {
+void GrammarMask::AllowEachWay() {
+  for (const Place& way : history_.back().ways) {
+    const std::shared_ptr<const StateTokens> tokens = masks_->Of(way.state);
+    for (const int32_t token : tokens->list) allowed_[token / 64] |= uint64_t{1} << (token % 64);
+    for (size_t i = 0; i < tokens->bits.size(); ++i) allowed_[i] |= tokens->bits[i];
+    for (const int32_t token : Leaving(way)) allowed_[token / 64] |= uint64_t{1} << (token % 64);
+  }
+}
+
+// Tokens of nodes [first, end), which hang at `depth`, from `places` on.
+void GrammarMask::AllowTogether(const Places& places, int32_t first, int32_t end, int depth) {
+  const Vocabulary& vocabulary = masks_->vocabulary();
+  TreeWalk walk(masks_->grammar(), vocabulary, &frames_);
+  const auto on_fit = [&](const Vocabulary::Node& node) {
+    const auto tokens =
+        vocabulary.tokens().subspan(static_cast<size_t>(node.first_token), static_cast<size_t>(node.n_tokens));
     for (const int32_t token : tokens) allowed_[token / 64] |= uint64_t{1} << (token % 64);
   };
+  walk.Run(places, first, end, depth, on_fit, [](int32_t) {});
+}
+
+void GrammarMask::Fill() {
+  std::fill(allowed_.begin(), allowed_.end(), 0);
+  const Vocabulary& vocabulary = masks_->vocabulary();
   if (n_ended_ == 0) {
-    for (const Place& way : history_.back().ways) {
-      const StateTokens& tokens = masks_->Of(way.state);
-      allow(tokens.list);
-      for (size_t i = 0; i < tokens.bits.size(); ++i) allowed_[i] |= tokens.bits[i];
-      allow(Leaving(way));
+    const Places& places = history_.back();
+    const auto n_nodes = static_cast<int32_t>(vocabulary.nodes().size());
+    if (places.ways.size() <= kMaxSeparateWays) {
+      AllowEachWay();
+    } else {
+      AllowTogether(places, 0, n_nodes, 0);
+    }
+    if (drops_space_ && history_.size() == 1) {
+      const int32_t space = vocabulary.space_node();
+      if (space >= 0) AllowTogether(places, space + 1, vocabulary.nodes()[static_cast<size_t>(space)].skip, 1);
     }
   }
   any_ = std::any_of(allowed_.begin(), allowed_.end(), [](uint64_t word) { return word != 0; });
-  if (!any_ || may_end()) allow(masks_->vocabulary().ends());
+  if (!any_ || may_end()) {
+    for (const int32_t token : vocabulary.ends()) allowed_[token / 64] |= uint64_t{1} << (token % 64);
+  }
   filled_ = true;
 }
 
@@ -235,7 +286,10 @@ void GrammarMask::Advance(int32_t token) {
     return;
   }
   step_ = history_.back();
-  for (const char c : masks_->vocabulary().text(token)) {
+  std::string_view text = masks_->vocabulary().text(token);
+  if (text.empty()) step_ = {};  // a control token is no text of a grammar's
+  if (drops_space_ && history_.size() == 1 && text.size() > 1 && text[0] == ' ') text.remove_prefix(1);
+  for (const char c : text) {
     walker_.Step(step_, static_cast<uint8_t>(c), next_);
     std::swap(step_, next_);
   }

@@ -41,24 +41,29 @@ class TokenMasks {
 
   const CompiledGrammar& grammar() const { return grammar_; }
   const Vocabulary& vocabulary() const { return *vocabulary_; }
-  const StateTokens& Of(int32_t state) const;
+  std::shared_ptr<const StateTokens> Of(int32_t state) const;
+  size_t n_bytes() const { return n_bytes_; }  // that are kept, roughly
   // Makes what answers will meet: of all states, until so many nodes of the tree have been looked at.
   void Prepare(int64_t max_visits) const;
 
  private:
-  static const StateTokens& Keep(std::atomic<const StateTokens*>& kept, StateTokens tokens);
+  std::shared_ptr<const StateTokens> Keep(std::atomic<const StateTokens*>& kept, StateTokens tokens) const;
 
   const CompiledGrammar grammar_;
   const std::shared_ptr<const Vocabulary> vocabulary_;
-  const std::vector<int32_t> class_of_;                           // by state: alike as far as a token reaches
+  const std::vector<int32_t> class_of_;  // by state: alike as far as a token reaches
+  mutable std::atomic<size_t> n_bytes_{0};
   mutable std::vector<std::atomic<const StateTokens*>> classes_;  // made when they are first asked for
 };
 
 // Of one answer. As TokenMask says; beside the tokens of the grammar those that end an answer, where the text may end.
-// Where no token fits, which a vocabulary without single bytes may lead to, they alone are allowed: broken() says so.
+// Where no token fits they alone are allowed, and broken() says so: after a token that was not allowed, with a
+// vocabulary that lacks a byte, and where a grammar goes on in more ways than are followed.
 class GrammarMask final : public TokenMask {
  public:
-  explicit GrammarMask(std::shared_ptr<const TokenMasks> masks);
+  // drops_space: a space that the first token begins with is no part of the text (vocabularies that put one before the
+  // first word).
+  explicit GrammarMask(std::shared_ptr<const TokenMasks> masks, bool drops_space = false);
 
   std::span<const uint64_t> Allowed() override;
   void Advance(int32_t token) override;
@@ -66,13 +71,16 @@ class GrammarMask final : public TokenMask {
 
   bool may_end() const { return history_.back().done; }
   bool ended() const { return n_ended_ > 0; }  // by a token that ends it
-  bool broken();                               // no text of the grammar can follow
+  bool broken() override;
 
  private:
   void Fill();
   const std::vector<int32_t>& Leaving(const Place& way);
+  void AllowEachWay();
+  void AllowTogether(const Places& places, int32_t first, int32_t end, int depth);
 
   const std::shared_ptr<const TokenMasks> masks_;
+  const bool drops_space_;
   Frames frames_;
   Walker walker_;
   std::vector<Places> history_;  // before each token, and now

@@ -36,6 +36,9 @@ Vocabulary::Vocabulary(const std::vector<std::string>& texts, std::vector<int32_
     before = text;
   }
   close(0);
+  for (size_t i = 0; i < nodes_.size(); i = static_cast<size_t>(nodes_[i].skip)) {
+    if (nodes_[i].byte == ' ') space_node_ = static_cast<int32_t>(i);
+  }
 }
 
 std::shared_ptr<const Vocabulary> Vocabulary::Of(const text::Tokenizer& tokenizer, std::vector<int32_t> ends,

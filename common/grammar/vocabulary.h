@@ -37,6 +37,7 @@ class Vocabulary {
   std::span<const int32_t> ends() const { return ends_; }
   int n_vocab() const { return n_vocab_; }
   int max_depth() const { return max_depth_; }
+  int32_t space_node() const { return space_node_; }  // of the byte ' ' alone; -1: no token begins with it
   size_t n_words() const { return (static_cast<size_t>(n_vocab_) + 63) / 64; }  // of a mask
 
  private:
@@ -46,6 +47,7 @@ class Vocabulary {
   std::vector<int32_t> ends_;
   int n_vocab_ = 0;
   int max_depth_ = 0;
+  int32_t space_node_ = -1;
 };
 
 }  // namespace updraft::grammar

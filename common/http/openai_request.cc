@@ -15,8 +15,6 @@ namespace updraft::http::openai {
 
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
-
 constexpr char kFieldPayload[] = "updraft/field";
 constexpr size_t kMaxMessages = 1024;
 constexpr size_t kMaxStops = 16;
@@ -158,16 +156,61 @@ void ReadStreamOptions(FieldReader& reader, GenerationParams& params) {
 
 // ---- Shapes ---------------------------------------------------------------------------------------------------------
 
+// Of text that is JSON, as the parser has found: where the value that begins at `at` ends.
+size_t EndOfValue(std::string_view text, size_t at) {
+  int depth = 0;
+  bool in_string = false;
+  for (; at < text.size(); ++at) {
+    const char c = text[at];
+    if (in_string) {
+      if (c == '\\') {
+        ++at;
+      } else if (c == '"') {
+        in_string = false;
+        if (depth == 0) return at + 1;
+      }
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      ++depth;
+    } else if (c == '}' || c == ']') {
+      if (depth == 0) return at;  // the end of what a number stands in
+      if (--depth == 0) return at + 1;
+    } else if (depth == 0 && (c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r')) {
+      return at;
+    }
+  }
+  return at;
+}
+
+// The value of a key of an object; of one that is there twice the last counts, as the parser has it.
+std::string_view MemberOf(std::string_view object, std::string_view key) {
+  constexpr std::string_view kBetween = " \t\r\n,:{";
+  std::string_view found;
+  const size_t begin = object.find('{');
+  for (size_t at = begin == std::string_view::npos ? begin : object.find_first_not_of(" \t\r\n", begin + 1);
+       at < object.size() && object[at] == '"';) {
+    const size_t key_end = EndOfValue(object, at);
+    const std::string_view written = object.substr(at, key_end - at);
+    const bool plain = written.find('\\') == std::string_view::npos;
+    const auto name =
+        plain ? absl::StatusOr<Json>(Json(std::string(written.substr(1, written.size() - 2)))) : ParseJson(written);
+    at = object.find_first_not_of(kBetween.substr(0, 6), key_end);
+    if (at == std::string_view::npos) break;
+    const size_t end = EndOfValue(object, at);
+    if (name.ok() && name->is_string() && name->get_ref<const std::string&>() == std::string(key)) {
+      found = object.substr(at, end - at);
+    }
+    at = object.find_first_not_of(kBetween.substr(0, 5), end);
+  }
+  return found;
+}
+
 // The value at this path of the body, as it was written: keys of a schema have an order, which Json forgets.
 std::string AsWritten(std::string_view body, std::initializer_list<const char*> path) {
-  const OrderedJson ordered = OrderedJson::parse(body, nullptr, /*allow_exceptions=*/false);
-  const OrderedJson* at = &ordered;
-  for (const char* key : path) {
-    const auto found = at->find(key);
-    if (found == at->end()) return "null";
-    at = &*found;
-  }
-  return at->dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  std::string_view at = body;
+  for (const char* key : path) at = MemberOf(at, key);
+  return std::string(at);
 }
 
 class ShapeReader {
@@ -217,6 +260,7 @@ class ShapeReader {
   void Choice(const Json& value, const std::string& field) {
     Shape shape{.kind = Shape::Kind::kChoice, .text = {}, .texts = {}, .field = field};
     if (!value.is_array()) return reader_.Fail(WrongType(field, "an array of strings", value));
+    if (value.empty()) return;
     for (const Json& text : value) {
       if (!text.is_string()) return reader_.Fail(WrongType(field, "an array of strings", text));
       shape.texts.push_back(text.get<std::string>());

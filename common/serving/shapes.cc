@@ -1,5 +1,6 @@
 #include "common/serving/shapes.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,11 +12,13 @@ namespace updraft {
 namespace {
 
 constexpr size_t kMaxShapeBytes = 64 << 10;
+constexpr size_t kMaxKeptBytes = 128 << 20;  // of masks, of all shapes
 // Nodes of the tree of tokens that are looked at before the first answer: some tens of milliseconds.
 constexpr int64_t kPreparedVisits = 2'000'000;
 
+// Whatever is wrong with it, too large included, is the request's fault: sent again it is wrong again.
 absl::Status In(const char* field, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat("shape.", field, ": ", std::string(status.message())));
+  return absl::InvalidArgumentError(absl::StrCat("shape.", field, ": ", std::string(status.message())));
 }
 
 struct Made {
@@ -93,8 +96,13 @@ absl::StatusOr<Shapes::Masks> Shapes::Of(const v1::Shape& shape) const {
     used_.push_front(key);
     entry->second.used = used_.begin();
   }
-  while (used_.size() > max_shapes_) {
-    entries_.erase(used_.back());
+  // They grow as answers meet more of their states.
+  size_t n_bytes = 0;
+  for (const auto& [unused, kept] : entries_) n_bytes += kept.masks->n_bytes();
+  while (used_.size() > 1 && (used_.size() > max_shapes_ || n_bytes > kMaxKeptBytes)) {
+    const auto oldest = entries_.find(used_.back());
+    n_bytes -= std::min(n_bytes, oldest->second.masks->n_bytes());
+    entries_.erase(oldest);
     used_.pop_back();
   }
   return masks;

@@ -29,8 +29,8 @@ class Shapes {
   Shapes(std::shared_ptr<const text::Tokenizer> tokenizer, std::vector<int32_t> ends, int n_vocab,
          size_t max_shapes = 64);
 
-  // REQUIRES: the shape was checked. InvalidArgument says what is wrong with it and where; ResourceExhausted: it is too
-  // large; FailedPrecondition: the vocabulary has no token that ends an answer, so that none could be held to a shape.
+  // REQUIRES: the shape was checked. InvalidArgument says what is wrong with it and where; FailedPrecondition: the
+  // vocabulary has no token that ends an answer, so that none could be held to a shape.
   absl::StatusOr<std::shared_ptr<const grammar::TokenMasks>> Of(const v1::Shape& shape) const;
 
   size_t size() const;

@@ -21,16 +21,26 @@ AssemblerOptions OptionsOf(const LocalModel& model, const Prompt& prompt, RunOpt
   return assembler;
 }
 
+std::unique_ptr<grammar::GrammarMask> MaskOf(const LocalModel& model, const Prompt& prompt) {
+  if (prompt.shape == nullptr) return nullptr;
+  const bool drops_space = prompt.at_text_start && model.served().tokenizer()->adds_space_prefix();
+  return std::make_unique<grammar::GrammarMask>(prompt.shape, drops_space);
+}
+
 }  // namespace
 
 LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far)
-    : generator_(&model->served().model(), model->pool(),
+    : LocalRun(model, prompt, std::move(options), so_far, MaskOf(*model, prompt)) {}
+
+LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far,
+                   std::unique_ptr<TokenMask> mask)
+    : mask_(mask.get()),
+      generator_(&model->served().model(), model->pool(),
                  {.sampling = options.sampling,
                   .n_top_logprobs = options.n_top_logprobs,
                   .n_prompt_tokens = static_cast<int>(prompt.tokens.size()),
                   .exit_mode = model->options().exit_mode},
-                 {.mask = prompt.shape ? std::make_unique<grammar::GrammarMask>(prompt.shape) : nullptr,
-                  .workspace = model->workspace()}),
+                 {.mask = std::move(mask), .workspace = model->workspace()}),
       assembler_(std::make_unique<DetokenizedText>(model->served().tokenizer(), prompt.at_text_start),
                  OptionsOf(*model, prompt, std::move(options))),
       resumed_(assembler_.Resume(so_far)),
@@ -60,12 +70,18 @@ void LocalRun::Park() {
   prefilled_ = 0;
 }
 
+absl::Status LocalRun::Broken() {
+  return absl::InternalError(
+      "shape: expected tokens that lead on to an answer of the shape, found none; ask for a simpler one");
+}
+
 absl::StatusOr<LocalRun::Step> LocalRun::Next() {
   Step step;
   if (resumed_ != AnswerEnd::kOpen) {
     step.piece = assembler_.Close(resumed_);
     return step;
   }
+  if (mask_ != nullptr && mask_->broken()) return Broken();
   auto next = generator_.Next();
   if (!next.ok()) return next.status();
   ++n_generated_;

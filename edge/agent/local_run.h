@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,6 +50,11 @@ class LocalRun {
   double mean_exit_layer() const { return n_generated_ == 0 ? 0.0 : double(generator_.layers_run()) / n_generated_; }
 
  private:
+  LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far,
+           std::unique_ptr<TokenMask> mask);
+  static absl::Status Broken();
+
+  TokenMask* const mask_;  // the generator's; null: none
   Generator generator_;
   AnswerAssembler assembler_;
   AnswerEnd resumed_;  // other than kOpen: what was accepted is a whole answer

@@ -214,6 +214,35 @@ TEST(JsonSchemaTest, Joined) {
          {"escaped names", R"({"$defs":{"a/b~c d":{"const":1}},"$ref":"#/$defs/a~1b~0c%20d"})", {"1"}, {"2"}}});
 }
 
+// Found by reading: each accepted what its schema does not.
+TEST(JsonSchemaTest, WhatDoesNotFitIsNotWritten) {
+  Check({{"more than there can be",
+          R"({"type":"object","properties":{"a":{"type":"integer"},"b":{}},"required":["a","b"],"minProperties":2})",
+          {R"({"a":1,"b":2})"},
+          {R"({"a":1})"}},
+         {"64 bits", R"({"type":"integer","exclusiveMinimum":9223372036854775806})", {"9223372036854775807"}, {"0"}},
+         {"to the last digit",
+          R"({"enum":[9007199254740993,1],"maximum":9007199254740992})",
+          {"1"},
+          {"9007199254740993"}},
+         {"duration",
+          R"({"type":"string","format":"duration"})",
+          {"\"P1Y2M3DT4H5M6S\"", "\"PT5M\"", "\"P3W\""},
+          {"\"P1Y2D\"", "\"PT1H2S\"", "\"P\""}},
+         {"alternatives of two",
+          R"({"allOf":[{"anyOf":[{"minimum":3},{"maximum":-3}]},{"anyOf":[{"multipleOf":1}]}],"type":"number"})",
+          {"3", "-4"},
+          {"2", "3.5"}},
+         {"beside a reference",
+          R"({"$defs":{"n":{"type":"integer"}},"$ref":"#/$defs/n","nullable":true,"x-order":3})",
+          {"1"},
+          {"null"}}});
+  const absl::StatusOr<Grammar> none = GrammarOfJsonSchema(
+      R"({"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"minProperties":2})");
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_FALSE(CompiledGrammar::Compile(*none).ok()) << "closed, and one property short";
+}
+
 TEST(JsonSchemaTest, WhatIsNotKnownIsNamed) {
   for (const auto& [schema, what] : std::vector<std::pair<std::string, std::string>>{
            {"{", "#: expected a schema as JSON"},
@@ -247,6 +276,18 @@ TEST(JsonSchemaTest, WhatIsNotKnownIsNamed) {
             "also speaks of the property 'a'"},
            {R"({"type":"object","properties":{"a":{},"b":{}},"maxProperties":1})",
             "#/maxProperties: is known here only"},
+           {R"({"$ref":"#/$defs/a","allOf":5,"anyOf":[{}],"$defs":{"a":{"anyOf":[true]}}})", "allOf"},
+           {R"({"allOf":[5]})", "expected schemas"},
+           {R"({"anyOf":[5]})", "expected schemas"},
+           {R"({"type":"integer","exclusiveMinimum":9223372036854775807})", "within 64 bits"},
+           {R"({"oneOf":[{"const":{"a":1,"b":2}},{"const":{"b":2,"a":1}}]})", "#/oneOf: expected alternatives"},
+           {R"({"oneOf":[{"$ref":"#/$defs/A"},{"$ref":"#/$defs/B"}],"$defs":{"A":{"type":"object","required":["x"],)"
+            R"("properties":{"x":{"$ref":"#/$defs/A"}}},"B":{"type":"object","required":["x"],)"
+            R"("properties":{"x":{"$ref":"#/$defs/B"}}}}})",
+            "#/oneOf: expected alternatives"},
+           {R"({"type":"object","minProperties":2})", "#/minProperties: is known here only"},
+           {R"({"type":"object","propertyNames":{"minLength":2500}})", "propertyNames/minLength"},
+           {R"({"properties":{"a":{"$id":"b","$ref":"#/x"}}})", "#/properties/a/$id"},
            {R"({"type":"array","items":{"items":3}})", "#/items"}}) {
     const absl::Status status = GrammarOfJsonSchema(schema).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << schema << ": " << status;
@@ -269,7 +310,7 @@ TEST(JsonSchemaTest, LargeAndDeepOnesEnd) {
   for (int i = 0; i < 60; ++i) deep = R"({"items":)" + deep + "}";
   EXPECT_FALSE(GrammarOfJsonSchema(deep).ok());
   std::string wide = R"({"type":"object","properties":{)";
-  for (int i = 0; i < 1000; ++i) wide += (i > 0 ? ",\"p" : "\"p") + std::to_string(i) + R"(":{"type":"integer"})";
+  for (int i = 0; i < 400; ++i) wide += (i > 0 ? ",\"p" : "\"p") + std::to_string(i) + R"(":{"type":"integer"})";
   const absl::StatusOr<Grammar> grammar = GrammarOfJsonSchema(wide + "}}");
   ASSERT_TRUE(grammar.ok()) << grammar.status();
   EXPECT_TRUE(CompiledGrammar::Compile(*grammar).ok());
@@ -281,6 +322,18 @@ TEST(JsonSchemaTest, LargeAndDeepOnesEnd) {
                              i - 1, i - 1);
   }
   EXPECT_FALSE(GrammarOfJsonSchema(twice + R"(},"$ref":"#/$defs/d39"})").ok());
+  std::string joined = R"({"$defs":{"a40":{"minimum":1})";
+  for (int i = 39; i >= 0; --i) {
+    joined += absl::StrFormat(R"(,"a%d":{"allOf":[{"$ref":"#/$defs/a%d"},{"$ref":"#/$defs/a%d","title":"x"}]})", i,
+                              i + 1, i + 1);
+  }
+  EXPECT_TRUE(GrammarOfJsonSchema(joined + R"(},"$ref":"#/$defs/a0"})").ok()) << "equal parts count once";
+  std::string first_ones = R"({"type":"array","prefixItems":[)";
+  for (int i = 0; i < 20000; ++i) first_ones += i > 0 ? ",{}" : "{}";
+  const absl::StatusOr<Grammar> many = GrammarOfJsonSchema(first_ones + "]}");
+  if (many.ok()) {
+    EXPECT_FALSE(CompiledGrammar::Compile(*many).ok());
+  }
 }
 
 }  // namespace

@@ -158,6 +158,71 @@ TEST(GrammarMaskTest, AfterTheEndThereAreEndsAlone) {
   EXPECT_FALSE(MaskAllows(mask.Allowed(), kEnd));
 }
 
+// What may be empty takes nothing of a token's reach.
+TEST(GrammarMaskTest, BehindManyThatMayBeEmpty) {
+  std::string calls;
+  for (int i = 0; i < 40; ++i) calls += " w";
+  const auto vocabulary = MakeVocabulary(6);
+  const auto grammar = GrammarOfGbnf("root ::= \"1x\"" + calls + " \"a\" | \"2x\"" + calls + " \"b\"\nw ::= \" \"?");
+  const absl::StatusOr<CompiledGrammar> compiled = CompiledGrammar::Compile(*grammar);
+  ASSERT_TRUE(compiled.ok()) << compiled.status();
+  const auto masks = std::make_shared<const TokenMasks>(*compiled, vocabulary);
+  for (const char* text : {"1", "2", "1x", "2x", "2x "}) {
+    GrammarMask mask(masks);
+    for (const char* c = text; *c != 0; ++c) mask.Advance(2 + static_cast<unsigned char>(*c));
+    for (int32_t token = 1; token < vocabulary->n_vocab(); ++token) {
+      const std::string& bytes = vocabulary->text(token);
+      EXPECT_EQ(MaskAllows(mask.Allowed(), token), !bytes.empty() && FitsAt(*compiled, text, bytes)) << text << bytes;
+    }
+  }
+}
+
+// Many ways at once, walked together, and more than are followed.
+TEST(GrammarMaskTest, ManyWays) {
+  std::string schema = R"({"type":"object","properties":{)";
+  for (int i = 0; i < 60; ++i) schema += (i > 0 ? ",\"p" : "\"p") + std::to_string(i) + R"(":{"type":"integer"})";
+  const auto vocabulary = MakeVocabulary(7);
+  const absl::StatusOr<CompiledGrammar> compiled = CompiledGrammar::Compile(*GrammarOfJsonSchema(schema + "}}"));
+  ASSERT_TRUE(compiled.ok()) << compiled.status();
+  const auto masks = std::make_shared<const TokenMasks>(*compiled, vocabulary);
+  for (const char* text : {"{", "{\"p1", "{\"p10\": 1", "{\"p1\": 1,"}) {
+    GrammarMask mask(masks);
+    for (const char* c = text; *c != 0; ++c) mask.Advance(2 + static_cast<unsigned char>(*c));
+    for (int32_t token = 1; token < vocabulary->n_vocab(); ++token) {
+      const std::string& bytes = vocabulary->text(token);
+      EXPECT_EQ(MaskAllows(mask.Allowed(), token), !bytes.empty() && FitsAt(*compiled, text, bytes)) << text << bytes;
+    }
+  }
+  const auto hostile = GrammarOfGbnf("root ::= (w x){0,300}\nw ::= \" \"?\nx ::= [^\\n]*");
+  ASSERT_TRUE(hostile.ok()) << hostile.status();
+  const absl::StatusOr<CompiledGrammar> many = CompiledGrammar::Compile(*hostile);
+  if (!many.ok()) return;
+  GrammarMask mask(std::make_shared<const TokenMasks>(*many, vocabulary));
+  mask.Allowed();  // ends soon, whatever it allows
+}
+
+// A vocabulary that puts a space before the first word: that space is none of the text.
+TEST(GrammarMaskTest, TheFirstSpaceIsDropped) {
+  const auto vocabulary = std::make_shared<Vocabulary>(
+      std::vector<std::string>{"<end>", " yes", "yes", " no", " ", "y", "es", "no"}, std::vector<int32_t>{kEnd}, 8);
+  const auto masks = std::make_shared<const TokenMasks>(
+      CompiledGrammar::Compile(*GrammarOfTexts(std::vector<std::string>{"yes", "no yes"})).value(), vocabulary);
+  const auto allowed = [](GrammarMask& mask) {
+    std::vector<int32_t> tokens;
+    for (int32_t token = 0; token < 8; ++token) {
+      if (MaskAllows(mask.Allowed(), token)) tokens.push_back(token);
+    }
+    return tokens;
+  };
+  GrammarMask dropping(masks, /*drops_space=*/true), keeping(masks);
+  EXPECT_EQ(allowed(keeping), (std::vector<int32_t>{2, 5, 7}));
+  EXPECT_EQ(allowed(dropping), (std::vector<int32_t>{1, 2, 3, 5, 7}));
+  dropping.Advance(3);
+  EXPECT_EQ(allowed(dropping), (std::vector<int32_t>{1, 4})) << "only the first";
+  dropping.Advance(1);
+  EXPECT_TRUE(dropping.may_end());
+}
+
 // A vocabulary that lacks a byte cannot say what is needed.
 TEST(GrammarMaskTest, WhatNoTokenFitsIsBroken) {
   const auto vocabulary =

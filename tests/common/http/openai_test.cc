@@ -227,7 +227,7 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {Chat(R"("min_tokens":3)"), "min_tokens"},
       {Chat(R"("ignore_eos":true)"), "ignore_eos"},
       {Chat(R"("stop_token_ids":[3])"), "stop_token_ids"},
-      {Chat(R"("guided_choice":["a"])"), "guided_choice"},
+      {Chat(R"("guided_choice":"a")"), "guided_choice"},
       {Chat(R"("chat_template":"{{ 1 }}")"), "chat_template"},
       {Chat(R"("documents":[{"text":"x"}])"), "documents"},
       {Chat(R"("mirostat":2)"), "mirostat"},
@@ -248,7 +248,7 @@ TEST(ParseChatTest, RefusesAndNamesTheField) {
       {R"({"messages":[{"role":"assistant","content":null}]})", "messages[0].content"},
       {R"({"messages":[{"role":"assistant","content":"x","function_call":{"name":"f"}}]})",
        "messages[0].function_call"},
-      {Chat(R"("response_format":{"type":"json_object"})"), "response_format.type"},
+      {Chat(R"("response_format":{"type":"xml"})"), "response_format.type"},
       {Chat(R"("response_format":"json")"), "response_format"},
       {Chat(R"("model":5)"), "model"},
       {Chat(R"("model":")" + std::string(300, 'm') + "\""), "model"},
@@ -426,6 +426,29 @@ TEST(ParseCompletionTest, PromptsAreTextsOrIdsOneOrSeveral) {
   EXPECT_THAT(prompts("[[1,2]]"), ElementsAre("#1#2"));
   EXPECT_THAT(prompts("[[1,2],[3]]"), ElementsAre("#1#2", "#3"));
   EXPECT_THAT(prompts(R"(["a",[3]])"), ElementsAre("a", "#3"));
+}
+
+TEST(ParseChatTest, AShapeIsReadAsItIsWritten) {
+  const auto text = [](const std::string& fields) {
+    const auto request = ParseChatRequest(Chat(fields));
+    EXPECT_TRUE(request.ok()) << fields << ": " << request.status();
+    return request.ok() && request->params.shape ? request->params.shape->text : "none";
+  };
+  EXPECT_EQ(text(R"("guided_json": {"z": {"b":1, "a":[2, "}\""]}, "a":true } , "x":[1])"),
+            R"({"z": {"b":1, "a":[2, "}\""]}, "a":true })");
+  EXPECT_EQ(text(R"("guided_json":{"a":1},"guided_js\u006fn":{"b":2})"), R"({"b":2})") << "of two the last counts";
+  EXPECT_EQ(text(R"("guided_json":"{\"a\":1}")"), R"({"a":1})");
+  EXPECT_EQ(
+      text(
+          R"("response_format":{"type":"json_schema","json_schema":{"strict":true,"schema":{"y":1,"x":2},"name":"n"}})"),
+      R"({"y":1,"x":2})");
+  EXPECT_EQ(text(R"("response_format":{"type":"json_object"})"), R"({"type":"object"})");
+  EXPECT_EQ(text(R"("structured_outputs":{"json":{"b":1,"a":2},"regex":null})"), R"({"b":1,"a":2})");
+  EXPECT_EQ(text(R"("grammar":"root ::= x")"), "root ::= x");
+  for (const char* nothing : {R"("guided_choice":[])", R"("grammar":"")", R"("guided_json":null)",
+                              R"("structured_outputs":{})", R"("response_format":{"type":"text"})"}) {
+    EXPECT_EQ(text(nothing), "none") << nothing;
+  }
 }
 
 // Several names for one wish.

@@ -125,7 +125,7 @@ TEST_P(HttpModelCases, AShapeThatCannotBeIsRefusedByItsField) {
   EXPECT_EQ(refused(R"("response_format":{"type":"xml"})"), "response_format.type");
   EXPECT_EQ(refused(R"("guided_regex":"(a")"), "guided_regex");
   EXPECT_EQ(refused(R"("grammar":"root ::= root")"), "grammar");
-  EXPECT_EQ(refused(R"("guided_choice":[])"), "guided_choice");
+  EXPECT_EQ(refused(R"("guided_choice":[""])"), "guided_choice");
   EXPECT_EQ(refused(R"("guided_choice":["a"],"guided_regex":"a")"), "guided_choice");
   EXPECT_EQ(refused(R"("structured_outputs":{"xml":"a"})"), "structured_outputs.xml");
   EXPECT_EQ(refused(R"("guided_json":[1])"), "guided_json");
