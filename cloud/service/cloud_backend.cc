@@ -11,7 +11,8 @@ namespace {
 
 // Half an answer cannot be judged, nor can one whose beginning the tier below has.
 bool IsHeld(const DispositionRule& rule, const v1::GenerateRequest& request) {
-  return rule.acts() && !IsRaw(request) && !request.has_given() && request.accepted_prefix().empty();
+  return rule.acts() && !IsRaw(request) && !request.has_shape() && !request.has_given() &&
+         request.accepted_prefix().empty();
 }
 
 HeldRequest HeldRequestOf(const v1::GenerateRequest& request, const engine::Request& built,

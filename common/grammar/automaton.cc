@@ -10,6 +10,9 @@
 namespace updraft::grammar {
 namespace {
 
+constexpr int64_t kStepsOfState = 100;  // what a state takes beside those that it is made of
+thread_local int64_t steps_left = -1;   // -1: no budget
+
 absl::Status TooLarge() {
   return absl::ResourceExhaustedError(absl::StrFormat(
       "expected a grammar of at most %d states, found more; use smaller bounds of lengths and counts", kMaxStates));
@@ -150,6 +153,8 @@ class SubsetBuilder {
     StateOf({start});
     for (size_t i = 0; i < subsets_.size(); ++i) {
       if (subsets_.size() > kMaxStates || work_ > kMaxWork) return TooLarge();
+      if (!WorkBudget::Spend(kStepsOfState + static_cast<int64_t>(work_ - spent_))) return TooLarge();
+      spent_ = work_;
       const std::vector<int32_t> subset = *subsets_[i];
       std::vector<Automaton::Edge> edges;
       std::map<RuleId, std::vector<int32_t>> calls;
@@ -213,7 +218,7 @@ class SubsetBuilder {
   uint32_t round_ = 0;
   // States looked at and held in subsets: they, not the subsets alone, are what takes time and memory.
   static constexpr size_t kMaxWork = 24'000'000;
-  size_t work_ = 0;
+  size_t work_ = 0, spent_ = 0;
   std::map<std::vector<int32_t>, int32_t> ids_;
   std::vector<const std::vector<int32_t>*> subsets_;  // keys of ids_, which stay where they are
   Automaton automaton_;
@@ -250,7 +255,7 @@ absl::StatusOr<Automaton> Product(const Automaton& a, const Automaton& b, Accept
   size_t n_edges = 0;
   for (size_t i = 0; i < pairs.size(); ++i) {
     n_edges += product.states[i].edges.size();
-    if (pairs.size() > kMaxStates || n_edges > 16 * kMaxStates) return TooLarge();
+    if (pairs.size() > kMaxStates || n_edges > 16 * kMaxStates || !WorkBudget::Spend(kStepsOfState)) return TooLarge();
     const auto [first, second] = pairs[i];
     for (const Automaton::Edge& edge : a.states[first].edges) {
       for (int byte = edge.low; byte <= edge.high;) {
@@ -270,6 +275,15 @@ absl::StatusOr<Automaton> Product(const Automaton& a, const Automaton& b, Accept
 }
 
 }  // namespace
+
+WorkBudget::WorkBudget(int64_t n_steps) { steps_left = n_steps; }
+WorkBudget::~WorkBudget() { steps_left = -1; }
+
+bool WorkBudget::Spend(int64_t n_steps) {
+  if (steps_left < 0) return true;
+  steps_left = std::max<int64_t>(0, steps_left - n_steps);
+  return steps_left > 0;
+}
 
 bool Automaton::has_calls() const {
   return std::any_of(states.begin(), states.end(), [](const State& state) { return !state.calls.empty(); });

@@ -14,6 +14,18 @@ namespace updraft::grammar {
 // States beyond which a grammar is refused: of one rule, and of a whole grammar.
 inline constexpr int kMaxStates = 200'000;
 
+// Of all automata that are made on this thread while it lives: beyond it they are too large. About 8 million steps are
+// a few tenths of a second.
+class WorkBudget {
+ public:
+  explicit WorkBudget(int64_t n_steps);
+  ~WorkBudget();
+  WorkBudget(const WorkBudget&) = delete;
+  WorkBudget& operator=(const WorkBudget&) = delete;
+
+  static bool Spend(int64_t n_steps);  // false: it is spent; without a budget never
+};
+
 struct Automaton {
   struct Edge {
     uint8_t low = 0, high = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -89,6 +90,8 @@ class SchemaBuilder {
   size_t SizeOf(const Json& json) const;
 
   // Objects: entries in order, each with its comma when another is before it.
+  // One character of a string: an automaton that no two texts of pass through the same end.
+  static absl::StatusOr<Automaton> Chars(const std::function<ExprId(Expressions&)>& one);
   struct Entry {
     ExprId text;  // key and value
     bool required = false;
@@ -365,10 +368,10 @@ ExprId SchemaBuilder::LiteralOf(const Json& value) {
 
 ExprId SchemaBuilder::Literals(const Json& schema, const Json& values, const std::string& path) {
   std::vector<ExprId> choices;
-  const absl::StatusOr<std::optional<Automaton>> pattern = PatternOf(schema);
-  if (!pattern.ok()) return FailAt(path, pattern.status());
+  const absl::StatusOr<std::vector<Automaton>> patterns = PatternAutomataOf(schema);
+  if (!patterns.ok()) return FailAt(path, patterns.status());
   for (const Json& value : values) {
-    const absl::StatusOr<bool> fits = FitsBeside(value, schema, *pattern);
+    const absl::StatusOr<bool> fits = FitsBeside(value, schema, *patterns);
     if (!fits.ok()) return FailAt(path, fits.status());
     if (*fits) choices.push_back(LiteralOf(value));
   }
@@ -417,7 +420,7 @@ ExprId SchemaBuilder::Strings(const Json& schema, const std::string& path) {
   const bool counted = low > 0 || high != kNoMaximum;
   if (patterns->empty()) {
     if (!counted) return AnyString();
-    return e().Sequence({e().Literal("\""), e().Repeat(AnyJsonChar(e()), low, high), e().Literal("\"")});
+    return InRule(path, Counted(Chars(AnyJsonChar), low, high), path);
   }
   // In their shortest form, so that what a pattern says of characters can be joined with their count.
   std::optional<Automaton> joined;
@@ -434,11 +437,23 @@ ExprId SchemaBuilder::Strings(const Json& schema, const std::string& path) {
     join(MakeAutomaton(of_pattern, *parsed));
   }
   if (counted) {
-    Expressions of_count;
-    join(MakeAutomaton(of_count, of_count.Repeat(JsonChars(of_count, Complement({})), low, high)));
+    const absl::StatusOr<Automaton> chars =
+        Chars([](Expressions& of_chars) { return JsonChars(of_chars, Complement({})); });
+    const absl::StatusOr<Automaton> quoted = Counted(chars, low, high);
+    if (quoted.ok()) {
+      join(Unquoted(*quoted));
+    } else {
+      join(quoted);
+    }
   }
   if (!status_.ok()) return 0;
   return InRule(path, Quoted(*joined), path);
+}
+
+absl::StatusOr<Automaton> SchemaBuilder::Chars(const std::function<ExprId(Expressions&)>& one) {
+  Expressions expressions;
+  const ExprId root = one(expressions);
+  return MakeAutomaton(expressions, root);
 }
 
 ExprId SchemaBuilder::Arrays(const Json& schema, const std::string& path, int depth) {

@@ -108,7 +108,7 @@ ExprId AtMost(Expressions& e, std::string_view digits, bool exclusive, bool empt
   return e.Choice(std::move(choices));
 }
 
-ExprId AnyFraction(Expressions& e) { return e.Optional(e.Sequence({e.Literal("."), Digits(e, 1)})); }
+ExprId AnyFraction(Expressions& e) { return e.Optional(e.Sequence({e.Literal("."), Digits(e, 1, 18)})); }
 
 // Point and digits, or nothing, for 0.x of at least or at most a bound.
 ExprId FractionAtLeast(Expressions& e, const DecimalBound& bound) {
@@ -220,8 +220,9 @@ std::string JsonString(std::string_view text) {
 }
 
 ExprId AnyJsonInteger(Expressions& e) {
+  // As many digits as 64 bits hold whatever they are: a model that does not stop would write digits for ever.
   return e.Sequence(
-      {e.Optional(e.Literal("-")), e.Choice({e.Literal("0"), e.Sequence({Digit(e, '1', '9'), Digits(e, 0)})})});
+      {e.Optional(e.Literal("-")), e.Choice({e.Literal("0"), e.Sequence({Digit(e, '1', '9'), Digits(e, 0, 17)})})});
 }
 
 ExprId AnyJsonNumber(Expressions& e) {

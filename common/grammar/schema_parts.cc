@@ -68,9 +68,10 @@ std::optional<std::vector<Json>> ValuesOf(const Json& schema) {
 
 // What a name in a list may hold at most once; a regular expression for each format that is checked.
 const std::map<std::string, std::string>& Formats() {
-  static const std::string date =
-      "[0-9]{4}-(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|"
-      "[0-9]{4}-(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|[0-9]{4}-02-(?:0[1-9]|1[0-9]|2[0-8])";
+  // Of the years from 1 on: readers refuse 0000.
+  static const std::string year = "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])";
+  static const std::string date = year + "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|" +
+                                  "(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))";
   static const std::string time =
       "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
   static const std::string octet = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
@@ -80,9 +81,9 @@ const std::map<std::string, std::string>& Formats() {
       {"time", "^" + time + "$"},
       {"date-time", "^(?:" + date + ")T" + time + "$"},
       {"duration",
-       "^P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)"
-       "(?:T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|"
-       "T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))$"},
+       "^P(?:[0-9]{1,6}W|(?:[0-9]{1,6}Y(?:[0-9]{1,6}M(?:[0-9]{1,6}D)?)?|[0-9]{1,6}M(?:[0-9]{1,6}D)?|[0-9]{1,6}D)"
+       "(?:T(?:[0-9]{1,6}H(?:[0-9]{1,6}M(?:[0-9]{1,6}S)?)?|[0-9]{1,6}M(?:[0-9]{1,6}S)?|[0-9]{1,6}S))?|"
+       "T(?:[0-9]{1,6}H(?:[0-9]{1,6}M(?:[0-9]{1,6}S)?)?|[0-9]{1,6}M(?:[0-9]{1,6}S)?|[0-9]{1,6}S))$"},
       {"uuid", "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"},
       {"ipv4", "^" + octet + "(?:\\." + octet + "){3}$"},
       {"hostname", "^" + label + "(?:\\." + label + "){0,3}$"},
@@ -222,21 +223,24 @@ bool AreApartWithin(const Json& a, const Json& b, const ResolveReference& resolv
 }
 }  // namespace
 
-absl::StatusOr<std::optional<Automaton>> PatternOf(const Json& schema) {
-  const auto said = schema.find("pattern");
-  if (said == schema.end()) return std::optional<Automaton>();
-  if (!said->is_string()) return Wrong("pattern", "a string", *said);
-  Expressions expressions;
-  const absl::StatusOr<ExprId> parsed = ParseRegex(said->get<std::string>(), Anchoring::kFind, expressions, JsonChars);
-  if (!parsed.ok()) return parsed.status();
-  absl::StatusOr<Automaton> automaton = MakeAutomaton(expressions, *parsed);
-  if (!automaton.ok()) return automaton.status();
-  return std::optional<Automaton>(*std::move(automaton));
+absl::StatusOr<std::vector<Automaton>> PatternAutomataOf(const Json& schema) {
+  const absl::StatusOr<std::vector<std::string>> patterns = PatternsOf(schema);
+  if (!patterns.ok()) return patterns.status();
+  std::vector<Automaton> automata;
+  for (const std::string& pattern : *patterns) {
+    Expressions expressions;
+    const absl::StatusOr<ExprId> parsed = ParseRegex(pattern, Anchoring::kFind, expressions, JsonChars);
+    if (!parsed.ok()) return parsed.status();
+    absl::StatusOr<Automaton> automaton = MakeAutomaton(expressions, *parsed);
+    if (!automaton.ok()) return automaton.status();
+    automata.push_back(*std::move(automaton));
+  }
+  return automata;
 }
 
-absl::StatusOr<bool> FitsBeside(const Json& value, const Json& schema, const std::optional<Automaton>& pattern) {
+absl::StatusOr<bool> FitsBeside(const Json& value, const Json& schema, const std::vector<Automaton>& patterns) {
   for (const auto& [keyword, said] : schema.items()) {
-    if (IsAnnotation(keyword) || keyword == "nullable") continue;
+    if (keyword != "format" && (IsAnnotation(keyword) || keyword == "nullable")) continue;
     if (keyword == "const") {
       if (value != said) return false;
     } else if (keyword == "enum") {
@@ -260,16 +264,17 @@ absl::StatusOr<bool> FitsBeside(const Json& value, const Json& schema, const std
                           : keyword == "exclusiveMinimum" ? number > bound
                                                           : number < bound;
       if (!inside) return false;
-    } else if (keyword == "pattern") {
-      if (!value.is_string() || !pattern) continue;
-      const std::string text = JsonString(value.get<std::string>());
-      if (!pattern->Accepts(text.substr(1, text.size() - 2))) return false;
+    } else if (keyword == "pattern" || keyword == "format") {
+      continue;  // below
     } else if (IsAssertion(keyword)) {
       return absl::InvalidArgumentError(
           absl::StrCat(keyword, ": is not known here beside const or enum; leave it out"));
     }
   }
-  return true;
+  if (!value.is_string()) return true;
+  const std::string text = JsonString(value.get<std::string>());
+  return std::all_of(patterns.begin(), patterns.end(),
+                     [&](const Automaton& pattern) { return pattern.Accepts(text.substr(1, text.size() - 2)); });
 }
 
 absl::StatusOr<NumberBounds> BoundsOf(const Json& schema, bool whole) {
@@ -393,6 +398,62 @@ Automaton Quoted(const Automaton& automaton) {
   }
   quoted.states.push_back({.accepts = true});
   return quoted;
+}
+
+Automaton Unquoted(const Automaton& automaton) {
+  // From behind the first mark on; what the last one leads to accepts.
+  Automaton plain;
+  for (size_t i = 1; i < automaton.states.size(); ++i) {
+    Automaton::State state = automaton.states[i];
+    const auto mark = std::find_if(state.edges.begin(), state.edges.end(),
+                                   [](const auto& edge) { return edge.low == '"' && edge.high == '"'; });
+    const bool ends = mark != state.edges.end() && automaton.states[static_cast<size_t>(mark->target)].accepts;
+    if (ends) {
+      state.accepts = true;
+      state.edges.erase(mark);
+    } else {
+      state.accepts = false;
+    }
+    for (Automaton::Edge& edge : state.edges) --edge.target;
+    plain.states.push_back(std::move(state));
+  }
+  return Trimmed(plain, {});
+}
+
+absl::StatusOr<Automaton> Counted(const absl::StatusOr<Automaton>& chars, int minimum, int maximum) {
+  if (!chars.ok()) return chars;
+  const size_t n_own = chars->states.size();
+  const auto n_copies = static_cast<size_t>(maximum == kNoMaximum ? minimum + 1 : maximum);
+  if (n_copies * n_own > static_cast<size_t>(kMaxStates)) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("expected at most %d states, found %d for strings of so many characters; use a smaller bound",
+                        kMaxStates, n_copies * n_own));
+  }
+  Automaton counted;
+  const auto first_of = [n_own](size_t copy) { return static_cast<int32_t>(1 + copy * n_own); };
+  const int32_t last = first_of(n_copies), end = last + 1;  // after the most characters, and behind the mark
+  counted.states.push_back({.edges = {{.low = '"', .high = '"', .target = n_copies > 0 ? first_of(0) : last}}});
+  for (size_t copy = 0; copy < n_copies; ++copy) {
+    // Without a maximum the last copy leads to itself.
+    const bool loops = maximum == kNoMaximum && copy + 1 == n_copies;
+    const int32_t next = loops ? first_of(copy) : copy + 1 < n_copies ? first_of(copy + 1) : last;
+    for (size_t i = 0; i < n_own; ++i) {
+      Automaton::State state = chars->states[i];
+      state.accepts = false;
+      for (Automaton::Edge& edge : state.edges) {
+        const bool whole = chars->states[static_cast<size_t>(edge.target)].accepts;
+        edge.target = whole ? next : first_of(copy) + edge.target;
+      }
+      if (i == 0 && static_cast<int>(copy) >= minimum) {
+        const auto at = std::find_if(state.edges.begin(), state.edges.end(), [](const auto& e) { return e.low > '"'; });
+        state.edges.insert(at, {.low = '"', .high = '"', .target = end});
+      }
+      counted.states.push_back(std::move(state));
+    }
+  }
+  counted.states.push_back({.edges = {{.low = '"', .high = '"', .target = end}}});
+  counted.states.push_back({.accepts = true});
+  return Trimmed(counted, {});
 }
 
 }  // namespace updraft::grammar

@@ -29,9 +29,9 @@ bool AreApart(const SchemaJson& a, const SchemaJson& b, const ResolveReference& 
 // Whether a value that the schema names (const, enum) fits what stands beside that. INVALID_ARGUMENT: a keyword beside
 // it that is not looked at here.
 absl::StatusOr<bool> FitsBeside(const SchemaJson& value, const SchemaJson& schema,
-                                const std::optional<Automaton>& pattern);
-// Of "pattern", for strings in their shortest form without quotes; nothing: the schema has none.
-absl::StatusOr<std::optional<Automaton>> PatternOf(const SchemaJson& schema);
+                                const std::vector<Automaton>& patterns);
+// Of PatternsOf, for strings in their shortest form without quotes.
+absl::StatusOr<std::vector<Automaton>> PatternAutomataOf(const SchemaJson& schema);
 
 struct NumberBounds {
   std::optional<DecimalBound> low = {}, high = {};
@@ -61,7 +61,12 @@ struct PropertyOf {
 // In the schema's order, those that are required and not named last: as additionalProperties has them.
 absl::StatusOr<std::vector<PropertyOf>> PropertiesOf(const SchemaJson& schema);
 
-// Texts of the automaton between quotation marks.
+// Texts of the automaton between quotation marks, and back.
 Automaton Quoted(const Automaton& automaton);
+Automaton Unquoted(const Automaton& automaton);
+
+// Strings of `minimum` to `maximum` (or kNoMaximum) characters between quotation marks. chars: of one character, none
+// of them the beginning of another. Copies states instead of finding them. RESOURCE_EXHAUSTED: more than kMaxStates.
+absl::StatusOr<Automaton> Counted(const absl::StatusOr<Automaton>& chars, int minimum, int maximum);
 
 }  // namespace updraft::grammar

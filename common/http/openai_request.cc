@@ -278,6 +278,9 @@ class ShapeReader {
     reader_.Fail(format.status());
     if (!reader_.status().ok() || type == "text") return;
     if (type == "json_object") {
+      if (const Json* schema = format.Find("schema")) {  // as llama.cpp has it
+        return Schema(*schema, {"response_format", "schema"}, "response_format.schema");
+      }
       return Take(
           {.kind = Shape::Kind::kJsonSchema, .text = R"({"type":"object"})", .texts = {}, .field = "response_format"});
     }

@@ -12,9 +12,10 @@ namespace updraft {
 namespace {
 
 constexpr size_t kMaxShapeBytes = 64 << 10;
+constexpr int64_t kMaxSteps = 8'000'000;     // of compiling one: others wait meanwhile
 constexpr size_t kMaxKeptBytes = 128 << 20;  // of masks, of all shapes
 // Nodes of the tree of tokens that are looked at before the first answer: some tens of milliseconds.
-constexpr int64_t kPreparedVisits = 2'000'000;
+constexpr int64_t kPreparedVisits = 1'000'000;
 
 // Whatever is wrong with it, too large included, is the request's fault: sent again it is wrong again.
 absl::Status In(const char* field, const absl::Status& status) {
@@ -83,6 +84,7 @@ absl::StatusOr<Shapes::Masks> Shapes::Of(const v1::Shape& shape) const {
   const std::string key = shape.SerializeAsString();
   if (Masks known = Find(key); known != nullptr) return known;
   // Not under the lock: others go on meanwhile, and if two make the same, the second is kept.
+  const grammar::WorkBudget budget(kMaxSteps);
   Made made = GrammarOf(shape);
   if (!made.grammar.ok()) return In(made.field, made.grammar.status());
   absl::StatusOr<grammar::CompiledGrammar> compiled = grammar::CompiledGrammar::Compile(*made.grammar);

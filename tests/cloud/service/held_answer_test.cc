@@ -180,7 +180,7 @@ TEST(HeldAnswer, IdsBringWhatTheyNoLongerShow) {
 }
 
 // What is not a conversation, or begins in the middle, goes through as it comes.
-TEST(HeldAnswer, RawPromptsAndContinuedAnswersAreNotHeld) {
+TEST(HeldAnswer, RawPromptsShapedAndContinuedAnswersAreNotHeld) {
   const ActingModel model(0.2, 0.5);
   const auto cloud = StartCloud({}, model.path());
   ASSERT_NE(cloud, nullptr);
@@ -189,6 +189,15 @@ TEST(HeldAnswer, RawPromptsAndContinuedAnswersAreNotHeld) {
   ASSERT_TRUE(raw.status.ok()) << raw.status.error_message();
   EXPECT_EQ(raw.done.disposition(), v1::DISPOSITION_UNSPECIFIED);
   EXPECT_FALSE(raw.done.provenance().has_p_right());
+  // Nor is one whose shape its caller says: no question of ours could have it.
+  v1::GenerateRequest shaped = ChatOf(kRequest);
+  shaped.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_SHAPE);
+  shaped.mutable_shape()->mutable_choice()->add_texts("left");
+  shaped.mutable_shape()->mutable_choice()->add_texts("right");
+  const Answer chosen = Ask(*stub, shaped);
+  ASSERT_TRUE(chosen.status.ok()) << chosen.status.error_message();
+  EXPECT_TRUE(chosen.text == "left" || chosen.text == "right") << chosen.text;
+  EXPECT_EQ(chosen.done.disposition(), v1::DISPOSITION_UNSPECIFIED);
 
   // The tier below has the beginning: what would be withdrawn is not all here.
   const ActingModel trusted(0.9, 0.5);
