@@ -1,12 +1,10 @@
 #include "common/grammar/grammar.h"
 
 #include <algorithm>
-#include <functional>
 #include <utility>
 
 #include "absl/hash/hash.h"
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 namespace updraft::grammar {
@@ -162,15 +160,6 @@ absl::StatusOr<CompiledGrammar> CompiledGrammar::Compile(const Grammar& grammar)
     }
   }
   compiled.start_ = first[0];
-  for (const State& state : compiled.states_) {
-    absl::StrAppend(&compiled.fingerprint_, state.accepts ? "+" : ".");
-    for (const Automaton::Edge& edge : state.edges) {
-      absl::StrAppend(&compiled.fingerprint_, edge.low, "-", edge.high, ">", edge.target, " ");
-    }
-    for (const State::Call& call : state.calls) {
-      absl::StrAppend(&compiled.fingerprint_, "(", call.start, ")", call.target, " ");
-    }
-  }
   return compiled;
 }
 

@@ -58,13 +58,10 @@ class CompiledGrammar {
 
   const std::vector<State>& states() const { return states_; }
   int32_t start() const { return start_; }
-  // Equal for grammars of equal states.
-  const std::string& fingerprint() const { return fingerprint_; }
 
  private:
   std::vector<State> states_;
   int32_t start_ = 0;
-  std::string fingerprint_;
 };
 
 // Where a text stands in a grammar: all the ways in which it may have come there. Each is a state of a rule and, as a
@@ -95,8 +92,8 @@ class Frames {
   std::vector<int32_t> table_;  // open addressing, ids of frames_; -1: free
 };
 
-// Ascending, each once. `done`: the text may end here. `below`: of a walk that began in the midst (kBelow), some way
-// has left the rules it began in.
+// Ascending, each once. `done`: the text may end here; of a walk that began in the midst of a rule with kDone below it,
+// the rule may.
 struct Places {
   std::vector<Place> ways;
   bool done = false;
@@ -109,7 +106,7 @@ inline constexpr size_t kMaxFrames = 1 << 18;
 
 class Walker {
  public:
-  // frames: grow as rules call. done_frame: what ends a text, Frames::kDone or a frame of its own kind.
+  // frames: grow as rules call.
   Walker(const CompiledGrammar* grammar, Frames* frames) : grammar_(grammar), frames_(frames) {}
 
   // At the beginning of `state`, called by `frame`.

@@ -110,9 +110,4 @@ absl::StatusOr<Shapes::Masks> Shapes::Of(const v1::Shape& shape) const {
   return masks;
 }
 
-size_t Shapes::size() const {
-  MutexLock lock(mu_);
-  return entries_.size();
-}
-
 }  // namespace updraft

@@ -33,8 +33,6 @@ class Shapes {
   // vocabulary has no token that ends an answer, so that none could be held to a shape.
   absl::StatusOr<std::shared_ptr<const grammar::TokenMasks>> Of(const v1::Shape& shape) const;
 
-  size_t size() const;
-
  private:
   using Masks = std::shared_ptr<const grammar::TokenMasks>;
   struct Entry {
