@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "common/serving/shapes.h"
 #include "deploy/synth/synth.h"
 #include "tests/common/model/test_models.h"
 
@@ -104,6 +105,33 @@ TEST_F(ServedModelTest, ATemplateThatCannotServeIsRefused) {
   const auto model = Load(path);
   EXPECT_TRUE(model.ok()) << model.status();
   std::remove(path.c_str());
+}
+
+TEST_F(ServedModelTest, ShapesAreMadeOnceAndTheLastOnesKept) {
+  const auto model = Load("");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const Shapes shapes((*model)->tokenizer(), (*model)->stop_tokens(), (*model)->model().config().n_vocab,
+                      /*max_shapes=*/2);
+  const auto of = [&](const std::string& regex) {
+    v1::Shape shape;
+    shape.set_regex(regex);
+    return shapes.Of(shape);
+  };
+  const auto a = of("a"), b = of("b");
+  ASSERT_TRUE(a.ok() && b.ok()) << a.status() << b.status();
+  EXPECT_EQ(*of("a"), *a);
+  const auto c = of("c");  // b was asked for longest ago
+  ASSERT_TRUE(c.ok());
+  EXPECT_EQ(*of("a"), *a);
+  EXPECT_EQ(*of("c"), *c);
+  EXPECT_NE(*of("b"), *b);
+  for (const char* wrong : {"(a", "((a{2000}){2000}){2000}"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(of(wrong).status())) << wrong << ": sent again it is wrong again";
+  }
+  const Shapes endless((*model)->tokenizer(), {}, (*model)->model().config().n_vocab);
+  v1::Shape shape;
+  shape.set_regex("a");
+  EXPECT_TRUE(absl::IsFailedPrecondition(endless.Of(shape).status()));
 }
 
 TEST_F(ServedModelTest, TiersExchangeIdsOnlyWhereTheirTemplatesAgree) {
