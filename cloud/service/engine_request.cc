@@ -82,14 +82,17 @@ absl::StatusOr<engine::Request> ToEngineRequest(const ServedModel& model, const 
     built.mask = std::make_unique<grammar::GrammarMask>(prompt->shape, drops_space);
     for (const int32_t token : request.accepted_prefix()) built.mask->Advance(token);
     if (built.mask->broken()) {
-      return absl::InvalidArgumentError(
-          "accepted_prefix: expected the beginning of an answer of the shape, found another");
+      if (!prompt->shape_may_be_missed) {
+        return absl::InvalidArgumentError(
+            "accepted_prefix: expected the beginning of an answer of the shape, found another");
+      }
+      built.mask.reset();
     }
   }
   built.priority = request.priority();
   // What one tenant asked another must not learn from how fast its own begins.
   built.cache_salt = request.tenant().empty() ? 0 : absl::HashOf(request.tenant());
-  built.text = std::make_unique<DetokenizedText>(model.tokenizer(), prompt->at_text_start);
+  built.text = std::make_unique<DetokenizedText>(model.tokenizer(), prompt->at_text_start, prompt->spelled);
   if (prompt->given.empty()) return built;
   if (absl::Status status = TakeGiven(std::move(prompt->given), limits, built); !status.ok()) return status;
   return built;

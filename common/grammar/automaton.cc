@@ -276,8 +276,11 @@ absl::StatusOr<Automaton> Product(const Automaton& a, const Automaton& b, Accept
 
 }  // namespace
 
-WorkBudget::WorkBudget(int64_t n_steps) { steps_left = n_steps; }
-WorkBudget::~WorkBudget() { steps_left = -1; }
+WorkBudget::WorkBudget(int64_t n_steps)
+    : outer_(steps_left), granted_(outer_ < 0 ? n_steps : std::min(outer_, n_steps)) {
+  steps_left = granted_;
+}
+WorkBudget::~WorkBudget() { steps_left = outer_ < 0 ? -1 : outer_ - (granted_ - steps_left); }
 
 bool WorkBudget::Spend(int64_t n_steps) {
   if (steps_left < 0) return true;

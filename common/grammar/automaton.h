@@ -15,7 +15,7 @@ namespace updraft::grammar {
 inline constexpr int kMaxStates = 200'000;
 
 // Of all automata that are made on this thread while it lives: beyond it they are too large. About 8 million steps are
-// a few tenths of a second.
+// a few tenths of a second. One within another has no more than that has left.
 class WorkBudget {
  public:
   explicit WorkBudget(int64_t n_steps);
@@ -24,6 +24,10 @@ class WorkBudget {
   WorkBudget& operator=(const WorkBudget&) = delete;
 
   static bool Spend(int64_t n_steps);  // false: it is spent; without a budget never
+
+ private:
+  int64_t outer_ = -1;  // what the budget around it had left; -1: there is none
+  int64_t granted_ = 0;
 };
 
 struct Automaton {

@@ -123,6 +123,16 @@ ExprId Expressions::Repeat(ExprId part, int minimum, int maximum) {
   return Add({.kind = Node::Kind::kRepeat, .parts = {part}, .minimum = minimum, .maximum = maximum});
 }
 
+ExprId Expressions::Import(const Expressions& other, RuleId first_rule) {
+  const auto first = static_cast<ExprId>(nodes_.size());
+  for (Node node : other.nodes_) {
+    for (ExprId& part : node.parts) part += first;
+    if (node.kind == Node::Kind::kRule) node.rule += first_rule;
+    nodes_.push_back(std::move(node));
+  }
+  return first;
+}
+
 ExprId Expressions::Rule(RuleId rule) { return Add({.kind = Node::Kind::kRule, .rule = rule}); }
 
 }  // namespace updraft::grammar

@@ -45,6 +45,9 @@ class Expressions {
   ExprId Optional(ExprId part) { return Repeat(part, 0, 1); }
   ExprId Rule(RuleId rule);
 
+  // Takes in all expressions of others, of which rule 0 is rule `first_rule` here; how much their ids grow by.
+  ExprId Import(const Expressions& other, RuleId first_rule);
+
   const Node& at(ExprId id) const { return nodes_[static_cast<size_t>(id)]; }
   size_t size() const { return nodes_.size(); }
 

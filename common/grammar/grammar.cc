@@ -104,6 +104,19 @@ RuleId Grammar::Declare(std::string name) {
   return static_cast<RuleId>(rules_.size() - 1);
 }
 
+RuleId Grammar::Import(const Grammar& other) {
+  const auto first_rule = static_cast<RuleId>(rules_.size());
+  const ExprId first_expression = expressions_.Import(other.e(), first_rule);
+  for (Rule rule : other.rules_) {
+    if (rule.expression >= 0) rule.expression += first_expression;
+    for (Automaton::State& state : rule.automaton.states) {
+      for (Automaton::Call& call : state.calls) call.rule += first_rule;
+    }
+    rules_.push_back(std::move(rule));
+  }
+  return first_rule;
+}
+
 absl::StatusOr<CompiledGrammar> CompiledGrammar::Compile(const Grammar& grammar) {
   std::vector<Automaton> rules;
   size_t n_states = 0;

@@ -31,6 +31,9 @@ class Grammar {
   // Without calls.
   void Define(RuleId rule, Automaton automaton) { rules_[static_cast<size_t>(rule)].automaton = std::move(automaton); }
 
+  // Takes in all rules of another grammar; the id here of its rule 0.
+  RuleId Import(const Grammar& other);
+
   const std::vector<Rule>& rules() const { return rules_; }
 
  private:

@@ -42,10 +42,11 @@ Vocabulary::Vocabulary(const std::vector<std::string>& texts, std::vector<int32_
 }
 
 std::shared_ptr<const Vocabulary> Vocabulary::Of(const text::Tokenizer& tokenizer, std::vector<int32_t> ends,
-                                                 int n_vocab) {
+                                                 int n_vocab, std::span<const int32_t> spelled) {
   std::vector<std::string> texts;
   for (int32_t id = 0; id < std::min<int32_t>(tokenizer.vocab_size(), n_vocab); ++id) {
-    texts.push_back(tokenizer.TokenBytes(id));
+    const bool is_spelled = std::find(spelled.begin(), spelled.end(), id) != spelled.end();
+    texts.push_back(tokenizer.TokenBytes(id, /*render_special=*/is_spelled));
   }
   return std::make_shared<Vocabulary>(texts, std::move(ends), n_vocab);
 }

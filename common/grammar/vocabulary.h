@@ -29,7 +29,9 @@ class Vocabulary {
   // texts: [n], by id; empty: no part of the tree. ends: tokens that end an answer. n_vocab: as the model has it, at
   // least n.
   Vocabulary(const std::vector<std::string>& texts, std::vector<int32_t> ends, int n_vocab);
-  static std::shared_ptr<const Vocabulary> Of(const text::Tokenizer& tokenizer, std::vector<int32_t> ends, int n_vocab);
+  // spelled: control tokens that stand for the text that they are written as.
+  static std::shared_ptr<const Vocabulary> Of(const text::Tokenizer& tokenizer, std::vector<int32_t> ends, int n_vocab,
+                                              std::span<const int32_t> spelled = {});
 
   std::span<const Node> nodes() const { return nodes_; }
   std::span<const int32_t> tokens() const { return tokens_; }

@@ -37,11 +37,13 @@ struct Tool {
   std::string name;
   std::string description;
   std::string parameters;  // JSON schema, an object, keys in the order of the request; empty: none
+  bool strict = false;     // the arguments fit it to the letter
 };
 
 struct ToolChoice {
   enum class Mode { kAuto, kNone, kRequired } mode = Mode::kAuto;
-  std::string name;  // kRequired: the one to call; empty: any
+  std::string name;       // kRequired: the one to call; empty: any
+  bool one_call = false;  // parallel_tool_calls is false
 };
 
 inline constexpr size_t kMaxLogitBiases = 1024;
@@ -151,9 +153,10 @@ struct AnswerHeader {
 
 struct Choice {
   std::string text;
-  std::string finish_reason;  // "stop", "length"; "unknown": of a newer tier
+  std::string finish_reason;  // "stop", "length", "tool_calls"; "unknown": of a newer tier
   std::vector<TokenLogprob> logprobs = {};
   Json updraft = nullptr;  // provenance; null: none
+  std::vector<ToolCall> tool_calls = {};
 };
 
 // Provenance is the field "updraft": of the object where there is one choice, of each choice where there are several.
@@ -164,6 +167,10 @@ Json AnswerObject(const AnswerHeader& header, const std::vector<Choice>& choices
 Json StreamOpening(const AnswerHeader& header, int choice = 0);
 Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
                  int choice = 0);
+// A call of a tool, index-th of its choice: its beginning, and what goes on with its arguments.
+Json StreamCallOpening(const AnswerHeader& header, int index, const std::string& id, const std::string& name,
+                       int choice = 0);
+Json StreamCallDelta(const AnswerHeader& header, int index, const std::string& arguments, int choice = 0);
 Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft, int choice = 0);
 Json StreamUsage(const AnswerHeader& header, const Usage& usage);
 

@@ -281,6 +281,7 @@ void ReadTools(FieldReader& reader, std::string_view body, std::vector<Tool>& to
       if (!parameters->is_object()) inner.Fail(WrongType(inner.Name("parameters"), "an object", *parameters));
       tool.parameters = i < parameters_as_written.size() ? parameters_as_written[i] : DumpJson(*parameters);
     }
+    inner.Bool("strict", tool.strict);
     reader.Fail(inner.status());
     tools.push_back(std::move(tool));
   }
@@ -528,6 +529,9 @@ absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body, const Accept
   reader.Unsupported("parse_special", "control tokens in messages are");
   reader.Unsupported("echo", "echoing the conversation is");
   ReadToolChoice(reader, request.tool_choice);
+  bool parallel_tool_calls = true;
+  reader.Bool("parallel_tool_calls", parallel_tool_calls);
+  request.tool_choice.one_call = !parallel_tool_calls;
   if (accepts.tools) {
     ReadTools(reader, body, request.tools);
   } else if (request.tool_choice.mode != ToolChoice::Mode::kNone) {  // with it none of them may be called

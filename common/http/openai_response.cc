@@ -33,16 +33,24 @@ Json ChatLogprobs(const std::vector<TokenLogprob>& tokens) {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
+// A key cannot hold what is no text, and two such tokens are not one: as OpenAI spells them.
+std::string Spelled(const std::string& token) {
+  if (Json::parse(DumpJson(token)) == Json(token)) return token;
+  std::string spelled = "bytes:";
+  for (const unsigned char byte : token) spelled += absl::StrFormat("\\x%02x", byte);
+  return spelled;
+}
+
 Json CompletionLogprobs(const AnswerHeader& header, const std::vector<TokenLogprob>& tokens) {
   Json result = {{"tokens", Json::array()}, {"token_logprobs", Json::array()}, {"text_offset", Json::array()}};
   Json top = Json::array();
   for (const TokenLogprob& token : tokens) {
-    result["tokens"].push_back(token.bytes);
+    result["tokens"].push_back(Spelled(token.bytes));
     result["token_logprobs"].push_back(FiniteLogprob(token.logprob));
     result["text_offset"].push_back(token.text_offset);
     // As OpenAI has it: the chosen token is there, too, also where it is none of the likeliest.
-    Json likely = {{token.bytes, FiniteLogprob(token.logprob)}};
-    for (const LikelyToken& other : token.top) likely.emplace(other.bytes, FiniteLogprob(other.logprob));
+    Json likely = {{Spelled(token.bytes), FiniteLogprob(token.logprob)}};
+    for (const LikelyToken& other : token.top) likely.emplace(Spelled(other.bytes), FiniteLogprob(other.logprob));
     top.push_back(std::move(likely));
   }
   result["top_logprobs"] = header.top_logprobs > 0 ? std::move(top) : Json(nullptr);
@@ -67,6 +75,10 @@ Json Envelope(const AnswerHeader& header, const char* chat_object) {
           {"object", header.chat ? chat_object : "text_completion"},
           {"created", header.created},
           {"model", header.model}};
+}
+
+Json CallObject(const ToolCall& call) {
+  return {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
 }
 
 // One object of a stream, of one choice. `delta` is the chat form's; `text` the completion form's.
@@ -138,7 +150,10 @@ Json AnswerObject(const AnswerHeader& header, const std::vector<Choice>& choices
     const Choice& made = choices[i];
     Json choice = {{"index", i}, {"finish_reason", made.finish_reason}, {"logprobs", Logprobs(header, made.logprobs)}};
     if (header.chat) {
-      choice["message"] = {{"role", "assistant"}, {"content", made.text}, {"refusal", nullptr}};
+      const bool only_calls = made.text.empty() && !made.tool_calls.empty();
+      choice["message"] = {
+          {"role", "assistant"}, {"content", only_calls ? Json(nullptr) : Json(made.text)}, {"refusal", nullptr}};
+      for (const ToolCall& call : made.tool_calls) choice["message"]["tool_calls"].push_back(CallObject(call));
     } else {
       choice["text"] = made.text;
     }
@@ -156,6 +171,18 @@ Json StreamOpening(const AnswerHeader& header, int choice) {
 Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,
                  int choice) {
   return StreamObject(header, choice, {{"content", text}}, text, nullptr, Logprobs(header, logprobs));
+}
+
+Json StreamCallOpening(const AnswerHeader& header, int index, const std::string& id, const std::string& name,
+                       int choice) {
+  Json call = CallObject({.id = id, .name = name, .arguments = ""});
+  call["index"] = index;
+  return StreamObject(header, choice, {{"tool_calls", Json::array({std::move(call)})}}, "", nullptr, nullptr);
+}
+
+Json StreamCallDelta(const AnswerHeader& header, int index, const std::string& arguments, int choice) {
+  Json call = {{"index", index}, {"function", {{"arguments", arguments}}}};
+  return StreamObject(header, choice, {{"tool_calls", Json::array({std::move(call)})}}, "", nullptr, nullptr);
 }
 
 Json StreamClosing(const AnswerHeader& header, const std::string& finish_reason, const Json& updraft, int choice) {

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "common/serving/provenance_json.h"
 
 namespace updraft {
@@ -57,7 +58,10 @@ HttpAnswer::HttpAnswer(std::shared_ptr<http::Exchange> exchange, const text::Tok
       tokenizer_(tokenizer),
       options_(std::move(options)),
       choices_(static_cast<size_t>(options_.n_choices)),
-      prompts_(static_cast<size_t>(options_.n_prompts)) {}
+      prompts_(static_cast<size_t>(options_.n_prompts)) {
+  if (!options_.calls) return;
+  for (Choice& choice : choices_) choice.calls.emplace(options_.calls->format, options_.calls->one_call);
+}
 
 std::shared_ptr<AnswerSink> HttpAnswer::SinkOf(std::shared_ptr<HttpAnswer> answer, int choice) {
   return std::make_shared<Sink>(std::move(answer), choice);
@@ -122,14 +126,54 @@ absl::Status HttpAnswer::OnChunk(int index, const v1::Chunk& chunk) {
   if (failed_) return absl::CancelledError("another choice of this answer failed");
   Choice& choice = choices_[index];
   const std::vector<openai::TokenLogprob> logprobs = LogprobsUpTo(chunk, choice);
+  if (!choice.calls) return Give(index, chunk.text(), logprobs);
+  std::vector<tools::CallEvent> events;
+  choice.calls->Push(chunk.text(), events);
+  if (absl::Status status = Give(index, "", logprobs); !status.ok()) return status;
+  return GiveCalls(index, events);
+}
+
+absl::Status HttpAnswer::Give(int index, const std::string& text, const std::vector<openai::TokenLogprob>& logprobs) {
+  if (text.empty() && logprobs.empty()) return absl::OkStatus();
+  openai::Choice& made = choices_[index].made;
   if (!options_.stream) {
-    choice.made.text += chunk.text();
-    choice.made.logprobs.insert(choice.made.logprobs.end(), logprobs.begin(), logprobs.end());
+    made.text += text;
+    made.logprobs.insert(made.logprobs.end(), logprobs.begin(), logprobs.end());
     return absl::OkStatus();
   }
-  if (chunk.text().empty() && logprobs.empty()) return absl::OkStatus();
   StartStream();
-  return Send(openai::StreamDelta(options_.header, chunk.text(), logprobs, index));
+  return Send(openai::StreamDelta(options_.header, text, logprobs, index));
+}
+
+absl::Status HttpAnswer::GiveCalls(int index, const std::vector<tools::CallEvent>& events) {
+  std::vector<openai::ToolCall>& calls = choices_[index].made.tool_calls;
+  const openai::AnswerHeader& header = options_.header;
+  for (const tools::CallEvent& event : events) {
+    if (event.kind == tools::CallEvent::Kind::kText) {
+      if (absl::Status status = Give(index, event.text, {}); !status.ok()) return status;
+      continue;
+    }
+    const bool begins = event.kind == tools::CallEvent::Kind::kCall;
+    if (begins) {
+      const int n_calls = static_cast<int>(calls.size());
+      calls.push_back({.id = CallIdOf(index, n_calls), .name = event.text, .arguments = ""});
+    } else if (!options_.stream) {
+      calls.back().arguments += event.text;
+    }
+    if (!options_.stream) continue;
+    const int call = static_cast<int>(calls.size()) - 1;
+    StartStream();
+    const absl::Status status =
+        Send(begins ? openai::StreamCallOpening(header, call, calls.back().id, event.text, index)
+                    : openai::StreamCallDelta(header, call, event.text, index));
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// The same request sent again gets the same ids with the same answer.
+std::string HttpAnswer::CallIdOf(int choice, int call) const {
+  return tools::CallId(options_.calls->format, absl::HashOf(options_.request_id, choice, call));
 }
 
 void HttpAnswer::OnEnd(int index, const absl::Status& status, const v1::Done& done) {
@@ -161,6 +205,13 @@ void HttpAnswer::EndChoice(int index, const v1::Done& done) {
   Choice& choice = choices_[index];
   openai::Choice& made = choice.made;
   made.finish_reason = FinishReasonName(done.finish_reason());
+  if (choice.calls) {
+    std::vector<tools::CallEvent> events;
+    choice.calls->Finish(events);
+    GiveCalls(index, events).IgnoreError();
+    const bool stopped = made.finish_reason == "stop";
+    if (stopped && !made.tool_calls.empty() && !options_.calls->was_named) made.finish_reason = "tool_calls";
+  }
   made.updraft = ProvenanceToJson(done);
   // A prompt is one, however many answers it has, and what the first of them read the others find.
   PromptUsage& prompt = prompts_[PromptOf(index)];

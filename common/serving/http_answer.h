@@ -15,9 +15,16 @@
 #include "common/serving/backend.h"
 #include "common/sync/mutex.h"
 #include "common/text/tokenizer.h"
+#include "common/tools/call_parser.h"
 #include "updraft/v1/inference.pb.h"
 
 namespace updraft {
+
+struct CallReading {
+  tools::CallFormat format;
+  bool one_call = false;
+  bool was_named = false;  // the request named the tool; then, as OpenAI has it, the answer just stops
+};
 
 struct HttpAnswerOptions {
   http::openai::AnswerHeader header;
@@ -26,7 +33,8 @@ struct HttpAnswerOptions {
   bool include_usage = false;  // at the end of a stream
   int n_choices = 1;           // of all prompts, those of the first prompt first
   int n_prompts = 1;
-  std::vector<std::string> echo = {};  // the text that each choice begins with, by prompt; none: nothing
+  std::vector<std::string> echo = {};     // the text that each choice begins with, by prompt; none: nothing
+  std::optional<CallReading> calls = {};  // none: calls are text like any other
 };
 
 // The head of a stream, with the request's id, is sent once the backend has accepted the request: what is refused until
@@ -61,6 +69,7 @@ class HttpAnswer final {
     std::deque<Uncovered> uncovered;
     // What was made and not sent yet: of a stream, log probabilities at most.
     http::openai::Choice made;
+    std::optional<tools::CallParser> calls;
   };
 
   absl::Status OnChunk(int index, const v1::Chunk& chunk) ABSL_LOCKS_EXCLUDED(mu_);
@@ -68,6 +77,10 @@ class HttpAnswer final {
   absl::Status Send(const http::Json& object) { return exchange_->Write(http::openai::ServerSentEvent(object)); }
   // Takes the chunk's in and gives those of text that was given, in order.
   std::vector<http::openai::TokenLogprob> LogprobsUpTo(const v1::Chunk& chunk, Choice& choice) const;
+  absl::Status Give(int index, const std::string& text, const std::vector<http::openai::TokenLogprob>& logprobs)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status GiveCalls(int index, const std::vector<tools::CallEvent>& events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::string CallIdOf(int choice, int call) const;
   void TakeLogprobs(const v1::Chunk& chunk, Choice& choice) const;
   int PromptOf(int choice) const { return choice / (options_.n_choices / options_.n_prompts); }
   http::openai::Usage UsageOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
@@ -111,6 +112,16 @@ absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
 
 // ---- Requests -------------------------------------------------------------------------------------------------------
 
+void FillToolChoice(const openai::ToolChoice& parsed, v1::GenerateRequest& request) {
+  using Mode = openai::ToolChoice::Mode;
+  if (parsed.mode == Mode::kAuto && !(parsed.one_call && request.tools_size() > 0)) return;
+  v1::ToolChoice* choice = request.mutable_tool_choice();
+  choice->set_name(parsed.name);
+  choice->set_one_call(parsed.one_call);
+  if (parsed.mode == Mode::kNone) choice->set_mode(v1::ToolChoice::MODE_NONE);
+  if (parsed.mode == Mode::kRequired) choice->set_mode(v1::ToolChoice::MODE_REQUIRED);
+}
+
 void FillConversation(openai::ChatRequest& parsed, v1::GenerateRequest& request) {
   for (openai::Message& message : parsed.messages) {
     v1::Message* out = request.mutable_conversation()->add_messages();
@@ -133,12 +144,9 @@ void FillConversation(openai::ChatRequest& parsed, v1::GenerateRequest& request)
     out->set_name(std::move(tool.name));
     out->set_description(std::move(tool.description));
     out->set_parameters(std::move(tool.parameters));
+    out->set_strict(tool.strict);
   }
-  using Mode = openai::ToolChoice::Mode;
-  if (parsed.tool_choice.mode == Mode::kAuto) return;
-  v1::ToolChoice* choice = request.mutable_tool_choice();
-  choice->set_mode(parsed.tool_choice.mode == Mode::kNone ? v1::ToolChoice::MODE_NONE : v1::ToolChoice::MODE_REQUIRED);
-  choice->set_name(std::move(parsed.tool_choice.name));
+  FillToolChoice(parsed.tool_choice, request);
 }
 
 // The smaller of what the header and the body allow.
@@ -225,9 +233,32 @@ absl::Status CheckShapeOf(const openai::GenerationParams& params, const ServedMo
   return status.ok() ? status : openai::FieldError(params.shape->field, std::string(status.message()), status.code());
 }
 
+// And of tools.
+absl::Status CheckCallsOf(const v1::GenerateRequest& request, const ServedModel& model) {
+  if (request.tools_size() == 0 || !CheckRequest(request).ok())
+    return absl::OkStatus();  // the backend says what is wrong
+  absl::Status status = model.CheckCallsHere(request);
+  if (status.ok()) return status;
+  const std::string message(status.message());  // FIELD: what is wrong
+  const size_t colon = message.find(": ");
+  if (colon == std::string::npos) return openai::FieldError("tools", message, status.code());
+  const std::string field = absl::StrReplaceAll(message.substr(0, colon), {{"].", "].function."}});
+  return openai::FieldError(field, message.substr(colon + 2), status.code());
+}
+
+// How calls of tools are read out of the answers; none: they are not looked for.
+std::optional<CallReading> CallsOf(const openai::ChatRequest& parsed, const ServedModel& model) {
+  using Mode = openai::ToolChoice::Mode;
+  if (parsed.tools.empty() || parsed.tool_choice.mode == Mode::kNone || !model.call_format()) return std::nullopt;
+  return CallReading{.format = *model.call_format(),
+                     .one_call = parsed.tool_choice.one_call,
+                     .was_named = !parsed.tool_choice.name.empty()};
+}
+
 // What an answer is of.
 struct Wanted {
   bool chat = true;
+  std::optional<CallReading> calls = {};
   std::vector<v1::GenerateRequest> requests = {};  // one per prompt, with its input
   std::vector<std::string> echo = {};              // beside them; none: the answers stand alone
 };
@@ -247,6 +278,7 @@ HttpAnswerOptions OptionsOf(const openai::GenerationParams& params, const Wanted
   options.n_prompts = static_cast<int>(wanted.requests.size());
   options.n_choices = options.n_prompts * params.n;
   options.echo = wanted.echo;
+  options.calls = wanted.calls;
   return options;
 }
 
@@ -281,8 +313,10 @@ absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, 
 absl::Status ServeChat(Backend* backend, const std::shared_ptr<Exchange>& exchange, const HeaderFields& headers) {
   auto parsed = openai::ParseChatRequest(exchange->request().body, {.tools = backend->served().can_use_tools()});
   if (!parsed.ok()) return parsed.status();
-  Wanted wanted;
-  FillConversation(*parsed, wanted.requests.emplace_back());
+  Wanted wanted{.calls = CallsOf(*parsed, backend->served())};
+  v1::GenerateRequest& request = wanted.requests.emplace_back();
+  FillConversation(*parsed, request);
+  if (absl::Status status = CheckCallsOf(request, backend->served()); !status.ok()) return status;
   return Serve(backend, exchange, parsed->params, headers, std::move(wanted));
 }
 

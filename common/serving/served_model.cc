@@ -97,6 +97,11 @@ ServedModel::~ServedModel() = default;
 
 absl::Status ServedModel::CheckShapeHere(const v1::Shape& shape) const { return shapes_->Of(shape).status(); }
 
+absl::Status ServedModel::CheckCallsHere(const v1::GenerateRequest& request) const {
+  Prompt prompt;
+  return TakeCalls(request, prompt);
+}
+
 absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path, const LoadOptions& options,
                                                                const std::string& chat_template,
                                                                const std::string& name) {
@@ -130,8 +135,8 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   }
   const auto fingerprint = text::ChatFingerprint(*served->tokenizer_, served->chat_template_);
   if (!fingerprint.ok()) return fingerprint.status();
-  served->shapes_ =
-      std::make_unique<const Shapes>(served->tokenizer_, served->stop_tokens_, served->model_->config().n_vocab);
+  served->shapes_ = std::make_unique<const Shapes>(served->tokenizer_, served->stop_tokens_,
+                                                   served->model_->config().n_vocab, served->call_format_);
   served->info_ = MakeInfo(*served->model_, *fingerprint, path);
   served->name_ = name.empty() ? served->info_.name() : text::BoundedUtf8(name, kMaxNameBytes);
   return served;
@@ -143,9 +148,12 @@ absl::Status ServedModel::TakeChatTemplate(const std::string& choice) {
   if (chat_template_.ok()) {
     stop_tokens_ = chat_template_->StopTokenIds(*tokenizer_);
     chat_stops_ = chat_template_->StopStrings(*tokenizer_);
-    LogEvent(
-        LogLevel::kInfo, "chat-template",
-        {{"name", chat_template_->name()}, {"why", chat_template_->why()}, {"tools", chat_template_->renders_tools()}});
+    call_format_ = tools::CallFormatOf(*chat_template_);
+    LogEvent(LogLevel::kInfo, "chat-template",
+             {{"name", chat_template_->name()},
+              {"why", chat_template_->why()},
+              {"tools", chat_template_->renders_tools()},
+              {"calls", call_format_ ? call_format_->name : "none"}});
     return absl::OkStatus();
   }
   if (!choice.empty()) return chat_template_.status();
@@ -168,11 +176,31 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
   if (absl::Status status = CheckTools(request); !status.ok()) return status;
   if (absl::Status status = CheckBias(request.sampling().logit_bias()); !status.ok()) return status;
   absl::StatusOr<Prompt> prompt = FromInput(request, max_tokens);
-  if (!prompt.ok() || !request.has_shape()) return prompt;
+  if (!prompt.ok()) return prompt;
+  if (absl::Status status = TakeCalls(request, *prompt); !status.ok()) return status;
+  if (!request.has_shape()) return prompt;
   auto shape = shapes_->Of(request.shape());
   if (!shape.ok()) return shape.status();
   prompt->shape = *std::move(shape);
   return prompt;
+}
+
+// What an answer that may call tools is held to: calls that there are, with arguments that fit.
+absl::Status ServedModel::TakeCalls(const v1::GenerateRequest& request, Prompt& prompt) const {
+  const v1::ToolChoice::Mode mode = request.tool_choice().mode();
+  if (request.tools_size() == 0 || mode == v1::ToolChoice::MODE_NONE) return absl::OkStatus();
+  if (!call_format_) {
+    if (mode != v1::ToolChoice::MODE_REQUIRED) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "tool_choice: how this model writes calls is not known here, so none can be required of it; leave the choice "
+        "to the model");
+  }
+  auto masks = shapes_->OfCalls(request);
+  if (!masks.ok()) return masks.status();
+  prompt.shape = *std::move(masks);
+  prompt.shape_may_be_missed = true;
+  prompt.spelled = tools::MarkerTokens(*call_format_, *tokenizer_);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Prompt> ServedModel::FromInput(const v1::GenerateRequest& request, size_t max_tokens) const {

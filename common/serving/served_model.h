@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "common/serving/prompt.h"
 #include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
+#include "common/tools/call_format.h"
 #include "updraft/v1/inference.pb.h"
 
 namespace updraft {
@@ -45,10 +47,14 @@ class ServedModel {
 
   // Whether requests may carry tools, and messages calls and results of them: the chat template writes them.
   bool can_use_tools() const { return chat_template_.ok() && chat_template_->renders_tools(); }
+  // How this model writes calls; none: in a way that is not known here, so that they are text like any other.
+  const std::optional<tools::CallFormat>& call_format() const { return call_format_; }
 
   // What is wrong with a shape, as MakePrompt would say it; what is right is kept ready. REQUIRES: CheckShape was
   // passed.
   absl::Status CheckShapeHere(const v1::Shape& shape) const;
+  // The same of what calls of the request's tools look like.
+  absl::Status CheckCallsHere(const v1::GenerateRequest& request) const;
 
   // Renders and encodes the input of a request that passed CheckRequest. max_tokens: text that is longer for certain is
   // refused before time is spent on it (OutOfRange). InvalidArgument names the field, tools that this model cannot use
@@ -60,6 +66,7 @@ class ServedModel {
  private:
   ServedModel();
   absl::Status TakeChatTemplate(const std::string& choice);
+  absl::Status TakeCalls(const v1::GenerateRequest& request, Prompt& prompt) const;
   absl::StatusOr<Prompt> FromInput(const v1::GenerateRequest& request, size_t max_tokens) const;
   absl::StatusOr<Prompt> FromConversation(const v1::GenerateRequest& request, size_t max_tokens) const;
   absl::Status CheckTools(const v1::GenerateRequest& request) const;
@@ -74,6 +81,7 @@ class ServedModel {
   absl::StatusOr<text::ChatTemplate> chat_template_ = absl::UnknownError("");
   std::vector<int32_t> stop_tokens_;
   std::vector<std::string> chat_stops_;
+  std::optional<tools::CallFormat> call_format_;
   std::unique_ptr<const Shapes> shapes_;
   size_t max_token_bytes_ = 1;  // of the longest token: bounds from below how many tokens a text has
   v1::ModelInfo info_;

@@ -1,12 +1,14 @@
 #include "common/serving/shapes.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/grammar/gbnf.h"
 #include "common/grammar/json_schema.h"
+#include "common/tools/call_grammar.h"
 
 namespace updraft {
 namespace {
@@ -45,6 +47,35 @@ Made GrammarOf(const v1::Shape& shape) {
   return {"kind", absl::InvalidArgumentError("expected json_schema, regex, grammar or choice")};
 }
 
+absl::StatusOr<grammar::CompiledGrammar> CompiledCalls(const tools::CallFormat& format,
+                                                       const v1::GenerateRequest& request) {
+  std::vector<tools::CallableTool> callable;
+  for (const v1::Tool& tool : request.tools()) callable.push_back({tool.name(), tool.parameters(), tool.strict()});
+  const tools::CallWish wish{.required = request.tool_choice().mode() == v1::ToolChoice::MODE_REQUIRED,
+                             .name = request.tool_choice().name(),
+                             .one_call = request.tool_choice().one_call()};
+  const auto make = [&] {
+    const grammar::WorkBudget budget(kMaxSteps);
+    return tools::GrammarOfCalls(format, callable, wish);
+  };
+  const auto compile = [&]() -> absl::StatusOr<grammar::CompiledGrammar> {
+    const absl::StatusOr<grammar::Grammar> made = make();
+    if (!made.ok()) return made.status();
+    const grammar::WorkBudget budget(kMaxSteps);
+    return grammar::CompiledGrammar::Compile(*made);
+  };
+  absl::StatusOr<grammar::CompiledGrammar> compiled = compile();
+  if (compiled.ok() || !absl::IsResourceExhausted(compiled.status())) return compiled;
+  // Too large together: of those that need not fit to the letter the arguments are any object.
+  for (tools::CallableTool& tool : callable) {
+    if (!tool.strict) tool.parameters = R"({"type":"object"})";
+  }
+  compiled = compile();
+  if (compiled.ok()) return compiled;
+  return absl::InvalidArgumentError(
+      absl::StrCat("tools: cannot be followed together (", std::string(compiled.status().message()), ")"));
+}
+
 }  // namespace
 
 absl::Status CheckShape(const v1::Shape& shape) {
@@ -60,13 +91,22 @@ absl::Status CheckShape(const v1::Shape& shape) {
 }
 
 Shapes::Shapes(std::shared_ptr<const text::Tokenizer> tokenizer, std::vector<int32_t> ends, int n_vocab,
-               size_t max_shapes)
-    : tokenizer_(std::move(tokenizer)), ends_(std::move(ends)), n_vocab_(n_vocab), max_shapes_(max_shapes) {}
+               std::optional<tools::CallFormat> calls, size_t max_shapes)
+    : tokenizer_(std::move(tokenizer)),
+      ends_(std::move(ends)),
+      n_vocab_(n_vocab),
+      calls_(std::move(calls)),
+      spelled_(calls_ ? tools::MarkerTokens(*calls_, *tokenizer_) : std::vector<int32_t>()),
+      max_shapes_(max_shapes) {}
 
-std::shared_ptr<const grammar::Vocabulary> Shapes::VocabularyOf() const {
+std::shared_ptr<const grammar::Vocabulary> Shapes::VocabularyOf(bool of_calls) const {
   MutexLock lock(mu_);
-  if (vocabulary_ == nullptr) vocabulary_ = grammar::Vocabulary::Of(*tokenizer_, ends_, n_vocab_);
-  return vocabulary_;
+  const bool differs = of_calls && !spelled_.empty();
+  std::shared_ptr<const grammar::Vocabulary>& vocabulary = differs ? with_calls_ : vocabulary_;
+  if (vocabulary == nullptr) {
+    vocabulary = grammar::Vocabulary::Of(*tokenizer_, ends_, n_vocab_, differs ? spelled_ : std::span<const int32_t>());
+  }
+  return vocabulary;
 }
 
 Shapes::Masks Shapes::Find(const std::string& key) const {
@@ -77,20 +117,42 @@ Shapes::Masks Shapes::Find(const std::string& key) const {
   return found->second.masks;
 }
 
-absl::StatusOr<Shapes::Masks> Shapes::Of(const v1::Shape& shape) const {
+absl::StatusOr<Shapes::Masks> Shapes::FindOrMake(const std::string& key, bool of_calls, const Make& make) const {
   if (ends_.empty()) {
     return absl::FailedPreconditionError("shape: this model's vocabulary has no token that ends an answer");
   }
-  const std::string key = shape.SerializeAsString();
   if (Masks known = Find(key); known != nullptr) return known;
   // Not under the lock: others go on meanwhile, and if two make the same, the second is kept.
-  const grammar::WorkBudget budget(kMaxSteps);
-  Made made = GrammarOf(shape);
-  if (!made.grammar.ok()) return In(made.field, made.grammar.status());
-  absl::StatusOr<grammar::CompiledGrammar> compiled = grammar::CompiledGrammar::Compile(*made.grammar);
-  if (!compiled.ok()) return In(made.field, compiled.status());
-  auto masks = std::make_shared<const grammar::TokenMasks>(*std::move(compiled), VocabularyOf());
+  absl::StatusOr<grammar::CompiledGrammar> compiled = make();
+  if (!compiled.ok()) return compiled.status();
+  auto masks = std::make_shared<const grammar::TokenMasks>(*std::move(compiled), VocabularyOf(of_calls));
   masks->Prepare(kPreparedVisits);
+  Keep(key, masks);
+  return masks;
+}
+
+absl::StatusOr<Shapes::Masks> Shapes::Of(const v1::Shape& shape) const {
+  return FindOrMake("shape:" + shape.SerializeAsString(), /*of_calls=*/false,
+                    [&]() -> absl::StatusOr<grammar::CompiledGrammar> {
+                      const grammar::WorkBudget budget(kMaxSteps);
+                      const Made made = GrammarOf(shape);
+                      if (!made.grammar.ok()) return In(made.field, made.grammar.status());
+                      auto compiled = grammar::CompiledGrammar::Compile(*made.grammar);
+                      if (!compiled.ok()) return In(made.field, compiled.status());
+                      return compiled;
+                    });
+}
+
+absl::StatusOr<Shapes::Masks> Shapes::OfCalls(const v1::GenerateRequest& request) const {
+  v1::GenerateRequest asked;  // what of it matters here
+  *asked.mutable_tools() = request.tools();
+  for (v1::Tool& tool : *asked.mutable_tools()) tool.clear_description();
+  *asked.mutable_tool_choice() = request.tool_choice();
+  return FindOrMake("calls:" + asked.SerializeAsString(), /*of_calls=*/true,
+                    [&] { return CompiledCalls(*calls_, asked); });
+}
+
+void Shapes::Keep(const std::string& key, const Masks& masks) const {
   MutexLock lock(mu_);
   const auto [entry, is_new] = entries_.try_emplace(key);
   entry->second.masks = masks;
@@ -107,7 +169,6 @@ absl::StatusOr<Shapes::Masks> Shapes::Of(const v1::Shape& shape) const {
     entries_.erase(oldest);
     used_.pop_back();
   }
-  return masks;
 }
 
 }  // namespace updraft

@@ -1,5 +1,6 @@
 #include "common/text/detokenizer.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -7,13 +8,14 @@
 
 namespace updraft::text {
 
-StreamDetokenizer::StreamDetokenizer(std::shared_ptr<const Tokenizer> tokenizer, const DetokenizerOptions& options)
+StreamDetokenizer::StreamDetokenizer(std::shared_ptr<const Tokenizer> tokenizer, DetokenizerOptions options)
     : tokenizer_(std::move(tokenizer)),
-      options_(options),
-      at_start_(options.at_text_start && tokenizer_->adds_space_prefix()) {}
+      options_(std::move(options)),
+      at_start_(options_.at_text_start && tokenizer_->adds_space_prefix()) {}
 
 std::string StreamDetokenizer::Push(int32_t id) {
-  std::string bytes = tokenizer_->TokenBytes(id, options_.render_special);
+  const bool is_spelled = std::find(options_.spelled.begin(), options_.spelled.end(), id) != options_.spelled.end();
+  std::string bytes = tokenizer_->TokenBytes(id, options_.render_special || is_spelled);
   if (bytes.empty()) return {};
   if (at_start_ && bytes[0] == ' ' && tokenizer_->type(id) == TokenType::kNormal) bytes.erase(0, 1);
   at_start_ = false;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/text/tokenizer.h"
 
@@ -14,6 +15,7 @@ struct DetokenizerOptions {
   // The tokens begin a text (an answer), rather than continue one: the space that the vocabulary puts before the first
   // word is dropped. No effect for vocabularies that put none.
   bool at_text_start = false;
+  std::vector<int32_t> spelled = {};  // control tokens that are written nevertheless; few
 };
 
 // Turns a stream of tokens into text, of which every part is whole UTF-8 characters: bytes that may still become a
@@ -21,7 +23,7 @@ struct DetokenizerOptions {
 // LossyUtf8 of all the bytes. One stream, one thread.
 class StreamDetokenizer {
  public:
-  explicit StreamDetokenizer(std::shared_ptr<const Tokenizer> tokenizer, const DetokenizerOptions& options = {});
+  explicit StreamDetokenizer(std::shared_ptr<const Tokenizer> tokenizer, DetokenizerOptions options = {});
 
   // What the token completes; often nothing, for a token that ends within a character.
   std::string Push(int32_t id);

@@ -29,6 +29,34 @@ constexpr char kChatMl[] = R"({%- for message in messages %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})";
 
+// The marks are Hermes' and Qwen's (<tools>, <tool_call>, <tool_response>); models that were taught them know them.
+constexpr char kHermes[] = R"({%- set system = messages[0].content if messages[0].role == 'system' else '' %}
+{%- set rest = messages[1:] if messages[0].role == 'system' else messages %}
+{%- if tools %}
+  {{- '<|im_start|>system\n' + (system + '\n\n' if system else '') + '# Tools\n\nThese functions can be called; each '
+      'line is the signature of one, as JSON:\n<tools>' }}
+  {%- for tool in tools %}{{ '\n' }}{{ tool | tojson }}{% endfor %}
+  {{- '\n</tools>\n\nTo call one, write its name and its arguments as a JSON object between these tags:\n<tool_call>\n'
+      '{"name": <function>, "arguments": <object>}\n</tool_call><|im_end|>\n' }}
+{%- elif system %}
+  {{- '<|im_start|>system\n' + system + '<|im_end|>\n' }}
+{%- endif %}
+{%- for message in rest %}
+  {%- if message.role == 'tool' %}
+    {{- '<|im_start|>user\n' if loop.first or rest[loop.index0 - 1].role != 'tool' else '\n' }}
+    {{- '<tool_response>\n' + message.content + '\n</tool_response>' }}
+    {{- '<|im_end|>\n' if loop.last or rest[loop.index0 + 1].role != 'tool' }}
+  {%- else %}
+    {{- '<|im_start|>' + message.role + ('\n' + message.content if message.content or not message.tool_calls else '') }}
+    {%- for call in message.tool_calls or [] %}
+      {{- '\n<tool_call>\n{"name": ' }}{{ call.function.name | tojson }}{{ ', "arguments": ' }}
+      {{- call.function.arguments | tojson }}{{ '}\n</tool_call>' }}
+    {%- endfor %}
+    {{- '<|im_end|>\n' }}
+  {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})";
+
 constexpr char kLlama2[] = R"({%- for message in rest %}
   {%- if message.role == 'assistant' %}
     {{- ' ' + message.content.strip() + ' ' + eos_token }}
@@ -123,6 +151,7 @@ const Sources& All() {
   static const auto* const all = [] {
     const auto with_turns = [](const char* source) { return absl::StrCat(kTurns, "\n", source); };
     return new Sources{{"chatml", kChatMl},
+                       {"hermes", kHermes},
                        {"llama2", with_turns(kLlama2)},
                        {"llama3", kLlama3},
                        {"gemma", with_turns(kGemma)},

@@ -18,6 +18,7 @@
 #include "common/model/model.h"
 #include "common/text/chat_template.h"
 #include "common/text/tokenizer.h"
+#include "common/tools/call_format.h"
 #include "deploy/synth/adapter.h"
 #include "deploy/synth/synth.h"
 #include "deploy/tool/commands.h"
@@ -258,16 +259,24 @@ json DescribeChat(const gguf::File& file, const std::string& choice) {
                  {"bytes", chat->source().size()},
                  {"tools", chat->renders_tools()},
                  {"can_skip_thought", chat->can_skip_thought()}};
+  const auto calls = tools::CallFormatOf(*chat);
+  if (chat->renders_tools()) described["calls"] = calls ? json(calls->name) : json(nullptr);
   const auto tokenizer = text::Tokenizer::FromGguf(file);
   if (tokenizer.ok()) described["stops"] = chat->StopStrings(**tokenizer);
   return described;
+}
+
+std::string ToolsLine(const json& chat) {
+  if (!chat["tools"]) return "no";
+  if (chat["calls"].is_null()) return "yes, calls in a form that is not known here";
+  return absl::StrCat("yes, calls as of ", chat["calls"].get<std::string>());
 }
 
 std::string ChatLine(const json& chat) {
   if (chat.contains("problem")) return "chat template: none. " + chat["problem"].get<std::string>();
   std::string line =
       absl::StrCat("chat template: ", chat["name"].get<std::string>(), " (", chat["why"].get<std::string>(), "), ",
-                   chat["bytes"].get<size_t>(), " bytes; tools: ", chat["tools"] ? "yes" : "no",
+                   chat["bytes"].get<size_t>(), " bytes; tools: ", ToolsLine(chat),
                    "; thoughts can be switched off: ", chat["can_skip_thought"] ? "yes" : "no");
   if (chat.contains("stops")) line += "; answers end at " + chat["stops"].dump();
   return line;

@@ -21,16 +21,21 @@ AssemblerOptions OptionsOf(const LocalModel& model, const Prompt& prompt, RunOpt
   return assembler;
 }
 
-std::unique_ptr<grammar::GrammarMask> MaskOf(const LocalModel& model, const Prompt& prompt) {
+std::unique_ptr<grammar::GrammarMask> MaskOf(const LocalModel& model, const Prompt& prompt, const AnswerSoFar& so_far) {
   if (prompt.shape == nullptr) return nullptr;
   const bool drops_space = prompt.at_text_start && model.served().tokenizer()->adds_space_prefix();
-  return std::make_unique<grammar::GrammarMask>(prompt.shape, drops_space);
+  auto mask = std::make_unique<grammar::GrammarMask>(prompt.shape, drops_space);
+  if (!prompt.shape_may_be_missed) return mask;
+  for (const int32_t token : so_far.tokens) mask->Advance(token);
+  if (mask->broken()) return nullptr;
+  mask->Rollback(static_cast<int>(so_far.tokens.size()));  // the generator reads them
+  return mask;
 }
 
 }  // namespace
 
 LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far)
-    : LocalRun(model, prompt, std::move(options), so_far, MaskOf(*model, prompt)) {}
+    : LocalRun(model, prompt, std::move(options), so_far, MaskOf(*model, prompt, so_far)) {}
 
 LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions options, const AnswerSoFar& so_far,
                    std::unique_ptr<TokenMask> mask)
@@ -41,7 +46,7 @@ LocalRun::LocalRun(const LocalModel* model, const Prompt& prompt, RunOptions opt
                   .n_prompt_tokens = static_cast<int>(prompt.tokens.size()),
                   .exit_mode = model->options().exit_mode},
                  {.mask = std::move(mask), .workspace = model->workspace()}),
-      assembler_(std::make_unique<DetokenizedText>(model->served().tokenizer(), prompt.at_text_start),
+      assembler_(std::make_unique<DetokenizedText>(model->served().tokenizer(), prompt.at_text_start, prompt.spelled),
                  OptionsOf(*model, prompt, std::move(options))),
       resumed_(assembler_.Resume(so_far)),
       prefill_(prompt.tokens) {

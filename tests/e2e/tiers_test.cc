@@ -18,6 +18,7 @@
 #include "common/rpc/inference_client.h"
 #include "deploy/synth/adapter.h"
 #include "tests/common/http/raw_client.h"
+#include "tests/common/serving/call_cases.h"
 #include "tests/e2e/process.h"
 #include "tests/e2e/request.h"
 #include "tests/e2e/two_models.h"
@@ -82,6 +83,26 @@ TEST_F(TiersTest, DecisionsAreLoggedAndCanBeMadeAgain) {
     EXPECT_EQ(RecordToJson(Replay(*record, policy)), json);
   }
   EXPECT_GE(n_records, 12);
+}
+
+// Alone, handed over after some tokens, and by the cloud alone: calls have their form, whoever wrote which part of
+// them.
+TEST_F(TiersTest, CallsOfToolsHaveTheirFormOnEveryWay) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  Daemon cloud("updraft-cloud", {"--model", *roomy_, "--chat-template", "hermes"});
+  ASSERT_TRUE(cloud.ready());
+  const std::vector<std::vector<std::string>> ways = {
+      {},
+      {"--upstream", cloud.address(), "--confidence-threshold", "0.999"},
+      {"--upstream", cloud.address(), "--policy", "upstream"}};
+  for (const std::vector<std::string>& way : ways) {
+    std::vector<std::string> flags = {"--model", *roomy_, "--chat-template", "hermes"};
+    flags.insert(flags.end(), way.begin(), way.end());
+    Daemon edge("updraft-edge", flags);
+    ASSERT_TRUE(edge.ready());
+    ExpectHeldCalls(edge.http_port());
+  }
 }
 
 // Another's answer holds the cloud for longer than the edge would wait for a dead link.
@@ -476,13 +497,14 @@ TEST_F(TiersTest, BothDaemonsAnswerARequestIdOnce) {
 class OfficialOpenAiClient : public TiersTest {
  protected:
   // Exits 0 when all is as the client expects it. streamed: what must be in a stream as it is on the wire.
-  void Talk(const std::string& program, const std::vector<std::string>& flags, const std::string& streamed = "") {
+  void Talk(const std::string& program, const std::vector<std::string>& flags, const std::string& streamed = "",
+            const std::string& script = "stream_chat.mjs") {
     namespace fs = std::filesystem;
     const char* source = std::getenv("UPDRAFT_SOURCE_DIR");
     const fs::path scripts = fs::path(source != nullptr ? source : ".") / "tests/e2e/openai_client";
     const fs::path work = fs::path(Program("..")).lexically_normal() / "openai_client";
     fs::create_directories(work);
-    for (const char* file : {"package.json", "stream_chat.mjs"}) {
+    for (const char* file : {"package.json", "stream_chat.mjs", "call_tools.mjs"}) {
       fs::copy_file(scripts / file, work / file, fs::copy_options::overwrite_existing);
     }
     if (!fs::exists(work / "node_modules/openai/package.json")) {
@@ -498,8 +520,7 @@ class OfficialOpenAiClient : public TiersTest {
     const auto stream = http::testing::Fetch(daemon.http_port(), "POST", "/v1/completions",
                                              R"({"prompt":"hello there","max_tokens":8,"stream":true})");
     ASSERT_THAT(stream.body, HasSubstr(streamed));
-    Process client(
-        {"node", (work / "stream_chat.mjs").string(), absl::StrFormat("http://127.0.0.1:%d/v1", daemon.http_port())});
+    Process client({"node", (work / script).string(), absl::StrFormat("http://127.0.0.1:%d/v1", daemon.http_port())});
     EXPECT_EQ(client.Wait(absl::Seconds(120)), 0) << client.Output();
     std::printf("%s", client.Output().c_str());
   }
@@ -513,6 +534,17 @@ TEST_F(OfficialOpenAiClient, AgainstTheEdge) {
 TEST_F(OfficialOpenAiClient, AgainstTheCloud) {
   SKIP_WITHOUT("updraft-cloud");
   Talk("updraft-cloud", {"--model", *small_, "--http-listen", "127.0.0.1:0"});
+}
+
+TEST_F(OfficialOpenAiClient, CallsToolsOfTheEdge) {
+  SKIP_WITHOUT("updraft-edge");
+  Talk("updraft-edge", {"--model", *roomy_, "--chat-template", "hermes"}, "", "call_tools.mjs");
+}
+
+TEST_F(OfficialOpenAiClient, CallsToolsOfTheCloud) {
+  SKIP_WITHOUT("updraft-cloud");
+  Talk("updraft-cloud", {"--model", *roomy_, "--chat-template", "hermes", "--http-listen", "127.0.0.1:0"}, "",
+       "call_tools.mjs");
 }
 
 // A step takes longer than the daemon is silent, so comments stand between all events.

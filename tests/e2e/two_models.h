@@ -22,25 +22,30 @@ class TwoModelsTest : public ::testing::Test {
   static void SetUpTestSuite() {
     small_ = new std::string(TempPath("_small.gguf"));
     large_ = new std::string(TempPath("_large.gguf"));
+    roomy_ = new std::string(TempPath("_roomy.gguf"));
     SynthShape shape;
     shape.name = "e2e";
     shape.architecture = Architecture::kQwen2;
     shape.n_vocab = 512;
     shape.context_length = 512;
     ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, *small_, {.seed = 3, .n_threads = 1}).ok());
+    shape.context_length = 4096;
+    ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, *roomy_, {.seed = 3, .n_threads = 1}).ok());
+    shape.context_length = 512;
     shape.n_layer = 12;
     shape.d_model = 256;
     shape.d_ff = 1024;
     ASSERT_TRUE(Synthesize(shape, kernels::DType::kF32, *large_, {.seed = 4, .n_threads = 1}).ok());
   }
   static void TearDownTestSuite() {
-    std::remove(small_->c_str());
-    std::remove(large_->c_str());
-    delete small_;
-    delete large_;
+    for (std::string* path : {small_, large_, roomy_}) {
+      std::remove(path->c_str());
+      delete path;
+    }
   }
   static inline std::string* small_ = nullptr;
   static inline std::string* large_ = nullptr;
+  static inline std::string* roomy_ = nullptr;  // small_, with a longer context
 };
 
 }  // namespace updraft::testing

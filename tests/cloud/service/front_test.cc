@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "tests/cloud/service/live_cloud.h"
+#include "tests/common/serving/call_cases.h"
 #include "tests/common/serving/grpc_front_cases.h"
 #include "tests/common/serving/http_front_cases.h"
 #include "tests/common/serving/http_model_cases.h"
@@ -71,6 +72,15 @@ TEST(CloudHttp, IsThereWhenAskedForAndAnswersAsGrpcDoes) {
   EXPECT_EQ(answer["usage"]["prompt_tokens"], truth.done.usage().prompt_tokens());
   EXPECT_EQ(answer["updraft"]["reason"], "the last tier answers everything itself");
   EXPECT_EQ(answer["updraft"]["mean_exit_layer"], 4);
+}
+
+TEST(CloudHttp, CallsOfToolsAreHeldToTheirForm) {
+  SynthShape shape = FindShape("tiny-llama").value();
+  shape.context_length = 4096;  // what is said of tools has some hundred tokens
+  const ModelFile model("calls", shape);
+  const auto cloud = StartCloud({"--http-listen=127.0.0.1:0", "--chat-template=hermes"}, model.path);
+  ASSERT_NE(cloud, nullptr);
+  ExpectHeldCalls(cloud->http_port());
 }
 
 TEST(CloudHttp, MetricsTellOfRequestsAndTheEngine) {

@@ -478,6 +478,33 @@ TEST(ParseChatTest, WhetherToThinkHasSeveralNames) {
   }
 }
 
+// Tokens that are no text are told apart, and from the replacement character.
+TEST(ResponseTest, TokensOfACompletionThatAreNoText) {
+  const AnswerHeader header{"cmpl-1", "m", 17, false, true, 3};
+  const Choice choice{"x", "stop", {{"\xc3", -1.0, 0, {{"\xc3", -1.0}, {"\xa9", -2.0}, {"\xef\xbf\xbd", -3.0}}}}};
+  const Json object = *ParseJson(DumpJson(AnswerObject(header, {choice}, {3, 1})));
+  const Json& logprobs = object["choices"][0]["logprobs"];
+  EXPECT_EQ(logprobs["tokens"], Json::array({"bytes:\\xc3"}));
+  EXPECT_EQ(logprobs["top_logprobs"][0], Json({{"bytes:\\xc3", -1.0}, {"bytes:\\xa9", -2.0}, {"\xef\xbf\xbd", -3.0}}));
+}
+
+// A call is opened once, by its id and name, and goes on by its index.
+TEST(ResponseTest, CallsOfTools) {
+  const AnswerHeader header{"chatcmpl-1", "m", 17, true, false, 0};
+  Choice choice{"", "tool_calls"};
+  choice.tool_calls = {{"call_1", "f", "{}"}};
+  const Json message = AnswerObject(header, {choice}, {3, 1})["choices"][0]["message"];
+  EXPECT_TRUE(message["content"].is_null());
+  EXPECT_EQ(message["tool_calls"], Json::parse(R"([{"id":"call_1","type":"function","function":)"
+                                               R"({"name":"f","arguments":"{}"}}])"));
+  const Json opening = StreamCallOpening(header, 1, "call_1", "f", 2)["choices"][0];
+  EXPECT_EQ(opening["index"], 2);
+  EXPECT_EQ(opening["delta"], Json::parse(R"({"tool_calls":[{"index":1,"id":"call_1","type":"function","function":)"
+                                          R"({"name":"f","arguments":""}}]})"));
+  EXPECT_EQ(StreamCallDelta(header, 1, "{}")["choices"][0]["delta"],
+            Json::parse(R"({"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]})"));
+}
+
 TEST(ResponseTest, ChatCompletion) {
   AnswerHeader header{"chatcmpl-1", "m", 17, true, true, 2};
   const Choice choice{"hé",

@@ -23,22 +23,30 @@ namespace updraft::testing {
 
 inline constexpr char kFakeModelName[] = "synthetic serving-test";
 
+inline std::unique_ptr<ServedModel> MakeFakeServedModel(const std::string& chat_template) {
+  const std::string path = absl::StrCat(::testing::TempDir(), "updraft_serving_", getpid(), ".gguf");
+  SynthShape shape;
+  shape.name = "serving-test";
+  shape.architecture = Architecture::kQwen2;
+  shape.n_layer = 1;
+  shape.n_vocab = 512;
+  shape.context_length = 512;
+  const absl::Status status = Synthesize(shape, kernels::DType::kF32, path, {.seed = 3, .n_threads = 1});
+  EXPECT_TRUE(status.ok()) << status;
+  auto loaded = ServedModel::Load(path, {.n_threads = 1}, chat_template);
+  EXPECT_TRUE(loaded.ok()) << loaded.status();
+  std::remove(path.c_str());
+  return *std::move(loaded);
+}
+
 inline const ServedModel& FakeServedModel() {
-  static const std::unique_ptr<ServedModel> model = [] {
-    const std::string path = absl::StrCat(::testing::TempDir(), "updraft_serving_", getpid(), ".gguf");
-    SynthShape shape;
-    shape.name = "serving-test";
-    shape.architecture = Architecture::kQwen2;
-    shape.n_layer = 1;
-    shape.n_vocab = 512;
-    shape.context_length = 512;
-    const absl::Status status = Synthesize(shape, kernels::DType::kF32, path, {.seed = 3, .n_threads = 1});
-    EXPECT_TRUE(status.ok()) << status;
-    auto loaded = ServedModel::Load(path, {.n_threads = 1});
-    EXPECT_TRUE(loaded.ok()) << loaded.status();
-    std::remove(path.c_str());
-    return *std::move(loaded);
-  }();
+  static const std::unique_ptr<ServedModel> model = MakeFakeServedModel("");
+  return *model;
+}
+
+// One that calls tools as Hermes does.
+inline const ServedModel& FakeCallingModel() {
+  static const std::unique_ptr<ServedModel> model = MakeFakeServedModel("hermes");
   return *model;
 }
 
@@ -59,6 +67,7 @@ class FakeBackend final : public Backend {
 
   // Plays for every request that passes the checks. Set before the first one; none: Answer.
   Script script;
+  const ServedModel* model = &FakeServedModel();
   v1::Load load;
   std::atomic<bool> is_draining{false};
 
@@ -116,7 +125,7 @@ class FakeBackend final : public Backend {
     *status.mutable_load() = load;
     return status;
   }
-  const ServedModel& served() const override { return FakeServedModel(); }
+  const ServedModel& served() const override { return *model; }
   int max_sequence_tokens() const override { return 512; }
   bool draining() const override { return is_draining; }
 

@@ -17,27 +17,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
-#include "common/http/json.h"
-#include "common/http/server.h"
-#include "common/serving/http_front.h"
-#include "tests/common/http/raw_client.h"
 #include "tests/common/serving/collecting_sink.h"
+#include "tests/common/serving/http_talk.h"
+#include "tests/common/serving/serve_http.h"
 #include "tests/common/serving/tier_under_test.h"
 
 namespace updraft::testing {
-
-using http::Json;
-using http::testing::Fetch;
-using http::testing::RawClient;
-using http::testing::RawResponse;
-using http::testing::RequestText;
-
-inline constexpr char kChat[] = "/v1/chat/completions";
-
-inline std::string ChatBody(const std::string& rest = "") {
-  return R"({"model":"updraft","messages":[{"role":"user","content":"hello there"}],"max_tokens":24)" +
-         (rest.empty() ? "" : "," + rest) + "}";
-}
 
 // A client of a stream and one of a whole answer ask and leave, one after the other. waits(n): whether the n-th request
 // is on its way and waits, after its first words; ended(n): whether it is over.
@@ -57,39 +42,6 @@ inline void ClientsAskAndLeave(int port, const std::function<bool(int)>& waits, 
     client.Close();
     EXPECT_TRUE(eventually([&] { return ended(n); })) << n;
   }
-}
-
-// The JSON objects of a stream, without the end mark.
-inline std::vector<Json> Events(const std::string& body) {
-  std::vector<Json> events;
-  for (size_t at = 0; (at = body.find("data: ", at)) != std::string::npos;) {
-    at += 6;
-    const size_t end = body.find("\n\n", at);
-    const std::string data = body.substr(at, end - at);
-    if (data != "[DONE]") events.push_back(*http::ParseJson(data));
-  }
-  return events;
-}
-
-// A front over a backend, with limits that a test can reach.
-inline std::unique_ptr<http::Server> ServeHttp(Backend& backend, Metrics& metrics, HttpAccess access = {},
-                                               absl::Duration silence = absl::Seconds(15)) {
-  http::ServerOptions options;
-  options.silence = silence;
-  options.listen = "127.0.0.1:0";
-  options.max_body_bytes = 64 << 10;
-  options.read_timeout = absl::Seconds(2);
-  auto server = http::Server::Start(options, MakeHttpFront(&backend, &metrics, std::move(access)));
-  EXPECT_TRUE(server.ok()) << server.status();
-  return *std::move(server);
-}
-
-inline Json Post(int port, const std::string& path, const std::string& body, int* status = nullptr) {
-  const RawResponse response = Fetch(port, "POST", path, body);
-  if (status != nullptr) *status = response.status;
-  auto json = http::ParseJson(response.body);
-  EXPECT_TRUE(json.ok()) << response.status << " " << response.body;
-  return json.ok() ? *json : Json();
 }
 
 class HttpFrontCases : public ::testing::TestWithParam<MakeTier> {
