@@ -38,6 +38,7 @@ v1::Chunk AnswerFeed::ChunkOf(const engine::Output& output) const {
     *chunk.add_evidence() = EvidenceToProto(output.evidence[i], output.text_offsets[i]);
   }
   chunk.set_tier(tier_.name);
+  chunk.set_call_format(call_format_);
   return chunk;
 }
 

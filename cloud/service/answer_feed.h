@@ -32,8 +32,13 @@ struct FeedTier {
 // As it comes. Every request has one, those that are refused too, so that all are counted and logged alike.
 class AnswerFeed : public engine::Sink {
  public:
-  AnswerFeed(const FeedTier* tier, std::string request_id, std::shared_ptr<AnswerSink> sink)
-      : tier_(*tier), request_id_(std::move(request_id)), sink_(std::move(sink)) {}
+  // call_format: v1::Chunk's.
+  AnswerFeed(const FeedTier* tier, std::string request_id, std::shared_ptr<AnswerSink> sink,
+             std::string call_format = "")
+      : tier_(*tier),
+        request_id_(std::move(request_id)),
+        call_format_(std::move(call_format)),
+        sink_(std::move(sink)) {}
 
   bool OnTokens(const engine::Output& output) override;
   void OnDone(const absl::Status& status, const engine::Summary& summary) override;
@@ -57,7 +62,7 @@ class AnswerFeed : public engine::Sink {
   void FillDone(const engine::Summary& summary, v1::Done& done) const;
   void Account(const absl::Status& status, std::string_view decision, const v1::Done& done, int n_preemptions) const;
 
-  const std::string request_id_;
+  const std::string request_id_, call_format_;
   const std::shared_ptr<AnswerSink> sink_;
   absl::Status refused_;  // by the sink
 };

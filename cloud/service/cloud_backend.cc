@@ -11,7 +11,7 @@ namespace {
 
 // Half an answer cannot be judged, nor can one whose beginning the tier below has.
 bool IsHeld(const DispositionRule& rule, const v1::GenerateRequest& request) {
-  return rule.acts() && !IsRaw(request) && !request.has_shape() && !request.has_given() &&
+  return rule.acts() && !IsRaw(request) && !HasForm(request) && !request.has_given() &&
          request.accepted_prefix().empty();
 }
 
@@ -55,7 +55,7 @@ RequestHandle CloudBackend::Submit(v1::GenerateRequest request, SteadyTime deadl
     feed = std::make_shared<HeldAnswerFeed>(&tier_, id, std::move(sink), HeldRequestOf(request, *built, features));
     built->include_evidence = true;
   } else {
-    feed = std::make_shared<AnswerFeed>(&tier_, id, std::move(sink));
+    feed = std::make_shared<AnswerFeed>(&tier_, id, std::move(sink), tier_.model->CallFormatFor(request));
   }
   const absl::StatusOr<uint64_t> ticket = tier_.engine->Submit(*std::move(built), feed);
   if (!ticket.ok()) {

@@ -122,7 +122,6 @@ absl::StatusOr<CompiledGrammar> CompiledGrammar::Compile(const Grammar& grammar)
   size_t n_states = 0;
   for (const Grammar::Rule& rule : grammar.rules()) {
     if (rule.expression < 0) {
-      if (rule.automaton.has_calls()) return absl::InternalError("an automaton of a rule has calls");
       rules.push_back(rule.automaton);
     } else {
       absl::StatusOr<Automaton> made = MakeAutomaton(grammar.e(), rule.expression);
@@ -173,6 +172,11 @@ absl::StatusOr<CompiledGrammar> CompiledGrammar::Compile(const Grammar& grammar)
     }
   }
   compiled.start_ = first[0];
+  const bool is_called = std::any_of(compiled.states_.begin(), compiled.states_.end(), [&](const State& state) {
+    return std::any_of(state.calls.begin(), state.calls.end(),
+                       [&](const State::Call& call) { return call.start == compiled.start_; });
+  });
+  if (!is_called) compiled.n_outermost_ = static_cast<int32_t>(rules[0].states.size());
   return compiled;
 }
 

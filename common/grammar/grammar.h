@@ -28,7 +28,7 @@ class Grammar {
   // To be defined later: rules may call themselves.
   RuleId Declare(std::string name);
   void Define(RuleId rule, ExprId expression) { rules_[static_cast<size_t>(rule)].expression = expression; }
-  // Without calls.
+  // Its calls, if it has any, are of rules of this grammar.
   void Define(RuleId rule, Automaton automaton) { rules_[static_cast<size_t>(rule)].automaton = std::move(automaton); }
 
   // Takes in all rules of another grammar; the id here of its rule 0.
@@ -61,10 +61,12 @@ class CompiledGrammar {
 
   const std::vector<State>& states() const { return states_; }
   int32_t start() const { return start_; }
+  // Whether the state is of the whole text's rule, and that rule is called by none: nothing comes behind it.
+  bool is_outermost(int32_t state) const { return state < n_outermost_; }
 
  private:
   std::vector<State> states_;
-  int32_t start_ = 0;
+  int32_t start_ = 0, n_outermost_ = 0;
 };
 
 // Where a text stands in a grammar: all the ways in which it may have come there. Each is a state of a rule and, as a

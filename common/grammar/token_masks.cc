@@ -102,8 +102,11 @@ Walked WalkFrom(const CompiledGrammar& grammar, const Vocabulary& vocabulary, in
         vocabulary.tokens().subspan(static_cast<size_t>(node.first_token), static_cast<size_t>(node.n_tokens));
     made.list.insert(made.list.end(), tokens.begin(), tokens.end());
   };
+  const bool is_outermost = grammar.is_outermost(state);
   walk.Run({.ways = {{state, Frames::kDone}}}, 0, static_cast<int32_t>(vocabulary.nodes().size()), 0, on_fit,
-           [&](int32_t node) { made.ends.push_back(node); });
+           [&](int32_t node) {
+             if (!is_outermost) made.ends.push_back(node);  // otherwise nobody goes on
+           });
   walked.n_visits = walk.n_visits();
   if (made.list.size() * sizeof(int32_t) < vocabulary.n_words() * sizeof(uint64_t)) return walked;
   made.bits.resize(vocabulary.n_words());
@@ -124,6 +127,7 @@ std::vector<int32_t> ClassesOf(const CompiledGrammar& grammar, int n_bytes) {
   for (int round = 0; round <= n_bytes; ++round) {
     for (size_t i = 0; i < states.size(); ++i) {
       uint64_t hash = states[i].accepts ? 0x9E3779B97F4A7C15u : 0x517CC1B727220A95u;
+      if (grammar.is_outermost(static_cast<int32_t>(i))) hash = ~hash;  // its ends are left out
       const auto mix = [&hash](uint64_t value) { hash = (hash ^ value) * 0xD6E8FEB86659FD93u, hash ^= hash >> 32; };
       for (const Automaton::Edge& edge : states[i].edges) {
         mix((uint64_t{edge.low} << 8) | edge.high);

@@ -149,6 +149,7 @@ struct AnswerHeader {
   bool chat = true;       // chat.completion, otherwise text_completion
   bool logprobs = false;  // asked for
   int top_logprobs = 0;
+  bool may_call = false;  // tools: a stream need not have content
 };
 
 struct Choice {

@@ -165,7 +165,8 @@ Json AnswerObject(const AnswerHeader& header, const std::vector<Choice>& choices
 }
 
 Json StreamOpening(const AnswerHeader& header, int choice) {
-  return StreamObject(header, choice, {{"role", "assistant"}, {"content", ""}}, "", nullptr, nullptr);
+  const Json content = header.may_call ? Json(nullptr) : Json("");
+  return StreamObject(header, choice, {{"role", "assistant"}, {"content", content}}, "", nullptr, nullptr);
 }
 
 Json StreamDelta(const AnswerHeader& header, const std::string& text, const std::vector<TokenLogprob>& logprobs,

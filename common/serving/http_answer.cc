@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
 #include "common/serving/provenance_json.h"
 
 namespace updraft {
@@ -58,10 +58,7 @@ HttpAnswer::HttpAnswer(std::shared_ptr<http::Exchange> exchange, const text::Tok
       tokenizer_(tokenizer),
       options_(std::move(options)),
       choices_(static_cast<size_t>(options_.n_choices)),
-      prompts_(static_cast<size_t>(options_.n_prompts)) {
-  if (!options_.calls) return;
-  for (Choice& choice : choices_) choice.calls.emplace(options_.calls->format, options_.calls->one_call);
-}
+      prompts_(static_cast<size_t>(options_.n_prompts)) {}
 
 std::shared_ptr<AnswerSink> HttpAnswer::SinkOf(std::shared_ptr<HttpAnswer> answer, int choice) {
   return std::make_shared<Sink>(std::move(answer), choice);
@@ -72,15 +69,21 @@ bool HttpAnswer::failed() const {
   return failed_;
 }
 
+std::string HttpAnswer::BytesOf(int32_t token) const {
+  const bool is_marker = options_.calls && std::find(options_.calls->markers.begin(), options_.calls->markers.end(),
+                                                     token) != options_.calls->markers.end();
+  return tokenizer_->TokenBytes(token, /*render_special=*/is_marker);
+}
+
 void HttpAnswer::TakeLogprobs(const v1::Chunk& chunk, Choice& choice) const {
   if (!options_.header.logprobs || chunk.evidence_size() != chunk.tokens_size()) return;
   for (int i = 0; i < chunk.tokens_size(); ++i) {
     const v1::Evidence& evidence = chunk.evidence(i);
-    Choice::Uncovered taken{.token = {.bytes = tokenizer_->TokenBytes(chunk.tokens(i)), .logprob = evidence.logprob()},
+    Choice::Uncovered taken{.token = {.bytes = BytesOf(chunk.tokens(i)), .logprob = evidence.logprob()},
                             .begin = evidence.has_text_offset() ? evidence.text_offset() : choice.n_text_bytes};
     for (const v1::TokenLogprob& likely : evidence.top()) {
       if (likely.token() < 0 || likely.token() >= tokenizer_->vocab_size()) continue;  // of a tier that is not ours
-      taken.token.top.push_back({.bytes = tokenizer_->TokenBytes(likely.token()), .logprob = likely.logprob()});
+      taken.token.top.push_back({.bytes = BytesOf(likely.token()), .logprob = likely.logprob()});
     }
     choice.uncovered.push_back(std::move(taken));
   }
@@ -126,11 +129,24 @@ absl::Status HttpAnswer::OnChunk(int index, const v1::Chunk& chunk) {
   if (failed_) return absl::CancelledError("another choice of this answer failed");
   Choice& choice = choices_[index];
   const std::vector<openai::TokenLogprob> logprobs = LogprobsUpTo(chunk, choice);
+  ReadCallsAs(chunk, choice);
   if (!choice.calls) return Give(index, chunk.text(), logprobs);
   std::vector<tools::CallEvent> events;
   choice.calls->Push(chunk.text(), events);
-  if (absl::Status status = Give(index, "", logprobs); !status.ok()) return status;
+  // Log probabilities are told with the text that they are of, or by themselves.
+  const bool begins_with_text = !events.empty() && events[0].kind == tools::CallEvent::Kind::kText;
+  if (absl::Status status = Give(index, begins_with_text ? events[0].text : "", logprobs); !status.ok()) return status;
+  if (begins_with_text) events.erase(events.begin());
   return GiveCalls(index, events);
+}
+
+void HttpAnswer::ReadCallsAs(const v1::Chunk& chunk, Choice& choice) const {
+  if (!options_.calls || choice.calls || choice.n_text_bytes > chunk.text().size()) return;
+  std::optional<tools::CallFormat> format = options_.calls->format;
+  if (!chunk.call_format().empty() && (!format || format->name != chunk.call_format())) {
+    format = tools::CallFormatNamed(chunk.call_format());
+  }
+  if (format) choice.calls.emplace(*std::move(format), options_.calls->one_call);
 }
 
 absl::Status HttpAnswer::Give(int index, const std::string& text, const std::vector<openai::TokenLogprob>& logprobs) {
@@ -173,7 +189,12 @@ absl::Status HttpAnswer::GiveCalls(int index, const std::vector<tools::CallEvent
 
 // The same request sent again gets the same ids with the same answer.
 std::string HttpAnswer::CallIdOf(int choice, int call) const {
-  return tools::CallId(options_.calls->format, absl::HashOf(options_.request_id, choice, call));
+  // FNV-1a (Fowler, Noll, Vo): the same in every process.
+  uint64_t hash = 0xCBF29CE484222325u;
+  for (const unsigned char byte : absl::StrCat(options_.request_id, "/", choice, "/", call)) {
+    hash = (hash ^ byte) * 0x100000001B3u;
+  }
+  return tools::CallId(options_.calls->format.value_or(tools::CallFormat()), hash);
 }
 
 void HttpAnswer::OnEnd(int index, const absl::Status& status, const v1::Done& done) {
@@ -209,8 +230,12 @@ void HttpAnswer::EndChoice(int index, const v1::Done& done) {
     std::vector<tools::CallEvent> events;
     choice.calls->Finish(events);
     GiveCalls(index, events).IgnoreError();
-    const bool stopped = made.finish_reason == "stop";
-    if (stopped && !made.tool_calls.empty() && !options_.calls->was_named) made.finish_reason = "tool_calls";
+    // A call that a stop string has cut is not one to act on.
+    if (made.finish_reason == "stop" && !made.tool_calls.empty()) {
+      made.finish_reason = !choice.calls->last_is_whole() ? "length"
+                           : options_.calls->was_named    ? "stop"
+                                                          : "tool_calls";
+    }
   }
   made.updraft = ProvenanceToJson(done);
   // A prompt is one, however many answers it has, and what the first of them read the others find.

@@ -21,7 +21,8 @@
 namespace updraft {
 
 struct CallReading {
-  tools::CallFormat format;
+  std::optional<tools::CallFormat> format;  // of answers that do not say theirs; none: those are text
+  std::vector<int32_t> markers;             // control tokens that are part of this tier's answers
   bool one_call = false;
   bool was_named = false;  // the request named the tool; then, as OpenAI has it, the answer just stops
 };
@@ -69,7 +70,7 @@ class HttpAnswer final {
     std::deque<Uncovered> uncovered;
     // What was made and not sent yet: of a stream, log probabilities at most.
     http::openai::Choice made;
-    std::optional<tools::CallParser> calls;
+    std::optional<tools::CallParser> calls;  // from the first chunk on, where calls are looked for
   };
 
   absl::Status OnChunk(int index, const v1::Chunk& chunk) ABSL_LOCKS_EXCLUDED(mu_);
@@ -81,6 +82,9 @@ class HttpAnswer final {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status GiveCalls(int index, const std::vector<tools::CallEvent>& events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string CallIdOf(int choice, int call) const;
+  // Whose writer decides how calls are read.
+  void ReadCallsAs(const v1::Chunk& chunk, Choice& choice) const;
+  std::string BytesOf(int32_t token) const;
   void TakeLogprobs(const v1::Chunk& chunk, Choice& choice) const;
   int PromptOf(int choice) const { return choice / (options_.n_choices / options_.n_prompts); }
   http::openai::Usage UsageOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

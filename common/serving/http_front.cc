@@ -248,9 +248,9 @@ absl::Status CheckCallsOf(const v1::GenerateRequest& request, const ServedModel&
 
 // How calls of tools are read out of the answers; none: they are not looked for.
 std::optional<CallReading> CallsOf(const openai::ChatRequest& parsed, const ServedModel& model) {
-  using Mode = openai::ToolChoice::Mode;
-  if (parsed.tools.empty() || parsed.tool_choice.mode == Mode::kNone || !model.call_format()) return std::nullopt;
-  return CallReading{.format = *model.call_format(),
+  if (parsed.tools.empty() || parsed.tool_choice.mode == openai::ToolChoice::Mode::kNone) return std::nullopt;
+  return CallReading{.format = model.call_format(),
+                     .markers = model.call_markers(),
                      .one_call = parsed.tool_choice.one_call,
                      .was_named = !parsed.tool_choice.name.empty()};
 }
@@ -275,6 +275,7 @@ HttpAnswerOptions OptionsOf(const openai::GenerationParams& params, const Wanted
   options.header.chat = wanted.chat;
   options.header.logprobs = params.logprobs;
   options.header.top_logprobs = params.top_logprobs;
+  options.header.may_call = wanted.calls.has_value();
   options.n_prompts = static_cast<int>(wanted.requests.size());
   options.n_choices = options.n_prompts * params.n;
   options.echo = wanted.echo;
@@ -286,9 +287,10 @@ HttpAnswerOptions OptionsOf(const openai::GenerationParams& params, const Wanted
 absl::Status Serve(Backend* backend, const std::shared_ptr<Exchange>& exchange, const openai::GenerationParams& params,
                    const HeaderFields& headers, Wanted wanted) {
   const ServedModel& model = backend->served();
-  if (absl::Status status = CheckShapeOf(params, model); !status.ok()) return status;
   if (absl::Status status = CheckModel(params.model, model.name()); !status.ok()) return status;
   if (absl::Status status = CheckBiases(params.logit_bias, model); !status.ok()) return status;
+  if (absl::Status status = CheckShapeOf(params, model); !status.ok()) return status;
+  if (absl::Status status = CheckCallsOf(wanted.requests[0], model); !status.ok()) return status;
   const HttpAnswerOptions options = OptionsOf(params, wanted, headers, model);
   auto answer = std::make_shared<HttpAnswer>(exchange, model.tokenizer().get(), options);
   std::vector<RequestHandle> handles;
@@ -314,9 +316,7 @@ absl::Status ServeChat(Backend* backend, const std::shared_ptr<Exchange>& exchan
   auto parsed = openai::ParseChatRequest(exchange->request().body, {.tools = backend->served().can_use_tools()});
   if (!parsed.ok()) return parsed.status();
   Wanted wanted{.calls = CallsOf(*parsed, backend->served())};
-  v1::GenerateRequest& request = wanted.requests.emplace_back();
-  FillConversation(*parsed, request);
-  if (absl::Status status = CheckCallsOf(request, backend->served()); !status.ok()) return status;
+  FillConversation(*parsed, wanted.requests.emplace_back());
   return Serve(backend, exchange, parsed->params, headers, std::move(wanted));
 }
 

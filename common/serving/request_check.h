@@ -28,6 +28,15 @@ inline bool IsRaw(const v1::GenerateRequest& request) {
   return request.has_prompt() || (request.has_tokens() && request.tokens().raw());
 }
 
+// Whether the answer may hold calls of tools, or has to.
+inline bool MayCall(const v1::GenerateRequest& request) {
+  return request.tools_size() > 0 && request.tool_choice().mode() != v1::ToolChoice::MODE_NONE;
+}
+
+// Whether what the answer looks like is the request's to say, so that it is neither held nor judged: a question in its
+// place would not have that form.
+inline bool HasForm(const v1::GenerateRequest& request) { return request.has_shape() || MayCall(request); }
+
 // OutOfRange, in the words that clients of OpenAI's servers look for. context: tokens of prompt and answer together;
 // found: what has how many, and what to do, e.g. "the prompt has 9000; shorten it".
 absl::Status ContextExceeded(int64_t context, const std::string& found);

@@ -149,6 +149,7 @@ absl::Status ServedModel::TakeChatTemplate(const std::string& choice) {
     stop_tokens_ = chat_template_->StopTokenIds(*tokenizer_);
     chat_stops_ = chat_template_->StopStrings(*tokenizer_);
     call_format_ = tools::CallFormatOf(*chat_template_);
+    if (call_format_) call_markers_ = tools::MarkerTokens(*call_format_, *tokenizer_);
     LogEvent(LogLevel::kInfo, "chat-template",
              {{"name", chat_template_->name()},
               {"why", chat_template_->why()},
@@ -185,21 +186,27 @@ absl::StatusOr<Prompt> ServedModel::MakePrompt(const v1::GenerateRequest& reques
   return prompt;
 }
 
+std::string ServedModel::CallFormatFor(const v1::GenerateRequest& request) const {
+  return MayCall(request) && call_format_ ? call_format_->name : "";
+}
+
 // What an answer that may call tools is held to: calls that there are, with arguments that fit.
 absl::Status ServedModel::TakeCalls(const v1::GenerateRequest& request, Prompt& prompt) const {
-  const v1::ToolChoice::Mode mode = request.tool_choice().mode();
-  if (request.tools_size() == 0 || mode == v1::ToolChoice::MODE_NONE) return absl::OkStatus();
-  if (!call_format_) {
-    if (mode != v1::ToolChoice::MODE_REQUIRED) return absl::OkStatus();
+  if (!MayCall(request)) return absl::OkStatus();
+  const bool required = request.tool_choice().mode() == v1::ToolChoice::MODE_REQUIRED;
+  if (!call_format_ || stop_tokens_.empty()) {
+    if (!required) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        "tool_choice: how this model writes calls is not known here, so none can be required of it; leave the choice "
-        "to the model");
+        call_format_ ? "tool_choice: this model's vocabulary has no token that ends an answer, so none can be held to "
+                       "a call; leave the choice to the model"
+                     : "tool_choice: how this model writes calls is not known here, so none can be required of it; "
+                       "leave the choice to the model");
   }
   auto masks = shapes_->OfCalls(request);
   if (!masks.ok()) return masks.status();
   prompt.shape = *std::move(masks);
   prompt.shape_may_be_missed = true;
-  prompt.spelled = tools::MarkerTokens(*call_format_, *tokenizer_);
+  prompt.spelled = call_markers_;
   return absl::OkStatus();
 }
 

@@ -49,6 +49,10 @@ class ServedModel {
   bool can_use_tools() const { return chat_template_.ok() && chat_template_->renders_tools(); }
   // How this model writes calls; none: in a way that is not known here, so that they are text like any other.
   const std::optional<tools::CallFormat>& call_format() const { return call_format_; }
+  // Its name, for an answer that may call; empty: this one may not, or the form is not known.
+  std::string CallFormatFor(const v1::GenerateRequest& request) const;
+  // Control tokens that mark calls.
+  const std::vector<int32_t>& call_markers() const { return call_markers_; }
 
   // What is wrong with a shape, as MakePrompt would say it; what is right is kept ready. REQUIRES: CheckShape was
   // passed.
@@ -82,6 +86,7 @@ class ServedModel {
   std::vector<int32_t> stop_tokens_;
   std::vector<std::string> chat_stops_;
   std::optional<tools::CallFormat> call_format_;
+  std::vector<int32_t> call_markers_;
   std::unique_ptr<const Shapes> shapes_;
   size_t max_token_bytes_ = 1;  // of the longest token: bounds from below how many tokens a text has
   v1::ModelInfo info_;

@@ -91,20 +91,21 @@ absl::Status CheckShape(const v1::Shape& shape) {
 }
 
 Shapes::Shapes(std::shared_ptr<const text::Tokenizer> tokenizer, std::vector<int32_t> ends, int n_vocab,
-               std::optional<tools::CallFormat> calls, size_t max_shapes)
+               std::optional<tools::CallFormat> calls, std::vector<int32_t> call_markers, size_t max_shapes)
     : tokenizer_(std::move(tokenizer)),
       ends_(std::move(ends)),
       n_vocab_(n_vocab),
       calls_(std::move(calls)),
-      spelled_(calls_ ? tools::MarkerTokens(*calls_, *tokenizer_) : std::vector<int32_t>()),
+      call_markers_(std::move(call_markers)),
       max_shapes_(max_shapes) {}
 
 std::shared_ptr<const grammar::Vocabulary> Shapes::VocabularyOf(bool of_calls) const {
   MutexLock lock(mu_);
-  const bool differs = of_calls && !spelled_.empty();
+  const bool differs = of_calls && !call_markers_.empty();
   std::shared_ptr<const grammar::Vocabulary>& vocabulary = differs ? with_calls_ : vocabulary_;
   if (vocabulary == nullptr) {
-    vocabulary = grammar::Vocabulary::Of(*tokenizer_, ends_, n_vocab_, differs ? spelled_ : std::span<const int32_t>());
+    vocabulary =
+        grammar::Vocabulary::Of(*tokenizer_, ends_, n_vocab_, differs ? call_markers_ : std::span<const int32_t>());
   }
   return vocabulary;
 }

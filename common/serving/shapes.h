@@ -29,9 +29,10 @@ absl::Status CheckShape(const v1::Shape& shape);
 // Any number of threads. Keeps the shapes that were asked for last, max_shapes at most.
 class Shapes {
  public:
-  // ends: tokens that end an answer. n_vocab: logits of the model. calls: how it writes calls; none: it does not.
+  // ends: tokens that end an answer. n_vocab: logits of the model. calls: how it writes calls, by which control
+  // tokens among others; none: it does not.
   Shapes(std::shared_ptr<const text::Tokenizer> tokenizer, std::vector<int32_t> ends, int n_vocab,
-         std::optional<tools::CallFormat> calls = {}, size_t max_shapes = 64);
+         std::optional<tools::CallFormat> calls = {}, std::vector<int32_t> call_markers = {}, size_t max_shapes = 64);
 
   // REQUIRES: the shape was checked. InvalidArgument says what is wrong with it and where; FailedPrecondition: the
   // vocabulary has no token that ends an answer, so that none could be held to a shape.
@@ -60,7 +61,7 @@ class Shapes {
   const std::vector<int32_t> ends_;
   const int n_vocab_;
   const std::optional<tools::CallFormat> calls_;
-  const std::vector<int32_t> spelled_;  // control tokens that mark calls
+  const std::vector<int32_t> call_markers_;
   const size_t max_shapes_;
   mutable Mutex mu_;
   // Made for the first shape; with the control tokens that mark calls, for the first request that needs them.

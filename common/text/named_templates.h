@@ -8,8 +8,8 @@
 
 namespace updraft::text {
 
-// "chatml", "hermes" (the same with tools), "llama2", "llama3", "gemma", "phi3", "mistral" (the format of its third tokenizer), "mistral-v1",
-// "mistral-v7", "zephyr", "vicuna", "alpaca".
+// "chatml", "hermes" (the same with tools), "llama2", "llama3", "gemma", "phi3", "mistral" (the format of its third
+// tokenizer), "mistral-v1", "mistral-v7", "zephyr", "vicuna", "alpaca".
 const std::vector<std::string>& NamedTemplates();
 
 // Its source; nullopt: no such name.

@@ -1,10 +1,14 @@
 #include "common/tools/call_format.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/tools/call_parser.h"
+#include "common/tools/text_parts.h"
 
 namespace updraft::tools {
 namespace {
@@ -12,117 +16,104 @@ namespace {
 using Form = CallFormat::Form;
 
 // No template writes these words of itself.
-constexpr char kName[] = "zq_called", kKey[] = "zq_key", kId[] = "zqcall001";
+constexpr char kName[] = "zq_called", kKey[] = "zq_key", kId[] = "zqcall001", kOtherId[] = "zqcall002";
 
-struct Known {
-  const char* name;
-  const char* open;
-  const char* close;
-  Form form;
-};
-
-// In this order: the first whose marker stands before the call.
-constexpr Known kKnown[] = {
-    {"hermes", "<tool_call>", "</tool_call>", Form::kObjects},
-    {"jamba", "<tool_calls>", "</tool_calls>", Form::kList},
-    {"mistral", "[TOOL_CALLS]", "", Form::kList},
-    {"granite", "<|tool_call|>", "", Form::kList},
-};
-
-std::string Rendered(const text::ChatTemplate& chat, const std::string& arguments) {
-  const std::vector<text::ChatMessage> messages = {
-      {"user", "Q"},
-      {"assistant", "", {{kId, kName, arguments}}},
-      {.role = "tool", .content = "R", .tool_call_id = kId, .name = kName}};
-  const std::vector<text::ChatTool> tools = {{"zq_other", "D"}};
-  auto text = chat.RenderText({.messages = messages, .tools = tools, .ending = text::Chat::Ending::kNothing});
-  return text.ok() ? *std::move(text) : "";
+// In this order: the first whose markers stand there, and that reads the calls.
+const std::vector<CallFormat>& Known() {
+  static const auto* const known = [] {
+    CallFormat hermes, jamba, mistral, mistral_named, phi4, granite, llama3;
+    hermes.name = "hermes", hermes.open = "<tool_call>", hermes.close = "</tool_call>";
+    jamba.name = "jamba", jamba.open = "<tool_calls>", jamba.close = "</tool_calls>", jamba.form = Form::kList;
+    mistral.name = "mistral", mistral.open = "[TOOL_CALLS]", mistral.form = Form::kList;
+    mistral_named.name = "mistral-named", mistral_named.open = "[TOOL_CALLS]", mistral_named.form = Form::kNamed;
+    mistral_named.before_arguments = "[ARGS]";
+    phi4.name = "phi4", phi4.open = "<|tool_call|>", phi4.close = "<|/tool_call|>", phi4.form = Form::kList;
+    granite.name = "granite", granite.open = "<|tool_call|>", granite.form = Form::kList;
+    llama3.name = "llama3", llama3.open = "<|python_tag|>", llama3.bare = true, llama3.several = false;
+    llama3.arguments_key = "parameters";
+    return new std::vector<CallFormat>{hermes, jamba, mistral, mistral_named, phi4, granite, llama3};
+  }();
+  return *known;
 }
 
-bool ConsumePrefix(std::string_view& text, std::string_view prefix) {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-// JSON's white space left out where it is between values: names here have none.
-std::string Squeezed(std::string_view text) {
+std::string WithoutSpace(std::string_view text) {
   std::string out;
-  for (const char c : text) {
-    if (!absl::ascii_isspace(static_cast<unsigned char>(c))) out += c;
-  }
+  std::copy_if(text.begin(), text.end(), std::back_inserter(out), [](char c) { return !IsSpace(c); });
   return out;
 }
 
-// Of an object that holds the name: the key of its arguments; empty: it is none of a call.
-std::string ArgumentsKey(const std::string& object) {
-  for (const char* key : {"arguments", "parameters"}) {
-    if (object.find(absl::StrCat("\"", key, "\":{\"", kKey, "\"")) != std::string::npos) return key;
+// What the template writes of an answer of so many calls, from where the answer begins. Empty: nothing.
+std::string Written(const text::ChatTemplate& chat, int n_calls) {
+  std::vector<text::ChatMessage> messages = {{"user", "Q"}};
+  const std::vector<text::ChatTool> tools = {{"zq_other", "D"}};
+  const auto opened = chat.RenderText({.messages = messages, .tools = tools});
+  messages.push_back({"assistant", ""});
+  for (int i = 0; i < n_calls; ++i) {
+    messages.back().tool_calls.push_back(
+        {i == 0 ? kId : kOtherId, kName, absl::StrCat("{\"", kKey, "\": \"v", i, "\"}")});
   }
-  return "";
+  const auto whole = chat.RenderText({.messages = messages, .tools = tools, .ending = text::Chat::Ending::kNothing});
+  if (!opened.ok() || !whole.ok()) return "";
+  std::string header = *opened;
+  absl::StripTrailingAsciiWhitespace(&header);
+  const auto parts = std::mismatch(header.begin(), header.end(), whole->begin(), whole->end());
+  return whole->substr(static_cast<size_t>(parts.second - whole->begin()));
 }
 
-// `between`: from the marker to the name; `after`: from the name on.
-bool ReadForm(std::string_view between, std::string_view after, CallFormat& format) {
-  const std::string before = Squeezed(between), behind = Squeezed(after);
-  if (before.empty()) {  // NAME [CALL_ID] ID [ARGS] {...}
-    std::string_view rest = std::string_view(behind).substr(sizeof(kName) - 1);
-    format.form = Form::kNamed;
-    format.writes_id = ConsumePrefix(rest, absl::StrCat("[CALL_ID]", kId));
-    if (ConsumePrefix(rest, "[ARGS]")) format.before_arguments = "[ARGS]";
-    return rest.starts_with(absl::StrCat("{\"", kKey, "\""));
+// Whether this format reads all the calls out of it, and leaves nothing of them as text.
+bool Reads(const CallFormat& format, const std::string& written, int n_calls) {
+  CallParser parser(format);
+  std::vector<CallEvent> events;
+  parser.Push(written, events);
+  parser.Finish(events);
+  int n_read = 0;
+  std::string arguments, expected;
+  for (const CallEvent& event : events) {
+    if (event.kind == CallEvent::Kind::kText && event.text.find(kKey) != std::string::npos) return false;
+    if (event.kind == CallEvent::Kind::kCall && event.text != kName) return false;
+    n_read += event.kind == CallEvent::Kind::kCall ? 1 : 0;
+    if (event.kind == CallEvent::Kind::kArguments) arguments += event.text;
   }
-  const bool in_list = before.starts_with("[{");
-  if (!in_list && !before.starts_with("{")) return false;
-  if (in_list != (format.form == Form::kList)) return false;
-  const std::string object = absl::StrCat(before, behind);
-  if (object.find(absl::StrCat("\"name\":\"", kName, "\"")) == std::string::npos) return false;
-  format.arguments_key = ArgumentsKey(object);
-  const size_t end = object.find('}', before.size());
-  format.writes_id =
-      end != std::string::npos && object.substr(end).starts_with(absl::StrCat("},\"id\":\"", kId, "\"}"));
-  return !format.arguments_key.empty();
+  for (int i = 0; i < n_calls; ++i) absl::StrAppend(&expected, "{\"", kKey, "\":\"v", i, "\"}");
+  return n_read == n_calls && WithoutSpace(arguments) == expected;
+}
+
+// What the template's own calls decide.
+void FillIn(const std::string& written, CallFormat& format) {
+  const std::string squeezed = WithoutSpace(written);
+  const auto has = [&](const std::string& what) { return squeezed.find(what) != std::string::npos; };
+  if (format.form == Form::kNamed) {
+    format.writes_id = has(absl::StrCat("[CALL_ID]", kId));
+    if (!has("[ARGS]{")) format.before_arguments.clear();
+    return;
+  }
+  format.writes_id = has(absl::StrCat("\"},\"id\":\"", kId, "\"}"));
+  format.arguments_key = has(absl::StrCat("\"parameters\":{\"", kKey)) ? "parameters" : "arguments";
 }
 
 }  // namespace
 
 std::optional<CallFormat> CallFormatOf(const text::ChatTemplate& chat) {
   if (!chat.renders_tools()) return std::nullopt;
-  const std::string text = Rendered(chat, absl::StrCat("{\"", kKey, "\": \"v\"}"));
-  const size_t name = text.find(kName);
-  if (name == std::string::npos) return std::nullopt;
-  CallFormat format;
-  format.may_think = chat.source().find("</think>") != std::string::npos;
-  const std::string_view before = std::string_view(text).substr(0, name), after = std::string_view(text).substr(name);
-  for (const Known& known : kKnown) {
-    const size_t open = before.rfind(known.open);
-    if (open == std::string_view::npos) continue;
-    format.name = known.name;
-    format.form = known.form;
-    format.open = known.open;
-    format.close = known.close;
-    if (!ReadForm(before.substr(open + format.open.size()), after, format)) continue;
-    // Phi-4-mini closes the marker that Granite leaves open.
-    if (format.open == "<|tool_call|>" && after.find("<|/tool_call|>") != std::string_view::npos) {
-      format.close = "<|/tool_call|>";
-    }
+  const std::string one = Written(chat, 1), two = Written(chat, 2);
+  for (const CallFormat& known : Known()) {
+    // Llama 3's is read by what an answer begins with, without its marker, too.
+    const bool is_marked = one.find(known.open) != std::string::npos && one.find(known.close) != std::string::npos;
+    if ((!is_marked && !known.bare) || !Reads(known, one, 1)) continue;
+    CallFormat format = known;
+    FillIn(one, format);
+    format.several = known.several && Reads(known, two, 2);
+    format.may_think = chat.source().find("</think>") != std::string::npos;
     return format;
   }
-  // An object that the answer begins with.
-  const std::vector<text::ChatMessage> question = {{"user", "Q"}};
-  const std::vector<text::ChatTool> tools = {{"zq_other", "D"}};
-  const auto opened = chat.RenderText({.messages = question, .tools = tools});
-  if (!opened.ok()) return std::nullopt;
-  std::string header = *opened;
-  absl::StripTrailingAsciiWhitespace(&header);
-  if (!before.starts_with(header)) return std::nullopt;
-  format.form = Form::kObjects;
-  if (!ReadForm(before.substr(header.size()), after, format) || format.form != Form::kObjects) return std::nullopt;
-  format.name = "llama3";
-  format.open = "<|python_tag|>";
-  format.bare = true;
-  format.several = false;
-  return format;
+  return std::nullopt;
+}
+
+std::optional<CallFormat> CallFormatNamed(std::string_view name) {
+  for (const CallFormat& known : Known()) {
+    if (known.name == name) return known;
+  }
+  return std::nullopt;
 }
 
 std::vector<int32_t> MarkerTokens(const CallFormat& format, const text::Tokenizer& tokenizer) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/text/chat_template.h"
@@ -18,13 +19,13 @@ struct CallFormat {
     kList,     // OPEN [{"name": N, "arguments": {...}}, ...] CLOSE
     kNamed,    // OPEN N [ARGS] {...}, for each call
   };
-  std::string name;  // for people: "hermes", "llama3", "mistral", ...
+  std::string name;  // "hermes", "llama3", "mistral", ...: one way of reading each
   Form form = Form::kObjects;
   std::string open;                         // marker before a call, or before the list
   std::string close = {};                   // behind; empty: none
   bool bare = false;                        // an answer that begins with the object of a call is one, without OPEN
   bool several = true;                      // more than one call in an answer
-  bool writes_id = false;                   // a call may say its id: in its object, or (kNamed) as [CALL_ID] ID
+  bool writes_id = false;                   // a call may say an id: in its object, or (kNamed) as [CALL_ID] ID
   std::string before_arguments = {};        // kNamed: "[ARGS]"; empty: nothing is between name and arguments
   std::string arguments_key = "arguments";  // of the object; Llama 3 has "parameters"
   bool may_think = false;                   // thoughts, which </think> ends, may come before
@@ -32,6 +33,9 @@ struct CallFormat {
 
 // What this template writes; nullopt: no calls, or in a form that is not known here.
 std::optional<CallFormat> CallFormatOf(const text::ChatTemplate& chat);
+
+// To read calls by, of another tier's answer; nullopt: no such name.
+std::optional<CallFormat> CallFormatNamed(std::string_view name);
 
 // Markers of the format that are control tokens of the vocabulary: an answer that may hold calls has their text.
 std::vector<int32_t> MarkerTokens(const CallFormat& format, const text::Tokenizer& tokenizer);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "common/tools/text_parts.h"
 #include "nlohmann/json.hpp"
 
 namespace updraft::tools {
@@ -13,31 +14,20 @@ namespace {
 using Form = CallFormat::Form;
 
 constexpr std::string_view kCallId = "[CALL_ID]";
-
-bool IsSpace(char c) { return absl::ascii_isspace(static_cast<unsigned char>(c)); }
+constexpr size_t kMaxNameBytes = 256;   // of a tool, or of an id behind it
+constexpr size_t kMaxUndecided = 1024;  // bytes that may still become the beginning of a call, and are looked at again
 
 bool IsNameChar(char c) {
   return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
 }
 
-std::string_view WithoutLeadingSpace(std::string_view text) {
-  return text.substr(static_cast<size_t>(std::find_if_not(text.begin(), text.end(), IsSpace) - text.begin()));
+size_t NameBytes(std::string_view text) {
+  return static_cast<size_t>(std::find_if_not(text.begin(), text.end(), IsNameChar) - text.begin());
 }
 
-std::string_view WithoutTrailingSpace(std::string_view text) {
-  while (!text.empty() && IsSpace(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-bool ConsumePrefix(std::string_view& text, std::string_view prefix) {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-// Whether `text` may still become something that begins with `whole`.
+// Whether more text may make it begin with `whole`, which it does not yet.
 bool MayBecome(std::string_view text, std::string_view whole) {
-  return whole.starts_with(text.substr(0, whole.size()));
+  return text.size() < whole.size() && whole.starts_with(text);
 }
 
 // How many bytes at the end of `text` a marker may begin with.
@@ -76,15 +66,18 @@ void CallParser::Push(std::string_view text, std::vector<CallEvent>& events) {
   buffer_ += text;
   while (Step()) {
   }
+  buffer_.erase(0, at_);
+  at_ = 0;
   events_ = nullptr;
 }
 
 void CallParser::Finish(std::vector<CallEvent>& events) {
   events_ = &events;
   const bool is_open = state_ != State::kText && state_ != State::kBetween && state_ != State::kClosing;
-  if (is_open && !given_since_open_) Spoil();
-  if (state_ == State::kText) GiveText(buffer_);
+  if (is_open && !is_call_) Spoil();
+  if (state_ == State::kText || state_ == State::kBetween) GiveText(Rest());
   buffer_.clear();
+  at_ = 0;
   events_ = nullptr;
 }
 
@@ -112,43 +105,46 @@ bool CallParser::Step() {
 // ---- Around calls ---------------------------------------------------------------------------------------------------
 
 bool CallParser::StepText() {
+  const std::string_view rest = Rest();
   if (at_start_ && format_.bare) {
-    const size_t begin = std::find_if_not(buffer_.begin(), buffer_.end(), IsSpace) - buffer_.begin();
-    const auto is_call = BeginsObjectOfCall(std::string_view(buffer_).substr(begin));
-    if (!is_call) return false;
+    const std::string_view begun = WithoutLeadingSpace(rest);
+    const auto is_call = BeginsObjectOfCall(begun);
+    if (!is_call && rest.size() < kMaxUndecided) return false;
     at_start_ = false;
-    if (*is_call) {
+    if (is_call.value_or(false)) {
       read_.clear();
-      given_since_open_ = false;
-      Consume(begin);
+      is_call_ = false;
+      Consume(rest.size() - begun.size());
       BeginObject();
       return true;
     }
   }
-  const size_t open = buffer_.find(format_.open);
-  if (open != std::string::npos) {
-    const std::string_view before = WithoutTrailingSpace(std::string_view(buffer_).substr(0, open));
-    const size_t n_space = open - before.size();
-    GiveText(before);
-    buffer_.erase(0, open - n_space);
-    read_.clear();
-    given_since_open_ = false;
-    Consume(n_space + format_.open.size());
-    state_ = State::kOpened;
-    return true;
-  }
-  const std::string_view sure = std::string_view(buffer_).substr(0, buffer_.size() - HeldBack(buffer_, format_.open));
-  const std::string_view given = WithoutTrailingSpace(sure);
-  if (given.empty()) return false;
-  GiveText(given);
-  buffer_.erase(0, given.size());
-  return false;
+  // What was searched before holds no marker, and all of it that was not given yet is white space.
+  const size_t open = rest.find(format_.open, n_searched_);
+  const size_t n_sure = open != std::string_view::npos ? open : rest.size() - HeldBack(rest, format_.open);
+  size_t n_text = n_sure;
+  while (n_text > n_searched_ && IsSpace(rest[n_text - 1])) --n_text;
+  if (n_text <= n_searched_) n_text = 0;
+  GiveText(rest.substr(0, n_text));
+  at_ += n_text;
+  n_searched_ = n_sure - n_text;
+  if (open == std::string_view::npos) return false;
+  Open(n_searched_ + format_.open.size());
+  return true;
+}
+
+void CallParser::Open(size_t n_bytes) {
+  read_.clear();
+  is_call_ = false;
+  n_searched_ = 0;
+  Consume(n_bytes);
+  state_ = State::kOpened;
 }
 
 bool CallParser::StepOpened() {
   SkipSpace();
-  if (buffer_.empty()) return false;
-  const char c = buffer_[0];
+  if (Rest().empty()) return false;
+  const char c = Rest()[0];
   if (c == '{') {
     BeginObject();
   } else if (c == '[' && format_.form != Form::kObjects) {
@@ -156,7 +152,6 @@ bool CallParser::StepOpened() {
     Consume(1);
     state_ = State::kElement;
   } else if (format_.form == Form::kNamed && IsNameChar(c)) {
-    token_.clear();
     state_ = State::kName;
   } else {
     Spoil();
@@ -166,12 +161,14 @@ bool CallParser::StepOpened() {
 
 bool CallParser::StepElement() {
   SkipSpace();
-  if (buffer_.empty()) return false;
-  if (buffer_[0] == '{') {
+  if (Rest().empty()) return false;
+  const char c = Rest()[0];
+  if (c == '{') {
+    if (is_call_) read_.clear();
     BeginObject();
-  } else if (buffer_[0] == ',') {
+  } else if (c == ',') {
     Consume(1);
-  } else if (buffer_[0] == ']' && given_since_open_) {
+  } else if (c == ']' && is_call_) {
     Consume(1);
     in_list_ = false;
     state_ = State::kClosing;
@@ -183,20 +180,21 @@ bool CallParser::StepElement() {
 
 bool CallParser::StepClosing() {
   SkipSpace();
-  if (format_.close.empty()) return state_ = State::kBetween, true;
-  if (buffer_.size() < format_.close.size() && MayBecome(buffer_, format_.close)) return false;
-  if (buffer_.starts_with(format_.close)) Consume(format_.close.size());
+  if (!format_.close.empty()) {
+    if (MayBecome(Rest(), format_.close)) return false;
+    if (Rest().starts_with(format_.close)) Consume(format_.close.size());
+  }
   state_ = State::kBetween;
   return true;
 }
 
 bool CallParser::StepBetween() {
   SkipSpace();
-  if (buffer_.empty()) return false;
-  if (format_.bare && buffer_[0] == ';') return Consume(1), true;
-  if (format_.bare && buffer_[0] == '{') return BeginObject(), true;
-  if (buffer_.size() < format_.open.size() && MayBecome(buffer_, format_.open)) return false;
+  if (Rest().empty() || MayBecome(Rest(), format_.open)) return false;
+  if (format_.bare && Rest()[0] == ';') return Consume(1), true;
+  if (format_.bare && Rest()[0] == '{') return BeginObject(), true;
   state_ = State::kText;
+  n_searched_ = 0;
   return true;
 }
 
@@ -207,19 +205,23 @@ void CallParser::BeginObject() {
   part_ = Part::kOpen;
   key_.clear();
   early_.clear();
-  named_ = has_arguments_ = false;
+  is_call_ = has_arguments_ = false;
 }
 
 bool CallParser::StepObject() {
-  size_t n = 0;
   const State inside = state_;
+  const std::string_view rest = Rest();
+  size_t n = 0;
   bool fits = true;
-  while (n < buffer_.size() && state_ == inside && fits) {
-    fits = TakeOfObject(buffer_[n]);
+  while (n < rest.size() && state_ == inside && fits) {
+    // Behind the name what is read is nobody's to give back.
+    if (!is_call_) read_ += rest[n];
+    fits = TakeOfObject(rest[n]);
     if (fits) ++n;
   }
-  Consume(n);
-  if (fits) return n > 0 && !buffer_.empty();
+  at_ += n;
+  if (fits) return !Rest().empty();
+  if (!is_call_) read_.pop_back();
   Spoil();
   return true;
 }
@@ -261,40 +263,44 @@ bool CallParser::TakeOfObject(char c) {
 
 bool CallParser::BeginValue(char c) {
   const bool is_arguments = key_ == "arguments" || key_ == "parameters";
+  if (is_arguments && has_arguments_) return false;
   if (c == '"' && (key_ == "name" || is_arguments)) {
     token_ = c;
     escaped_ = false;
     part_ = is_arguments ? Part::kArgumentsString : Part::kName;
-    return !is_arguments || !has_arguments_;
+    return true;
   }
   if (key_ == "name") return false;
   part_ = Part::kRaw;
-  is_arguments_ = is_arguments && c == '{' && !std::exchange(has_arguments_, has_arguments_ || c == '{');
+  is_arguments_ = is_arguments && c == '{';
+  has_arguments_ = has_arguments_ || is_arguments_;
   in_string_ = escaped_ = false;
   depth_ = 0;
   return TakeRaw(c);
 }
 
 bool CallParser::EndString() {
-  const std::optional<std::string> text = Decoded(token_);
+  std::optional<std::string> text = Decoded(token_);
   if (!text) return false;
-  switch (part_) {
-    case Part::kKeyString:
-      key_ = *text;
-      part_ = Part::kColon;
-      return true;
-    case Part::kName:
-      if (named_ || text->empty()) return false;
-      part_ = Part::kKey;
-      GiveCall(*text);
-      GiveArguments(early_);
-      return true;
-    default:  // arguments as the text of their JSON
-      part_ = Part::kKey;
-      has_arguments_ = true;
-      named_ ? GiveArguments(*text) : void(early_ = *text);
-      return true;
+  if (part_ == Part::kKeyString) {
+    key_ = *std::move(text);
+    part_ = Part::kColon;
+    return true;
   }
+  const Part ended = std::exchange(part_, Part::kKey);
+  if (ended == Part::kName) {
+    if (is_call_ || text->empty()) return false;
+    GiveCall(*text);
+    GiveArguments(early_);
+    return true;
+  }
+  // Arguments as the text of their JSON.
+  const std::string_view object = WithoutLeadingSpace(*text);
+  if (object.empty()) return true;
+  if (object[0] != '{') return false;
+  has_arguments_ = true;
+  is_call_ ? GiveArguments(object) : void(early_ = object);
+  return true;
 }
 
 bool CallParser::TakeRaw(char c) {
@@ -313,9 +319,10 @@ bool CallParser::TakeRaw(char c) {
   } else if (c == '}' || c == ']') {
     --depth_;
   }
-  if (is_arguments_) named_ ? GiveArguments(std::string_view(&c, 1)) : void(early_ += c);
+  if (is_arguments_) is_call_ ? GiveArguments(std::string_view(&c, 1)) : void(early_ += c);
   if (depth_ > 0 || in_string_ || (c != '}' && c != ']' && c != '"')) return true;
   if (state_ == State::kArguments) {
+    in_call_ = false;
     state_ = State::kClosing;
   } else {
     part_ = Part::kKey;
@@ -324,32 +331,34 @@ bool CallParser::TakeRaw(char c) {
 }
 
 bool CallParser::EndObject() {
-  if (!named_) return false;
+  if (!is_call_) return false;
   if (!has_arguments_) GiveArguments("{}");
+  in_call_ = false;
   state_ = in_list_ ? State::kElement : State::kClosing;
   return true;
 }
 
 // NAME, or NAME [CALL_ID] ID, up to what the arguments begin with.
 bool CallParser::StepName() {
-  const size_t end = std::find_if_not(buffer_.begin(), buffer_.end(), IsNameChar) - buffer_.begin();
-  if (end == buffer_.size()) return false;
-  std::string_view rest = WithoutLeadingSpace(std::string_view(buffer_).substr(end));
-  if (rest.empty()) return false;
-  if (rest.size() < kCallId.size() && MayBecome(rest, kCallId)) return false;
+  std::string_view rest = Rest();
+  const auto wait = [this] { return Rest().size() < kMaxUndecided ? false : (Spoil(), true); };
+  const std::string_view name = rest.substr(0, NameBytes(rest));
+  if (name.size() > kMaxNameBytes) return Spoil(), true;
+  rest = WithoutLeadingSpace(rest.substr(name.size()));
+  if (rest.empty() || MayBecome(rest, kCallId)) return wait();
   if (ConsumePrefix(rest, kCallId)) {
-    const size_t behind = std::find_if_not(rest.begin(), rest.end(), IsNameChar) - rest.begin();
-    if (behind == rest.size()) return false;
-    rest.remove_prefix(behind);
+    const size_t n_id = NameBytes(rest);
+    if (n_id > kMaxNameBytes) return Spoil(), true;
+    rest.remove_prefix(n_id);
   }
-  const std::string_view marker = format_.before_arguments;
-  if (!marker.empty() && rest.size() < marker.size() && MayBecome(rest, marker)) return false;
+  const std::string_view marker = "[ARGS]";
+  if (rest.empty() || MayBecome(rest, marker)) return wait();
   ConsumePrefix(rest, marker);
   rest = WithoutLeadingSpace(rest);
-  if (rest.empty()) return false;
+  if (rest.empty()) return wait();
   if (rest[0] != '{') return Spoil(), true;
-  GiveCall(buffer_.substr(0, end));
-  Consume(buffer_.size() - rest.size());
+  GiveCall(std::string(name));
+  at_ = buffer_.size() - rest.size();
   state_ = State::kArguments;
   part_ = Part::kRaw;
   is_arguments_ = has_arguments_ = true;
@@ -369,10 +378,9 @@ void CallParser::GiveText(std::string_view text) {
 }
 
 void CallParser::GiveCall(const std::string& name) {
-  named_ = given_since_open_ = true;
+  is_call_ = in_call_ = true;
   read_.clear();
   if (++n_seen_ > 1 && one_call_) return;
-  ++n_calls_;
   events_->push_back({CallEvent::Kind::kCall, name});
 }
 
@@ -384,19 +392,17 @@ void CallParser::GiveArguments(std::string_view text) {
 }
 
 void CallParser::Consume(size_t n_bytes) {
-  if (!given_since_open_) read_.append(buffer_, 0, n_bytes);
-  buffer_.erase(0, n_bytes);
+  if (!is_call_) read_.append(buffer_, at_, n_bytes);
+  at_ += n_bytes;
 }
 
-void CallParser::SkipSpace() {
-  Consume(static_cast<size_t>(std::find_if_not(buffer_.begin(), buffer_.end(), IsSpace) - buffer_.begin()));
-}
+void CallParser::SkipSpace() { Consume(Rest().size() - WithoutLeadingSpace(Rest()).size()); }
 
 void CallParser::Spoil() {
-  if (!given_since_open_) GiveText(read_);
+  if (!is_call_) GiveText(read_);
   read_.clear();
-  in_list_ = false;
-  given_since_open_ = false;
+  in_list_ = is_call_ = false;
+  n_searched_ = 0;
   state_ = State::kText;
 }
 

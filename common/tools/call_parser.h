@@ -23,7 +23,7 @@ struct CallEvent {
 
 // One answer; one thread. However the text is cut, the events, joined, are the same. What looks like a call and is none
 // (no name, no object) is text, as it was written; what breaks off after its name was given stays as far as it got.
-// White space before and between calls is dropped.
+// White space before and between calls, and commas between those of a list, are dropped.
 class CallParser {
  public:
   // one_call: further ones are dropped.
@@ -33,7 +33,8 @@ class CallParser {
   // The answer is over: what was held back.
   void Finish(std::vector<CallEvent>& events);
 
-  int n_calls() const { return n_calls_; }  // that were given
+  // Whether a call was given, and the last one to its end: not cut within its arguments.
+  bool last_is_whole() const { return n_seen_ > 0 && !in_call_; }
 
  private:
   enum class State : uint8_t {
@@ -67,24 +68,29 @@ class CallParser {
   void GiveText(std::string_view text);
   void GiveCall(const std::string& name);
   void GiveArguments(std::string_view text);
+  std::string_view Rest() const { return std::string_view(buffer_).substr(at_); }
   void Consume(size_t n_bytes);
   void SkipSpace();
-  void Spoil();  // what was read since OPEN is no call
+  void Open(size_t n_bytes);  // of the marker, and of the white space before it
+  void Spoil();               // what was read since OPEN, or since the object began, is no call
 
   const CallFormat format_;
   const bool one_call_;
   std::vector<CallEvent>* events_ = nullptr;  // of the Push that runs
   State state_ = State::kText;
   bool at_start_ = true;  // of the answer: nothing but white space so far
-  std::string buffer_;    // not looked at yet, or not decided
-  std::string read_;      // since OPEN, while none of its calls was given
+  std::string buffer_;
+  size_t at_ = 0;          // of the buffer: what is before has been taken
+  size_t n_searched_ = 0;  // kText: of the rest, bytes in which no marker begins
+  std::string read_;       // since OPEN, or since the object began, while its name was not given
   bool in_list_ = false;
-  int n_calls_ = 0, n_seen_ = 0;
-  bool given_since_open_ = false;
+  int n_seen_ = 0;        // calls, those that are dropped included
+  bool is_call_ = false;  // what is being read: its name was given
+  bool in_call_ = false;  // and its arguments have not ended
 
   Part part_ = Part::kOpen;
   std::string token_, key_, early_;  // early_: arguments that came before the name
-  bool named_ = false, has_arguments_ = false, is_arguments_ = false;
+  bool has_arguments_ = false, is_arguments_ = false;
   bool in_string_ = false, escaped_ = false;
   int depth_ = 0;
 };

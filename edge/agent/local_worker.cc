@@ -27,9 +27,10 @@ RunOptions OptionsOf(const Asked& asked) {
   return options;
 }
 
-LocalStep EventOf(LocalRun::Step step, const std::string& tier, bool include_evidence) {
+LocalStep EventOf(LocalRun::Step step, const std::string& tier, const std::string& call_format, bool include_evidence) {
   LocalStep event;
   event.chunk.set_tier(tier);
+  event.chunk.set_call_format(call_format);
   event.chunk.set_text(std::move(step.piece.text));
   event.evidence = step.evidence;
   event.end = step.piece.end;
@@ -335,8 +336,9 @@ absl::StatusOr<bool> LocalWorker::Write(Task& task) {
   absl::StatusOr<LocalRun::Step> step = task.run->Next();
   if (!step.ok()) return step.status();
   const AnswerEnd end = step->piece.end;
-  const bool include_evidence = task.client->asked().request.include_evidence();
-  task.client->Post(EventOf(*std::move(step), options_.tier, include_evidence));
+  const v1::GenerateRequest& request = task.client->asked().request;
+  task.client->Post(
+      EventOf(*std::move(step), options_.tier, model_->served().CallFormatFor(request), request.include_evidence()));
   return end != AnswerEnd::kOpen;
 }
 

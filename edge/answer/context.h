@@ -62,7 +62,7 @@ class AnswerContext {
   // Of a tier that acts: the answer is held until Conclude, unless a part of it has been given by another tier already.
   // A raw prompt's is text, whatever the model: nothing says that it is an answer of the task.
   bool Holds() const {
-    return tier_->acts && !IsRaw(asked_.request) && !asked_.request.has_shape() && ledger_.accepted_prefix().empty() &&
+    return tier_->acts && !IsRaw(asked_.request) && !HasForm(asked_.request) && ledger_.accepted_prefix().empty() &&
            !ledger_.given_any();
   }
   // What was written here is whole and stands: it is decided and given, with its disposition where the tier acts. Where

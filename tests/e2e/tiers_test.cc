@@ -105,6 +105,26 @@ TEST_F(TiersTest, CallsOfToolsHaveTheirFormOnEveryWay) {
   }
 }
 
+// The cloud's model calls in another form than the edge's: whoever wrote the answer is who knows.
+TEST_F(TiersTest, CallsOfAnotherFormAreRead) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::string path = TempPath("_mistral.jinja");
+  std::ofstream(path)
+      << "{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}{% for m in "
+         "messages %}{% if m.role == 'assistant' %}{{ m.content }}{% if m.tool_calls %}[TOOL_CALLS] [{% "
+         "for c in m.tool_calls %}{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ "
+         "c.function.arguments | tojson }}}{{ ', ' if not loop.last }}{% endfor %}]{% endif %}</s>{% else "
+         "%}[INST]{{ m.content }}[/INST]{% endif %}{% endfor %}";
+  Daemon cloud("updraft-cloud", {"--model", *roomy_, "--chat-template", path});
+  ASSERT_TRUE(cloud.ready());
+  Daemon edge("updraft-edge",
+              {"--model", *roomy_, "--chat-template", "hermes", "--upstream", cloud.address(), "--policy", "upstream"});
+  ASSERT_TRUE(edge.ready());
+  ExpectHeldCalls(edge.http_port());
+  std::remove(path.c_str());
+}
+
 // Another's answer holds the cloud for longer than the edge would wait for a dead link.
 TEST_F(TiersTest, AQueueIsNotADeadLink) {
   SKIP_WITHOUT("updraft-edge");

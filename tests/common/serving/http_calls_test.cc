@@ -37,6 +37,7 @@ class HttpCallsTest : public ::testing::Test {
       asked_ = request;
       for (size_t at = 0; at < text.size(); at += piece) {
         v1::Chunk chunk = MakeChunk("fake", text.substr(at, piece), 1);
+        chunk.set_call_format(call_format_);
         if (request.include_evidence()) chunk.add_evidence()->set_logprob(-0.5f);
         EXPECT_TRUE(sink->OnChunk(chunk).ok());
       }
@@ -80,7 +81,7 @@ class HttpCallsTest : public ::testing::Test {
         if (chosen["index"] != choice) continue;
         const Json& delta = chosen["delta"];
         if (!chosen["finish_reason"].is_null()) said.finish_reason = chosen["finish_reason"];
-        if (delta.contains("content") && delta["content"] != "") {
+        if (delta.contains("content") && delta["content"].is_string() && delta["content"] != "") {
           said.content =
               (said.content.is_null() ? "" : said.content.get<std::string>()) + delta["content"].get<std::string>();
         }
@@ -110,6 +111,7 @@ class HttpCallsTest : public ::testing::Test {
   FakeTier tier_;
   std::unique_ptr<http::Server> server_;
   v1::GenerateRequest asked_;
+  std::string call_format_;
 };
 
 const std::string kTwoCalls =
@@ -158,6 +160,34 @@ TEST_F(HttpCallsTest, WhatBreaksOffIsGivenAsFarAsItCame) {
   Say(R"(<tool_call>{"name": "get", "arguments": {"of": "a)", 3, v1::FINISH_REASON_LENGTH);
   EXPECT_EQ(Shown(Whole("")), R"(null|get({"of": "a)|length)");
   EXPECT_EQ(Shown(Streamed("")), R"(null|get({"of": "a)|length)");
+}
+
+// A stop string in the midst of a call: nothing to act on.
+TEST_F(HttpCallsTest, WhatAStopStringCutsIsNoWholeCall) {
+  Say(R"(<tool_call>{"name": "get", "arguments": {"of": "a)", 3);
+  EXPECT_EQ(Shown(Whole("")), R"(null|get({"of": "a)|length)");
+  EXPECT_EQ(Shown(Streamed("")), R"(null|get({"of": "a)|length)");
+}
+
+// Whoever wrote the answer says how it calls; here is another form known than there.
+TEST_F(HttpCallsTest, AreReadAsTheirWriterWritesThem) {
+  call_format_ = "mistral";
+  Say(R"(So. [TOOL_CALLS] [{"name": "get", "arguments": {"of": "a"}}])", 5);
+  EXPECT_EQ(Shown(Whole("")), R"(So.|get({"of": "a"})|tool_calls)");
+  EXPECT_EQ(Shown(Streamed("")), R"(So.|get({"of": "a"})|tool_calls)");
+  call_format_ = "a form of tomorrow";
+  EXPECT_EQ(Whole("").calls.size(), 0u);
+  EXPECT_EQ(Whole("").finish_reason, "stop");
+}
+
+// Accumulators put "" and null together to "": a stream that has calls alone must not say "".
+TEST_F(HttpCallsTest, AStreamWithoutTextHasNoContent) {
+  Say(kTwoCalls, 5);
+  const RawResponse response = Fetch(port(), "POST", kChat, ChatBody(absl::StrCat(kTools, R"(,"stream":true)")));
+  for (const Json& event : Events(response.body)) {
+    const Json& delta = event["choices"][0]["delta"];
+    EXPECT_TRUE(!delta.contains("content") || delta["content"].is_null()) << event.dump();
+  }
 }
 
 TEST_F(HttpCallsTest, OfEachChoice) {

@@ -111,7 +111,7 @@ TEST_F(ServedModelTest, ShapesAreMadeOnceAndTheLastOnesKept) {
   const auto model = Load("");
   ASSERT_TRUE(model.ok()) << model.status();
   const Shapes shapes((*model)->tokenizer(), (*model)->stop_tokens(), (*model)->model().config().n_vocab,
-                      /*calls=*/{}, /*max_shapes=*/2);
+                      /*calls=*/{}, /*call_markers=*/{}, /*max_shapes=*/2);
   const auto of = [&](const std::string& regex) {
     v1::Shape shape;
     shape.set_regex(regex);

@@ -138,6 +138,10 @@ TEST(StreamDetokenizerTest, ControlTokensAreSilentUnlessAsked) {
   EXPECT_EQ(StreamDetokenizer(t).Push(end), "");
   EXPECT_EQ(StreamDetokenizer(t, {.render_special = true}).Push(end), "<|im_end|>");
   EXPECT_EQ(StreamDetokenizer(t).Push(1 << 30), "");
+  // Those that are spelled, and only those.
+  StreamDetokenizer spelled(t, {.spelled = {end}});
+  EXPECT_EQ(spelled.Push(end), "<|im_end|>");
+  EXPECT_EQ(spelled.Push(*t->SpecialTokenId("<|im_start|>")), "");
 }
 
 TEST(StreamDetokenizerTest, TheSpaceOfTheVocabularyGoesAtTheStartOfAText) {

@@ -6,7 +6,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/grammar/token_masks.h"
 #include "common/text/named_templates.h"
+#include "common/tools/call_grammar.h"
 #include "tests/common/text/small_vocab.h"
 #include "tests/common/tools/formats.h"
 
@@ -54,6 +56,7 @@ TEST(CallFormatTest, IsWhatTheTemplateWrites) {
   const auto named = FormatOf(TemplateWith(
       "", "[TOOL_CALLS]{{ c.function.name }}[CALL_ID]{{ c.id }}[ARGS]{{ c.function.arguments | tojson }}", ""));
   ASSERT_TRUE(named.has_value());
+  EXPECT_EQ(named->name, "mistral-named");
   EXPECT_EQ(named->form, CallFormat::Form::kNamed);
   EXPECT_EQ(named->before_arguments, "[ARGS]");
   EXPECT_TRUE(named->writes_id);
@@ -67,13 +70,23 @@ TEST(CallFormatTest, IsWhatTheTemplateWrites) {
 
   const auto phi = FormatOf(TemplateWith("<|tool_call|>[", kObject, "]<|/tool_call|>"));
   ASSERT_TRUE(phi.has_value());
+  EXPECT_EQ(phi->name, "phi4");
   EXPECT_EQ(phi->close, "<|/tool_call|>");
+  // One at most: the template writes the second as part of the first, or not at all.
+  const auto single = FormatOf(TemplateWith("<tool_call>[", kObject, "]</tool_call>") + "");
+  EXPECT_FALSE(single.has_value());
+  const auto first = FormatOf(TemplateWith("<tool_call>", kObject, "</tool_call>"));
+  ASSERT_TRUE(first.has_value());
+  EXPECT_FALSE(first->several);
 }
 
 TEST(CallFormatTest, NoneWhereItIsNotKnown) {
   for (const std::string& call :
        {std::string("<tool_call>\n<function={{ c.function.name }}>{{ c.function.arguments | tojson }}</tool_call>"),
         std::string("{{ c.function.name }}({{ c.function.arguments | tojson }})"),
+        std::string(R"(<tool_call>{"type": "function", "function": {"name": "{{ c.function.name }}", "arguments": )"
+                    R"({{ c.function.arguments | tojson }}}}</tool_call>)"),
+        absl::StrCat("<tool_call>", kObject, "<|end|>"),
         std::string(R"(calls: {"name": "{{ c.function.name }}", "input": {{ c.function.arguments | tojson }}})")}) {
     EXPECT_FALSE(FormatOf(TemplateWith("", call, "")).has_value()) << call;
   }
@@ -82,6 +95,14 @@ TEST(CallFormatTest, NoneWhereItIsNotKnown) {
     ASSERT_TRUE(chat.ok());
     EXPECT_EQ(CallFormatOf(*chat).has_value(), name == "hermes") << name;
   }
+}
+
+TEST(CallFormatTest, AreFoundByTheirNames) {
+  for (const char* name : {"hermes", "jamba", "mistral", "mistral-named", "phi4", "granite", "llama3"}) {
+    ASSERT_TRUE(CallFormatNamed(name).has_value()) << name;
+    EXPECT_EQ(CallFormatNamed(name)->name, name);
+  }
+  EXPECT_FALSE(CallFormatNamed("xml").has_value());
 }
 
 TEST(CallFormatTest, ThoughtsAreLookedFor) {
@@ -110,7 +131,24 @@ TEST(CallFormatTest, MarkersThatAreControlTokens) {
   CallFormat format = testing::Hermes();
   EXPECT_TRUE(MarkerTokens(format, *tokenizer).empty());
   format.open = "<|im_start|>";
-  EXPECT_EQ(MarkerTokens(format, *tokenizer), std::vector<int32_t>{*tokenizer->SpecialTokenId("<|im_start|>")});
+  const std::vector<int32_t> markers = MarkerTokens(format, *tokenizer);
+  EXPECT_EQ(markers, std::vector<int32_t>{*tokenizer->SpecialTokenId("<|im_start|>")});
+
+  // An answer opens a call by that token, and by no other control token.
+  const std::vector<CallableTool> callable = {{"stop", "", false}};
+  auto compiled = grammar::CompiledGrammar::Compile(*GrammarOfCalls(format, callable, {.required = true}));
+  ASSERT_TRUE(compiled.ok()) << compiled.status();
+  const int32_t end = *tokenizer->SpecialTokenId("<|im_end|>");
+  const auto allows = [&](std::span<const int32_t> spelled) {
+    const auto vocabulary = grammar::Vocabulary::Of(*tokenizer, {end}, tokenizer->vocab_size(), spelled);
+    grammar::GrammarMask mask(std::make_shared<const grammar::TokenMasks>(*compiled, vocabulary));
+    const bool allowed = MaskAllows(mask.Allowed(), markers[0]);
+    if (!allowed) return false;
+    mask.Advance(markers[0]);
+    return !mask.broken() && !mask.may_end();
+  };
+  EXPECT_TRUE(allows(markers));
+  EXPECT_FALSE(allows({}));
 }
 
 }  // namespace

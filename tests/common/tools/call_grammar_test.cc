@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/tools/call_parser.h"
 #include "nlohmann/json.hpp"
 #include "tests/common/grammar/follow.h"
@@ -46,6 +47,8 @@ TEST(CallGrammarTest, TextOrCalls) {
     EXPECT_FALSE(hermes.Begins(wrong)) << wrong;
   }
   EXPECT_FALSE(hermes.Fits("<tool_call>{\"name\": \"stop\", \"arguments\": {}}"));  // not closed
+  // A model that ends by a line break has not begun another call.
+  EXPECT_TRUE(hermes.Fits("<tool_call>{\"name\": \"stop\", \"arguments\": {}}</tool_call>\n"));
 }
 
 TEST(CallGrammarTest, RequiredNamedAndOne) {
@@ -68,6 +71,14 @@ TEST(CallGrammarTest, RequiredNamedAndOne) {
   EXPECT_TRUE(thinks.Fits("Well.</think>" + stop));
   EXPECT_FALSE(thinks.Fits("Well."));
   EXPECT_FALSE(thinks.Begins("</think> no"));
+  EXPECT_FALSE(thinks.Begins("Well <tool_call>"));
+  // Where calls need no marker one behind thoughts needs it: it is no answer's beginning.
+  CallFormat bare = Llama3();
+  bare.may_think = true;
+  const Follower llama(GrammarOfCalls(bare, kTools, {.required = true}));
+  EXPECT_TRUE(llama.Fits(R"({"name": "stop", "parameters": {}})"));
+  EXPECT_FALSE(llama.Begins("<think>x</think>\n{"));
+  EXPECT_TRUE(llama.Fits("<think>x</think>\n<|python_tag|>{\"name\": \"stop\", \"parameters\": {}}"));
 }
 
 TEST(CallGrammarTest, Llama3AndMistral) {
@@ -78,7 +89,10 @@ TEST(CallGrammarTest, Llama3AndMistral) {
   EXPECT_TRUE(llama.Fits(R"(It is {"name": "x"})"));
   EXPECT_FALSE(llama.Begins(R"({"name": "x)"));
   EXPECT_FALSE(llama.Begins(R"({"name": "stop", "arguments")"));
-  EXPECT_FALSE(llama.Begins(R"({"name": "stop", "parameters": {}} )"));
+  EXPECT_FALSE(llama.Begins(R"({"name": "stop", "parameters": {}} x)"));
+  EXPECT_FALSE(llama.Begins("\n\t { \"name\": 1"));
+  EXPECT_TRUE(llama.Fits("{\"nam\": <|python_tag"));
+  EXPECT_TRUE(llama.Fits("x<|python_tag|>{\"name\": \"stop\", \"parameters\": {}}"));
   const Follower mistral(GrammarOfCalls(Mistral(), kTools, {}));
   EXPECT_TRUE(mistral.Fits(R"([TOOL_CALLS] [{"name": "stop", "arguments": {}}, {"name": "stop", "arguments": {}}])"));
   EXPECT_TRUE(mistral.Fits(R"(So. [TOOL_CALLS][{"name": "stop", "arguments": {}, "id": "a1B2c3D4e"}])"));
@@ -100,6 +114,35 @@ TEST(CallGrammarTest, SchemasThatCannotBeFollowed) {
   EXPECT_THAT(std::string(strict.status().message()), HasSubstr("tools[1].parameters: #/properties/a/not: "));
   // Of a tool that is not called it does not matter.
   EXPECT_TRUE(GrammarOfCalls(Hermes(), tools, {.required = true, .name = "weather"}).ok());
+}
+
+// Arguments are an object, whatever a schema says.
+TEST(CallGrammarTest, ArgumentsAreObjects) {
+  const auto make = [](const std::string& parameters, bool strict) {
+    const CallableTool tool{"f", parameters, strict};
+    return GrammarOfCalls(Hermes(), {&tool, 1}, {.required = true});
+  };
+  for (const char* parameters : {R"({"type":"array"})", R"({"type":"string"})", R"({"type":["null","string"]})"}) {
+    EXPECT_THAT(std::string(make(parameters, true).status().message()), HasSubstr("tools[0].parameters: #/type: "));
+    const Follower any(make(parameters, false));
+    EXPECT_TRUE(any.Fits(R"(<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>)"));
+  }
+  const Follower either(make(R"({"type":["object","null"]})", true));
+  EXPECT_TRUE(either.Fits(R"(<tool_call>{"name": "f", "arguments": {}}</tool_call>)"));
+  EXPECT_FALSE(either.Begins(R"(<tool_call>{"name": "f", "arguments": n)"));
+}
+
+// Tools that cost much leave what there is to those that have to fit.
+TEST(CallGrammarTest, StrictToolsComeFirst) {
+  std::vector<CallableTool> tools;
+  for (int i = 0; i < 6; ++i) {
+    tools.push_back({absl::StrCat("heavy", i),
+                     R"({"type":"object","properties":{"x":{"type":"string","pattern":"^(a|b)*a(a|b){14}$"}}})"});
+  }
+  tools.push_back({"light", R"({"type":"object","properties":{"x":{"type":"integer"}}})", /*strict=*/true});
+  const grammar::WorkBudget budget(8'000'000);
+  const auto grammar = GrammarOfCalls(Hermes(), tools, {});
+  EXPECT_TRUE(grammar.ok()) << grammar.status();
 }
 
 // What the grammar lets through is what the parser reads: known names, arguments that are an object.

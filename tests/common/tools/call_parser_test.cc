@@ -135,6 +135,57 @@ TEST(CallParserTest, Mistral) {
   EXPECT_EQ(Parsed(MistralNamed(), "[TOOL_CALLS]a b"), "[TOOL_CALLS]a b");
 }
 
+// Behind a call, too, what is none is text.
+TEST(CallParserTest, WhatIsNoCallBehindOne) {
+  EXPECT_EQ(Parsed(Llama3(), R"({"name": "a", "parameters": {}}; {"b": 2} tail)"), R"(a({})|{"b": 2} tail)");
+  EXPECT_EQ(Parsed(Mistral(), R"([TOOL_CALLS][{"name": "a", "arguments": {}}, {"b": 2}, x] tail)"),
+            R"(a({})|{"b": 2}, x] tail)");
+  EXPECT_EQ(Parsed(Hermes(), R"(<tool_call>{"name": "f"}</tool_call><tool_call>{"b": 2}</tool_call> x)"),
+            R"(f({})|<tool_call>{"b": 2}</tool_call> x)");
+  EXPECT_EQ(Parsed(Hermes(), R"(<tool_call>{"name": "f"}</tool_call> <tool_)"), "f({})|<tool_");
+  EXPECT_EQ(Parsed(Hermes(), R"(<tool_call>{"name": "f", "arguments": "no object"}</tool_call>)"),
+            R"(f()|"}</tool_call>)");
+  EXPECT_EQ(Parsed(Hermes(), R"(<tool_call>{"name": "f", "arguments": ""}</tool_call>)"), "f({})");
+}
+
+// Only JSON's white space, as the grammar has it: otherwise what it lets through as text would be a call.
+TEST(CallParserTest, WhiteSpaceIsJsons) {
+  const std::string text = "\v{\"name\": \"rm\", \"parameters\": {}}";
+  EXPECT_EQ(Parsed(Llama3(), text), text);
+}
+
+TEST(CallParserTest, SaysWhetherTheLastCallIsWhole) {
+  const auto whole = [](const CallFormat& format, const std::string& text) {
+    CallParser parser(format);
+    std::vector<CallEvent> events;
+    parser.Push(text, events);
+    parser.Finish(events);
+    return parser.last_is_whole();
+  };
+  EXPECT_FALSE(whole(Hermes(), "Hi"));
+  EXPECT_FALSE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": 1)"));
+  EXPECT_FALSE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": 1})"));
+  EXPECT_TRUE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": 1}})"));
+  EXPECT_FALSE(whole(MistralNamed(), R"([TOOL_CALLS]f[ARGS]{"a": 1)"));
+  EXPECT_TRUE(whole(MistralNamed(), R"([TOOL_CALLS]f[ARGS]{"a": 1})"));
+}
+
+// A model that writes white space for ever, and one that writes markers: not the square of it.
+TEST(CallParserTest, LongAnswersCostWhatTheyAreLong) {
+  for (const CallFormat& format : testing::AllFormats()) {
+    for (const std::string& part : {std::string(16, '\n'), format.open, format.open + "a", std::string("{ ")}) {
+      CallParser parser(format);
+      std::vector<CallEvent> events;
+      std::string text;
+      for (int i = 0; i < 40'000; ++i) parser.Push(part, events);
+      parser.Finish(events);
+      size_t n_bytes = 0;
+      for (const CallEvent& event : events) n_bytes += event.text.size();
+      EXPECT_EQ(n_bytes, 40'000 * part.size()) << format.name << " " << part;
+    }
+  }
+}
+
 TEST(CallParserTest, OneCallOnly) {
   EXPECT_EQ(Parsed(Mistral(), R"([TOOL_CALLS][{"name": "a", "arguments": {}}, {"name": "b", "arguments": {"x": 1}}])",
                    /*one_call=*/true),
