@@ -47,7 +47,7 @@ set(sanitized_tests agent_auditor_test agent_grpc_test agent_handover_bounds_tes
     http_server_test mapped_file_test relay_test rpc_test serving_grpc_test serving_http_test serving_once_test)
 if(NOT UPDRAFT_SANITIZE STREQUAL "thread")
   list(APPEND sanitized_tests available_memory_test byte_bpe_test chat_template_test cockpit_ask_back_test decode_test detokenizer_test formats_test generator_test gguf_test
-              http_openai_test jinja_template_test model_test pretokenize_test relay_trace_test serving_request_test tokenizer_test)
+              http_openai_test jinja_template_test model_test pretokenize_test relay_trace_test serving_request_test tokenizer_test tools_test)
 endif()
 
 # What ThreadSanitizer cannot see of gRPC and Abseil, told by the tests themselves.

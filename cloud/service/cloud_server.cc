@@ -88,6 +88,7 @@ FrontOptions MakeFrontOptions(const v1::CloudConfig& config) {
           .http_keep_alive = absl::Milliseconds(config.http_keep_alive_ms()),
           .http_access = {{config.allow_host().begin(), config.allow_host().end()},
                           {config.allow_origin().begin(), config.allow_origin().end()}},
+          .api_keys = config.api_keys(),
           .once = {.grace = absl::Milliseconds(config.repeat_grace_ms()),
                    .max_bytes = static_cast<size_t>(config.repeat_max_bytes())},
           .service = {.version = UPDRAFT_VERSION, .process_start = ProcessStartTime(), .stream = limits}};

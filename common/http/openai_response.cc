@@ -130,6 +130,8 @@ Json ErrorCode(const absl::Status& status, const std::string& field) {
       return field == "model" ? "model_not_found" : "not_found";
     case absl::StatusCode::kPermissionDenied:
       return "forbidden";
+    case absl::StatusCode::kUnauthenticated:
+      return "invalid_api_key";
     case absl::StatusCode::kResourceExhausted:
       return "rate_limit_exceeded";
     case absl::StatusCode::kDeadlineExceeded:
@@ -273,6 +275,7 @@ Response ErrorResponse(const absl::Status& status, const std::string& request_id
     response.headers.emplace_back("Retry-After-Ms",
                                   absl::StrFormat("%d", std::max<int64_t>(absl::ToInt64Milliseconds(delay), 1)));
   }
+  if (response.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");  // RFC 9110, section 15.5.2
   // What may be sent instead (RFC 9110, section 15.5.16).
   if (FieldOf(status) == "Content-Encoding") response.headers.emplace_back("Accept-Encoding", "identity");
   return response;

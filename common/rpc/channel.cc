@@ -81,6 +81,10 @@ void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {
   context.set_deadline(GrpcDeadlineAfter(timeout));
 }
 
+void SendKey(grpc::ClientContext& context, const std::string& key) {
+  if (!key.empty()) context.AddMetadata("authorization", "Bearer " + key);
+}
+
 void SetDeadline(grpc::ClientContext& context, SteadyTime deadline) {
   if (deadline != SteadyTime::InfiniteFuture()) SetTimeout(context, deadline - SteadyNow());
 }

@@ -43,6 +43,9 @@ gpr_timespec GrpcDeadlineAfter(absl::Duration timeout);
 // Every call has a deadline: sets `timeout` from now.
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout);
 
+// The caller's key, for a server that asks for one (authorization: Bearer KEY); empty: none.
+void SendKey(grpc::ClientContext& context, const std::string& key);
+
 // The answer's deadline as the call's; none for InfiniteFuture. gRPC sends the time that is left.
 void SetDeadline(grpc::ClientContext& context, SteadyTime deadline);
 

@@ -38,7 +38,8 @@ absl::Status CheckTexts(const v1::GenerateRequest& request) {
 
 }  // namespace
 
-InferenceClient::InferenceClient(const std::string& address) : address_(address) {
+InferenceClient::InferenceClient(const std::string& address, std::string key)
+    : address_(address), key_(std::move(key)) {
   auto channel = MakeChannel(address, "address");
   if (channel.ok()) {
     channel_ = *std::move(channel);
@@ -64,6 +65,7 @@ absl::StatusOr<ClientAnswer> InferenceClient::Generate(const v1::GenerateRequest
   if (absl::Status status = CheckTexts(request); !status.ok()) return status;
   grpc::ClientContext context;
   SetTimeout(context, timeout);
+  SendKey(context, key_);
   ClientAnswer answer;
   const SteadyTime start = SteadyNow();
   SteadyTime previous = start;
@@ -100,6 +102,7 @@ absl::StatusOr<v1::GetStatusResponse> InferenceClient::GetStatus(absl::Duration 
   if (!usable_.ok()) return usable_;
   grpc::ClientContext context;
   SetTimeout(context, timeout);
+  SendKey(context, key_);
   v1::GetStatusResponse response;
   const grpc::Status status = stub_->GetStatus(&context, v1::GetStatusRequest(), &response);
   if (!status.ok()) return Explain(status, context);

@@ -29,8 +29,8 @@ struct ClientAnswer {
 // Thread-safe; calls may run in parallel over one HTTP/2 connection.
 class InferenceClient {
  public:
-  // HOST:PORT; connects lazily. An address that cannot be is told by every call, as InvalidArgument.
-  explicit InferenceClient(const std::string& address);
+  // HOST:PORT; connects lazily. An address that cannot be is told by every call, as InvalidArgument. key: SendKey.
+  explicit InferenceClient(const std::string& address, std::string key = "");
 
   // Streams one answer. `on_chunk` (may be empty) is called on this thread for every chunk; returning false cancels the
   // call (then the result is CancelledError). UNAVAILABLE names the address and what to check when nobody answers
@@ -41,7 +41,7 @@ class InferenceClient {
 
  private:
   absl::Status Explain(const grpc::Status& status, const grpc::ClientContext& context) const;
-  std::string address_;
+  std::string address_, key_;
   absl::Status usable_;  // of the address
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Inference::Stub> stub_;

@@ -21,16 +21,25 @@ absl::StatusOr<HttpAccess> AccessOf(const FrontOptions& options) {
   return HttpAccess::Make(access);
 }
 
+absl::StatusOr<std::shared_ptr<const ApiKeys>> KeysOf(const FrontOptions& options) {
+  if (options.api_keys.empty()) return std::shared_ptr<const ApiKeys>();
+  return ApiKeys::Load(options.api_keys);
+}
+
 }  // namespace
 
 absl::Status Fronts::Check(const FrontOptions& options) {
   if (auto grpc = ParseHostPort(options.listen, "listen", PortZero::kAllowed); !grpc.ok()) return grpc.status();
+  if (auto keys = KeysOf(options); !keys.ok()) return keys.status();
   if (options.http_listen.empty()) return absl::OkStatus();
   return AccessOf(options).status();
 }
 
 absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics* metrics, FrontOptions options) {
   options.service.metrics = metrics;
+  auto keys = KeysOf(options);
+  if (!keys.ok()) return keys.status();
+  options.service.keys = *keys;
   std::unique_ptr<Fronts> fronts(new Fronts(backend, options));
   const StreamLimits& streams = options.service.stream;
   auto grpc = ServerHandle::Start({.listen = options.listen,
@@ -54,7 +63,7 @@ absl::StatusOr<std::unique_ptr<Fronts>> Fronts::Start(Backend* backend, Metrics*
   http_options.max_total_body_bytes = std::max(http_options.max_total_body_bytes, http_options.max_body_bytes);
   auto access = AccessOf(options);
   if (!access.ok()) return access.status();
-  auto http = http::Server::Start(http_options, MakeHttpFront(&fronts->once_, metrics, *std::move(access)));
+  auto http = http::Server::Start(http_options, MakeHttpFront(&fronts->once_, metrics, *std::move(access), *keys));
   if (!http.ok()) return http.status();
   fronts->http_ = *std::move(http);
   return fronts;

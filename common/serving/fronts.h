@@ -27,6 +27,7 @@ struct FrontOptions {
   int max_http_connections = 256;
   absl::Duration http_keep_alive = absl::Seconds(15);  // a silent stream of events gets a comment so often; zero: none
   HttpAccessOptions http_access = {};                  // beside the name in http_listen
+  std::string api_keys = {};                           // ApiKeys::Load; empty: anybody may ask
   OnceOptions once = {};
   // With the bounds of streams; over HTTP, too, where they apply (bytes that wait, the time to take some).
   InferenceServiceOptions service;
@@ -34,8 +35,8 @@ struct FrontOptions {
 
 class Fronts {
  public:
-  // What is wrong with addresses, hosts and origins as such, to be told before a model is loaded. InvalidArgument names
-  // the field.
+  // What is wrong with addresses, hosts, origins and keys as such, to be told before a model is loaded. InvalidArgument
+  // names the field.
   static absl::Status Check(const FrontOptions& options);
 
   // Serves at once; health over gRPC and HTTP follows HealthOf(*backend). Backend and metrics must outlive the fronts.

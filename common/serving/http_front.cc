@@ -110,6 +110,17 @@ absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
   return ReadPriority(request, fields.priority);
 }
 
+// ---- Keys -----------------------------------------------------------------------------------------------------------
+
+bool IsForEverybody(const http::Request& head) { return head.path == "/healthz" || head.path == "/health"; }
+
+// Whose key came with it; empty where anybody may ask.
+absl::StatusOr<std::string> TenantOfKey(const ApiKeys* keys, const http::Request& head) {
+  if (keys == nullptr || IsForEverybody(head)) return "";
+  const std::string_view key = head.header("x-api-key");
+  return key.empty() ? keys->TenantOfAuthorization(head.header("authorization")) : keys->TenantOf(key);
+}
+
 // ---- Requests -------------------------------------------------------------------------------------------------------
 
 void FillToolChoice(const openai::ToolChoice& parsed, v1::GenerateRequest& request) {
@@ -387,13 +398,25 @@ Response Refused(Metrics* metrics, const http::Request& request, const std::stri
   return WithRequestId(std::move(response), id);
 }
 
+// The gate has looked at the key already; by now it may be nobody's any more.
+absl::Status TakeTenant(const ApiKeys* keys, const http::Request& request, HeaderFields& headers) {
+  if (keys == nullptr) return absl::OkStatus();
+  const auto tenant = TenantOfKey(keys, request);
+  if (!tenant.ok()) return tenant.status();
+  auto below = TenantBelow(*tenant, headers.tenant);
+  if (!below.ok()) return openai::FieldError("X-Updraft-Tenant", std::string(below.status().message()));
+  headers.tenant = *std::move(below);
+  return absl::OkStatus();
+}
+
 using Service = absl::Status (*)(Backend*, const std::shared_ptr<Exchange>&, const HeaderFields&);
 
 // Whatever is refused before there is an answer to speak for itself.
-http::Handler Handled(Backend* backend, Metrics* metrics, Service service) {
-  return [backend, metrics, service](std::shared_ptr<Exchange> exchange) {
+http::Handler Handled(Backend* backend, Metrics* metrics, std::shared_ptr<const ApiKeys> keys, Service service) {
+  return [backend, metrics, keys = std::move(keys), service](std::shared_ptr<Exchange> exchange) {
     HeaderFields headers;
     absl::Status status = ReadHeaders(exchange->request(), headers);
+    if (status.ok()) status = TakeTenant(keys.get(), exchange->request(), headers);
     if (status.ok() && headers.deadline <= SteadyNow()) {
       status = absl::DeadlineExceededError("the deadline passed before the request was read");
     }
@@ -493,10 +516,12 @@ absl::Status CheckEncoding(const http::Request& head) {
                                                                 std::string(coding.substr(0, 64))));
 }
 
-http::Gate GateOf(HttpAccess access, Metrics* metrics) {
-  return [access = std::move(access), metrics](const http::Request& head) {
+http::Gate GateOf(HttpAccess access, std::shared_ptr<const ApiKeys> keys, Metrics* metrics) {
+  return [access = std::move(access), keys = std::move(keys), metrics](const http::Request& head) {
     http::Verdict verdict = access.Grant(head);
     absl::Status status = access.Check(head);
+    // A preflight, which is answered already, has no key: a browser asks before it sends one.
+    if (status.ok() && !verdict.answer) status = TenantOfKey(keys.get(), head).status();
     if (status.ok()) status = CheckEncoding(head);
     if (!status.ok()) {
       const std::string id = RequestIdOf(head);
@@ -510,13 +535,13 @@ http::Gate GateOf(HttpAccess access, Metrics* metrics) {
 
 }  // namespace
 
-http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access) {
+http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access, std::shared_ptr<const ApiKeys> keys) {
   http::Router router;
   router.set_error_body(Errors(metrics));
-  router.set_gate(GateOf(std::move(access), metrics));
+  router.set_gate(GateOf(std::move(access), keys, metrics));
   // Bodies are parsed, rendered and tokenized in there.
-  router.Handle("POST", "/v1/chat/completions", Handled(backend, metrics, ServeChat), http::RunsOn::kLane);
-  router.Handle("POST", "/v1/completions", Handled(backend, metrics, ServeCompletion), http::RunsOn::kLane);
+  router.Handle("POST", "/v1/chat/completions", Handled(backend, metrics, keys, ServeChat), http::RunsOn::kLane);
+  router.Handle("POST", "/v1/completions", Handled(backend, metrics, keys, ServeCompletion), http::RunsOn::kLane);
   const int64_t created = absl::ToUnixSeconds(absl::Now());
   router.Handle("GET", kModels, Told([backend, created] { return ModelsOf(backend, created); }));
   router.HandleBelow("GET", kModels, OneModel(backend, metrics, created));

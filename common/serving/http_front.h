@@ -1,7 +1,10 @@
 // OpenAI's HTTP over a backend: chat completions, completions and models; /metrics and /healthz (or /health).
 #pragma once
 
+#include <memory>
+
 #include "common/http/server.h"
+#include "common/serving/api_keys.h"
 #include "common/serving/backend.h"
 #include "common/serving/http_access.h"
 #include "common/telemetry/metrics.h"
@@ -17,6 +20,9 @@ namespace updraft {
 // A value that cannot be is a 400 that names the header.
 // What is refused before the backend has seen it leaves a line in the log (`refused`) and is counted
 // (updraft_refused_total), as the backend does with what it refuses.
-http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access = {});
+// keys: who may ask, by Authorization: Bearer KEY, or X-Api-Key as Anthropic's clients have it; null: anybody. Health
+// is told to everybody. Whose the key is is the request's tenant (TenantBelow).
+http::Router MakeHttpFront(Backend* backend, Metrics* metrics, HttpAccess access = {},
+                           std::shared_ptr<const ApiKeys> keys = nullptr);
 
 }  // namespace updraft

@@ -1,6 +1,7 @@
 #include "common/serving/inference_service.h"
 
 #include "common/rpc/process.h"
+#include "common/rpc/status.h"
 
 namespace updraft {
 
@@ -11,12 +12,16 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(grpc::Cal
 
 grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest*,
                                                       v1::GetStatusResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (const auto tenant = TenantOfCall(options_.keys.get(), *context); !tenant.ok()) {
+    reactor->Finish(ToGrpcStatus(tenant.status()));
+    return reactor;
+  }
   *response = backend_->Status();
   response->set_version(options_.version);
   response->set_uptime_s(absl::ToDoubleSeconds(SteadyNow() - options_.process_start));
   response->set_resident_bytes(ResidentBytes());
   response->set_ready_after_ms(absl::ToDoubleMilliseconds(ready_ - options_.process_start));
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

@@ -1,9 +1,11 @@
 // The Inference service over a backend: what every tier serves, and calls upstream, so that tiers chain.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "common/clock/steady.h"
+#include "common/serving/api_keys.h"
 #include "common/serving/backend.h"
 #include "common/serving/stream_reactor.h"
 #include "updraft/v1/inference.grpc.pb.h"
@@ -14,7 +16,8 @@ struct InferenceServiceOptions {
   std::string version;
   SteadyTime process_start;
   StreamLimits stream = {};
-  Metrics* metrics = nullptr;  // counts what is refused before the backend sees it; null: nothing
+  Metrics* metrics = nullptr;                     // counts what is refused before the backend sees it; null: nothing
+  std::shared_ptr<const ApiKeys> keys = nullptr;  // of who may ask; null: anybody
 };
 
 // Generate takes and gives bytes: gRPC itself would answer a message that cannot be parsed (text that is not UTF-8,
@@ -28,7 +31,7 @@ class InferenceService final : public v1::Inference::WithRawCallbackMethod_Gener
       : backend_(backend),
         options_(std::move(options)),
         ready_(SteadyNow()),
-        streams_(backend, options_.stream, options_.metrics) {}
+        streams_(backend, options_.stream, options_.metrics, options_.keys) {}
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* bytes) override;

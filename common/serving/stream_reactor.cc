@@ -25,6 +25,13 @@ constexpr size_t kMaxBytesHere = 4 << 10;
 
 }  // namespace
 
+absl::StatusOr<std::string> TenantOfCall(const ApiKeys* keys, const grpc::CallbackServerContext& context) {
+  if (keys == nullptr) return "";
+  const auto found = context.client_metadata().find("authorization");
+  if (found == context.client_metadata().end()) return keys->TenantOf("");
+  return keys->TenantOfAuthorization({found->second.data(), found->second.size()});
+}
+
 GenerateReactor* GenerateReactor::Start(StreamHost* host, grpc::CallbackServerContext* context,
                                         const grpc::ByteBuffer& bytes) {
   std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(host, context));
@@ -58,7 +65,14 @@ void GenerateReactor::Refuse(const absl::Status& status) {
 void GenerateReactor::TakeIn(const grpc::ByteBuffer& bytes) {
   if (absl::Status status = CheckRoom(); !status.ok()) return Refuse(status);
   v1::GenerateRequest request;
+  const auto tenant = TenantOfCall(host_->keys.get(), *context_);
+  if (!tenant.ok()) return Refuse(tenant.status());
   if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return Refuse(status);
+  if (host_->keys != nullptr) {
+    auto below = TenantBelow(*tenant, request.tenant());
+    if (!below.ok()) return Refuse(below.status());
+    request.set_tenant(*std::move(below));
+  }
   if (request.request_id().empty()) request.set_request_id(NewRequestId());
   if (CheckId("request_id", request.request_id()).ok()) {  // others are not fit for a log; the backend refuses them
     MutexLock lock(mu_);

@@ -16,8 +16,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
+#include "common/serving/api_keys.h"
 #include "common/serving/backend.h"
 #include "common/serving/stream_watch.h"
 #include "common/sync/mutex.h"
@@ -46,20 +48,24 @@ struct StreamLimits {
 
 // What the streams of one service share. Must outlive them.
 struct StreamHost {
-  // metrics: counts what is refused before the backend sees it; null: nothing.
-  StreamHost(Backend* b, const StreamLimits& l, Metrics* m)
-      : backend(b), limits(l), metrics(m), watch(l.look_interval()) {
+  // metrics: counts what is refused before the backend sees it; null: nothing. keys: of who may ask; null: anybody.
+  StreamHost(Backend* b, const StreamLimits& l, Metrics* m, std::shared_ptr<const ApiKeys> k)
+      : backend(b), limits(l), metrics(m), keys(std::move(k)), watch(l.look_interval()) {
     lanes.Start();
   }
 
   Backend* const backend;
   const StreamLimits limits;
   Metrics* const metrics;
+  const std::shared_ptr<const ApiKeys> keys;
   std::atomic<int> n_open{0};  // calls that have begun and are not done
   StreamWatch watch;
   // gRPC has a thread or two for the callbacks of all streams, those of the tier above included.
   WorkLanes lanes;
 };
+
+// Whose key came with a call: nobody's where anybody may ask. Unauthenticated.
+absl::StatusOr<std::string> TenantOfCall(const ApiKeys* keys, const grpc::CallbackServerContext& context);
 
 // One per Generate call. Held by gRPC until OnDone and by the backend, as its sink, until OnEnd. All state that changes
 // is under mu_.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -59,6 +60,12 @@ void PrintProvenance(const ClientAnswer& answer) {
       static_cast<unsigned long long>(p.bytes_down()), p.mean_exit_layer(), p.degraded() ? " | degraded" : "");
 }
 
+// Not a flag: others see those of a process.
+std::string KeyFromEnvironment() {
+  const char* key = std::getenv("UPDRAFT_API_KEY");
+  return key == nullptr ? "" : key;
+}
+
 absl::StatusOr<v1::GenerateRequest> RequestOf(const AskFlags& flags) {
   auto tier = ParseTier(flags.tier);
   if (!tier.ok()) return tier.status();
@@ -75,7 +82,7 @@ absl::Status Ask(const AskFlags& flags) {
   v1::Message* message = request->mutable_conversation()->add_messages();
   message->set_role("user");
   message->set_content(flags.text);
-  InferenceClient client(flags.edge);
+  InferenceClient client(flags.edge, KeyFromEnvironment());
   auto answer = client.Generate(*request, absl::Seconds(flags.timeout_s), [&](const v1::Chunk& chunk) {
     if (!flags.as_json) std::cout << chunk.text() << std::flush;
     return true;
@@ -99,7 +106,7 @@ absl::Status Ask(const AskFlags& flags) {
 absl::Status Chat(const AskFlags& flags) {
   auto request = RequestOf(flags);
   if (!request.ok()) return request.status();
-  InferenceClient client(flags.edge);
+  InferenceClient client(flags.edge, KeyFromEnvironment());
   const bool interactive = isatty(STDIN_FILENO) != 0;
   if (interactive) std::fprintf(stderr, "Talking to %s. An empty line or Ctrl-D ends.\n", flags.edge.c_str());
   std::string line;
@@ -138,7 +145,7 @@ void PrintTier(const v1::GetStatusResponse& s) {
 }
 
 absl::Status Status(const AskFlags& flags) {
-  InferenceClient client(flags.edge);
+  InferenceClient client(flags.edge, KeyFromEnvironment());
   auto status = client.GetStatus(absl::Seconds(5));
   if (!status.ok()) return status.status();
   if (flags.as_json) {

@@ -60,6 +60,7 @@ void AddCalibrateCommands(CLI::App& app, CLI::App& evaluate, int* exit_code);
 void AddBenchCommands(CLI::App& app, int* exit_code);  // bench model | kernels | peers | serve
 void AddTrainCommands(CLI::App& app, int* exit_code, const std::string& program);  // train, cockpit-data
 void AddRelayCommand(CLI::App& app, int* exit_code);                               // relay
+void AddKeysCommand(CLI::App& app, int* exit_code);                                // keys
 void AddDemoCommand(CLI::App& app, int* exit_code, const std::string& program);    // demo
 
 }  // namespace updraft::tool

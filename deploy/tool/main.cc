@@ -53,6 +53,7 @@ int Main(int argc, char** argv) {
   AddBenchCommands(app, &exit_code);
   AddTrainCommands(app, &exit_code, argv[0]);
   AddRelayCommand(app, &exit_code);
+  AddKeysCommand(app, &exit_code);
   AddDemoCommand(app, &exit_code, argv[0]);
   if (argc > 1 && argv[1][0] != '-') {
     if (absl::Status status = CheckCommand(app, argv[1]); !status.ok()) return Fail(status);

@@ -50,6 +50,7 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
 
   void Start(SteadyTime deadline) {
     SetDeadline(context_, deadline);
+    SendKey(context_, upstream_->options_.key);
     was_connected_ = upstream_->Connected();
     started_s_ = SteadyNow().seconds();
     last_byte_s_ = started_s_;
@@ -160,6 +161,7 @@ class GrpcUpstream::Probe {
 
   void Start(GrpcUpstream* upstream, WaitsForConnection waits) {
     SetTimeout(context_, upstream->options_.stall_timeout);
+    SendKey(context_, upstream->options_.key);
     context_.set_wait_for_ready(waits == WaitsForConnection::kYes);
     const bool was_connected = upstream->Connected();
     const SteadyTime started = SteadyNow();

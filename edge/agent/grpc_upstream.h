@@ -26,6 +26,7 @@ namespace updraft {
 struct GrpcUpstreamOptions {
   std::string address;                              // HOST:PORT
   std::string proxy = {};                           // ChannelOptions::proxy
+  std::string key = {};                             // by which upstream knows this tier; empty: none is sent
   absl::Duration stall_timeout = absl::Seconds(5);  // a call without a byte for so long is given up: the link is dead
   // A call of which upstream says that it is at it, but of whose answer nothing has come for so long, is given up, too:
   // it is slow, which says nothing of the link.

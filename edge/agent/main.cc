@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "common/clock/steady.h"
@@ -14,6 +16,7 @@
 #include "common/rpc/config.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
+#include "common/serving/api_keys.h"
 #include "common/serving/fronts.h"
 #include "common/serving/request_check.h"
 #include "common/telemetry/log.h"
@@ -94,6 +97,7 @@ FrontOptions MakeFrontOptions(const v1::EdgeConfig& config, SteadyTime process_s
           .http_keep_alive = absl::Milliseconds(config.http_keep_alive_ms()),
           .http_access = {{config.allow_host().begin(), config.allow_host().end()},
                           {config.allow_origin().begin(), config.allow_origin().end()}},
+          .api_keys = config.api_keys(),
           .once = {.grace = absl::Milliseconds(config.repeat_grace_ms()),
                    .max_bytes = static_cast<size_t>(config.repeat_max_bytes())},
           .service = {.version = UPDRAFT_VERSION, .process_start = process_start, .stream = limits}};
@@ -131,12 +135,30 @@ std::shared_ptr<SharedSession> MakeSession(const v1::EdgeConfig& config) {
   return std::make_shared<SharedSession>(options);
 }
 
+absl::StatusOr<std::string> UpstreamKey(const v1::EdgeConfig& config) {
+  if (config.upstream_key().empty()) return "";
+  const auto text = ReadSecretFile(config.upstream_key());
+  if (!text.ok())
+    return absl::InvalidArgumentError(absl::StrCat("upstream_key: ", std::string(text.status().message())));
+  std::string key = *text;
+  absl::StripAsciiWhitespace(&key);
+  const bool is_key =
+      !key.empty() && std::all_of(key.begin(), key.end(), [](unsigned char c) { return absl::ascii_isgraph(c); });
+  if (is_key) return key;
+  return absl::InvalidArgumentError(
+      absl::StrFormat("upstream_key: '%s': expected one key, found %s", config.upstream_key(),
+                      key.empty() ? "nothing" : "white space or other characters that no key has within"));
+}
+
 absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& config,
                                                        std::shared_ptr<SharedSession> session) {
   if (config.upstream().empty()) return std::unique_ptr<Upstream>();
   GrpcUpstreamOptions options;
   options.address = config.upstream();
   options.proxy = config.upstream_proxy();
+  auto key = UpstreamKey(config);
+  if (!key.ok()) return key.status();
+  options.key = *std::move(key);
   options.stall_timeout = absl::Milliseconds(config.upstream_timeout_ms());
   // Whoever waits longer than that for a byte waits as long for a piece of the answer.
   options.progress_timeout = std::max(options.stall_timeout, absl::Milliseconds(config.upstream_progress_timeout_ms()));

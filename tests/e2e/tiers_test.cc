@@ -16,6 +16,7 @@
 #include "common/routing/choose.h"
 #include "common/routing/record_json.h"
 #include "common/rpc/inference_client.h"
+#include "common/serving/api_keys.h"
 #include "deploy/synth/adapter.h"
 #include "tests/common/http/raw_client.h"
 #include "tests/common/serving/call_cases.h"
@@ -83,6 +84,43 @@ TEST_F(TiersTest, DecisionsAreLoggedAndCanBeMadeAgain) {
     EXPECT_EQ(RecordToJson(Replay(*record, policy)), json);
   }
   EXPECT_GE(n_records, 12);
+}
+
+// Over both ports of both tiers, and between them.
+TEST_F(TiersTest, KeysSayWhoMayAsk) {
+  SKIP_WITHOUT("updraft-edge");
+  SKIP_WITHOUT("updraft-cloud");
+  const std::string keys = TempPath("_keys"), secret = TempPath("_secret");
+  const auto write = [](const std::string& path, const std::string& text) {
+    std::ofstream(path) << text;
+    chmod(path.c_str(), 0600);
+  };
+  write(keys, LineOfKey({"cars", HashOfKey("sk-car")}) + "\n");
+  write(secret, "sk-car\n");
+  Daemon cloud("updraft-cloud", {"--model", *small_, "--api-keys", keys});
+  ASSERT_TRUE(cloud.ready());
+  Daemon known("updraft-edge", {"--model", *small_, "--upstream", cloud.address(), "--policy", "upstream",
+                                "--upstream-key", secret, "--api-keys", keys});
+  Daemon unknown("updraft-edge", {"--model", *small_, "--upstream", cloud.address(), "--policy", "upstream"});
+  ASSERT_TRUE(known.ready() && unknown.ready());
+  for (const std::string& address : {cloud.address(), known.address()}) {
+    for (const char* key : {"", "sk-other"}) {
+      InferenceClient stranger(address, key);
+      EXPECT_EQ(stranger.Generate(Request(), absl::Seconds(60)).status().code(), absl::StatusCode::kUnauthenticated);
+      EXPECT_EQ(stranger.GetStatus(absl::Seconds(60)).status().code(), absl::StatusCode::kUnauthenticated);
+    }
+    EXPECT_TRUE(InferenceClient(address, "sk-car").GetStatus(absl::Seconds(60)).ok());
+  }
+  const auto above = InferenceClient(known.address(), "sk-car").Generate(Request(), absl::Seconds(60));
+  ASSERT_TRUE(above.ok()) << above.status();
+  EXPECT_FALSE(above->done.provenance().degraded()) << above->done.provenance().reason();
+  // An edge that the cloud does not know answers itself, and says why.
+  const auto alone = InferenceClient(unknown.address()).Generate(Request(), absl::Seconds(60));
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_TRUE(alone->done.provenance().degraded());
+  EXPECT_EQ(alone->text, above->text);
+  std::remove(keys.c_str());
+  std::remove(secret.c_str());
 }
 
 // Alone, handed over after some tokens, and by the cloud alone: calls have their form, whoever wrote which part of

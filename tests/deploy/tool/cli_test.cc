@@ -331,4 +331,30 @@ TEST_F(CliTest, HelpAndVersionSucceed) {
   EXPECT_THAT(Run("--version").out, HasSubstr("updraft "));
 }
 
+// The key itself is told once; the file has its hash, and is its owner's alone.
+TEST_F(CliTest, KeysAreMadeForTenants) {
+  const std::string file = folder_ + "/keys";
+  const Result first = Run("keys --tenant ann --file " + file), second = Run("keys --tenant bob --file " + file);
+  ASSERT_EQ(first.status, 0) << first.err;
+  ASSERT_EQ(second.status, 0) << second.err;
+  EXPECT_THAT(first.out, ::testing::StartsWith("sk-"));
+  EXPECT_NE(first.out, second.out);
+  struct stat found = {};
+  ASSERT_EQ(stat(file.c_str(), &found), 0);
+  EXPECT_EQ(found.st_mode & 0777, 0600u);
+  const std::string text = ReadAll(file);
+  EXPECT_THAT(text, ::testing::MatchesRegex("ann [0-9a-f]{64}\nbob [0-9a-f]{64}\n"));
+  EXPECT_EQ(text.find(first.out.substr(3, 20)), std::string::npos);
+  // What is no file of keys is left as it is.
+  const std::string other = folder_ + "/other";
+  std::ofstream(other) << "precious\n";
+  chmod(other.c_str(), 0600);
+  const Result refused = Run("keys --tenant ann --file " + other);
+  EXPECT_EQ(refused.status, 2) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("expected a file of keys, found line 1"));
+  EXPECT_EQ(ReadAll(other), "precious\n");
+  EXPECT_EQ(Run("keys --tenant 'a b' --file " + file).status, 2);
+  EXPECT_EQ(Run("keys --tenant ann --file /no/such/folder/keys").status, 1);
+}
+
 }  // namespace
