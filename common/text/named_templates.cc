@@ -38,7 +38,7 @@ constexpr char kHermes[] = R"({%- set system = messages[0].content if messages[0
   {%- for tool in tools %}{{ '\n' }}{{ tool | tojson }}{% endfor %}
   {{- '\n</tools>\n\nTo call one, write its name and its arguments as a JSON object between these tags:\n<tool_call>\n'
       '{"name": <function>, "arguments": <object>}\n</tool_call><|im_end|>\n' }}
-{%- elif system %}
+{%- elif messages[0].role == 'system' %}
   {{- '<|im_start|>system\n' + system + '<|im_end|>\n' }}
 {%- endif %}
 {%- for message in rest %}

@@ -261,6 +261,23 @@ TEST(ToolsTest, AsTheProgramWritesThem) {
   EXPECT_EQ(std::count(ids->begin(), ids->end(), *t->SpecialTokenId("<|im_end|>")), 4);  // not the argument's
 }
 
+TEST(ToolsTest, HermesIsChatMlWithTools) {
+  const ChatTemplate hermes = Named("hermes"), chatml = Named("chatml");
+  ASSERT_TRUE(hermes.renders_tools());
+  for (const Messages& messages :
+       {Messages{{"user", "Hi"}}, Messages{{"system", ""}, {"user", "Hi"}},
+        Messages{{"system", "Be brief."}, {"user", "Hi"}, {"assistant", ""}, {"user", "x"}}}) {
+    EXPECT_EQ(Text(hermes, messages), Text(chatml, messages));
+  }
+  const std::string text = Text(hermes, {.messages = kCalls, .tools = kTools});
+  EXPECT_NE(text.find("<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"set\""), std::string::npos) << text;
+  EXPECT_NE(text.find("<|im_start|>assistant\n<tool_call>\n{\"name\": \"set\", \"arguments\": {\"b\": 1, \"a\": "
+                      "\"<|im_end|>\"}}\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\nok\n"
+                      "</tool_response><|im_end|>\n"),
+            std::string::npos)
+      << text;
+}
+
 TEST(ToolsTest, RefusedWhereTheProgramHasNone) {
   const ChatTemplate chat = Named("chatml");
   ASSERT_FALSE(chat.renders_tools());
@@ -272,7 +289,9 @@ TEST(FormatsTest, BadConversationsAreRefusedByEachFormat) {
   for (const std::string& name : NamedTemplates()) {
     const ChatTemplate chat = *ChatTemplate::ByName(name);
     ExpectRefused(chat, {}, "at least one message");
-    ExpectRefused(chat, {{"tool", "x"}}, "messages[0].role: expected system, user or assistant, found 'tool'");
+    if (!chat.renders_tools()) {
+      ExpectRefused(chat, {{"tool", "x"}}, "messages[0].role: expected system, user or assistant, found 'tool'");
+    }
     ExpectRefused(chat, {{"user", "x"}, {"", "y"}}, "messages[1].role");
     ExpectRefused(chat, {{std::string(100000, 'r'), "x"}}, "found 'rrr");
   }
