@@ -369,7 +369,8 @@ void Connection::OnHeader(Error error) {
   if (message.count(bhttp::field::transfer_encoding) != 0 && !parser_->chunked()) {
     return AnswerError(400, "Transfer-Encoding: only 'chunked' is supported");
   }
-  Verdict verdict = state_->router.Judge(HeadOf(message));
+  head_ = HeadOf(message);
+  Verdict verdict = state_->router.Judge(head_);
   headers_ = std::move(verdict.headers);
   if (verdict.answer) {
     // Behind a body that is not read the next request cannot be found.
@@ -421,7 +422,7 @@ void Connection::Dispatch() {
   waiting_since_ = 0;
   auto message = parser_->release();
   parser_.reset();
-  Request request = HeadOf(message);
+  Request request = std::move(head_);
   request.body = std::move(message.body());
   request.arrived = SteadyNow();
 

@@ -175,10 +175,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::flat_buffer buffer_;   // read but not yet parsed
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   std::vector<std::pair<std::string, std::string>> headers_;  // the gate's, for whatever answers the request
-  std::unique_ptr<BodyShare> body_share_;                     // of the body that is arriving
-  std::shared_ptr<ExchangeState> exchange_;                   // null between requests
-  std::string in_flight_;                                     // being written
-  size_t written_ = 0;                                        // of in_flight_
+  Request head_;                             // as the gate has seen it: fields behind a body (trailers) are not of it
+  std::unique_ptr<BodyShare> body_share_;    // of the body that is arriving
+  std::shared_ptr<ExchangeState> exchange_;  // null between requests
+  std::string in_flight_;                    // being written
+  size_t written_ = 0;                       // of in_flight_
   size_t discarded_ = 0;
   bool writing_ = false;
   bool watching_ = false;

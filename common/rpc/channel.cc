@@ -9,6 +9,8 @@
 #include <iterator>
 #include <string_view>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/rpc/address.h"
 
@@ -79,6 +81,13 @@ gpr_timespec GrpcDeadlineAfter(absl::Duration timeout) {
 
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {
   context.set_deadline(GrpcDeadlineAfter(timeout));
+}
+
+absl::Status CheckKey(const std::string& key, const std::string& field) {
+  const auto is_graph = [](unsigned char c) { return absl::ascii_isgraph(c); };
+  if (std::all_of(key.begin(), key.end(), is_graph)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": expected a key of printable ASCII characters without spaces, found others"));
 }
 
 void SendKey(grpc::ClientContext& context, const std::string& key) {

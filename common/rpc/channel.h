@@ -43,7 +43,10 @@ gpr_timespec GrpcDeadlineAfter(absl::Duration timeout);
 // Every call has a deadline: sets `timeout` from now.
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout);
 
-// The caller's key, for a server that asks for one (authorization: Bearer KEY); empty: none.
+// A key that can be sent: printable ASCII characters without spaces. InvalidArgument names `field`.
+absl::Status CheckKey(const std::string& key, const std::string& field);
+
+// The caller's key, for a server that asks for one (authorization: Bearer KEY); empty: none. REQUIRES: CheckKey.
 void SendKey(grpc::ClientContext& context, const std::string& key);
 
 // The answer's deadline as the call's; none for InfiniteFuture. gRPC sends the time that is left.

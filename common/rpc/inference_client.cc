@@ -47,6 +47,7 @@ InferenceClient::InferenceClient(const std::string& address, std::string key)
   } else {
     usable_ = channel.status();
   }
+  if (usable_.ok()) usable_ = CheckKey(key_, "key");
 }
 
 absl::Status InferenceClient::Explain(const grpc::Status& status, const grpc::ClientContext& context) const {

@@ -141,12 +141,13 @@ absl::Status HttpAnswer::OnChunk(int index, const v1::Chunk& chunk) {
 }
 
 void HttpAnswer::ReadCallsAs(const v1::Chunk& chunk, Choice& choice) const {
-  if (!options_.calls || choice.calls || choice.n_text_bytes > chunk.text().size()) return;
-  std::optional<tools::CallFormat> format = options_.calls->format;
-  if (!chunk.call_format().empty() && (!format || format->name != chunk.call_format())) {
-    format = tools::CallFormatNamed(chunk.call_format());
+  if (!options_.calls || choice.n_text_bytes > chunk.text().size()) return;
+  choice.format = options_.calls->format;
+  if (!chunk.call_format().empty() && (!choice.format || choice.format->name != chunk.call_format())) {
+    choice.format = tools::CallFormatNamed(chunk.call_format());
   }
-  if (format) choice.calls.emplace(*std::move(format), options_.calls->one_call);
+  choice.calls.reset();
+  if (choice.format) choice.calls.emplace(*choice.format, options_.calls->one_call);
 }
 
 absl::Status HttpAnswer::Give(int index, const std::string& text, const std::vector<openai::TokenLogprob>& logprobs) {
@@ -194,7 +195,7 @@ std::string HttpAnswer::CallIdOf(int choice, int call) const {
   for (const unsigned char byte : absl::StrCat(options_.request_id, "/", choice, "/", call)) {
     hash = (hash ^ byte) * 0x100000001B3u;
   }
-  return tools::CallId(options_.calls->format.value_or(tools::CallFormat()), hash);
+  return tools::CallId(choices_[choice].format.value_or(tools::CallFormat()), hash);
 }
 
 void HttpAnswer::OnEnd(int index, const absl::Status& status, const v1::Done& done) {

@@ -70,7 +70,8 @@ class HttpAnswer final {
     std::deque<Uncovered> uncovered;
     // What was made and not sent yet: of a stream, log probabilities at most.
     http::openai::Choice made;
-    std::optional<tools::CallParser> calls;  // from the first chunk on, where calls are looked for
+    std::optional<tools::CallFormat> format;  // of the calls that are looked for, while no text was given: the last
+    std::optional<tools::CallParser> calls;   // chunk's
   };
 
   absl::Status OnChunk(int index, const v1::Chunk& chunk) ABSL_LOCKS_EXCLUDED(mu_);
@@ -81,7 +82,7 @@ class HttpAnswer final {
   absl::Status Give(int index, const std::string& text, const std::vector<http::openai::TokenLogprob>& logprobs)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status GiveCalls(int index, const std::vector<tools::CallEvent>& events) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::string CallIdOf(int choice, int call) const;
+  std::string CallIdOf(int choice, int call) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Whose writer decides how calls are read.
   void ReadCallsAs(const v1::Chunk& chunk, Choice& choice) const;
   std::string BytesOf(int32_t token) const;

@@ -112,13 +112,17 @@ absl::Status ReadHeaders(const http::Request& request, HeaderFields& fields) {
 
 // ---- Keys -----------------------------------------------------------------------------------------------------------
 
-bool IsForEverybody(const http::Request& head) { return head.path == "/healthz" || head.path == "/health"; }
+bool IsForEverybody(const http::Request& head) {
+  std::string_view path = head.path;
+  if (path.ends_with('/')) path.remove_suffix(1);
+  return path == "/healthz" || path == "/health";
+}
 
 // Whose key came with it; empty where anybody may ask.
 absl::StatusOr<std::string> TenantOfKey(const ApiKeys* keys, const http::Request& head) {
   if (keys == nullptr || IsForEverybody(head)) return "";
-  const std::string_view key = head.header("x-api-key");
-  return key.empty() ? keys->TenantOfAuthorization(head.header("authorization")) : keys->TenantOf(key);
+  const std::string_view authorization = head.header("authorization"), key = head.header("x-api-key");
+  return authorization.empty() ? keys->TenantOf(key) : keys->TenantOfAuthorization(authorization);
 }
 
 // ---- Requests -------------------------------------------------------------------------------------------------------

@@ -36,6 +36,11 @@ uint64_t FingerprintOf(v1::GenerateRequest request) {
   return absl::HashOf(request.SerializeAsString());
 }
 
+// Of each tenant its own: what one calls a request is nothing to another. Neither has a line break in it.
+std::string IdOf(const v1::GenerateRequest& request) {
+  return absl::StrCat(request.tenant(), "\n", request.request_id());
+}
+
 }  // namespace
 
 // One answer, running or kept, and who waits for it. No lock is held while a sink hears its end, so that a sink may
@@ -339,7 +344,7 @@ RequestHandle OnceBackend::Submit(v1::GenerateRequest request, SteadyTime deadli
   }
   const uint64_t fingerprint = FingerprintOf(request);
   for (;;) {
-    const auto [answer, is_new] = table_->FindOrMake(request.request_id(), fingerprint, sink);
+    const auto [answer, is_new] = table_->FindOrMake(IdOf(request), fingerprint, sink);
     const RequestHandle handle(
         [table = table_, answer = answer, sink] {
           if (answer->Leave(sink.get())) table->Remove(answer.get());

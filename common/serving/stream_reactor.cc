@@ -63,10 +63,10 @@ void GenerateReactor::Refuse(const absl::Status& status) {
 }
 
 void GenerateReactor::TakeIn(const grpc::ByteBuffer& bytes) {
-  if (absl::Status status = CheckRoom(); !status.ok()) return Refuse(status);
-  v1::GenerateRequest request;
   const auto tenant = TenantOfCall(host_->keys.get(), *context_);
   if (!tenant.ok()) return Refuse(tenant.status());
+  if (absl::Status status = CheckRoom(); !status.ok()) return Refuse(status);
+  v1::GenerateRequest request;
   if (absl::Status status = ParseMessage(bytes, &request); !status.ok()) return Refuse(status);
   if (host_->keys != nullptr) {
     auto below = TenantBelow(*tenant, request.tenant());

@@ -42,22 +42,32 @@ std::string WithoutSpace(std::string_view text) {
   return out;
 }
 
-// What the template writes of an answer of so many calls, from where the answer begins. Empty: nothing.
+// What the template writes of an answer of so many calls, from where an answer of text would begin: templates may open
+// one otherwise than they write one that was given (with thoughts). Empty: nothing.
 std::string Written(const text::ChatTemplate& chat, int n_calls) {
-  std::vector<text::ChatMessage> messages = {{"user", "Q"}};
+  std::vector<text::ChatMessage> messages = {{"user", "Q"}, {"assistant", "zq_text"}};
   const std::vector<text::ChatTool> tools = {{"zq_other", "D"}};
-  const auto opened = chat.RenderText({.messages = messages, .tools = tools});
-  messages.push_back({"assistant", ""});
+  const auto render = [&] {
+    const auto text = chat.RenderText({.messages = messages, .tools = tools, .ending = text::Chat::Ending::kNothing});
+    return text.ok() ? *text : std::string();
+  };
+  const std::string plain = render();
+  messages[1].content.clear();
   for (int i = 0; i < n_calls; ++i) {
-    messages.back().tool_calls.push_back(
-        {i == 0 ? kId : kOtherId, kName, absl::StrCat("{\"", kKey, "\": \"v", i, "\"}")});
+    messages[1].tool_calls.push_back({i == 0 ? kId : kOtherId, kName, absl::StrCat("{\"", kKey, "\": \"v", i, "\"}")});
   }
-  const auto whole = chat.RenderText({.messages = messages, .tools = tools, .ending = text::Chat::Ending::kNothing});
-  if (!opened.ok() || !whole.ok()) return "";
-  std::string header = *opened;
-  absl::StripTrailingAsciiWhitespace(&header);
-  const auto parts = std::mismatch(header.begin(), header.end(), whole->begin(), whole->end());
-  return whole->substr(static_cast<size_t>(parts.second - whole->begin()));
+  const std::string whole = render();
+  const auto parts = std::mismatch(plain.begin(), plain.end(), whole.begin(), whole.end());
+  return plain.find("zq_text") == std::string::npos ? "" : std::string(parts.second, whole.end());
+}
+
+// Whether what stands behind the first OPEN is what the form begins with there.
+bool BeginsAs(const CallFormat& format, const std::string& written) {
+  const size_t open = written.find(format.open);
+  if (open == std::string::npos) return format.bare;
+  const std::string_view behind = WithoutLeadingSpace(std::string_view(written).substr(open + format.open.size()));
+  const char first = behind.empty() ? '\0' : behind[0];
+  return format.form == Form::kList ? first == '[' : (first == '{') == (format.form == Form::kObjects);
 }
 
 // Whether this format reads all the calls out of it, and leaves nothing of them as text.
@@ -99,7 +109,7 @@ std::optional<CallFormat> CallFormatOf(const text::ChatTemplate& chat) {
   for (const CallFormat& known : Known()) {
     // Llama 3's is read by what an answer begins with, without its marker, too.
     const bool is_marked = one.find(known.open) != std::string::npos && one.find(known.close) != std::string::npos;
-    if ((!is_marked && !known.bare) || !Reads(known, one, 1)) continue;
+    if ((!is_marked && !known.bare) || !BeginsAs(known, one) || !Reads(known, one, 1)) continue;
     CallFormat format = known;
     FillIn(one, format);
     format.several = known.several && Reads(known, two, 2);

@@ -349,7 +349,7 @@ bool CallParser::StepName() {
   if (ConsumePrefix(rest, kCallId)) {
     const size_t n_id = NameBytes(rest);
     if (n_id > kMaxNameBytes) return Spoil(), true;
-    rest.remove_prefix(n_id);
+    rest = WithoutLeadingSpace(rest.substr(n_id));
   }
   const std::string_view marker = "[ARGS]";
   if (rest.empty() || MayBecome(rest, marker)) return wait();
@@ -378,9 +378,10 @@ void CallParser::GiveText(std::string_view text) {
 }
 
 void CallParser::GiveCall(const std::string& name) {
-  is_call_ = in_call_ = true;
+  is_call_ = true;
   read_.clear();
   if (++n_seen_ > 1 && one_call_) return;
+  in_call_ = true;
   events_->push_back({CallEvent::Kind::kCall, name});
 }
 

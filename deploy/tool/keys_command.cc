@@ -1,5 +1,6 @@
 // keys: makes a key for a tenant and puts its hash into the file that daemons are given as --api-keys.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -43,19 +44,27 @@ absl::Status AppendLine(const std::string& path, std::string line) {
   if (fd < 0) return FileError(path, "cannot be opened for writing");
   const absl::Cleanup close_it = [fd] { close(fd); };
   line += "\n";
-  if (write(fd, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-    return FileError(path, "cannot be written");
+  struct stat before = {};
+  if (fstat(fd, &before) != 0) return FileError(path, "cannot be looked at");
+  if (write(fd, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+    const absl::Status status = FileError(path, "cannot be written");
+    if (ftruncate(fd, before.st_size) != 0) return FileError(path, "cannot be written, and ends with half a line");
+    return status;
+  }
   if (fsync(fd) != 0) return FileError(path, "cannot be flushed to storage");
   return absl::OkStatus();
 }
 
 absl::Status MakeKey(const KeysFlags& flags) {
   if (absl::Status status = CheckTenant("--tenant", flags.tenant); !status.ok()) return status;
-  const std::string key = NewKey();
-  const absl::Status status = AppendLine(flags.file, LineOfKey({flags.tenant, HashOfKey(key)}));
+  const auto key = NewKey();
+  if (!key.ok()) return key.status();
+  const absl::Status status = AppendLine(flags.file, LineOfKey({flags.tenant, HashOfKey(*key)}));
   if (!status.ok()) return WithFlag("--file", status);
-  std::cout << key << "\n";
-  return absl::OkStatus();
+  std::cout << *key << std::endl;
+  if (std::cout.good()) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrFormat(
+      "the key could not be written to stdout; its line, the last in '%s', is of no use: take it out", flags.file));
 }
 
 }  // namespace

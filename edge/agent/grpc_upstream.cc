@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/convert.h"
@@ -14,11 +16,20 @@
 #include "common/serving/request_check.h"
 #include "common/status/retry_delay.h"
 #include "common/status/this_request.h"
+#include "common/telemetry/log.h"
 #include "common/text/utf8.h"
 
 namespace updraft {
 
 namespace {
+
+constexpr char kUnknownKey[] = "upstream does not know this tier's key (--upstream-key)";
+
+// A key that upstream does not know is this tier's, and of no request of a client's: nobody is served from above.
+absl::Status OfThisTier(const absl::Status& status) {
+  if (!absl::IsUnauthenticated(status)) return status;
+  return absl::UnavailableError(absl::StrCat(kUnknownKey, ": ", std::string(status.message())));
+}
 
 constexpr size_t kMaxMessageBytes = 1024;
 
@@ -120,7 +131,7 @@ class GrpcUpstream::Call final : public UpstreamCall, public grpc::ClientReadRea
   absl::Status StatusOf(const grpc::Status& grpc_status) const {
     // The answer's last message came: how the call ended after it changes nothing.
     if (answer_ == Answer::kWhole) return absl::OkStatus();
-    const absl::Status status = FromGrpcStatus(Presentable(grpc_status), context_);
+    const absl::Status status = OfThisTier(FromGrpcStatus(Presentable(grpc_status), context_));
     const EndedByUs by_us = ended_by_us_;
     if (by_us == EndedByUs::kStalled && !status.ok()) {
       return absl::UnavailableError(
@@ -167,7 +178,7 @@ class GrpcUpstream::Probe {
     const SteadyTime started = SteadyNow();
     upstream->stub_->async()->GetStatus(
         &context_, &request_, &response_, [this, upstream, was_connected, started](const grpc::Status& status) {
-          upstream->OnProbeEnded(FromGrpcStatus(status), SteadyNow() - started, was_connected, response_);
+          upstream->OnProbeEnded(OfThisTier(FromGrpcStatus(status)), SteadyNow() - started, was_connected, response_);
         });
   }
   void Cancel() { context_.TryCancel(); }
@@ -293,6 +304,13 @@ void GrpcUpstream::OnProbeEnded(const absl::Status& status, absl::Duration took,
   }
   MutexLock lock(mu_);
   if (!status.ok() && stopping_) look.end = Look::End::kAbandoned;
+  // Once, however often upstream is looked at until that is mended.
+  const bool key_is_unknown = absl::StartsWith(status.message(), kUnknownKey);
+  if (key_is_unknown && !key_is_unknown_) {
+    LogEvent(LogLevel::kError, "upstream-key",
+             {{"upstream", options_.address}, {"problem", std::string(status.message())}});
+  }
+  key_is_unknown_ = key_is_unknown;
   session_->With([&](RoutingSession& session) { session.OnLookDone(options_.index, look, now_s); });
   ended_probes_.push_back(std::move(probe_));
   probe_ = nullptr;

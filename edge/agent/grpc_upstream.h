@@ -78,6 +78,7 @@ class GrpcUpstream final : public Upstream {
   mutable Mutex mu_;
   CondVar changed_;
   std::unordered_map<Call*, std::shared_ptr<Call>> calls_ ABSL_GUARDED_BY(mu_);  // in progress
+  bool key_is_unknown_ ABSL_GUARDED_BY(mu_) = false;                             // as the last look said
   std::shared_ptr<Probe> probe_ ABSL_GUARDED_BY(mu_);                            // in progress; null: none
   // Over, to be freed by the watcher or Stop: a call's context holds the channel, and gRPC does not survive its last
   // channel going away on one of its own callback threads (grpc/grpc#37858).

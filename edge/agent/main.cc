@@ -142,12 +142,10 @@ absl::StatusOr<std::string> UpstreamKey(const v1::EdgeConfig& config) {
     return absl::InvalidArgumentError(absl::StrCat("upstream_key: ", std::string(text.status().message())));
   std::string key = *text;
   absl::StripAsciiWhitespace(&key);
-  const bool is_key =
-      !key.empty() && std::all_of(key.begin(), key.end(), [](unsigned char c) { return absl::ascii_isgraph(c); });
-  if (is_key) return key;
-  return absl::InvalidArgumentError(
-      absl::StrFormat("upstream_key: '%s': expected one key, found %s", config.upstream_key(),
-                      key.empty() ? "nothing" : "white space or other characters that no key has within"));
+  const std::string field = absl::StrFormat("upstream_key: '%s'", config.upstream_key());
+  if (key.empty()) return absl::InvalidArgumentError(absl::StrCat(field, ": expected a key, found nothing"));
+  if (absl::Status status = CheckKey(key, field); !status.ok()) return status;
+  return key;
 }
 
 absl::StatusOr<std::unique_ptr<Upstream>> MakeUpstream(const v1::EdgeConfig& config,

@@ -118,7 +118,11 @@ TEST_F(TiersTest, KeysSayWhoMayAsk) {
   const auto alone = InferenceClient(unknown.address()).Generate(Request(), absl::Seconds(60));
   ASSERT_TRUE(alone.ok()) << alone.status();
   EXPECT_TRUE(alone->done.provenance().degraded());
+  EXPECT_THAT(unknown.process().Output(), HasSubstr("does not know this tier's key (--upstream-key)"));
   EXPECT_EQ(alone->text, above->text);
+  // A key that cannot be sent is told, before anything is.
+  EXPECT_EQ(InferenceClient(known.address(), "sk-\r").GetStatus(absl::Seconds(60)).status().code(),
+            absl::StatusCode::kInvalidArgument);
   std::remove(keys.c_str());
   std::remove(secret.c_str());
 }

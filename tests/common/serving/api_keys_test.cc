@@ -42,12 +42,13 @@ class KeyFile {
 
 TEST(ApiKeysTest, LinesAreTenantsAndHashes) {
   EXPECT_EQ(LineOfKey({"ann", HashOfKey("abc")}), absl::StrCat("ann ", kHashOfAbc));
-  const auto keys = ParseApiKeys(absl::StrCat("# who may ask\n\nann ", kHashOfAbc, "\r\n  bob\t", kHashOfAbc, "\n"));
+  const std::string of_b = LineOfKey({"", HashOfKey("b")}).substr(1);
+  const auto keys = ParseApiKeys(absl::StrCat("# who may ask\n\nann ", kHashOfAbc, "\r\n  bob\t", of_b, "\n"));
   ASSERT_TRUE(keys.ok()) << keys.status();
   ASSERT_EQ(keys->size(), 2u);
   EXPECT_EQ((*keys)[0].tenant, "ann");
   EXPECT_EQ((*keys)[1].tenant, "bob");
-  EXPECT_EQ((*keys)[1].hash, HashOfKey("abc"));
+  EXPECT_EQ((*keys)[1].hash, HashOfKey("b"));
 }
 
 TEST(ApiKeysTest, WhatIsWrongIsSaidWithItsLine) {
@@ -55,6 +56,7 @@ TEST(ApiKeysTest, WhatIsWrongIsSaidWithItsLine) {
   EXPECT_THAT(error(""), HasSubstr("at least one key"));
   EXPECT_THAT(error("# none\n"), HasSubstr("at least one key"));
   EXPECT_THAT(error("\nann\n"), HasSubstr("line 2: expected TENANT and the SHA-256"));
+  EXPECT_THAT(error(absl::StrCat("ann ", kHashOfAbc, "\nbob ", kHashOfAbc)), HasSubstr("line 2: expected another key"));
   EXPECT_THAT(error("ann sk-not-hashed"), HasSubstr("line 1: expected"));
   EXPECT_THAT(error(absl::StrCat("ann ", kHashOfAbc, " more")), HasSubstr("line 1: expected"));
   EXPECT_THAT(error(absl::StrCat("ann ", std::string(64, 'g'))), HasSubstr("line 1: expected"));
@@ -83,6 +85,9 @@ TEST(ApiKeysTest, AFileThatAnybodyMayReadIsRefused) {
   const auto keys = ApiKeys::Load(file.path());
   EXPECT_EQ(keys.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(keys.status().message()), HasSubstr("found mode 644; chmod 600"));
+  const KeyFile open_to_all(absl::StrCat("ann ", kHashOfAbc, "\n"), 0622);
+  EXPECT_THAT(std::string(ApiKeys::Load(open_to_all.path()).status().message()), HasSubstr("found mode 622"));
+  EXPECT_THAT(std::string(ApiKeys::Load("/dev/zero").status().message()), HasSubstr("expected a file"));
   EXPECT_THAT(std::string(ApiKeys::Load("/no/such/file").status().message()), HasSubstr("api_keys: "));
 }
 
@@ -101,6 +106,13 @@ TEST(ApiKeysTest, AChangedFileIsReadAnew) {
   file.Write("nonsense\n");
   absl::SleepFor(absl::Milliseconds(1100));
   EXPECT_TRUE((*keys)->TenantOf("new").ok());
+  // One that could not be read, and then can: its bytes and their time are as before.
+  file.Write(absl::StrCat(LineOfKey({"dan", HashOfKey("fourth")}), "\n"), 0644);
+  absl::SleepFor(absl::Milliseconds(1100));
+  EXPECT_FALSE((*keys)->TenantOf("fourth").ok());
+  chmod(file.path().c_str(), 0600);
+  EXPECT_TRUE(eventually("fourth", true));
+  EXPECT_FALSE((*keys)->TenantOf("new").ok());
   file.Write(absl::StrCat(LineOfKey({"cid", HashOfKey("third")}), "\n"));
   EXPECT_TRUE(eventually("third", true));
 }
@@ -108,7 +120,7 @@ TEST(ApiKeysTest, AChangedFileIsReadAnew) {
 TEST(ApiKeysTest, NewKeysAreApart) {
   std::set<std::string> keys;
   for (int i = 0; i < 1000; ++i) {
-    const std::string key = NewKey();
+    const std::string key = *NewKey();
     EXPECT_GE(key.size(), 46u);
     EXPECT_TRUE(keys.insert(key).second);
   }

@@ -136,6 +136,23 @@ TEST_F(OnceBackendTest, AnotherBodyIsRefusedWhileItRunsAndAfterwards) {
   EXPECT_THAT(metrics_.Render(), HasSubstr(R"(updraft_refused_total{tier="fake",front="once",status="422"} 4)"));
 }
 
+// What one tenant calls a request is nothing to another: neither refused for it nor told of it.
+TEST_F(OnceBackendTest, TenantsHaveIdsOfTheirOwn) {
+  v1::GenerateRequest request = Asked("1");
+  request.set_tenant("ann");
+  Ask(request);
+  request.set_tenant("bob");
+  request.set_max_tokens(3);
+  auto other = Ask(request);
+  ASSERT_EQ(running_.size(), 2u);
+  EXPECT_FALSE(Ended(*other));
+  EXPECT_EQ(running_[1].request.request_id(), "1");
+  request.set_max_tokens(4);
+  auto refused = Ask(request);
+  EXPECT_TRUE(Ended(*refused)) << "its own id with another body";
+  EXPECT_EQ(running_.size(), 2u);
+}
+
 TEST_F(OnceBackendTest, AnErrorIsNotRepeated) {
   auto first = Ask(Asked("a")), attached = Ask(Asked("a"));
   running_[0].sink->OnEnd(absl::UnavailableError("full"), {});

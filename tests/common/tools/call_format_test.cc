@@ -86,7 +86,7 @@ TEST(CallFormatTest, NoneWhereItIsNotKnown) {
         std::string("{{ c.function.name }}({{ c.function.arguments | tojson }})"),
         std::string(R"(<tool_call>{"type": "function", "function": {"name": "{{ c.function.name }}", "arguments": )"
                     R"({{ c.function.arguments | tojson }}}}</tool_call>)"),
-        absl::StrCat("<tool_call>", kObject, "<|end|>"),
+        absl::StrCat("<tool_call>", kObject, "<|end|>"), absl::StrCat("<tool_calls>", kObject, "</tool_calls>"),
         std::string(R"(calls: {"name": "{{ c.function.name }}", "input": {{ c.function.arguments | tojson }}})")}) {
     EXPECT_FALSE(FormatOf(TemplateWith("", call, "")).has_value()) << call;
   }
@@ -95,6 +95,16 @@ TEST(CallFormatTest, NoneWhereItIsNotKnown) {
     ASSERT_TRUE(chat.ok());
     EXPECT_EQ(CallFormatOf(*chat).has_value(), name == "hermes") << name;
   }
+}
+
+// A template that opens an answer with a thought, and writes those that were given without.
+TEST(CallFormatTest, AnswersThatAreOpenedOtherwise) {
+  const std::string opens = TemplateWith("", absl::StrCat("<tool_call>", kObject, "</tool_call>"), "");
+  const auto format =
+      FormatOf(opens.substr(0, opens.rfind("[assistant]")) + "[assistant]<think>\n{% endif %}{# </think> #}");
+  ASSERT_TRUE(format.has_value());
+  EXPECT_EQ(format->name, "hermes");
+  EXPECT_TRUE(format->may_think);
 }
 
 TEST(CallFormatTest, AreFoundByTheirNames) {

@@ -133,6 +133,7 @@ TEST(CallParserTest, Mistral) {
   EXPECT_EQ(Parsed(MistralNamed(), R"([TOOL_CALLS]a{"x": 1})"), R"(a({"x": 1}))");
   EXPECT_EQ(Parsed(MistralNamed(), R"([TOOL_CALLS] [{"name": "a", "arguments": {}}])"), "a({})");
   EXPECT_EQ(Parsed(MistralNamed(), "[TOOL_CALLS]a b"), "[TOOL_CALLS]a b");
+  EXPECT_EQ(Parsed(MistralNamed(), R"([TOOL_CALLS]a [CALL_ID]abcdefghi [ARGS] {})"), "a({})");
 }
 
 // Behind a call, too, what is none is text.
@@ -155,8 +156,8 @@ TEST(CallParserTest, WhiteSpaceIsJsons) {
 }
 
 TEST(CallParserTest, SaysWhetherTheLastCallIsWhole) {
-  const auto whole = [](const CallFormat& format, const std::string& text) {
-    CallParser parser(format);
+  const auto whole = [](const CallFormat& format, const std::string& text, bool one_call = false) {
+    CallParser parser(format, one_call);
     std::vector<CallEvent> events;
     parser.Push(text, events);
     parser.Finish(events);
@@ -167,6 +168,8 @@ TEST(CallParserTest, SaysWhetherTheLastCallIsWhole) {
   EXPECT_FALSE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": 1})"));
   EXPECT_TRUE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": 1}})"));
   EXPECT_FALSE(whole(MistralNamed(), R"([TOOL_CALLS]f[ARGS]{"a": 1)"));
+  // Of one that is dropped it does not matter.
+  EXPECT_TRUE(whole(Hermes(), R"(<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g", "arg)", true));
   EXPECT_TRUE(whole(MistralNamed(), R"([TOOL_CALLS]f[ARGS]{"a": 1})"));
 }
 
