@@ -254,6 +254,7 @@ bool CallParser::TakeOfObject(char c) {
     case Part::kValue:
       return IsSpace(c) || BeginValue(c);
     case Part::kRaw:
+      if (ClosesAnother(c)) return false;
       if (TakeRaw(c)) return true;
       part_ = Part::kKey;  // a number or a word has no end of its own
       return TakeOfObject(c);
@@ -275,7 +276,7 @@ bool CallParser::BeginValue(char c) {
   is_arguments_ = is_arguments && c == '{';
   has_arguments_ = has_arguments_ || is_arguments_;
   in_string_ = escaped_ = false;
-  depth_ = 0;
+  open_.clear();
   return TakeRaw(c);
 }
 
@@ -297,14 +298,19 @@ bool CallParser::EndString() {
   // Arguments as the text of their JSON.
   const std::string_view object = WithoutLeadingSpace(*text);
   if (object.empty()) return true;
-  if (object[0] != '{') return false;
+  if (object[0] != '{' || !nlohmann::json::accept(object)) return false;
   has_arguments_ = true;
   is_call_ ? GiveArguments(object) : void(early_ = object);
   return true;
 }
 
+bool CallParser::ClosesAnother(char c) const {
+  if (in_string_ || open_.empty()) return false;
+  return (c == '}' && open_.back() != '{') || (c == ']' && open_.back() != '[');
+}
+
 bool CallParser::TakeRaw(char c) {
-  const bool ends_scalar = depth_ == 0 && !in_string_ && (c == ',' || c == '}' || c == ']' || IsSpace(c));
+  const bool ends_scalar = open_.empty() && !in_string_ && (c == ',' || c == '}' || c == ']' || IsSpace(c));
   if (ends_scalar) return false;
   if (in_string_) {
     if (escaped_ || c == '\\') {
@@ -315,12 +321,12 @@ bool CallParser::TakeRaw(char c) {
   } else if (c == '"') {
     in_string_ = true;
   } else if (c == '{' || c == '[') {
-    ++depth_;
+    open_ += c;
   } else if (c == '}' || c == ']') {
-    --depth_;
+    open_.pop_back();
   }
   if (is_arguments_) is_call_ ? GiveArguments(std::string_view(&c, 1)) : void(early_ += c);
-  if (depth_ > 0 || in_string_ || (c != '}' && c != ']' && c != '"')) return true;
+  if (!open_.empty() || in_string_ || (c != '}' && c != ']' && c != '"')) return true;
   if (state_ == State::kArguments) {
     in_call_ = false;
     state_ = State::kClosing;
@@ -363,7 +369,7 @@ bool CallParser::StepName() {
   part_ = Part::kRaw;
   is_arguments_ = has_arguments_ = true;
   in_string_ = escaped_ = false;
-  depth_ = 0;
+  open_.clear();
   return true;
 }
 

@@ -61,7 +61,8 @@ class CallParser {
   bool TakeOfObject(char c);  // false: no object of a call
   bool BeginValue(char c);
   bool EndString();
-  bool TakeRaw(char c);  // false: c is not of the value any more
+  bool ClosesAnother(char c) const;  // bracket than the one that was opened last
+  bool TakeRaw(char c);              // false: c is not of the value any more
   bool EndObject();
 
   void BeginObject();
@@ -92,7 +93,7 @@ class CallParser {
   std::string token_, key_, early_;  // early_: arguments that came before the name
   bool has_arguments_ = false, is_arguments_ = false;
   bool in_string_ = false, escaped_ = false;
-  int depth_ = 0;
+  std::string open_;  // brackets of the value that have not been closed
 };
 
 }  // namespace updraft::tools

@@ -113,6 +113,10 @@ TEST(ApiKeysTest, AChangedFileIsReadAnew) {
   chmod(file.path().c_str(), 0600);
   EXPECT_TRUE(eventually("fourth", true));
   EXPECT_FALSE((*keys)->TenantOf("new").ok());
+  // One that has gone.
+  std::remove(file.path().c_str());
+  absl::SleepFor(absl::Milliseconds(1100));
+  EXPECT_TRUE((*keys)->TenantOf("fourth").ok());
   file.Write(absl::StrCat(LineOfKey({"cid", HashOfKey("third")}), "\n"));
   EXPECT_TRUE(eventually("third", true));
 }

@@ -168,6 +168,10 @@ TEST(CallParserTest, SaysWhetherTheLastCallIsWhole) {
   EXPECT_FALSE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": 1})"));
   EXPECT_TRUE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": 1}})"));
   EXPECT_FALSE(whole(MistralNamed(), R"([TOOL_CALLS]f[ARGS]{"a": 1)"));
+  // Brackets that do not match, and a text that is no object.
+  EXPECT_FALSE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": {"a": [1}}}</tool_call>)"));
+  EXPECT_FALSE(whole(MistralNamed(), R"([TOOL_CALLS]f[ARGS]{"a": ]})"));
+  EXPECT_FALSE(whole(Hermes(), R"(<tool_call>{"name": "f", "arguments": "{} junk"}</tool_call>)"));
   // Of one that is dropped it does not matter.
   EXPECT_TRUE(whole(Hermes(), R"(<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g", "arg)", true));
   EXPECT_TRUE(whole(MistralNamed(), R"([TOOL_CALLS]f[ARGS]{"a": 1})"));
